@@ -1,0 +1,82 @@
+# Everything that builds, checks and runs Tortie. `make help` lists the targets; V=1 shows the commands.
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules
+Q := $(if $(V),,@)
+
+ARCH := $(shell uname -m)
+NODE_PACKAGE := node_modules/node-linux-$(if $(filter aarch64,$(ARCH)),arm64,x64)
+# The pinned runtime: used for building and testing too, whatever `node` is on PATH.
+NODE := $(NODE_PACKAGE)/bin/node
+DIST := dist
+BUILD := build
+
+.PHONY: help build lint fmt types check test test-kernel test-cluster test-kernels soak bench bpf native gen gen-check image \
+	cluster-up cluster-down fresh playground clean bench-cni
+
+help: ## This list
+	$(Q)awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(NODE):
+	@echo "tortie: $(NODE) is missing: this machine was never set up. Run: npm run setup" >&2; exit 1
+
+include native/native.mk
+include bpf/bpf.mk
+include cni-plugin/launcher/launcher.mk
+
+TS_SOURCES := $(shell find api native datastore ipam cni-plugin dataplanes felix-agent -name '*.ts' ! -name '*.test.ts')
+
+build: $(DIST)/bin/node $(DIST)/bin/tortie $(DIST)/lib/tortie.mjs $(DIST)/cni/tortie.mjs native bpf launcher ## All that is installed on a node, under dist/
+
+$(DIST)/bin/node: $(NODE)
+	$(Q)mkdir -p $(@D) && cp -f $< $@.tmp && mv -f $@.tmp $@
+
+$(DIST)/bin/tortie: felix-agent/tortie.sh
+	$(Q)mkdir -p $(@D) && install -m 0755 $< $@
+
+$(DIST)/lib/tortie.mjs $(DIST)/cni/tortie.mjs &: $(TS_SOURCES) scripts/bundle.mjs package-lock.json $(NODE)
+	@echo "  BUNDLE  $(DIST)/lib/tortie.mjs $(DIST)/cni/tortie.mjs"
+	$(Q)$(NODE) scripts/bundle.mjs
+
+types: $(NODE) ## Type check
+	$(Q)$(NODE) node_modules/typescript/bin/tsc -p .
+
+lint: $(NODE) ## oxlint with type-aware rules and the layer rule
+	$(Q)PATH=$(CURDIR)/$(NODE_PACKAGE)/bin:$$PATH $(NODE) node_modules/oxlint/bin/oxlint --type-aware --deny-warnings
+
+C_SOURCES := $(shell find native bpf cni-plugin/launcher \( -name '*.c' -o -name '*.cc' -o -name '*.h' \) ! -name '*.gen.h' ! -name 'vmlinux.h')
+CLANG_FORMAT := $(firstword $(wildcard /usr/bin/clang-format-19) clang-format)
+
+fmt: $(NODE) ## Format TypeScript, JSON and C/C++
+	$(Q)$(NODE) node_modules/oxfmt/bin/oxfmt .
+	$(Q)$(if $(C_SOURCES),$(CLANG_FORMAT) -i $(C_SOURCES))
+
+fmt-check: $(NODE)
+	$(Q)$(NODE) node_modules/oxfmt/bin/oxfmt --check .
+	$(Q)$(if $(C_SOURCES),$(CLANG_FORMAT) --dry-run --Werror $(C_SOURCES))
+
+knip: $(NODE)
+	$(Q)$(NODE) node_modules/knip/bin/knip.js
+
+check: types lint fmt-check knip gen-check ## Types, lint, format, dead code, generated files current
+
+JEST := $(NODE) --experimental-vm-modules --disable-warning=ExperimentalWarning node_modules/jest/bin/jest.js
+T ?=
+
+test: build ## Every test; T='-t name path' narrows it
+	$(Q)$(JEST) $(T)
+
+test-unit: native ## Only the tests that need no root
+	$(Q)$(JEST) --selectProjects unit $(T)
+
+test-kernel: build ## Only the tests on the real kernel
+	$(Q)$(JEST) --selectProjects kernel $(T)
+
+playground: build ## Two nodes, six pods, both dataplanes: what `npm start` shows
+	$(Q)$(DIST)/bin/node playground/main.ts
+
+fresh: ## Prove npm start and npm test in fresh Debian 12 and 13 (slow; needs debootstrap)
+	$(Q)scripts/fresh.sh
+
+clean:
+	$(Q)rm -rf $(DIST) $(BUILD)

@@ -1,0 +1,68 @@
+import type { KindMap } from '#api/kinds.ts';
+import type { Ipam } from '#ipam/ipam.ts';
+import type { CommandRunner } from '#native/command-runner.ts';
+import type { Netlink, NetlinkOp } from '#native/types.ts';
+
+/** One call of the CNI executable: its CNI_* environment (and PATH) and its standard input. */
+export interface CniRequest {
+  readonly env: Readonly<Record<string, string>>;
+  readonly stdin: string;
+}
+
+/** What the executable prints on stdout, and its exit status: 0, or 1 with a CNI error object. */
+export interface CniAnswer {
+  readonly exitCode: 0 | 1;
+  readonly stdout: string;
+}
+
+type WorkloadEndpoint = KindMap['WorkloadEndpoint'];
+
+/** An endpoint on this node with what the runtime knows it by. */
+export interface LocalEndpoint {
+  readonly endpoint: WorkloadEndpoint;
+  /** The conf's `name`: with the container id and ifname it names the attachment (spec 1.1, GC). */
+  readonly network: string;
+  /** The interface's name inside the container. */
+  readonly ifname: string;
+  readonly netns: string;
+}
+
+/** The endpoints of this node. In the agent it tells calc; stand-alone it only records. */
+export interface EndpointRegistry {
+  /** By the WorkloadEndpoint's name and namespace. */
+  get(namespace: string, name: string): LocalEndpoint | undefined;
+  list(): readonly LocalEndpoint[];
+  /** Records (or replaces) it, and returns when its policy is in the kernel; rejects with the reason when that fails or takes too long. */
+  add(endpoint: LocalEndpoint): Promise<void>;
+  /** Forgets it, if its container is `containerId`: a newer sandbox of the same pod stays. Returns when the dataplane has let go. */
+  remove(namespace: string, name: string, containerId: string): Promise<void>;
+}
+
+/** A pod as the datastore has it, with its namespace. */
+export interface PodFacts {
+  readonly pod: KindMap['Pod'];
+  readonly namespace: KindMap['Namespace'] | undefined;
+}
+
+/** Everything the verbs need; the agent and the stand-alone program each make one. */
+export interface CniDeps {
+  readonly nodeName: string;
+  /** Host device names start with it (`cali`). */
+  readonly interfacePrefix: string;
+  readonly ipam: Ipam;
+  readonly endpoints: EndpointRegistry;
+  /** A route socket in the node's namespace. */
+  readonly host: Netlink;
+  readonly commands: CommandRunner;
+  /** The pod, waiting for it if it may still come; undefined when the time is up. */
+  pod(namespace: string, name: string): Promise<PodFacts | undefined>;
+  /** Undefined when pods can be wired; else why not (not in sync, no datastore, datastoreReady false). */
+  notReadyReason(): Promise<string | undefined>;
+  /** What must be on the pod's host device before it is up. */
+  podDeviceOps(ifaceName: string): readonly NetlinkOp[];
+  /** The MTU for pods when the conf gives none; undefined leaves the kernel's default. */
+  defaultMtu(): number | undefined;
+  /** True without an agent: no policy; STATUS says so. */
+  readonly standalone: boolean;
+  log(level: 'debug' | 'info' | 'warn' | 'error', message: string, fields?: Readonly<Record<string, unknown>>): void;
+}

@@ -1,0 +1,83 @@
+import type { ServiceIdentifier } from 'inversify';
+import type { NetlinkOp } from '#native/types.ts';
+import type { DataplaneUpdate, EndpointId } from './messages.ts';
+
+/** Where two dataplanes differ in what a user can see. Defaults are what iptables does; shared code never tests `kind`. */
+export interface DataplaneCapabilities {
+  /** Drops are counted per pod device and direction with a reason (default false). */
+  readonly countsDropsPerDevice: boolean;
+}
+
+/** One object that could not be programmed; it stays dirty and is tried again. */
+export interface ApplyFailure {
+  /** What it is, for people: `endpoint k8s/default/web/eth0`, `table filter`, `route 10.65.1.0/26`. */
+  readonly object: string;
+  /** Set when the failure keeps this endpoint's traffic or policy from working. */
+  readonly endpoint?: EndpointId;
+  /** The operation and the kernel's own words. */
+  readonly reason: string;
+}
+
+/** What one `apply` did. */
+export interface ApplyReport {
+  /** Endpoints that were dirty and are now fully in the kernel. */
+  readonly programmed: readonly EndpointId[];
+  /** Endpoints that were removed and of which nothing is left. */
+  readonly removed: readonly EndpointId[];
+  readonly failed: readonly ApplyFailure[];
+  /** Repaired although nobody asked: what someone else had changed, in words. */
+  readonly repaired: readonly string[];
+}
+
+/** How many packets and bytes, since the program was attached. */
+export interface Counter {
+  readonly packets: number;
+  readonly bytes: number;
+}
+
+/** One pod device's packets in one direction, by what became of them (`passed` or a drop reason's name). */
+export interface DeviceCounters {
+  readonly ifaceName: string;
+  readonly direction: 'from-pod' | 'to-pod';
+  readonly verdicts: Readonly<Record<string, Counter>>;
+}
+
+/** Something that is told the desired state and programs it: a dataplane, or what both share. */
+export interface Programmer extends AsyncDisposable {
+  /** Cheap and synchronous: records, does no I/O. */
+  onUpdate(update: DataplaneUpdate): void;
+  /** Programs what is dirty; never throws for one object's failure. Before `inSync` it only adds, never removes. */
+  apply(): Promise<ApplyReport>;
+  /** Compare with the kernel at the next `apply` and repair; cheap, may be called at any time. */
+  requestResync(): void;
+  /** Calls `listener` when someone else changed what we own, so that the driver applies soon. */
+  onDisturbed(listener: () => void): void;
+  /** Removes every trace of this programmer from the node. */
+  cleanup(): Promise<void>;
+}
+
+/**
+ * One way of moving and judging packets. The driver programs it through `onUpdate` and `apply`; until `activate` no packet passes
+ * through it. (Flow export and import join this contract together with the live switch of established flows.)
+ */
+export interface Dataplane extends Programmer {
+  readonly kind: string;
+  readonly capabilities: DataplaneCapabilities;
+  /** Can this kernel run it? An empty list, or each missing thing with what it is needed for. */
+  probe(): Promise<readonly string[]>;
+  /** Requests that a pod's host device needs before it is up, for the ADD's netlink batch. Synchronous, from memory. */
+  podDeviceOps(ifaceName: string): readonly NetlinkOp[];
+  /** Enters the packets' path. Everything announced has been applied before. */
+  activate(): Promise<void>;
+  /** Leaves the packets' path; the other dataplane is active by now. */
+  release(): Promise<void>;
+  /** Per pod device; empty where the capability is absent. */
+  deviceCounters(): Promise<readonly DeviceCounters[]>;
+}
+
+/** Makes a dataplane by its kind; every installed dataplane registers one factory. */
+export interface DataplaneFactory {
+  readonly kind: string;
+  create(): Dataplane;
+}
+export const DataplaneFactory: ServiceIdentifier<DataplaneFactory> = Symbol.for('DataplaneFactory');

@@ -1,0 +1,56 @@
+import type { ServiceIdentifier } from 'inversify';
+import type { KindMap, KindName } from '#api/kinds.ts';
+import type { ObjectKey } from '#api/meta.ts';
+
+/** What happened to one object. A `bookmark` only moves the point to resume from. */
+export type WatchEvent<K extends KindName> =
+  | { readonly type: 'added' | 'modified' | 'deleted'; readonly object: KindMap[K]; readonly resourceVersion: string }
+  | { readonly type: 'bookmark'; readonly resourceVersion: string };
+
+/** A listing, and the point in the collection's history that `watch` can start from. */
+export interface Listing<K extends KindName> {
+  readonly items: readonly KindMap[K][];
+  readonly resourceVersion: string;
+}
+
+/** Input that could not be used; the last good state of `objects` (if there was one) stays in force. */
+export interface DatastoreProblem {
+  /** Where it stands: a file's path, or the API's address of the object. */
+  readonly source: string;
+  /** The objects concerned, as `Kind namespace/name`; empty if the input could not be read that far. */
+  readonly objects: readonly string[];
+  /** What is wrong, in words that name object and field. */
+  readonly message: string;
+}
+
+/**
+ * Where API objects live. Every write is compare-and-swap; every read returns frozen objects that are never changed in place.
+ * Failures are `DatastoreError`s: test their `code`.
+ */
+export interface Datastore extends AsyncDisposable {
+  /** The object as it is now (not as a watch has last seen it), or undefined. */
+  get<K extends KindName>(kind: K, key: ObjectKey): Promise<KindMap[K] | undefined>;
+  /** All objects of a kind, of one namespace if given. */
+  list<K extends KindName>(kind: K, options?: { readonly namespace?: string }): Promise<Listing<K>>;
+  /**
+   * Changes after `resourceVersion` (from a listing or an event), in order, until `signal` aborts (then it ends without an error).
+   * Throws `expired` when that point is too old: list again.
+   */
+  watch<K extends KindName>(
+    kind: K,
+    options: { readonly resourceVersion: string; readonly signal?: AbortSignal },
+  ): AsyncIterable<WatchEvent<K>>;
+  /** Stores a new object; `already-exists` if there is one. Returns it with uid and resourceVersion. */
+  create<K extends KindName>(kind: K, object: KindMap[K]): Promise<KindMap[K]>;
+  /** Replaces an object if its stored resourceVersion is still `object.metadata.resourceVersion`; else `conflict`, or `not-found`. */
+  update<K extends KindName>(kind: K, object: KindMap[K]): Promise<KindMap[K]>;
+  /** Deletes an object; `not-found` if there is none, `conflict` if a given uid or resourceVersion differs. */
+  delete(
+    kind: KindName,
+    key: ObjectKey,
+    only?: { readonly resourceVersion?: string | undefined; readonly uid?: string | undefined },
+  ): Promise<void>;
+  /** What can't be used at present. */
+  problems(): readonly DatastoreProblem[];
+}
+export const Datastore: ServiceIdentifier<Datastore> = Symbol.for('Datastore');

@@ -1,0 +1,22 @@
+/** Two projects: pure tests, and tests on the real kernel (root, namespaces, processes). */
+const common = {
+  rootDir: '.',
+  extensionsToTreatAsEsm: ['.ts'],
+  transform: { '\\.ts$': '<rootDir>/scripts/jest/strip-types.mjs' },
+  modulePathIgnorePatterns: ['<rootDir>/dist/', '<rootDir>/build/'],
+  testPathIgnorePatterns: ['/node_modules/', '<rootDir>/dist/', '<rootDir>/build/'],
+};
+
+export default {
+  reporters: ['default', '<rootDir>/scripts/jest/total-reporter.mjs'],
+  projects: [
+    { ...common, displayName: 'unit', testMatch: ['<rootDir>/!(test)/**/*.test.ts', '<rootDir>/test/unit/**/*.test.ts'] },
+    {
+      ...common,
+      displayName: 'kernel',
+      testMatch: ['<rootDir>/test/kernel/**/*.test.ts'],
+    },
+  ],
+  testTimeout: 60_000,
+  maxWorkers: 2,
+};
