@@ -1,0 +1,27 @@
+import * as z from 'zod/mini';
+import { clusterMeta } from '../schema/meta.ts';
+import type { DeepReadonly } from '../schema/readonly.ts';
+
+/** A Kubernetes Node, with what we use of it. */
+export const nodeSchema = z.object({
+  apiVersion: z.literal('v1'),
+  kind: z.literal('Node'),
+  metadata: clusterMeta,
+  spec: z._default(
+    z.object({
+      podCIDR: z.optional(z.string()),
+      podCIDRs: z.optional(z.array(z.string())),
+    }),
+    {},
+  ),
+  status: z._default(
+    z.object({
+      /** `type`: InternalIP, ExternalIP, Hostname, ... */
+      addresses: z._default(z.array(z.object({ type: z.string(), address: z.string() })), []),
+    }),
+    { addresses: [] },
+  ),
+});
+
+/** A Kubernetes Node, with what we use of it. */
+export type Node = DeepReadonly<z.infer<typeof nodeSchema>>;

@@ -1,0 +1,163 @@
+import * as z from 'zod/mini';
+import en from 'zod/v4/locales/en.js';
+import type { ValidationIssue } from '../errors.ts';
+
+z.config(en());
+
+/** What came out of a schema: the value with defaults, or what is wrong; never throws. */
+export type Outcome<T> =
+  | { readonly ok: true; readonly value: T; readonly unknownFields: readonly string[] }
+  | { readonly ok: false; readonly issues: readonly ValidationIssue[] };
+
+/** What happens to fields that a schema does not know: kept and listed (our group), or dropped silently (slim core kinds). */
+export type UnknownFields = 'keep' | 'drop';
+
+/** Metadata that others own: carried along where objects are written back, and nothing to tell anyone about. */
+const othersMetadata = new Set(['finalizers', 'ownerReferences', 'generateName', 'selfLink']);
+
+/** Applies a schema to what came out of YAML or JSON. `null` counts as absent, as in Kubernetes. The result is frozen. */
+export function applySchema<T>(schema: z.core.$ZodType<T>, raw: unknown, unknown: UnknownFields): Outcome<T> {
+  const input = withoutNulls(raw);
+  const result = z.safeParse(schema, input);
+  if (!result.success) {
+    return { ok: false, issues: result.error.issues.map((issue) => toIssue(issue, input)) };
+  }
+  const unknownFields: string[] = [];
+  if (unknown === 'keep') {
+    carryUnknown(input, result.data, '', unknownFields);
+  }
+  return { ok: true, value: deepFreeze(result.data), unknownFields };
+}
+
+/** The value without object members that are null; the same object where there are none. Nulls in lists have a meaning and stay. */
+function withoutNulls(value: unknown): unknown {
+  if (Array.isArray(value)) {
+    let copy: unknown[] | undefined;
+    for (const [index, item] of value.entries()) {
+      const clean = withoutNulls(item);
+      if (clean !== item) {
+        copy ??= [...(value as unknown[])];
+        copy[index] = clean;
+      }
+    }
+    return copy ?? value;
+  }
+  if (!isRecord(value)) {
+    return value;
+  }
+  let copy: Record<string, unknown> | undefined;
+  for (const [key, member] of Object.entries(value)) {
+    const clean = withoutNulls(member);
+    if (clean === null) {
+      copy ??= { ...value };
+      delete copy[key];
+    } else if (clean !== member) {
+      copy ??= { ...value };
+      copy[key] = clean;
+    }
+  }
+  return copy ?? value;
+}
+
+/** Puts what the schema did not know into the result, so that writing an object back loses nothing, and lists it. */
+function carryUnknown(raw: unknown, parsed: unknown, path: string, found: string[]): void {
+  if (raw === parsed) {
+    return;
+  }
+  if (Array.isArray(raw) && Array.isArray(parsed)) {
+    for (const [index, item] of raw.entries()) {
+      carryUnknown(item, parsed[index], `${path}[${index}]`, found);
+    }
+    return;
+  }
+  if (!isRecord(raw) || !isRecord(parsed)) {
+    return;
+  }
+  for (const [key, member] of Object.entries(raw)) {
+    const memberPath = path === '' ? key : `${path}.${key}`;
+    if (Object.hasOwn(parsed, key)) {
+      carryUnknown(member, parsed[key], memberPath, found);
+    } else if (memberPath !== 'metadata.managedFields') {
+      parsed[key] = structuredClone(member);
+      if (path !== 'metadata' || !othersMetadata.has(key)) {
+        found.push(memberPath);
+      }
+    }
+  }
+}
+
+function toIssue(issue: z.core.$ZodIssue, input: unknown): ValidationIssue {
+  return { path: pathText(issue.path), message: messageOf(issue, valueAt(input, issue.path)) };
+}
+
+function messageOf(issue: z.core.$ZodIssue, value: unknown): string {
+  const is = value === undefined ? '' : ` (is ${valueText(value)})`;
+  switch (issue.code) {
+    case 'invalid_type':
+      return value === undefined ? 'is missing' : `must be ${typeNames[issue.expected] ?? issue.expected}${is}`;
+    case 'invalid_value':
+      return value === undefined ? 'is missing' : `must be ${issue.values.length === 1 ? '' : 'one of '}${issue.values.join(', ')}${is}`;
+    case 'too_big':
+      return `must be at most ${String(issue.maximum)}${is}`;
+    case 'too_small':
+      return `must be at least ${String(issue.minimum)}${is}`;
+    case 'custom':
+      return `${issue.message}${is}`;
+    default:
+      return value === undefined ? 'is missing' : `${issue.message}${is}`;
+  }
+}
+
+const typeNames: Readonly<Record<string, string>> = {
+  string: 'text (in YAML: in quotes)',
+  number: 'a number',
+  int: 'a whole number',
+  boolean: 'true or false',
+  array: 'a list',
+  object: 'an object',
+  record: 'an object',
+};
+
+/** A value as messages show it: short, and never a whole object. */
+function valueText(value: unknown): string {
+  if (typeof value === 'string') {
+    return value.length > 80 ? `${value.slice(0, 77)}...` : value === '' ? 'empty' : value;
+  }
+  if (Array.isArray(value)) {
+    return value.every((item) => typeof item !== 'object') ? `[${value.join(', ')}]`.slice(0, 80) : 'a list';
+  }
+  return typeof value === 'object' ? 'an object' : String(value);
+}
+
+function valueAt(input: unknown, path: readonly PropertyKey[]): unknown {
+  let value = input;
+  for (const key of path) {
+    if (typeof value !== 'object' || value === null) {
+      return undefined;
+    }
+    value = (value as Record<PropertyKey, unknown>)[key];
+  }
+  return value;
+}
+
+function pathText(path: readonly PropertyKey[]): string {
+  let text = '';
+  for (const key of path) {
+    text += typeof key === 'number' ? `[${key}]` : `${text === '' ? '' : '.'}${String(key)}`;
+  }
+  return text;
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value === 'object' && value !== null && !Object.isFrozen(value)) {
+    Object.freeze(value);
+    for (const member of Object.values(value)) {
+      deepFreeze(member);
+    }
+  }
+  return value;
+}
