@@ -16,7 +16,9 @@ for (const [out, entry] of Object.entries(entries)) {
     legalComments: 'none',
     sourcemap: false,
     // Bundled CommonJS dependencies still ask for `require`.
-    banner: { js: "import { createRequire as __tortieRequire } from 'node:module'; const require = __tortieRequire(import.meta.url);" },
+    banner: {
+      js: "import { createRequire as __tortieRequire } from 'node:module'; const require = __tortieRequire(import.meta.url);",
+    },
     logLevel: 'warning',
   });
 }

@@ -1,0 +1,52 @@
+// @ts-check
+// The Debian packages that Tortie needs, each with its reason: the only list. scripts/setup.mjs installs from it,
+// docs/dependencies.md shows it (`make gen` writes it there, a test holds it). No dependency: Node 20 runs this as it is.
+
+/**
+ * @typedef {'start' | 'tests'} Need `start`: building and the playground; `tests`: additionally for the tests and `make check`.
+ * @typedef {{ name: string, ubuntu?: readonly string[], need: Need, why: string }} Package
+ *   `name` is the package in Debian 12 and 13; `ubuntu` says what Ubuntu 24.04 has instead.
+ */
+
+/** @type {readonly Package[]} */
+export const PACKAGES = [
+  { name: 'make', need: 'start', why: 'the build' },
+  { name: 'gcc', need: 'start', why: 'compiles the CNI launcher' },
+  { name: 'g++', need: 'start', why: 'compiles the addon' },
+  { name: 'libc6-dev', need: 'start', why: 'headers of the C library, and its static half for the CNI launcher' },
+  { name: 'pkgconf', need: 'start', why: 'finds the flags of libmnl and libbpf' },
+  { name: 'libmnl-dev', need: 'start', why: 'netlink messages in the addon' },
+  { name: 'libbpf-dev', need: 'start', why: 'loads BPF objects in the addon; the headers of the BPF programs' },
+  { name: 'libelf-dev', need: 'start', why: 'libbpf reads objects with it' },
+  { name: 'zlib1g-dev', need: 'start', why: 'libelf needs it when linked statically' },
+  { name: 'clang-19', need: 'start', why: 'compiles the BPF programs; the same version on every supported release' },
+  {
+    name: 'bpftool',
+    ubuntu: ['linux-tools-common', 'linux-tools-generic'],
+    need: 'start',
+    why: 'types of the BPF programs from their BTF; what is loaded, for the leftover check after the tests',
+  },
+  { name: 'iptables', need: 'start', why: 'iptables-save and iptables-restore, which the iptables dataplane runs' },
+  { name: 'iproute2', need: 'start', why: 'ip and tc, by which tests look at what was made with other eyes than ours' },
+  { name: 'clang-format-19', need: 'tests', why: 'the format of C and C++ (`make check`)' },
+];
+
+/**
+ * @param {'debian' | 'ubuntu'} distribution
+ * @param {boolean} forTests whether the tests are to run too
+ * @returns {string[]} package names, in the table's order
+ */
+export function packagesFor(distribution, forTests) {
+  return PACKAGES.filter((p) => forTests || p.need === 'start').flatMap((p) =>
+    distribution === 'ubuntu' && p.ubuntu ? p.ubuntu : [p.name],
+  );
+}
+
+/** @returns {string} the table of docs/dependencies.md, in Markdown */
+export function packagesTable() {
+  const rows = PACKAGES.map((p) => {
+    const name = `\`${p.name}\`${p.ubuntu ? ` (Ubuntu: ${p.ubuntu.map((u) => `\`${u}\``).join(', ')})` : ''}`;
+    return `| ${name} | ${p.need === 'start' ? 'build, playground' : 'tests'} | ${p.why} |`;
+  });
+  return ['| package | for | why |', '|---|---|---|', ...rows].join('\n');
+}
