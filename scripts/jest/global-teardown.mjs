@@ -1,0 +1,32 @@
+// @ts-check
+// After all tests: what is there now and was not before fails the run, by name.
+import { existsSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { keyOf, makerOf, othersRun, processesOf, traces } from '../leftovers.mjs';
+import { state } from './run-state.mjs';
+
+/** The kernel takes namespaces and BPF objects apart in the background, after the process that held them is gone. */
+const PATIENCE_MS = 5000;
+
+export default async function teardown() {
+  const deadline = Date.now() + PATIENCE_MS;
+  let left = leftovers();
+  while (left.length > 0 && Date.now() < deadline) {
+    await sleep(100);
+    left = leftovers();
+  }
+  if (left.length === 0) return;
+  state.leftovers = left.length;
+  throw new Error(`the tests left behind:\n${left.map((trace) => `  ${keyOf(trace)}`).join('\n')}`);
+}
+
+function leftovers() {
+  const fresh = traces(() => {}).filter((trace) => !state.before.has(keyOf(trace)));
+  // Another run on this machine has names like ours: what says no maker can't be laid at our door then.
+  const shared = fresh.length > 0 && othersRun(state.mark);
+  const ours = fresh.filter((trace) => {
+    const maker = makerOf(trace);
+    return maker === undefined ? !shared : maker === process.pid || !existsSync(`/proc/${maker}`);
+  });
+  return [...processesOf(state.mark), ...ours];
+}

@@ -1,0 +1,195 @@
+// @ts-check
+// What Tortie has on this machine right now, outside the namespaces that tests make: taken before and after a run and
+// compared. Only what carries one of our names counts, so that other programs can come and go meanwhile.
+import { spawnSync } from 'node:child_process';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+/**
+ * @typedef {object} Trace
+ * @property {string} kind what it is, in words
+ * @property {string} name as the kernel or the file system has it
+ */
+
+/** Names of ours: test objects carry the pid of the process that made them (`tt1234-a`), host devices start with `cali`. */
+const OURS = /(?:^|[^A-Za-z0-9])(?:tt(\d+)|cali|tortie)/;
+/** Paths that the agent uses unless told otherwise; tests tell it otherwise. */
+const DEFAULT_PATHS = ['/run/tortie', '/var/lib/tortie', '/var/run/tortie.sock', '/opt/cni/bin/tortie', '/etc/cni/net.d/10-tortie.conflist'];
+/** The environment variable by which processes are told apart: it names the run that started them. */
+export const RUN_MARK = 'TORTIE_TEST_RUN';
+
+/**
+ * @param {Trace} trace
+ * @returns {string} the same for the same object, before and after
+ */
+export function keyOf(trace) {
+  return `${trace.kind} ${trace.name}`;
+}
+
+/**
+ * Must run as root in the machine's own namespaces; without root only what anybody can see is listed.
+ * @param {(problem: string) => void} onProblem told about each source that could not be read
+ * @returns {Trace[]}
+ */
+export function traces(onProblem) {
+  const root = process.geteuid?.() === 0;
+  return [
+    ...entries('/run/netns').map((name) => ({ kind: 'network namespace', name })),
+    ...links(onProblem),
+    ...blackholes(onProblem),
+    ...mounts(),
+    ...entries(tmpdir()).map((name) => ({ kind: 'folder', name: join(tmpdir(), name) })),
+    ...(root ? [...rules(onProblem), ...ipsets(onProblem), ...bpfObjects(onProblem), ...bpfPins(), ...cgroups()] : []),
+    ...DEFAULT_PATHS.filter((path) => existsSync(path)).map((name) => ({ kind: 'path', name })),
+  ].filter((trace) => trace.kind === 'blackhole route' || OURS.test(trace.name));
+}
+
+/**
+ * Processes that a marked run started and that still live.
+ * @param {string} mark value of RUN_MARK
+ * @returns {Trace[]}
+ */
+export function processesOf(mark) {
+  return markedProcesses()
+    .filter((p) => p.mark === mark && p.pid !== process.pid)
+    .map((p) => ({ kind: 'process', name: `${p.pid} (${p.command})` }));
+}
+
+/**
+ * @param {string} mark our own
+ * @returns {boolean} whether another run is under way on this machine: what carries no pid may then be the other's
+ */
+export function othersRun(mark) {
+  return markedProcesses().some((p) => p.mark !== mark);
+}
+
+/**
+ * @param {Trace} trace
+ * @returns {number | undefined} the process that made it, if the name says so
+ */
+export function makerOf(trace) {
+  const pid = OURS.exec(trace.name)?.[1];
+  return pid === undefined ? undefined : Number(pid);
+}
+
+/** @param {(problem: string) => void} onProblem */
+function links(onProblem) {
+  const list = JSON.parse(output('ip', ['-j', 'link', 'show'], onProblem) || '[]');
+  return list.map((/** @type {{ ifname: string }} */ link) => ({ kind: 'link', name: link.ifname }));
+}
+
+/** Routes of address blocks outlive every device. @param {(problem: string) => void} onProblem */
+function blackholes(onProblem) {
+  return ['-4', '-6'].flatMap((family) =>
+    lines(output('ip', [family, 'route', 'show', 'table', 'all', 'type', 'blackhole'], onProblem)).map((name) => ({ kind: 'blackhole route', name })),
+  );
+}
+
+/** @param {(problem: string) => void} onProblem */
+function rules(onProblem) {
+  return ['iptables', 'ip6tables'].flatMap((tool) =>
+    ['legacy', 'nft'].flatMap((variant) =>
+      lines(output(`${tool}-${variant}-save`, [], onProblem))
+        .filter((line) => !line.startsWith('#'))
+        // Counters of a chain differ between two looks at it.
+        .map((line) => ({ kind: `${tool}-${variant} rule`, name: line.replace(/ \[\d+:\d+\]$/, '') })),
+    ),
+  );
+}
+
+/** @param {(problem: string) => void} onProblem */
+function ipsets(onProblem) {
+  // Only the tests install ipset; without it the dataplane cannot have been compared with its own words.
+  return lines(output('ipset', ['list', '-n'], onProblem)).map((name) => ({ kind: 'ipset', name }));
+}
+
+/** @param {(problem: string) => void} onProblem */
+function bpfObjects(onProblem) {
+  return ['prog', 'map'].flatMap((kind) =>
+    JSON.parse(output('bpftool', ['-j', kind, 'show'], onProblem) || '[]').map((/** @type {{ id: number, name?: string }} */ o) => ({
+      kind: `BPF ${kind === 'prog' ? 'program' : 'map'}`,
+      name: `${o.name ?? ''} (id ${o.id})`,
+    })),
+  );
+}
+
+function bpfPins() {
+  return mountPoints('bpf').flatMap((at) => walk(at, 4).map((name) => ({ kind: 'BPF pin', name })));
+}
+
+function cgroups() {
+  return [...mountPoints('cgroup2'), ...mountPoints('cgroup')].flatMap((at) => walk(at, 3, true).map((name) => ({ kind: 'cgroup', name })));
+}
+
+function mounts() {
+  return mountPoints().map((name) => ({ kind: 'mount', name }));
+}
+
+/** @param {string} [type] of the file system; every one if absent */
+function mountPoints(type) {
+  return lines(readFileSync('/proc/self/mountinfo', 'utf8')).flatMap((line) => {
+    const [left = '', right = ''] = line.split(' - ');
+    return type === undefined || right.startsWith(`${type} `) ? [left.split(' ')[4] ?? ''] : [];
+  });
+}
+
+/**
+ * @param {string} top
+ * @param {number} depth levels below
+ * @param {boolean} [onlyFolders]
+ * @returns {string[]} paths below it
+ */
+function walk(top, depth, onlyFolders = false) {
+  if (depth === 0) return [];
+  return readdirOf(top)
+    .filter((entry) => !onlyFolders || entry.isDirectory())
+    .flatMap((entry) => [join(top, entry.name), ...(entry.isDirectory() ? walk(join(top, entry.name), depth - 1, onlyFolders) : [])]);
+}
+
+/** @param {string} folder */
+function entries(folder) {
+  return readdirOf(folder).map((entry) => entry.name);
+}
+
+/** @param {string} folder @returns {import('node:fs').Dirent[]} nothing if it is not there, or goes while it is read */
+function readdirOf(folder) {
+  try {
+    return readdirSync(folder, { withFileTypes: true });
+  } catch {
+    return [];
+  }
+}
+
+/** @returns {{ pid: number, mark: string, command: string }[]} */
+function markedProcesses() {
+  return entries('/proc').flatMap((name) => {
+    if (!/^\d+$/.test(name)) return [];
+    try {
+      // The environment of a zombie is empty, that of another user's process can't be read: neither is ours to end.
+      const variable = readFileSync(`/proc/${name}/environ`, 'utf8').split('\0').find((v) => v.startsWith(`${RUN_MARK}=`));
+      if (variable === undefined) return [];
+      const command = readFileSync(`/proc/${name}/cmdline`, 'utf8').split('\0').join(' ').trim();
+      return [{ pid: Number(name), mark: variable.slice(RUN_MARK.length + 1), command }];
+    } catch {
+      return [];
+    }
+  });
+}
+
+/**
+ * @param {string} command
+ * @param {readonly string[]} args
+ * @param {(problem: string) => void} onProblem
+ */
+function output(command, args, onProblem) {
+  const run = spawnSync(command, args, { encoding: 'utf8', maxBuffer: 64 << 20 });
+  if (run.status === 0) return run.stdout;
+  onProblem(`${command}: ${run.error?.message ?? (run.stderr.trim() || `status ${run.status}`)}`);
+  return '';
+}
+
+/** @param {string} text */
+function lines(text) {
+  return text.split('\n').filter((line) => line !== '');
+}

@@ -1,0 +1,73 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, test } from '@jest/globals';
+import { keyOf, makerOf, othersRun, processesOf, RUN_MARK, traces } from './leftovers.mjs';
+
+const names = () => traces(() => {}).map(keyOf);
+
+test('a folder with our name and pid is a trace, and tells its maker', () => {
+  const path = mkdtempSync(join(tmpdir(), `tt${process.pid}-`));
+  try {
+    expect(names()).toContain(`folder ${path}`);
+    expect(makerOf({ kind: 'folder', name: path })).toBe(process.pid);
+  } finally {
+    rmSync(path, { recursive: true });
+  }
+  expect(names()).not.toContain(`folder ${path}`);
+});
+
+test("other programs' folders are none", () => {
+  const path = mkdtempSync(join(tmpdir(), 'attic-'));
+  try {
+    expect(names()).not.toContain(`folder ${path}`);
+  } finally {
+    rmSync(path, { recursive: true });
+  }
+});
+
+describe('the maker of an object', () => {
+  test.each<[string, number | undefined]>([
+    ['tt4711-a', 4711],
+    ['/run/netns/tt4711-a', 4711],
+    ['-A tt12-cali-FORWARD -j DROP', 12],
+    ['cali0123456789a', undefined],
+    ['mtt12', undefined],
+  ])('%s: %s', (name, maker) => {
+    expect(makerOf({ kind: 'link', name })).toBe(maker);
+  });
+});
+
+test('a process is found by the mark in its environment, until it is gone', async () => {
+  const mark = `test-${process.pid}`;
+  const child = spawn('sleep', ['30'], { env: { ...process.env, [RUN_MARK]: mark }, stdio: 'ignore' });
+  try {
+    await once(child, 'spawn');
+    expect(processesOf(mark)).toEqual([{ kind: 'process', name: `${child.pid} (sleep 30)` }]);
+    expect(othersRun(mark)).toBe(process.env[RUN_MARK] !== undefined);
+    expect(othersRun('another')).toBe(true);
+  } finally {
+    child.kill('SIGKILL');
+    await once(child, 'close');
+  }
+  expect(processesOf(mark)).toEqual([]);
+});
+
+test('a source that cannot be read is reported, not taken for empty', () => {
+  const path = process.env['PATH'];
+  const problems: string[] = [];
+  try {
+    process.env['PATH'] = '/nonexistent';
+    traces((problem) => problems.push(problem));
+  } finally {
+    process.env['PATH'] = path;
+  }
+  expect(problems).toContainEqual(expect.stringContaining('ip: '));
+});
+
+test('the table of packages in docs/dependencies.md is the one that the set-up installs from', () => {
+  const run = spawnSync(process.execPath, ['scripts/gen-dependencies.mjs', '--check'], { encoding: 'utf8' });
+  expect([run.status, run.stderr]).toEqual([0, '']);
+});
