@@ -1,6 +1,12 @@
 /** Why a datastore refused; a closed list, so that callers can decide by it. */
 export type DatastoreErrorCode =
-  'not-found' | 'conflict' | 'already-exists' | 'expired' | 'invalid' | 'read-only' | 'unavailable';
+  | 'not-found'
+  | 'conflict'
+  | 'already-exists'
+  | 'expired'
+  | 'invalid'
+  | 'read-only'
+  | 'unavailable';
 
 /** Every failure of a `Datastore`. The message says what was tried on which object, and the cause's own words. */
 export class DatastoreError extends Error {
