@@ -7,19 +7,19 @@ export const nodeSchema = z.object({
   apiVersion: z.literal('v1'),
   kind: z.literal('Node'),
   metadata: clusterMeta,
-  spec: z._default(
+  spec: z.prefault(
     z.object({
       podCIDR: z.optional(z.string()),
       podCIDRs: z.optional(z.array(z.string())),
     }),
     {},
   ),
-  status: z._default(
+  status: z.prefault(
     z.object({
       /** `type`: InternalIP, ExternalIP, Hostname, ... */
-      addresses: z._default(z.array(z.object({ type: z.string(), address: z.string() })), []),
+      addresses: z._default(z.array(z.object({ type: z.string(), address: z.string() })), () => []),
     }),
-    { addresses: [] },
+    {},
   ),
 });
 

@@ -1,19 +1,20 @@
 import * as z from 'zod/mini';
+import { port, portOrZero } from '../schema/checks.ts';
 import { namespacedMeta } from '../schema/meta.ts';
 import type { DeepReadonly } from '../schema/readonly.ts';
 
 const containerPort = z.object({
   /** Policies refer to it; ports without one matter only for `hostPort`. */
   name: z.optional(z.string()),
-  containerPort: z.int().check(z.gte(1), z.lte(65535)),
+  containerPort: port,
   protocol: z._default(z.enum(['TCP', 'UDP', 'SCTP']), 'TCP'),
-  hostPort: z.optional(z.int().check(z.gte(0), z.lte(65535))),
+  hostPort: z.optional(portOrZero),
   hostIP: z.optional(z.string()),
 });
 
 const container = z.object({
   name: z.string(),
-  ports: z._default(z.array(containerPort), []),
+  ports: z._default(z.array(containerPort), () => []),
   /** `Always` makes an init container a sidecar, whose ports count. */
   restartPolicy: z.optional(z.string()),
 });
@@ -23,25 +24,25 @@ export const podSchema = z.object({
   apiVersion: z.literal('v1'),
   kind: z.literal('Pod'),
   metadata: namespacedMeta,
-  spec: z._default(
+  spec: z.prefault(
     z.object({
       /** Absent until the scheduler has chosen. */
       nodeName: z.optional(z.string()),
       serviceAccountName: z.optional(z.string()),
       hostNetwork: z._default(z.boolean(), false),
-      containers: z._default(z.array(container), []),
-      initContainers: z._default(z.array(container), []),
+      containers: z._default(z.array(container), () => []),
+      initContainers: z._default(z.array(container), () => []),
     }),
-    { hostNetwork: false, containers: [], initContainers: [] },
+    {},
   ),
-  status: z._default(
+  status: z.prefault(
     z.object({
       /** Pending, Running, Succeeded, Failed or Unknown. */
       phase: z.optional(z.string()),
       podIP: z.optional(z.string()),
-      podIPs: z._default(z.array(z.object({ ip: z.string() })), []),
+      podIPs: z._default(z.array(z.object({ ip: z.string() })), () => []),
     }),
-    { podIPs: [] },
+    {},
   ),
 });
 

@@ -74,7 +74,7 @@ function carryUnknown(raw: unknown, parsed: unknown, path: string, found: string
     return;
   }
   for (const [key, member] of Object.entries(raw)) {
-    const memberPath = path === '' ? key : `${path}.${key}`;
+    const memberPath = `${path}${pathText([key], path === '')}`;
     if (Object.hasOwn(parsed, key)) {
       carryUnknown(member, parsed[key], memberPath, found);
     } else if (memberPath !== 'metadata.managedFields') {
@@ -100,7 +100,9 @@ function messageOf(issue: z.core.$ZodIssue, value: unknown): string {
     case 'too_big':
       return `must be at most ${String(issue.maximum)}${is}`;
     case 'too_small':
-      return `must be at least ${String(issue.minimum)}${is}`;
+      return issue.origin === 'string' ? 'must not be empty' : `must be at least ${String(issue.minimum)}${is}`;
+    case 'invalid_key':
+      return `the key ${issue.issues.map(({ message }) => message).join(', ')}`;
     case 'custom':
       return `${issue.message}${is}`;
     default:
@@ -126,7 +128,7 @@ function valueText(value: unknown): string {
   if (Array.isArray(value)) {
     return value.every((item) => typeof item !== 'object') ? `[${value.join(', ')}]`.slice(0, 80) : 'a list';
   }
-  return typeof value === 'object' ? 'an object' : String(value);
+  return typeof value === 'object' && value !== null ? 'an object' : String(value);
 }
 
 function valueAt(input: unknown, path: readonly PropertyKey[]): unknown {
@@ -140,10 +142,17 @@ function valueAt(input: unknown, path: readonly PropertyKey[]): unknown {
   return value;
 }
 
-function pathText(path: readonly PropertyKey[]): string {
+/** `spec.allowedUses[1]`, `metadata.labels["a.b/c"]`; `atStart` is false when it is to be put after another path. */
+function pathText(path: readonly PropertyKey[], atStart = true): string {
   let text = '';
   for (const key of path) {
-    text += typeof key === 'number' ? `[${key}]` : `${text === '' ? '' : '.'}${String(key)}`;
+    if (typeof key === 'number') {
+      text += `[${key}]`;
+    } else if (/^[\w-]+$/.test(String(key))) {
+      text += `${atStart && text === '' ? '' : '.'}${String(key)}`;
+    } else {
+      text += `[${JSON.stringify(String(key))}]`;
+    }
   }
   return text;
 }

@@ -8,7 +8,7 @@ export const clusterInformationSchema = z.object({
   apiVersion: z.literal(v3),
   kind: z.literal('ClusterInformation'),
   metadata: clusterMeta,
-  spec: z._default(
+  spec: z.prefault(
     z.object({
       clusterGUID: z.optional(z.string()),
       /** Comma-separated, for example `k8s,bgp`. */
