@@ -1,0 +1,58 @@
+import type { CommandRunner } from '#native/command-runner.ts';
+import type { Family } from '#native/types.ts';
+import type { Logger } from '../logger.ts';
+import { removeOurs } from './table.ts';
+import { type Variant, Xtables, XtablesError } from './xtables.ts';
+
+/** Where to look for what is ours. */
+export interface Places {
+  readonly variants: readonly Variant[];
+  readonly families: readonly Family[];
+  readonly tables: readonly string[];
+  readonly lockTimeoutS: number;
+}
+
+/**
+ * Removes what is ours from these tables: at clean-up, and from the variant that isn't used (a changed setting, an older agent). A
+ * variant that isn't installed can hold nothing of ours. Forks one save for each variant and family, one restore for each table where there is something.
+ */
+export async function removeLeftovers(commands: CommandRunner, log: Logger, places: Places): Promise<void> {
+  const errors: unknown[] = [];
+  for (const variant of places.variants) {
+    for (const family of places.families) {
+      try {
+        await removeFrom(new Xtables(commands, variant, family), commands, log, places);
+      } catch (error) {
+        if ((error as XtablesError).code !== 'XTABLES_MISSING') errors.push(error);
+      }
+    }
+  }
+  if (errors.length === 1) throw errors[0];
+  if (errors.length > 1) throw new AggregateError(errors, `removing our iptables rules: ${errors.map((error) => (error as Error).message).join('; ')}`);
+}
+
+async function removeFrom(tools: Xtables, commands: CommandRunner, log: Logger, places: Places): Promise<void> {
+  const saved = await tools.save();
+  for (const table of places.tables) {
+    const actual = saved.get(table);
+    const outcome = actual === undefined ? 'nothing' : await removeOurs(tools, table, actual, places.lockTimeoutS);
+    if (outcome !== 'nothing') log.info('removed our iptables rules', { tool: tools.name, table });
+    if (outcome === 'tableIsEmpty') await deleteNftTable(commands, log, tools.family, table);
+  }
+}
+
+/**
+ * Deletes a table of nf_tables that iptables-nft made for us, if nothing is in it: the iptables tools can't. Without the nft tool the empty
+ * table stays; it has no hook and no packet sees it.
+ */
+async function deleteNftTable(commands: CommandRunner, log: Logger, family: Family, table: string): Promise<void> {
+  const name = [family === 4 ? 'ip' : 'ip6', table];
+  try {
+    const listed = await commands.run('nft', ['list', 'table', ...name]);
+    if (listed.status !== 0 || !/^table \S+ \S+ \{\s*\}\s*$/m.test(listed.stdout)) return;
+    const deleted = await commands.run('nft', ['delete', 'table', ...name]);
+    if (deleted.status !== 0) log.warn('an empty nftables table stays', { table: name.join(' '), reason: deleted.stderr.trim() });
+  } catch (error) {
+    log.info('an empty nftables table stays: the nft tool could not be run', { table: name.join(' '), reason: (error as Error).message });
+  }
+}
