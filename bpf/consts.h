@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Numbers and names that more than one header needs. The enums travel into TypeScript through BTF. */
+#ifndef TORTIE_CONSTS_H
+#define TORTIE_CONSTS_H
+
+#include <linux/types.h>
+
+/* Which way a packet goes, seen from the pod. */
+enum direction {
+	DIRECTION_FROM_POD,
+	DIRECTION_TO_POD,
+	DIRECTION__COUNT,
+};
+
+/*
+ * What becomes of a packet: it passed, or why it was dropped. The only list of drop reasons. Numbers live in
+ * pinned counters: they are never reused, a reason that is no longer needed keeps its place.
+ */
+enum verdict {
+	VERDICT_PASSED = 0,
+	/* The agent has not (or no longer) said what the device is for. */
+	VERDICT_NOT_ANNOUNCED = 1,
+	/* The packet ends inside a header, or is shorter than its header says. */
+	VERDICT_TRUNCATED = 2,
+	/* A header contradicts itself: wrong version, impossible header length, ARP that isn't IPv4 over
+	   Ethernet. */
+	VERDICT_MALFORMED = 3,
+	/* Neither IPv4, IPv6 nor ARP, or VLAN-tagged. */
+	VERDICT_ETHERTYPE = 4,
+	/* IPv4 or IPv6 from an address the endpoint does not have. */
+	VERDICT_SPOOFED_SOURCE = 5,
+	/* ARP in the name of an address the endpoint does not have. */
+	VERDICT_SPOOFED_ARP = 6,
+	/* IPv6 while the node's configuration says there is none. */
+	VERDICT_IPV6_DISABLED = 7,
+	VERDICT__COUNT,
+};
+
+/* Room in a counter record: adding a verdict must not change the shape of a pinned map. */
+#define VERDICT_SLOTS 32
+
+_Static_assert(VERDICT__COUNT <= VERDICT_SLOTS, "more slots need a new layout version");
+
+/* Address families as keys spell them. */
+enum family {
+	FAMILY_IPV4 = 4,
+	FAMILY_IPV6 = 6,
+};
+
+/* linux/if_ether.h has these, but pulls in libc's headers on some systems. */
+#define ETH_P_IP 0x0800
+#define ETH_P_ARP 0x0806
+#define ETH_P_IPV6 0x86DD
+#define ETH_HLEN 14
+
+#define TC_ACT_UNSPEC (-1)
+#define TC_ACT_SHOT 2
+
+#endif

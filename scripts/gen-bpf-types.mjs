@@ -1,0 +1,254 @@
+// Writes the TypeScript twin of the BPF programs' types, read from the BTF in their object files: `gen-bpf-types.mjs x.bpf.o... > y.gen.ts`.
+// Taken over: enums; maps with their shapes; read-only configuration variables; the structs that these use.
+// An enum member `X__COUNT` is the number of members and becomes `xCount`.
+import { execFileSync } from 'node:child_process';
+
+const bpfMapTypes = { 5: 'percpu_hash', 11: 'lpm_trie', 25: 'devmap_hash', 1: 'hash', 2: 'array', 6: 'percpu_array', 9: 'lru_hash' };
+
+const pascal = (name) => name.replace(/(?:^|_)([a-z0-9])/g, (_, c) => c.toUpperCase());
+const camel = (name) => name.replace(/_([a-z0-9])/g, (_, c) => c.toUpperCase());
+const kebab = (name) => name.toLowerCase().replaceAll('_', '-');
+
+function fail(message) {
+  process.stderr.write(`gen-bpf-types: ${message}\n`);
+  process.exit(1);
+}
+
+/** The types of one object. Ids are the object's own, so each gets a reader of its own; what comes out is merged by name. */
+class Btf {
+  #types;
+  constructor(file) {
+    let text;
+    try {
+      text = execFileSync('bpftool', ['btf', 'dump', 'file', file, '-j'], { encoding: 'utf8', maxBuffer: 1 << 28 });
+    } catch (error) {
+      fail(`bpftool can't read the types of ${file}: ${error.stderr || error.message}`);
+    }
+    this.#types = new Map(JSON.parse(text).types.map((type) => [type.id, type]));
+  }
+
+  all(kind) {
+    return [...this.#types.values()].filter((type) => type.kind === kind);
+  }
+
+  /** A type without typedefs and qualifiers. */
+  plain(id) {
+    let type = this.#types.get(id);
+    while (type && ['TYPEDEF', 'CONST', 'VOLATILE', 'RESTRICT'].includes(type.kind)) type = this.#types.get(type.type_id);
+    return type ?? fail(`type ${id} is void or missing`);
+  }
+
+  size(id) {
+    const type = this.plain(id);
+    if (type.kind === 'ARRAY') return type.nr_elems * this.size(type.type_id);
+    return type.size ?? fail(`type ${type.kind} ${type.name} has no size`);
+  }
+
+  /** A map definition's `__uint(field, n)`: a pointer to an array of n. */
+  number(map, field) {
+    const member = map.members.find((m) => m.name === field);
+    return member === undefined ? 0 : this.plain(this.plain(member.type_id).type_id).nr_elems;
+  }
+
+  /** A map definition's `__type(field, T)`: a pointer to T. */
+  pointee(map, field) {
+    const member = map.members.find((m) => m.name === field);
+    return member === undefined ? undefined : this.plain(member.type_id).type_id;
+  }
+}
+
+/** How one field is declared, read and written. `view`, `at` are a DataView and a byte offset in the generated code. */
+function field(btf, id, structs) {
+  const type = btf.plain(id);
+  if (type.kind === 'INT' || type.kind === 'ENUM') {
+    const kind = type.encoding === 'SIGNED' ? 'Int' : 'Uint';
+    const order = type.size === 1 ? '' : ', true';
+    const accessor = `${type.size === 8 ? 'Big' : ''}${kind}${type.size * 8}`;
+    return {
+      type: type.size === 8 ? 'bigint' : type.kind === 'ENUM' ? pascal(type.name) : 'number',
+      read: (at) => `view.get${accessor}(${at}${order})${type.kind === 'ENUM' ? ` as ${pascal(type.name)}` : ''}`,
+      write: (value, at) => `view.set${accessor}(${at}, ${value}${order});`,
+    };
+  }
+  if (type.kind === 'STRUCT') {
+    collect(btf, type, structs);
+    const name = pascal(type.name);
+    return { type: name, read: (at) => `${name}.read(view, ${at})`, write: (value, at) => `${name}.write(${value}, view, ${at});` };
+  }
+  if (type.kind === 'ARRAY') {
+    const element = btf.plain(type.type_id);
+    const size = btf.size(type.type_id);
+    if (element.kind === 'INT' && element.size === 1)
+      return {
+        type: 'Uint8Array',
+        read: (at) => `bytesAt(view, ${at}, ${type.nr_elems})`,
+        write: (value, at) => `setBytes(view, ${at}, ${value}, ${type.nr_elems});`,
+      };
+    const inner = field(btf, type.type_id, structs);
+    return {
+      type: `readonly ${inner.type.includes(' ') ? `(${inner.type})` : inner.type}[]`,
+      dims: [type.nr_elems, ...(inner.dims ?? [])],
+      read: (at) => `listAt(${type.nr_elems}, ${size}, ${at}, (at) => ${inner.read('at')})`,
+      write: (value, at) => `setList(${value}, ${type.nr_elems}, ${size}, ${at}, (value, at) => { ${inner.write('value', 'at')} });`,
+    };
+  }
+  return fail(`no TypeScript for a ${type.kind} (${type.name})`);
+}
+
+function collect(btf, struct, structs) {
+  if (struct.name === '(anon)') fail('a struct that TypeScript sees needs a name');
+  const fields = struct.members.map((m) => {
+    if (m.bitfield_size) fail(`struct ${struct.name}: bit field ${m.name}`);
+    return { name: camel(m.name), offset: m.bits_offset / 8, ...field(btf, m.type_id, structs) };
+  });
+  const known = structs.get(struct.name);
+  const shape = JSON.stringify([struct.size, fields.map((f) => [f.name, f.offset, f.type])]);
+  if (known !== undefined && known.shape !== shape) fail(`struct ${struct.name} differs between objects`);
+  structs.set(struct.name, { name: pascal(struct.name), cName: struct.name, size: struct.size, fields, shape });
+}
+
+function enumText({ name, values }) {
+  const prefix = `${name.toUpperCase()}_`;
+  const members = values.map((v) => {
+    if (!v.name.startsWith(prefix)) fail(`enum ${name}: ${v.name} does not start with ${prefix}`);
+    return { name: v.name.slice(prefix.length), val: v.val };
+  });
+  const count = members.find((m) => m.name === '_COUNT');
+  const named = members.filter((m) => m !== count);
+  const lines = [
+    `/** enum ${name} */`,
+    `export const ${pascal(name)} = {`,
+    ...named.map((m) => `  ${camel(m.name.toLowerCase())}: ${m.val},`),
+    '} as const;',
+    `export type ${pascal(name)} = (typeof ${pascal(name)})[keyof typeof ${pascal(name)}];`,
+    `/** The names of ${name} for people, by number. */`,
+    `export const ${camel(name)}Texts = {`,
+    ...named.map((m) => `  ${m.val}: '${kebab(m.name)}',`),
+    `} as const satisfies Record<${pascal(name)}, string>;`,
+  ];
+  if (count) lines.push(`export const ${camel(name)}Count = ${count.val};`);
+  return lines.join('\n');
+}
+
+function structText({ name, cName, size, fields }) {
+  const dims = fields.filter((f) => f.dims);
+  return [
+    `/** struct ${cName}, ${size} bytes */`,
+    `export interface ${name} {`,
+    ...fields.map((f) => `  readonly ${f.name}: ${f.type};`),
+    '}',
+    `export const ${name} = {`,
+    `  size: ${size},`,
+    `  offsets: { ${fields.map((f) => `${f.name}: ${f.offset}`).join(', ')} },`,
+    ...(dims.length === 0 ? [] : [`  dims: { ${dims.map((f) => `${f.name}: [${f.dims.join(', ')}]`).join(', ')} },`]),
+    `  read(view: DataView, at = 0): ${name} {`,
+    `    return { ${fields.map((f) => `${f.name}: ${f.read(f.offset === 0 ? 'at' : `at + ${f.offset}`)}`).join(', ')} };`,
+    '  },',
+    `  write(value: ${name}, view: DataView, at = 0): void {`,
+    ...fields.map((f) => `    ${f.write(`value.${f.name}`, f.offset === 0 ? 'at' : `at + ${f.offset}`)}`),
+    '  },',
+    `  encode(value: ${name}): Uint8Array {`,
+    `    const bytes = new Uint8Array(${size});`,
+    `    ${name}.write(value, new DataView(bytes.buffer));`,
+    '    return bytes;',
+    '  },',
+    '} as const;',
+  ].join('\n');
+}
+
+/** The name of what a key or value holds: a struct's, or its size in bits. */
+function typeName(btf, id, structs) {
+  const type = btf.plain(id);
+  if (type.kind === 'STRUCT') collect(btf, type, structs);
+  return type.kind === 'STRUCT' ? pascal(type.name) : `u${btf.size(id) * 8}`;
+}
+
+const files = process.argv.slice(2);
+if (files.length === 0) fail('which object files?');
+const enums = new Map();
+const structs = new Map();
+const maps = new Map();
+const configs = new Map();
+const programs = new Set();
+
+for (const file of files) {
+  const btf = new Btf(file);
+  for (const type of btf.all('ENUM')) {
+    const known = enums.get(type.name);
+    if (known && JSON.stringify(known.values) !== JSON.stringify(type.values)) fail(`enum ${type.name} differs between objects`);
+    if (type.name !== '(anon)') enums.set(type.name, { name: type.name, values: type.values });
+  }
+  for (const section of btf.all('DATASEC')) {
+    for (const { type_id: id } of section.vars) {
+      const variable = btf.all('VAR').find((v) => v.id === id);
+      if (section.name === '.maps') {
+        const definition = btf.plain(variable.type_id);
+        const number = btf.number(definition, 'type');
+        const [key, value] = ['key', 'value'].map((name) => btf.pointee(definition, name) ?? fail(`map ${variable.name} has no ${name}`));
+        maps.set(variable.name, {
+          type: number,
+          kind: bpfMapTypes[number] ?? fail(`map ${variable.name}: type ${number} has no name in this script`),
+          keySize: btf.size(key),
+          valueSize: btf.size(value),
+          maxEntries: btf.number(definition, 'max_entries'),
+          flags: btf.number(definition, 'map_flags'),
+          holds: `${typeName(btf, key, structs)} -> ${typeName(btf, value, structs)}`,
+        });
+      } else if (section.name === '.rodata' && variable.linkage === 'global') {
+        configs.set(variable.name, typeName(btf, variable.type_id, structs));
+      }
+    }
+  }
+  for (const type of btf.all('FUNC')) if (type.linkage === 'global') programs.add(type.name);
+}
+
+const sorted = (map) => [...map].sort(([a], [b]) => (a < b ? -1 : 1));
+process.stdout.write(`// Generated from the BPF programs' types by scripts/gen-bpf-types.mjs. Do not edit: change bpf/ and run \`make gen\`.
+
+function bytesAt(view: DataView, at: number, length: number): Uint8Array {
+  return new Uint8Array(view.buffer, view.byteOffset + at, length).slice();
+}
+
+function setBytes(view: DataView, at: number, bytes: Uint8Array, length: number): void {
+  if (bytes.length !== length) throw new RangeError(\`\${bytes.length} bytes for a field of \${length}\`);
+  new Uint8Array(view.buffer, view.byteOffset + at, length).set(bytes);
+}
+
+function listAt<T>(length: number, stride: number, start: number, read: (at: number) => T): T[] {
+  return Array.from({ length }, (_, i) => read(start + i * stride));
+}
+
+function setList<T>(list: readonly T[], length: number, stride: number, start: number, write: (value: T, at: number) => void): void {
+  if (list.length !== length) throw new RangeError(\`\${list.length} elements for a field of \${length}\`);
+  list.forEach((value, i) => write(value, start + i * stride));
+}
+
+${sorted(enums)
+  .map(([, e]) => enumText(e))
+  .join('\n\n')}
+
+${[...structs.values()].map(structText).join('\n\n')}
+
+/** The maps, with the sizes that the C says. \`flags\` are those of map creation. */
+export const mapShapes = {
+${sorted(maps)
+  .map(
+    ([name, m]) =>
+      `  /** ${m.kind}: ${m.holds} */\n  ${name}: { name: '${name}', type: ${m.type}, keySize: ${m.keySize}, valueSize: ${m.valueSize}, maxEntries: ${m.maxEntries}, flags: ${m.flags} },`,
+  )
+  .join('\n')}
+} as const;
+
+/** Read-only variables that are set before loading, and their types. */
+export const configVariables = {
+${sorted(configs)
+  .map(([name, type]) => `  ${name}: ${type},`)
+  .join('\n')}
+} as const;
+
+/** Global functions: programs (and subprograms that are not static). */
+export const programNames = [${[...programs]
+  .sort()
+  .map((name) => `'${name}'`)
+  .join(', ')}] as const;
+`);
