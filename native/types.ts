@@ -23,7 +23,10 @@ export type NetlinkOp =
   | { readonly op: 'clsact.add' | 'clsact.del'; readonly link: LinkRef }
   | FilterOp;
 
-/** Makes both ends at once; the peer is created in its namespace (moving it later costs some 17 ms). */
+/**
+ * Makes both ends at once; the peer is created in its namespace (moving it later costs some 17 ms). With `netns` on this end: no
+ * `alias`, and only one end can be `up` (the kernel can't bring up the end that it makes first; this one is brought up afterwards).
+ */
 export interface VethAdd {
   readonly op: 'veth.add';
   readonly name: string;

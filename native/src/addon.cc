@@ -1,0 +1,20 @@
+// The addon's entry. Nothing here or below is global to the process: Jest loads several copies into one.
+#include "netns.h"
+#include "route_socket.h"
+#include <napi.h>
+
+using Init = void (*)(Napi::Env env, Napi::Object exports);
+
+static constexpr Init parts[] = {
+    tortie::InitNetns,
+    tortie::InitRouteSocket,
+};
+
+static Napi::Object InitAddon(Napi::Env env, Napi::Object exports)
+{
+	for (const Init init : parts)
+		init(env, exports);
+	return exports;
+}
+
+NODE_API_MODULE(tortie_native, InitAddon)
