@@ -23,9 +23,9 @@ inside() {
 	mkdir -p "$top/old-root"
 	cd "$top"
 	pivot_root . old-root
+	mount -t proc proc /proc # before umount, which reads it
 	umount -l /old-root
 	rmdir /old-root
-	mount -t proc proc /proc
 	# What a mount inside `ip netns add` relies on: mounts are seen in namespaces made later.
 	mount --make-rshared /
 	cd /root/tortie

@@ -3,7 +3,15 @@
 // An enum member `X__COUNT` is the number of members and becomes `xCount`.
 import { execFileSync } from 'node:child_process';
 
-const bpfMapTypes = { 5: 'percpu_hash', 11: 'lpm_trie', 25: 'devmap_hash', 1: 'hash', 2: 'array', 6: 'percpu_array', 9: 'lru_hash' };
+const bpfMapTypes = {
+  5: 'percpu_hash',
+  11: 'lpm_trie',
+  25: 'devmap_hash',
+  1: 'hash',
+  2: 'array',
+  6: 'percpu_array',
+  9: 'lru_hash',
+};
 
 const pascal = (name) => name.replace(/(?:^|_)([a-z0-9])/g, (_, c) => c.toUpperCase());
 const camel = (name) => name.replace(/_([a-z0-9])/g, (_, c) => c.toUpperCase());
@@ -34,7 +42,8 @@ class Btf {
   /** A type without typedefs and qualifiers. */
   plain(id) {
     let type = this.#types.get(id);
-    while (type && ['TYPEDEF', 'CONST', 'VOLATILE', 'RESTRICT'].includes(type.kind)) type = this.#types.get(type.type_id);
+    while (type && ['TYPEDEF', 'CONST', 'VOLATILE', 'RESTRICT'].includes(type.kind))
+      type = this.#types.get(type.type_id);
     return type ?? fail(`type ${id} is void or missing`);
   }
 
@@ -73,7 +82,11 @@ function field(btf, id, structs) {
   if (type.kind === 'STRUCT') {
     collect(btf, type, structs);
     const name = pascal(type.name);
-    return { type: name, read: (at) => `${name}.read(view, ${at})`, write: (value, at) => `${name}.write(${value}, view, ${at});` };
+    return {
+      type: name,
+      read: (at) => `${name}.read(view, ${at})`,
+      write: (value, at) => `${name}.write(${value}, view, ${at});`,
+    };
   }
   if (type.kind === 'ARRAY') {
     const element = btf.plain(type.type_id);
@@ -89,7 +102,8 @@ function field(btf, id, structs) {
       type: `readonly ${inner.type.includes(' ') ? `(${inner.type})` : inner.type}[]`,
       dims: [type.nr_elems, ...(inner.dims ?? [])],
       read: (at) => `listAt(${type.nr_elems}, ${size}, ${at}, (at) => ${inner.read('at')})`,
-      write: (value, at) => `setList(${value}, ${type.nr_elems}, ${size}, ${at}, (value, at) => { ${inner.write('value', 'at')} });`,
+      write: (value, at) =>
+        `setList(${value}, ${type.nr_elems}, ${size}, ${at}, (value, at) => { ${inner.write('value', 'at')} });`,
     };
   }
   return fail(`no TypeScript for a ${type.kind} (${type.name})`);
@@ -175,7 +189,8 @@ for (const file of files) {
   const btf = new Btf(file);
   for (const type of btf.all('ENUM')) {
     const known = enums.get(type.name);
-    if (known && JSON.stringify(known.values) !== JSON.stringify(type.values)) fail(`enum ${type.name} differs between objects`);
+    if (known && JSON.stringify(known.values) !== JSON.stringify(type.values))
+      fail(`enum ${type.name} differs between objects`);
     if (type.name !== '(anon)') enums.set(type.name, { name: type.name, values: type.values });
   }
   for (const section of btf.all('DATASEC')) {
@@ -184,7 +199,9 @@ for (const file of files) {
       if (section.name === '.maps') {
         const definition = btf.plain(variable.type_id);
         const number = btf.number(definition, 'type');
-        const [key, value] = ['key', 'value'].map((name) => btf.pointee(definition, name) ?? fail(`map ${variable.name} has no ${name}`));
+        const [key, value] = ['key', 'value'].map(
+          (name) => btf.pointee(definition, name) ?? fail(`map ${variable.name} has no ${name}`),
+        );
         maps.set(variable.name, {
           type: number,
           kind: bpfMapTypes[number] ?? fail(`map ${variable.name}: type ${number} has no name in this script`),
@@ -203,7 +220,8 @@ for (const file of files) {
 }
 
 const sorted = (map) => [...map].sort(([a], [b]) => (a < b ? -1 : 1));
-process.stdout.write(`// Generated from the BPF programs' types by scripts/gen-bpf-types.mjs. Do not edit: change bpf/ and run \`make gen\`.
+process.stdout
+  .write(`// Generated from the BPF programs' types by scripts/gen-bpf-types.mjs. Do not edit: change bpf/ and run \`make gen\`.
 
 function bytesAt(view: DataView, at: number, length: number): Uint8Array {
   return new Uint8Array(view.buffer, view.byteOffset + at, length).slice();

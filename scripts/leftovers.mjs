@@ -15,7 +15,13 @@ import { join } from 'node:path';
 /** Names of ours: test objects carry the pid of the process that made them (`tt1234-a`), host devices start with `cali`. */
 const OURS = /(?:^|[^A-Za-z0-9])(?:tt(\d+)|cali|tortie)/;
 /** Paths that the agent uses unless told otherwise; tests tell it otherwise. */
-const DEFAULT_PATHS = ['/run/tortie', '/var/lib/tortie', '/var/run/tortie.sock', '/opt/cni/bin/tortie', '/etc/cni/net.d/10-tortie.conflist'];
+const DEFAULT_PATHS = [
+  '/run/tortie',
+  '/var/lib/tortie',
+  '/var/run/tortie.sock',
+  '/opt/cni/bin/tortie',
+  '/etc/cni/net.d/10-tortie.conflist',
+];
 /** The environment variable by which processes are told apart: it names the run that started them. */
 export const RUN_MARK = 'TORTIE_TEST_RUN';
 
@@ -82,7 +88,10 @@ function links(onProblem) {
 /** Routes of address blocks outlive every device. @param {(problem: string) => void} onProblem */
 function blackholes(onProblem) {
   return ['-4', '-6'].flatMap((family) =>
-    lines(output('ip', [family, 'route', 'show', 'table', 'all', 'type', 'blackhole'], onProblem)).map((name) => ({ kind: 'blackhole route', name })),
+    lines(output('ip', [family, 'route', 'show', 'table', 'all', 'type', 'blackhole'], onProblem)).map((name) => ({
+      kind: 'blackhole route',
+      name,
+    })),
   );
 }
 
@@ -107,10 +116,12 @@ function ipsets(onProblem) {
 /** @param {(problem: string) => void} onProblem */
 function bpfObjects(onProblem) {
   return ['prog', 'map'].flatMap((kind) =>
-    JSON.parse(output('bpftool', ['-j', kind, 'show'], onProblem) || '[]').map((/** @type {{ id: number, name?: string }} */ o) => ({
-      kind: `BPF ${kind === 'prog' ? 'program' : 'map'}`,
-      name: `${o.name ?? ''} (id ${o.id})`,
-    })),
+    JSON.parse(output('bpftool', ['-j', kind, 'show'], onProblem) || '[]').map(
+      (/** @type {{ id: number, name?: string }} */ o) => ({
+        kind: `BPF ${kind === 'prog' ? 'program' : 'map'}`,
+        name: `${o.name ?? ''} (id ${o.id})`,
+      }),
+    ),
   );
 }
 
@@ -119,7 +130,9 @@ function bpfPins() {
 }
 
 function cgroups() {
-  return [...mountPoints('cgroup2'), ...mountPoints('cgroup')].flatMap((at) => walk(at, 3, true).map((name) => ({ kind: 'cgroup', name })));
+  return [...mountPoints('cgroup2'), ...mountPoints('cgroup')].flatMap((at) =>
+    walk(at, 3, true).map((name) => ({ kind: 'cgroup', name })),
+  );
 }
 
 function mounts() {
@@ -144,7 +157,10 @@ function walk(top, depth, onlyFolders = false) {
   if (depth === 0) return [];
   return readdirOf(top)
     .filter((entry) => !onlyFolders || entry.isDirectory())
-    .flatMap((entry) => [join(top, entry.name), ...(entry.isDirectory() ? walk(join(top, entry.name), depth - 1, onlyFolders) : [])]);
+    .flatMap((entry) => [
+      join(top, entry.name),
+      ...(entry.isDirectory() ? walk(join(top, entry.name), depth - 1, onlyFolders) : []),
+    ]);
 }
 
 /** @param {string} folder */
@@ -167,7 +183,9 @@ function markedProcesses() {
     if (!/^\d+$/.test(name)) return [];
     try {
       // The environment of a zombie is empty, that of another user's process can't be read: neither is ours to end.
-      const variable = readFileSync(`/proc/${name}/environ`, 'utf8').split('\0').find((v) => v.startsWith(`${RUN_MARK}=`));
+      const variable = readFileSync(`/proc/${name}/environ`, 'utf8')
+        .split('\0')
+        .find((v) => v.startsWith(`${RUN_MARK}=`));
       if (variable === undefined) return [];
       const command = readFileSync(`/proc/${name}/cmdline`, 'utf8').split('\0').join(' ').trim();
       return [{ pid: Number(name), mark: variable.slice(RUN_MARK.length + 1), command }];

@@ -82,7 +82,8 @@ function apt(args) {
   /** @param {string} line */
   const onLine = (line) => {
     if (/^(E|W|Err):?/.test(line)) errors.push(line);
-    if (/^(Get:|Setting up |Need to get )/.test(line)) console.log(`    ${line}`);
+    // Enough to see that it goes on: the big downloads, and each package that is ready.
+    if (/^(Need to get |Get:.* MB\]|Setting up )/.test(line)) console.log(`    ${line}`);
   };
   readLines(child.stdout, onLine);
   readLines(child.stderr, onLine);
