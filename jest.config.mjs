@@ -8,6 +8,8 @@ const common = {
 };
 
 export default {
+  globalSetup: '<rootDir>/scripts/jest/global-setup.mjs',
+  globalTeardown: '<rootDir>/scripts/jest/global-teardown.mjs',
   reporters: ['default', '<rootDir>/scripts/jest/total-reporter.mjs'],
   projects: [
     { ...common, displayName: 'unit', testMatch: ['<rootDir>/!(test)/**/*.test.ts', '<rootDir>/test/unit/**/*.test.ts'] },
