@@ -11,11 +11,16 @@ NODE := $(NODE_PACKAGE)/bin/node
 DIST := dist
 BUILD := build
 
-.PHONY: help build lint fmt types check test test-kernel test-cluster test-kernels soak bench bpf native gen gen-check image \
-	cluster-up cluster-down fresh playground clean bench-cni
+# In a clone of another user, what root builds belongs to that user too, who may then build without root.
+GIVE_TO_OWNER = [ "$$(stat -c %u .)" = "$$(id -u)" ] || chown -R --reference=. $(wildcard $(DIST) $(BUILD))
+# For targets whose part of the project isn't written.
+NOT_YET = @echo "tortie: make $@ is not there yet: it comes with $(1)" >&2; exit 1
+
+.PHONY: help build lint fmt fmt-check types knip check test test-unit test-kernel test-cluster test-kernels soak bench bench-cni bpf native \
+	launcher gen gen-check image cluster-up cluster-down fresh playground clean
 
 help: ## This list
-	$(Q)awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	$(Q)awk -F '::?[^#]*## ' '/^[a-z][a-z-]*::?[^#]*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST) | sort -u
 
 $(NODE):
 	@echo "tortie: $(NODE) is missing: this machine was never set up. Run: npm run setup" >&2; exit 1
@@ -27,6 +32,7 @@ include cni-plugin/launcher/launcher.mk
 TS_SOURCES := $(shell find api native datastore ipam cni-plugin dataplanes felix-agent -name '*.ts' ! -name '*.test.ts')
 
 build: $(DIST)/bin/node $(DIST)/bin/tortie $(DIST)/lib/tortie.mjs $(DIST)/cni/tortie.mjs native bpf launcher ## All that is installed on a node, under dist/
+	$(Q)$(GIVE_TO_OWNER)
 
 $(DIST)/bin/node: $(NODE)
 	$(Q)mkdir -p $(@D) && cp -f $< $@.tmp && mv -f $@.tmp $@
@@ -58,6 +64,14 @@ fmt-check: $(NODE)
 knip: $(NODE)
 	$(Q)$(NODE) node_modules/knip/bin/knip.js
 
+gen:: ## Regenerate what is generated and committed
+	$(Q)$(NODE) scripts/complete-lock.mjs
+	$(Q)$(NODE) scripts/gen-dependencies.mjs
+
+gen-check:: ## Fail if a generated file isn't current
+	$(Q)$(NODE) scripts/complete-lock.mjs --check
+	$(Q)$(NODE) scripts/gen-dependencies.mjs --check
+
 check: types lint fmt-check knip gen-check ## Types, lint, format, dead code, generated files current
 
 JEST := $(NODE) --experimental-vm-modules --disable-warning=ExperimentalWarning node_modules/jest/bin/jest.js
@@ -72,11 +86,34 @@ test-unit: native ## Only the tests that need no root
 test-kernel: build ## Only the tests on the real kernel
 	$(Q)$(JEST) --selectProjects kernel $(T)
 
+test-cluster: ## Tests on a real Kubernetes on this machine (not there yet)
+	$(call NOT_YET,the Kubernetes datastore)
+
+test-kernels: ## The BPF programs on the kernels of Debian 12 and 13, in QEMU (not there yet)
+	$(call NOT_YET,the full eBPF dataplane)
+
+soak: ## The randomised tests, for a long time (not there yet)
+	$(call NOT_YET,the long runs of the randomised tests; their short runs are in make test)
+
+bench: bench-cni ## Every benchmark
+
+bench-cni: build ## ADD and DEL beside ptp + host-local
+	$(Q)$(NODE) bench/cni.ts
+
+image: ## A container image, dist/image/node.tar (not there yet)
+	$(call NOT_YET,the manifest for Kubernetes)
+
+cluster-up: ## A small real Kubernetes on this machine, with Tortie (not there yet)
+	$(call NOT_YET,the Kubernetes datastore)
+
+cluster-down: ## Takes it away again (not there yet)
+	$(call NOT_YET,cluster-up)
+
 playground: build ## Two nodes, six pods, both dataplanes: what `npm start` shows
 	$(Q)$(DIST)/bin/node playground/main.ts
 
 fresh: ## Prove npm start and npm test in fresh Debian 12 and 13 (slow; needs debootstrap)
 	$(Q)scripts/fresh.sh
 
-clean:
+clean: ## Remove all that was built
 	$(Q)rm -rf $(DIST) $(BUILD)

@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync, lchownSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { homedir, userInfo } from 'node:os';
-import { join } from 'node:path';
+import { delimiter, join } from 'node:path';
 
 /**
  * @typedef {{ version?: string, integrity?: string, optional?: boolean, devOptional?: boolean, os?: string | string[],
@@ -80,10 +80,18 @@ export function modulesDifference(root, machine) {
  */
 export async function installModules(root) {
   // devDependencies build and test, optionalDependencies hold the runtime: a NODE_ENV or an npmrc must not drop them.
-  const args = ['ci', '--ignore-scripts', '--include=dev', '--include=optional', '--no-audit', '--no-fund'];
+  const args = [
+    'ci',
+    '--ignore-scripts',
+    '--include=dev',
+    '--include=optional',
+    '--loglevel=error',
+    '--no-audit',
+    '--no-fund',
+  ];
   const child = spawn('npm', args, {
     cwd: root,
-    env: { ...process.env, ...ownCache() },
+    env: { ...process.env, ...ownCache(), PATH: pathWithout(join(root, 'node_modules')) },
     stdio: ['ignore', 'inherit', 'inherit'],
   });
   const status = await new Promise((resolve, reject) => {
@@ -92,6 +100,18 @@ export async function installModules(root) {
   });
   if (status !== 0) throw new Error(`npm ci failed with status ${status}; its own words are above.`);
   giveToOwner(root, join(root, 'node_modules'));
+}
+
+/**
+ * `npm run` puts node_modules/.bin first on PATH, with the pinned runtime in it: not the Node that this npm is made for,
+ * and about to be removed.
+ * @param {string} folder
+ */
+function pathWithout(folder) {
+  return (process.env['PATH'] ?? '')
+    .split(delimiter)
+    .filter((dir) => !dir.startsWith(folder))
+    .join(delimiter);
 }
 
 /** Under `sudo -E` HOME is another user's: root's files in that npm cache would break the user's npm. */
