@@ -1,5 +1,14 @@
 /** Annotations of Pods, Namespaces and Nodes that the network plugin reads and writes; names and formats are Calico's. */
-import { tryParseIp, tryParseIpInNetwork, tryParseNet, type Cidr, type CidrText, type Family, type Ip, type IpText } from './cidr.ts';
+import {
+  tryParseIp,
+  tryParseIpInNetwork,
+  tryParseNet,
+  type Cidr,
+  type CidrText,
+  type Family,
+  type Ip,
+  type IpText,
+} from './cidr.ts';
 
 /** Annotation names, by what they are for. */
 export const annotation = {
@@ -130,7 +139,10 @@ export function parsePodIPs(annotations: Annotations): readonly Cidr[] | undefin
 }
 
 /** A node's address and subnet from its annotation; undefined if it has none of that family. Throws `AnnotationError`. */
-export function parseNodeAddress(annotations: Annotations, family: Family): { readonly ip: Ip; readonly network: Cidr } | undefined {
+export function parseNodeAddress(
+  annotations: Annotations,
+  family: Family,
+): { readonly ip: Ip; readonly network: Cidr } | undefined {
   const name = family === 4 ? annotation.nodeIPv4 : annotation.nodeIPv6;
   const value = annotations?.[name];
   if (value === undefined || value === '') {

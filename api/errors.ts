@@ -17,7 +17,9 @@ export class ValidationError extends Error {
 
   /** `subject` is the object as messages name it, for example `IPPool "pool-a"`. */
   constructor(code: ValidationErrorCode, subject: string, issues: readonly ValidationIssue[]) {
-    super(`${subject}: ${issues.map(({ path, message }) => (path === '' ? message : `${path}: ${message}`)).join('; ')}`);
+    super(
+      `${subject}: ${issues.map(({ path, message }) => (path === '' ? message : `${path}: ${message}`)).join('; ')}`,
+    );
     this.code = code;
     this.issues = issues;
   }

@@ -81,7 +81,10 @@ export function parseObject(raw: unknown): ParsedObject {
   const { kind, apiVersion } = headOf(raw);
   if (!isKindName(kind) || kinds[kind].apiVersion !== apiVersion) {
     throw new ValidationError('unknown-kind', subjectOf(raw), [
-      { path: '', message: `kind ${kind ?? '(none)'} of ${apiVersion ?? '(no apiVersion)'} is not supported${hint(kind)}` },
+      {
+        path: '',
+        message: `kind ${kind ?? '(none)'} of ${apiVersion ?? '(no apiVersion)'} is not supported${hint(kind)}`,
+      },
     ]);
   }
   return parseAs(kind, raw) as ParsedObject;
@@ -107,7 +110,12 @@ export function objectText(kind: string, key: ObjectKey): string {
   return `${kind} ${keyText(key)}`;
 }
 
-function core<K extends KindName>(kind: K, plural: string, namespaced: boolean, schema: z.ZodMiniType<KindMap[K]>): KindInfo<K> {
+function core<K extends KindName>(
+  kind: K,
+  plural: string,
+  namespaced: boolean,
+  schema: z.ZodMiniType<KindMap[K]>,
+): KindInfo<K> {
   return { kind, apiVersion: 'v1', plural, namespaced, schema, unknownFields: 'drop' };
 }
 

@@ -67,7 +67,9 @@ export function hostOfAffinity(affinity: string | undefined): string | undefined
 
 function escapeDashes(part: string): string {
   if (!isReadablePart(part)) {
-    throw new RangeError(`"${part}" can't be part of a WorkloadEndpoint's name: it must not be empty, nor start or end with '-'`);
+    throw new RangeError(
+      `"${part}" can't be part of a WorkloadEndpoint's name: it must not be empty, nor start or end with '-'`,
+    );
   }
   return part.replaceAll('-', '--');
 }

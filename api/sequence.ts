@@ -34,7 +34,11 @@ export function parseJson(text: string): unknown {
 
 /** `JSON.stringify`, with bigints as whole numbers. */
 export function stringifyJson(value: unknown, indent?: number): string {
-  return JSON.stringify(value, (_key, member: unknown) => (typeof member === 'bigint' ? rawJson(member) : member), indent);
+  return JSON.stringify(
+    value,
+    (_key, member: unknown) => (typeof member === 'bigint' ? rawJson(member) : member),
+    indent,
+  );
 }
 
 function smallest(sequence: bigint): SequenceNumber {

@@ -77,7 +77,11 @@ export const cidr = z
 /** A network, or an address alone; host bits are allowed and mean nothing. */
 export const net = z
   .string()
-  .check(rule((text) => (tryParseNet(text) === undefined ? 'must be an IP address or a network, e.g. 10.65.0.0/16' : undefined)));
+  .check(
+    rule((text) =>
+      tryParseNet(text) === undefined ? 'must be an IP address or a network, e.g. 10.65.0.0/16' : undefined,
+    ),
+  );
 
 /** A label selector. */
 export const selector = z.string().check(
@@ -103,13 +107,19 @@ export const portOrZero = z.int().check(z.gte(0), z.lte(65535));
 export const interfaceName = z
   .string()
   .check(
-    rule((text) => (/^[a-zA-Z0-9_.-]{1,15}$/.test(text) ? undefined : 'must be an interface name of 1 to 15 characters')),
+    rule((text) =>
+      /^[a-zA-Z0-9_.-]{1,15}$/.test(text) ? undefined : 'must be an interface name of 1 to 15 characters',
+    ),
   );
 
 /** A MAC address, lower case with colons, as the kernel writes it. */
 export const mac = z
   .string()
-  .check(rule((text) => (/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(text) ? undefined : 'must be a MAC address, e.g. 02:00:00:00:00:01')));
+  .check(
+    rule((text) =>
+      /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(text) ? undefined : 'must be a MAC address, e.g. 02:00:00:00:00:01',
+    ),
+  );
 
 /** A time in RFC 3339. */
 export const time = z

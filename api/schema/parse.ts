@@ -96,7 +96,9 @@ function messageOf(issue: z.core.$ZodIssue, value: unknown): string {
     case 'invalid_type':
       return value === undefined ? 'is missing' : `must be ${typeNames[issue.expected] ?? issue.expected}${is}`;
     case 'invalid_value':
-      return value === undefined ? 'is missing' : `must be ${issue.values.length === 1 ? '' : 'one of '}${issue.values.join(', ')}${is}`;
+      return value === undefined
+        ? 'is missing'
+        : `must be ${issue.values.length === 1 ? '' : 'one of '}${issue.values.join(', ')}${is}`;
     case 'too_big':
       return `must be at most ${String(issue.maximum)}${is}`;
     case 'too_small':

@@ -4,7 +4,11 @@
 export type SelectorNode =
   | { readonly op: 'all' | 'global' }
   | { readonly op: 'has'; readonly key: string }
-  | { readonly op: '==' | '!=' | 'contains' | 'starts with' | 'ends with'; readonly key: string; readonly value: string }
+  | {
+      readonly op: '==' | '!=' | 'contains' | 'starts with' | 'ends with';
+      readonly key: string;
+      readonly value: string;
+    }
   /** `values` are sorted, each once. */
   | { readonly op: 'in' | 'not in'; readonly key: string; readonly values: readonly string[] }
   | { readonly op: 'not'; readonly operand: SelectorNode }

@@ -57,7 +57,14 @@ const binary = fc
   }));
 
 const membership = fc
-  .record({ key, values: fc.array(value, { maxLength: 4 }), quote, space: blank, negated: fc.boolean(), comma: fc.boolean() })
+  .record({
+    key,
+    values: fc.array(value, { maxLength: 4 }),
+    quote,
+    space: blank,
+    negated: fc.boolean(),
+    comma: fc.boolean(),
+  })
   .map(({ key, values, quote, space, negated, comma }): Model => {
     const list = values.map((item) => `${space}${quoted(item, quote)}${space}`).join(',');
     return {
@@ -73,7 +80,9 @@ const has = fc.record({ key, space: blank }).map(({ key, space }): Model => ({
   spelling: `has(${space}${key}${space})`,
   meaning: (labels) => labels.has(key),
 }));
-const everything = fc.constantFrom('all()', 'all( )', 'global()').map((spelling): Model => ({ spelling, meaning: () => true }));
+const everything = fc
+  .constantFrom('all()', 'all( )', 'global()')
+  .map((spelling): Model => ({ spelling, meaning: () => true }));
 
 const { selector } = fc.letrec<{ selector: Model; tight: Model; term: Model }>((tie) => ({
   // `tight` binds at least as strongly as &&'s operands must.
@@ -104,41 +113,74 @@ const someLabels = fc.array(fc.tuple(key, value), { maxLength: 5 });
 describe(`selectors (seed ${seed})`, () => {
   test('mean what a naive evaluator says, however they are spelled, and so does their canonical text', () => {
     fc.assert(
-      fc.property(selector, fc.array(someLabels, { minLength: 1, maxLength: 4 }), ({ spelling, meaning }, endpoints) => {
-        const parsed = parseSelector(spelling);
-        const again = parseSelector(parsed.text);
-        expect(again.text).toBe(parsed.text);
-        expect(again.tree).toEqual(parsed.tree);
-        for (const labels of endpoints) {
-          const map = new Map(labels);
-          const expected = meaning(map);
-          expect(parsed.evaluate(Object.fromEntries(map))).toBe(expected);
-          expect(parsed.evaluate((name) => map.get(name))).toBe(expected);
-        }
-      }),
+      fc.property(
+        selector,
+        fc.array(someLabels, { minLength: 1, maxLength: 4 }),
+        ({ spelling, meaning }, endpoints) => {
+          const parsed = parseSelector(spelling);
+          const again = parseSelector(parsed.text);
+          expect(again.text).toBe(parsed.text);
+          expect(again.tree).toEqual(parsed.tree);
+          for (const labels of endpoints) {
+            const map = new Map(labels);
+            const expected = meaning(map);
+            expect(parsed.evaluate(Object.fromEntries(map))).toBe(expected);
+            expect(parsed.evaluate((name) => map.get(name))).toBe(expected);
+          }
+        },
+      ),
       bounded,
     );
   });
 
   test('arbitrary text is a selector or a SelectorError', () => {
-    const shards = ['has(', 'all()', 'a', ' in ', ' not in ', '{', '}', '(', ')', '!', '==', '!=', '&&', '||', '"x"', "'", '"'];
-    const soup = fc.array(fc.constantFrom(...shards, ' contains ', ' starts ', 'with', ',', '\n', '='), { maxLength: 60 });
+    const shards = [
+      'has(',
+      'all()',
+      'a',
+      ' in ',
+      ' not in ',
+      '{',
+      '}',
+      '(',
+      ')',
+      '!',
+      '==',
+      '!=',
+      '&&',
+      '||',
+      '"x"',
+      "'",
+      '"',
+    ];
+    const soup = fc.array(fc.constantFrom(...shards, ' contains ', ' starts ', 'with', ',', '\n', '='), {
+      maxLength: 60,
+    });
     fc.assert(
-      fc.property(fc.oneof(fc.string({ unit: 'binary', maxLength: 200 }), soup.map((parts) => parts.join(''))), (text) => {
-        try {
-          const { text: canonical } = parseSelector(text);
-          expect(parseSelector(canonical).text).toBe(canonical);
-        } catch (error) {
-          expect((error as { code?: unknown }).code).toBe('bad-selector');
-        }
-      }),
+      fc.property(
+        fc.oneof(
+          fc.string({ unit: 'binary', maxLength: 200 }),
+          soup.map((parts) => parts.join('')),
+        ),
+        (text) => {
+          try {
+            const { text: canonical } = parseSelector(text);
+            expect(parseSelector(canonical).text).toBe(canonical);
+          } catch (error) {
+            expect((error as { code?: unknown }).code).toBe('bad-selector');
+          }
+        },
+      ),
       bounded,
     );
   });
 
-  test.each(['(', '!', '{', 'a', '"', ' ', 'a in {', 'has('])('100,000 characters of %j end soon and in order', (shard) => {
-    expect(() => parseSelector(shard.repeat(Math.ceil(100_000 / shard.length)).concat('\n'))).toThrow(
-      expect.objectContaining({ code: 'bad-selector' }),
-    );
-  });
+  test.each(['(', '!', '{', 'a', '"', ' ', 'a in {', 'has('])(
+    '100,000 characters of %j end soon and in order',
+    (shard) => {
+      expect(() => parseSelector(shard.repeat(Math.ceil(100_000 / shard.length)).concat('\n'))).toThrow(
+        expect.objectContaining({ code: 'bad-selector' }),
+      );
+    },
+  );
 });

@@ -58,15 +58,15 @@ describe('a selector', () => {
     ['has(constructor) || has(toString) || has(__proto__)', false],
   ])('%j evaluates to %p', (text, expected) => {
     expect(parseSelector(text).evaluate(labels)).toBe(expected);
-    expect(parseSelector(text).evaluate(new Map(Object.entries(labels)).get.bind(new Map(Object.entries(labels))))).toBe(
-      expected,
-    );
+    expect(
+      parseSelector(text).evaluate(new Map(Object.entries(labels)).get.bind(new Map(Object.entries(labels)))),
+    ).toBe(expected);
   });
 
   test.each([
     ['', 'all()'],
     ["a=='b'", 'a == "b"'],
-    ["a == 'say \"b\"'", "a == 'say \"b\"'"],
+    ['a == \'say "b"\'', 'a == \'say "b"\''],
     ['((a == "b"))', 'a == "b"'],
     ['!!a != "b"', 'a != "b"'],
     ['!!!has( a )', '!has(a)'],

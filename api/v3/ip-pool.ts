@@ -84,7 +84,10 @@ function* problemsOf(pool: z.infer<typeof spec>): Generator<FieldProblem> {
   if (blockSize < min || blockSize > max) {
     yield { path: ['blockSize'], message: `must be a prefix length from ${min} to ${max} for IPv${range.family}` };
   } else if (range.prefix > blockSize && !pool.disabled) {
-    yield { path: ['cidr'], message: `must have room for a block, which is a /${blockSize}; set blockSize for smaller ones` };
+    yield {
+      path: ['cidr'],
+      message: `must have room for a block, which is a /${blockSize}; set blockSize for smaller ones`,
+    };
   }
   if (pool.vxlanMode !== 'Never' && pool.ipipMode !== 'Never') {
     yield { path: ['ipipMode'], message: 'must be Never while vxlanMode is not' };
@@ -100,10 +103,16 @@ function* problemsOf(pool: z.infer<typeof spec>): Generator<FieldProblem> {
 /** A pool for load balancers has no nodes and carries no pod's traffic. */
 function* problemsOfLoadBalancerPool(pool: z.infer<typeof spec>): Generator<FieldProblem> {
   if (pool.allowedUses.some((use) => use !== 'LoadBalancer')) {
-    yield { path: ['allowedUses'], message: 'must have LoadBalancer alone: a pool for load balancers has no other use' };
+    yield {
+      path: ['allowedUses'],
+      message: 'must have LoadBalancer alone: a pool for load balancers has no other use',
+    };
   }
   if (pool.vxlanMode !== 'Never' || pool.ipipMode !== 'Never') {
-    yield { path: [pool.vxlanMode === 'Never' ? 'ipipMode' : 'vxlanMode'], message: 'must be Never in a pool for LoadBalancer' };
+    yield {
+      path: [pool.vxlanMode === 'Never' ? 'ipipMode' : 'vxlanMode'],
+      message: 'must be Never in a pool for LoadBalancer',
+    };
   }
   if (pool.nodeSelector !== 'all()' && pool.nodeSelector !== '') {
     yield { path: ['nodeSelector'], message: 'must be all() in a pool for LoadBalancer' };

@@ -38,6 +38,9 @@ function* problemsOf(config: z.infer<typeof spec>): Generator<FieldProblem> {
     };
   }
   if (config.maxBlocksPerHost > 0 && !config.strictAffinity) {
-    yield { path: ['maxBlocksPerHost'], message: 'must be 0 unless strictAffinity is true: nodes would borrow beyond it' };
+    yield {
+      path: ['maxBlocksPerHost'],
+      message: 'must be 0 unless strictAffinity is true: nodes would borrow beyond it',
+    };
   }
 }

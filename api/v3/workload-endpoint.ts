@@ -5,16 +5,14 @@ import { namespacedMeta } from '../schema/meta.ts';
 import type { DeepReadonly } from '../schema/readonly.ts';
 import { v3 } from './group.ts';
 
-const hostNet = z
-  .string()
-  .check(
-    rule((text) => {
-      const network = tryParseNet(text);
-      return network !== undefined && network.prefix === bitsOf(network.family)
-        ? undefined
-        : 'must be one address, with /32 or /128 or without';
-    }),
-  );
+const hostNet = z.string().check(
+  rule((text) => {
+    const network = tryParseNet(text);
+    return network !== undefined && network.prefix === bitsOf(network.family)
+      ? undefined
+      : 'must be one address, with /32 or /128 or without';
+  }),
+);
 
 /** A container's interface on a node. Pods have none of their own in the datastore: they are derived from the Pod. */
 export const workloadEndpointSchema = z.object({

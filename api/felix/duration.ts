@@ -1,0 +1,25 @@
+/** Milliseconds of one of Go's duration units. */
+const unitMs: Readonly<Record<string, number>> = {
+  ns: 1e-6,
+  us: 1e-3,
+  µs: 1e-3,
+  ms: 1,
+  s: 1000,
+  m: 60_000,
+  h: 3_600_000,
+};
+
+/** Milliseconds of a duration as Go writes it (`90s`, `1m30s`, `1h5m`, `1.5h`, `0`); undefined if the text is none. */
+export function parseDuration(text: string): number | undefined {
+  if (text === '0') {
+    return 0;
+  }
+  if (!/^(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+$/.test(text)) {
+    return undefined;
+  }
+  let ms = 0;
+  for (const [, amount = '', , unit = ''] of text.matchAll(/(\d+(\.\d+)?)(ns|us|µs|ms|s|m|h)/g)) {
+    ms += Number(amount) * (unitMs[unit] ?? 0);
+  }
+  return ms;
+}
