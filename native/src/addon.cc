@@ -1,4 +1,6 @@
 // The addon's entry. Nothing here or below is global to the process: Jest loads several copies into one.
+#include "bpf.h"
+#include "ipset.h"
 #include "netns.h"
 #include "route_socket.h"
 #include <napi.h>
@@ -6,6 +8,7 @@
 using Init = void (*)(Napi::Env env, Napi::Object exports);
 
 static constexpr Init parts[] = {
+    tortie::InitBpf,
     tortie::InitNetns,
     tortie::InitRouteSocket,
 };

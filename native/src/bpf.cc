@@ -1,8 +1,6 @@
 #include "bpf.h"
-#include <cerrno>
 #include <fcntl.h>
-#include <optional>
-#include <utility>
+#include <algorithm>
 
 namespace tortie
 {
@@ -45,76 +43,6 @@ int FdFrom(Napi::Value value, const char *what)
 	if (number < 0 || number > INT32_MAX || number != static_cast<int>(number))
 		throw BadArgument(what, "must be an open file descriptor");
 	return static_cast<int>(number);
-}
-
-namespace
-{
-
-class Background : public Napi::AsyncWorker
-{
-      public:
-	Background(Napi::Env env, std::function<void()> work, std::function<Napi::Value(Napi::Env)> finish,
-		   std::function<void(Napi::Env, Napi::Error &)> decorate)
-	    : Napi::AsyncWorker(env), deferred_(env), work_(std::move(work)), finish_(std::move(finish)),
-	      decorate_(std::move(decorate))
-	{
-	}
-
-	Napi::Promise promise() const
-	{
-		return deferred_.Promise();
-	}
-
-	void Execute() override
-	{
-		try {
-			work_();
-		} catch (const KernelError &error) {
-			failure_ = error.failure;
-		}
-		// Anything else (no memory) is caught by AsyncWorker and arrives in OnError.
-	}
-
-	void OnOK() override
-	{
-		Napi::Env env = Env();
-		if (!failure_) {
-			try {
-				deferred_.Resolve(finish_(env));
-			} catch (const Napi::Error &error) {
-				deferred_.Reject(error.Value());
-			}
-			return;
-		}
-		Napi::Error error = ToError(env, *failure_);
-		if (decorate_)
-			decorate_(env, error);
-		deferred_.Reject(error.Value());
-	}
-
-	void OnError(const Napi::Error &error) override
-	{
-		deferred_.Reject(error.Value());
-	}
-
-      private:
-	Napi::Promise::Deferred deferred_;
-	std::function<void()> work_;
-	std::function<Napi::Value(Napi::Env)> finish_;
-	std::function<void(Napi::Env, Napi::Error &)> decorate_;
-	std::optional<Failure> failure_;
-};
-
-} // namespace
-
-Napi::Promise InBackground(Napi::Env env, std::function<void()> work,
-			   std::function<Napi::Value(Napi::Env)> finish,
-			   std::function<void(Napi::Env, Napi::Error &)> decorate)
-{
-	auto *worker = new Background(env, std::move(work), std::move(finish), std::move(decorate));
-	Napi::Promise promise = worker->promise();
-	worker->Queue();
-	return promise;
 }
 
 void InitBpf(Napi::Env env, Napi::Object exports)

@@ -4,8 +4,6 @@
 #include "errors.h"
 #include "fd.h"
 #include <cstdint>
-#include <functional>
-#include <memory>
 #include <napi.h>
 #include <span>
 #include <string>
@@ -33,12 +31,5 @@ Napi::Value ToBytes(Napi::Env env, std::span<const uint8_t> bytes);
 
 // A file descriptor's number from JavaScript.
 int FdFrom(Napi::Value value, const char *what);
-
-// Runs `work` on libuv's pool and then `finish`, which makes the promise's value, on the main thread. A
-// KernelError from `work` rejects the promise; `decorate` may add fields to that error. Work never enters a
-// namespace: the pool's threads are everybody's.
-Napi::Promise InBackground(Napi::Env env, std::function<void()> work,
-			   std::function<Napi::Value(Napi::Env)> finish,
-			   std::function<void(Napi::Env, Napi::Error &)> decorate = nullptr);
 
 } // namespace tortie

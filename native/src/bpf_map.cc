@@ -2,10 +2,13 @@
 #include "bpf.h"
 #include "args.h"
 #include "netns.h"
+#include "worker.h"
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <memory>
 #include <unordered_set>
 
 namespace tortie
@@ -141,6 +144,46 @@ void DumpByKey(int fd, const MapShape &shape, Elements &out)
 	ThrowErrno("bpf", "dump of " + shape.object());
 }
 
+// How far a batch came, and what stopped it.
+struct Written {
+	size_t count = 0;
+	std::optional<Failure> failure;
+};
+
+Written SetAll(int fd, const MapShape &shape, const std::vector<uint8_t> &keys,
+	       const std::vector<uint8_t> &values, size_t count)
+{
+	Written written;
+	const auto fail = [&] {
+		Failure failure;
+		failure.number = errno;
+		failure.syscall = "bpf";
+		failure.object = "batch into " + shape.object();
+		written.failure = failure;
+	};
+	if (count == 0)
+		return written;
+	uint32_t batch = static_cast<uint32_t>(count);
+	if (bpf_map_update_batch(fd, keys.data(), values.data(), &batch, nullptr) == 0) {
+		written.count = count;
+		return written;
+	}
+	if (!NotSupported(errno)) {
+		// With EFAULT the kernel has not said how far it got.
+		written.count = errno == EFAULT ? 0 : batch;
+		fail();
+		return written;
+	}
+	for (; written.count < count; written.count++) {
+		if (bpf_map_update_elem(fd, keys.data() + written.count * shape.keySize,
+					values.data() + written.count * shape.elementSize(), BPF_ANY) != 0) {
+			fail();
+			return written;
+		}
+	}
+	return written;
+}
+
 class BpfMap : public Napi::ObjectWrap<BpfMap>
 {
       public:
@@ -244,19 +287,19 @@ class BpfMap : public Napi::ObjectWrap<BpfMap>
 	{
 		return Guarded(info.Env(), "map.dump", [&]() -> Napi::Value {
 			auto map = std::make_shared<Fd>(Duplicate(fd(), shape_.object()));
-			auto out = std::make_shared<Elements>();
-			const MapShape shape = shape_;
-			return InBackground(
+			return OnWorker<Elements>(
 			    info.Env(),
-			    [map, shape, out] {
-				    if (!DumpByBatch(map->get(), shape, *out))
-					    DumpByKey(map->get(), shape, *out);
+			    [map, shape = shape_] {
+				    Elements out;
+				    if (!DumpByBatch(map->get(), shape, out))
+					    DumpByKey(map->get(), shape, out);
+				    return out;
 			    },
-			    [out](Napi::Env env) -> Napi::Value {
+			    [](Napi::Env env, Elements &out) -> Napi::Value {
 				    Napi::Object result = Napi::Object::New(env);
-				    result.Set("count", static_cast<double>(out->count));
-				    result.Set("keys", ToBytes(env, out->keys));
-				    result.Set("values", ToBytes(env, out->values));
+				    result.Set("count", static_cast<double>(out.count));
+				    result.Set("keys", ToBytes(env, out.keys));
+				    result.Set("values", ToBytes(env, out.values));
 				    return result;
 			    });
 		});
@@ -276,32 +319,18 @@ class BpfMap : public Napi::ObjectWrap<BpfMap>
 								" bytes, not " +
 								std::to_string(count * shape_.elementSize()));
 			auto map = std::make_shared<Fd>(Duplicate(fd(), shape_.object()));
-			auto done = std::make_shared<size_t>(0);
-			const MapShape shape = shape_;
-			return InBackground(
+			return OnWorker<Written>(
 			    info.Env(),
-			    [map, shape, keys, values, count, done] {
-				    uint32_t batch = static_cast<uint32_t>(count);
-				    if (count == 0 ||
-					bpf_map_update_batch(map->get(), keys->data(), values->data(), &batch,
-							     nullptr) == 0)
-					    return;
-				    if (!NotSupported(errno)) {
-					    // With EFAULT the kernel has not said how far it got.
-					    *done = errno == EFAULT ? 0 : batch;
-					    ThrowErrno("bpf", "batch into " + shape.object());
-				    }
-				    for (; *done < count; ++*done)
-					    if (bpf_map_update_elem(
-						    map->get(), keys->data() + *done * shape.keySize,
-						    values->data() + *done * shape.elementSize(),
-						    BPF_ANY) != 0)
-						    ThrowErrno("bpf", "batch into " + shape.object());
+			    [map, keys, values, count, shape = shape_] {
+				    return SetAll(map->get(), shape, *keys, *values, count);
 			    },
-			    [](Napi::Env env) -> Napi::Value { return env.Undefined(); },
-			    [done](Napi::Env env, Napi::Error &error) {
+			    [](Napi::Env env, Written &written) -> Napi::Value {
+				    if (!written.failure)
+					    return env.Undefined();
+				    Napi::Error error = ToError(env, *written.failure);
 				    error.Set("completed",
-					      Napi::Number::New(env, static_cast<double>(*done)));
+					      Napi::Number::New(env, static_cast<double>(written.count)));
+				    throw error;
 			    });
 		});
 	}

@@ -30,6 +30,11 @@ class Fd
 	{
 		return fd_;
 	}
+	// Gives it away.
+	int release()
+	{
+		return std::exchange(fd_, -1);
+	}
 	explicit operator bool() const
 	{
 		return fd_ >= 0;
