@@ -1,0 +1,237 @@
+import type {
+  Address,
+  Family,
+  Link,
+  LinkRef,
+  Neighbour,
+  NeighOp,
+  Netlink,
+  NetlinkEvent,
+  NetlinkFailure,
+  NetlinkOp,
+  OpResult,
+  Route,
+  RouteOp,
+} from '#native/types.ts';
+import { familyOf } from './addresses.ts';
+import type { Monitor } from './host-network.ts';
+import { metricOf } from './kernel-view.ts';
+
+const NO_STATS = { rxPackets: 0, txPackets: 0, rxBytes: 0, txBytes: 0, rxDropped: 0, txDropped: 0 };
+
+/**
+ * A namespace's links, routes and neighbours in memory, for tests, with the kernel's manners as far as this folder depends on them: EEXIST
+ * for a second route of one destination and metric, ESRCH, ENODEV, ENETDOWN; IPv4 routes go silently when their device does. Monitors
+ * get an event for every change, delivered when the test awaits.
+ */
+export class FakeNetlink implements Netlink {
+  readonly #links = new Map<number, Link>();
+  #routes: Route[] = [];
+  readonly #neighbours = new Map<string, Neighbour>();
+  readonly #monitors = new Set<(event: NetlinkEvent) => void>();
+  #nextIndex = 1;
+  /** How many batches, ops and dumps were asked for. */
+  readonly counts = { batches: 0, ops: 0, dumps: 0 };
+
+  addLink(name: string, up = true): number {
+    const index = this.#nextIndex;
+    this.#nextIndex += 1;
+    this.#putLink({ index, name, mtu: 1500, up, running: up, stats: NO_STATS });
+    return index;
+  }
+
+  /** As `ip link set`: going down drops the device's routes and neighbours. */
+  setUp(name: string, up: boolean): void {
+    const link = this.link(name);
+    if (link === undefined) throw new Error(`no link ${name}`);
+    if (!up) this.#forget(link.index);
+    this.#putLink({ ...link, up, running: up });
+  }
+
+  delLink(name: string): void {
+    const link = this.link(name);
+    if (link === undefined) return;
+    this.#forget(link.index);
+    this.#links.delete(link.index);
+    this.#emit({ type: 'link.del', link });
+  }
+
+  /** The whole state as sorted text. */
+  dump(): string[] {
+    const device = (index: number | undefined): string => (index === undefined ? '' : ` dev ${this.#links.get(index)?.name ?? '?'}`);
+    return [
+      ...this.#routes.map((r) => `${r.type} ${r.dst}${r.via === undefined ? '' : ` via ${r.via}`}${device(r.linkIndex)} proto ${r.protocol} metric ${metricOf(r)}`),
+      ...[...this.#neighbours.values()].map((n) => `neigh ${n.address}${device(n.linkIndex)} ${n.mac ?? ''} ${n.state}`),
+    ].sort();
+  }
+
+  /** A monitor of this namespace. */
+  monitor(): Monitor {
+    const queue: NetlinkEvent[] = [];
+    let wake = Promise.withResolvers<void>();
+    let closed = false;
+    const push = (event: NetlinkEvent): void => {
+      queue.push(event);
+      wake.resolve();
+    };
+    this.#monitors.add(push);
+    const close = (): void => {
+      closed = true;
+      this.#monitors.delete(push);
+      wake.resolve();
+    };
+    return {
+      async *[Symbol.asyncIterator]() {
+        for (;;) {
+          for (let event = queue.shift(); event !== undefined; event = queue.shift()) yield event;
+          if (closed) return;
+          await wake.promise;
+          wake = Promise.withResolvers<void>();
+        }
+      },
+      [Symbol.dispose]: close,
+    };
+  }
+
+  /** What the kernel says when a monitor's buffer was full. */
+  overrun(): void {
+    this.#emit({ type: 'overrun' });
+  }
+
+  batchSync(ops: readonly NetlinkOp[]): readonly OpResult[] {
+    this.counts.batches += 1;
+    this.counts.ops += ops.length;
+    return ops.map((op): OpResult => {
+      try {
+        this.#carryOut(op);
+        return { ok: true };
+      } catch (error) {
+        return { ok: false, error: error as Error & NetlinkFailure };
+      }
+    });
+  }
+
+  batch(ops: readonly NetlinkOp[]): Promise<readonly OpResult[]> {
+    return Promise.resolve(this.batchSync(ops));
+  }
+
+  runSync(ops: readonly NetlinkOp[]): void {
+    for (const result of this.batchSync(ops)) if (!result.ok) throw result.error;
+  }
+
+  run(ops: readonly NetlinkOp[]): Promise<void> {
+    this.runSync(ops);
+    return Promise.resolve();
+  }
+
+  link(ref: LinkRef): Link | undefined {
+    return typeof ref === 'number' ? this.#links.get(ref) : [...this.#links.values()].find(({ name }) => name === ref);
+  }
+
+  links(): Promise<readonly Link[]> {
+    this.counts.dumps += 1;
+    return Promise.resolve([...this.#links.values()]);
+  }
+
+  addresses(): Promise<readonly Address[]> {
+    return Promise.resolve([]);
+  }
+
+  routes(filter: { readonly family?: Family } = {}): Promise<readonly Route[]> {
+    this.counts.dumps += 1;
+    return Promise.resolve(this.#routes.filter(({ family }) => filter.family === undefined || family === filter.family));
+  }
+
+  neighbours(filter: { readonly family?: Family } = {}): Promise<readonly Neighbour[]> {
+    this.counts.dumps += 1;
+    return Promise.resolve([...this.#neighbours.values()].filter(({ family }) => filter.family === undefined || family === filter.family));
+  }
+
+  filters(): Promise<readonly never[]> {
+    return Promise.resolve([]);
+  }
+
+  hasClsact(): Promise<boolean> {
+    return Promise.resolve(false);
+  }
+
+  [Symbol.dispose](): void {}
+
+  #carryOut(op: NetlinkOp): void {
+    if (op.op === 'route.add' || op.op === 'route.replace' || op.op === 'route.del') this.#route(op);
+    else if (op.op === 'neigh.replace' || op.op === 'neigh.del') this.#neigh(op);
+    else throw failure('EOPNOTSUPP', op.op);
+  }
+
+  #route(op: RouteOp): void {
+    const what = `${op.op} ${op.dst}`;
+    const linkIndex = op.link === undefined ? undefined : this.link(op.link)?.index;
+    if (op.link !== undefined && linkIndex === undefined) throw failure('ENODEV', what);
+    if (op.op !== 'route.del' && linkIndex !== undefined && this.#links.get(linkIndex)?.up !== true) throw failure('ENETDOWN', what);
+    const route: Route = {
+      family: op.family ?? familyOf(op.dst),
+      dst: op.dst,
+      table: op.table ?? 254,
+      protocol: op.protocol ?? 4,
+      scope: op.scope ?? 'global',
+      type: op.type ?? 'unicast',
+      onlink: false,
+      multipath: false,
+      ...(linkIndex === undefined ? {} : { linkIndex }),
+      ...(op.via === undefined ? {} : { via: op.via }),
+      ...(op.metric === undefined ? {} : { metric: op.metric }),
+    };
+    const same = this.#routes.find((other) => other.dst === route.dst && metricOf(other) === metricOf(route));
+    if (op.op === 'route.del') {
+      if (same === undefined || (op.link !== undefined && same.linkIndex !== linkIndex)) throw failure('ESRCH', what);
+      this.#routes = this.#routes.filter((other) => other !== same);
+      this.#emit({ type: 'route.del', route: same });
+      return;
+    }
+    if (same !== undefined && op.op === 'route.add') throw failure('EEXIST', what);
+    this.#routes = [...this.#routes.filter((other) => other !== same), route];
+    this.#emit({ type: 'route.new', route });
+  }
+
+  #neigh(op: NeighOp): void {
+    const linkIndex = this.link(op.link)?.index;
+    if (linkIndex === undefined) throw failure('ENODEV', `${op.op} ${op.address}`);
+    const key = `${linkIndex} ${op.address}`;
+    if (op.op === 'neigh.del') {
+      const neighbour = this.#neighbours.get(key);
+      if (neighbour === undefined) throw failure('ENOENT', `${op.op} ${op.address}`);
+      this.#neighbours.delete(key);
+      this.#emit({ type: 'neigh.del', neighbour });
+      return;
+    }
+    const neighbour: Neighbour = {
+      family: familyOf(op.address),
+      linkIndex,
+      address: op.address,
+      state: op.state ?? 'permanent',
+      proxy: false,
+      ...(op.mac === undefined ? {} : { mac: op.mac }),
+    };
+    this.#neighbours.set(key, neighbour);
+    this.#emit({ type: 'neigh.new', neighbour });
+  }
+
+  #putLink(link: Link): void {
+    this.#links.set(link.index, link);
+    this.#emit({ type: 'link.new', link });
+  }
+
+  #forget(linkIndex: number): void {
+    const gone = this.#routes.filter((route) => route.linkIndex === linkIndex);
+    this.#routes = this.#routes.filter((route) => route.linkIndex !== linkIndex);
+    for (const route of gone) if (route.family === 6) this.#emit({ type: 'route.del', route });
+    for (const [key, neighbour] of this.#neighbours) if (neighbour.linkIndex === linkIndex) this.#neighbours.delete(key);
+  }
+
+  #emit(event: NetlinkEvent): void {
+    for (const push of this.#monitors) push(event);
+  }
+}
+
+const failure = (code: string, object: string): Error & NetlinkFailure =>
+  Object.assign(new Error(`${object}: ${code}`), { code, errno: 0, syscall: 'sendmsg', object });

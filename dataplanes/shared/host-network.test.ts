@@ -1,0 +1,414 @@
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import { FakeSets } from '../iptables/fake-sets.ts';
+import { FakeXtables } from '../iptables/fake-xtables.ts';
+import { VariantChoice } from '../iptables/variant-choice.ts';
+import type { DataplaneUpdate } from '../messages.ts';
+import { FakeClock, silentLogger } from './fake-clock.ts';
+import { FakeNetlink } from './fake-netlink.ts';
+import { FakeSysctls } from './fake-sysctls.ts';
+import { HostNetwork } from './host-network.ts';
+import { TEST_CONFIG, testEndpoint } from './test-config.ts';
+
+let host: FakeNetlink;
+let sysctls: FakeSysctls;
+let sets: FakeSets;
+let commands: FakeXtables;
+let clock: FakeClock;
+let disturbed: number;
+const started: HostNetwork[] = [];
+
+const make = (): HostNetwork => {
+  const network = new HostNetwork({
+    host,
+    openMonitor: () => host.monitor(),
+    sysctls,
+    sets,
+    commands,
+    variants: new VariantChoice(commands, silentLogger),
+    clock,
+    log: silentLogger,
+  });
+  network.onDisturbed(() => (disturbed += 1));
+  started.push(network);
+  return network;
+};
+const tell = (network: HostNetwork, ...updates: DataplaneUpdate[]): void => {
+  for (const update of updates) network.onUpdate(update);
+};
+const config = (more: Partial<typeof TEST_CONFIG> = {}): DataplaneUpdate => ({ type: 'configUpdate', config: { ...TEST_CONFIG, ...more } });
+const pod = (n: number): DataplaneUpdate => ({ type: 'workloadEndpointUpdate', id: `k8s/ns/pod-${n}/eth0`, endpoint: testEndpoint(n) });
+const podGone = (n: number): DataplaneUpdate => ({ type: 'workloadEndpointRemove', id: `k8s/ns/pod-${n}/eth0` });
+const inSync: DataplaneUpdate = { type: 'inSync' };
+const events = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+const podState = (n: number): string[] => [
+  `neigh 10.65.0.${n} dev cali${n} 02:00:00:00:00:0${n} permanent`,
+  `neigh fd00:65::${n} dev cali${n} 02:00:00:00:00:0${n} permanent`,
+  `unicast 10.65.0.${n}/32 dev cali${n} proto 3 metric 1024`,
+  `unicast fd00:65::${n}/128 dev cali${n} proto 3 metric 1024`,
+];
+
+beforeEach(() => {
+  host = new FakeNetlink();
+  sysctls = new FakeSysctls();
+  sets = new FakeSets();
+  commands = new FakeXtables();
+  clock = new FakeClock();
+  disturbed = 0;
+});
+afterEach(async () => {
+  for (const network of started.splice(0)) await network[Symbol.asyncDispose]();
+});
+
+/** A network with pods 1 and 2, in sync. */
+async function running(): Promise<HostNetwork> {
+  for (const n of [1, 2]) host.addLink(`cali${n}`);
+  const network = make();
+  tell(network, config(), pod(1), pod(2), inSync);
+  expect(await network.apply()).toEqual({ programmed: ['k8s/ns/pod-1/eth0', 'k8s/ns/pod-2/eth0'], removed: [], failed: [], repaired: [] });
+  await events();
+  expect(disturbed).toBe(0);
+  return network;
+}
+
+describe('pod routes and neighbours', () => {
+  test('are made for each announced pod, in both families', async () => {
+    await running();
+    expect(host.dump()).toEqual([...podState(1), ...podState(2)].sort());
+  });
+
+  test('that are there and right cost nothing to adopt', async () => {
+    await running();
+    const successor = make();
+    tell(successor, config(), pod(1), pod(2), inSync);
+    const { batches } = host.counts;
+    await successor.apply();
+    expect(host.counts.batches).toBe(batches);
+    expect(commands.restores).toBe(2);
+  });
+
+  test("a new pod whose routes the plugin has made costs one batch (its neighbours), no dump and no process", async () => {
+    const network = await running();
+    host.addLink('cali3');
+    const routes = [{ op: 'route.add', dst: '10.65.0.3/32', scope: 'link' }, { op: 'route.add', dst: 'fd00:65::3/128' }] as const;
+    host.runSync(routes.map((route) => ({ ...route, link: 'cali3', protocol: 3, metric: 1024 })));
+    await events();
+    const before = { ...host.counts, runs: commands.runs.length, sets: sets.calls.length };
+    tell(network, pod(3));
+    expect(await network.apply()).toMatchObject({ programmed: ['k8s/ns/pod-3/eth0'], failed: [], repaired: [] });
+    expect({ ...host.counts, runs: commands.runs.length, sets: sets.calls.length }).toEqual({ ...before, batches: before.batches + 1, ops: before.ops + 2 });
+    expect(host.dump()).toEqual([...podState(1), ...podState(2), ...podState(3)].sort());
+  });
+
+  test("a route whose event hasn't come yet is found and adopted", async () => {
+    const network = await running();
+    host.addLink('cali3');
+    host.runSync([{ op: 'route.add', dst: '10.65.0.3/32', scope: 'link', link: 'cali3', protocol: 3, metric: 1024 }]);
+    tell(network, pod(3)); // No await in between: the events are still queued.
+    expect(await network.apply()).toMatchObject({ programmed: ['k8s/ns/pod-3/eth0'], failed: [], repaired: [] });
+    expect(host.dump()).toEqual([...podState(1), ...podState(2), ...podState(3)].sort());
+  });
+
+  test("a device that isn't there fails that endpoint alone, and heals when it comes", async () => {
+    const network = await running();
+    tell(network, pod(3));
+    const report = await network.apply();
+    expect(report.failed.map(({ object, endpoint, reason }) => [object, endpoint, reason])).toEqual([
+      ['route 10.65.0.3/32', 'k8s/ns/pod-3/eth0', 'device cali3 does not exist'],
+      ['route fd00:65::3/128', 'k8s/ns/pod-3/eth0', 'device cali3 does not exist'],
+    ]);
+    host.addLink('cali3');
+    await events();
+    expect(disturbed).toBeGreaterThan(0);
+    expect((await network.apply()).programmed).toEqual(['k8s/ns/pod-3/eth0']);
+  });
+
+  test('go with their endpoint, also while the device stays', async () => {
+    const network = await running();
+    tell(network, podGone(1));
+    expect((await network.apply()).removed).toEqual(['k8s/ns/pod-1/eth0']);
+    expect(host.dump()).toEqual(podState(2));
+  });
+
+  test('move to the pod announced last when two claim an address', async () => {
+    const network = await running();
+    host.addLink('cali3');
+    tell(network, { type: 'workloadEndpointUpdate', id: 'new', endpoint: testEndpoint(3, { ipv4Nets: ['10.65.0.1/32'], ipv6Nets: [] }) });
+    await network.apply();
+    expect(host.dump()).toContain('unicast 10.65.0.1/32 dev cali3 proto 3 metric 1024');
+    tell(network, { type: 'workloadEndpointRemove', id: 'new' });
+    await network.apply();
+    expect(host.dump()).toEqual([...podState(1), ...podState(2)].sort());
+  });
+
+  test("nothing is removed before inSync, and only ours after it", async () => {
+    for (const name of ['cali1', 'cali9', 'eth0']) host.addLink(name);
+    const foreign = [
+      { op: 'route.add', dst: '192.0.2.0/24', link: 'eth0', protocol: 3 },
+      { op: 'route.add', dst: 'fe80::/64', link: 'cali1', protocol: 2 },
+    ] as const;
+    const stale = [
+      { op: 'route.add', dst: '10.65.0.9/32', link: 'cali9', protocol: 3, metric: 1024 },
+      { op: 'route.add', dst: '10.66.0.0/26', via: '192.0.2.9', link: 'eth0', protocol: 80 },
+      { op: 'route.add', dst: '198.51.100.0/24', link: 'cali1', protocol: 4 },
+      { op: 'neigh.replace', link: 'cali9', address: '10.65.0.9', mac: '02:00:00:00:00:09' },
+    ] as const;
+    host.runSync([...foreign, ...stale]);
+    const before = host.dump();
+    const network = make();
+    tell(network, config(), pod(1));
+    await network.apply();
+    expect(host.dump()).toEqual([...before, ...podState(1)].sort());
+    tell(network, inSync);
+    await network.apply();
+    expect(host.dump()).toEqual([...podState(1), 'unicast 192.0.2.0/24 dev eth0 proto 3 metric 0', 'unicast fe80::/64 dev cali1 proto 2 metric 1024'].sort());
+  });
+
+  test("another's route to a pod's address is left alone and named", async () => {
+    host.addLink('cali1');
+    host.addLink('eth0');
+    host.runSync([{ op: 'route.add', dst: '10.65.0.1/32', link: 'eth0', protocol: 4, metric: 1024 }]);
+    const network = make();
+    tell(network, config({ ipv6Support: false }), pod(1), inSync);
+    const { failed } = await network.apply();
+    expect(failed[0]?.reason).toContain('not ours: 10.65.0.1/32 dev eth0 proto 4 metric 1024');
+    expect(host.dump()).toContain('unicast 10.65.0.1/32 dev eth0 proto 4 metric 1024');
+  });
+});
+
+describe('what others change', () => {
+  test.each([
+    ['a deleted route', () => host.runSync([{ op: 'route.del', dst: '10.65.0.1/32', metric: 1024 }]), 'route 10.65.0.1/32 had been changed'],
+    ['a replaced route', () => host.runSync([{ op: 'route.replace', dst: '10.65.0.1/32', link: 'cali2', protocol: 4, metric: 1024 }]), 'route 10.65.0.1/32 had been changed'],
+    ['a deleted neighbour', () => host.runSync([{ op: 'neigh.del', link: 'cali1', address: '10.65.0.1' }]), 'neighbour 10.65.0.1 had been changed'],
+    ['a neighbour with another MAC', () => host.runSync([{ op: 'neigh.replace', link: 'cali1', address: '10.65.0.1', mac: '02:00:00:00:00:66' }]), 'neighbour 10.65.0.1 had been changed'],
+  ])('%s is noticed by its event and repaired at once', async (_name, change, words) => {
+    const network = await running();
+    change();
+    await events();
+    expect(disturbed).toBeGreaterThan(0);
+    expect((await network.apply()).repaired).toContain(words);
+    expect(host.dump()).toEqual([...podState(1), ...podState(2)].sort());
+    await events();
+    expect((await network.apply()).repaired).toEqual([]);
+  });
+
+  test('a device that went down and up gets routes, neighbours and sysctls again', async () => {
+    const network = await running();
+    host.setUp('cali1', false);
+    sysctls.values.set('net/ipv4/conf/cali1/proxy_arp', '0');
+    await events();
+    disturbed = 0;
+    host.setUp('cali1', true);
+    await events();
+    expect(disturbed).toBeGreaterThan(0);
+    const report = await network.apply();
+    expect(report.failed).toEqual([]);
+    expect(report.repaired).toContain('sysctl net.ipv4.conf.cali1.proxy_arp had been changed');
+    expect(host.dump()).toEqual([...podState(1), ...podState(2)].sort());
+  });
+
+  test('a full comparison comes each refresh interval, on request and when events were lost', async () => {
+    const network = await running();
+    const dumps = host.counts.dumps;
+    await network.apply();
+    expect(host.counts.dumps).toBe(dumps);
+    clock.advance(90_000);
+    expect(disturbed).toBeGreaterThan(0);
+    sysctls.values.set('net/ipv4/ip_forward', '0');
+    expect((await network.apply()).repaired).toContain('sysctl net.ipv4.ip_forward had been changed');
+    expect(host.counts.dumps).toBeGreaterThan(dumps);
+    const again = host.counts.dumps;
+    host.overrun();
+    await events();
+    await network.apply();
+    expect(host.counts.dumps).toBeGreaterThan(again);
+  });
+});
+
+describe('routes to blocks', () => {
+  const remote = (dst: string, nodeIp: string): DataplaneUpdate => ({ type: 'routeUpdate', route: { dst, type: 'remoteBlock', nodeName: 'b', nodeIp } });
+
+  test("go over the other node's address on the device that reaches it; own blocks are blackholes", async () => {
+    host.addLink('eth0');
+    host.runSync([
+      { op: 'route.add', dst: '192.0.2.0/24', link: 'eth0', protocol: 2, scope: 'link' },
+      { op: 'route.add', dst: '0.0.0.0/0', via: '192.0.2.1', link: 'eth0' },
+      { op: 'route.add', dst: '2001:db8::/64', link: 'eth0', protocol: 2 },
+    ]);
+    const network = make();
+    tell(
+      network,
+      config(),
+      remote('10.65.1.0/26', '192.0.2.9'),
+      remote('fd00:65:1::/122', '2001:db8::9'),
+      { type: 'routeUpdate', route: { dst: '10.65.2.7/32', type: 'borrowed', nodeName: 'b', nodeIp: '192.0.2.9' } },
+      { type: 'routeUpdate', route: { dst: '10.65.0.0/26', type: 'localBlock', nodeName: 'a' } },
+      inSync,
+    );
+    expect((await network.apply()).failed).toEqual([]);
+    expect(host.dump().filter((line) => line.includes('proto 80'))).toEqual([
+      'blackhole 10.65.0.0/26 proto 80 metric 1024',
+      'unicast 10.65.1.0/26 via 192.0.2.9 dev eth0 proto 80 metric 1024',
+      'unicast 10.65.2.7/32 via 192.0.2.9 dev eth0 proto 80 metric 1024',
+      'unicast fd00:65:1::/122 via 2001:db8::9 dev eth0 proto 80 metric 1024',
+    ]);
+    tell(network, { type: 'routeRemove', dst: '10.65.2.7/32' });
+    await network.apply();
+    expect(host.dump().some((line) => line.includes('10.65.2.7'))).toBe(false);
+  });
+
+  test('to a node behind a router fail with the reason, and come when the subnet does', async () => {
+    host.addLink('eth0');
+    host.runSync([
+      { op: 'route.add', dst: '192.0.2.0/24', link: 'eth0', protocol: 2, scope: 'link' },
+      { op: 'route.add', dst: '0.0.0.0/0', via: '192.0.2.1', link: 'eth0' },
+    ]);
+    const network = make();
+    tell(network, config(), remote('10.65.1.0/26', '198.51.100.9'), inSync);
+    expect((await network.apply()).failed).toEqual([
+      { object: 'route 10.65.1.0/26', reason: 'node b (198.51.100.9) is not in a shared subnet (it is reached by 0.0.0.0/0 via 192.0.2.1 dev eth0 proto 4 metric 0); VXLAN is not there yet' },
+    ]);
+    await events();
+    disturbed = 0;
+    host.runSync([{ op: 'route.add', dst: '198.51.100.0/24', link: 'eth0', protocol: 2, scope: 'link' }]);
+    await events();
+    expect(disturbed).toBeGreaterThan(0);
+    expect((await network.apply()).failed).toEqual([]);
+    expect(host.dump()).toContain('unicast 10.65.1.0/26 via 198.51.100.9 dev eth0 proto 80 metric 1024');
+  });
+});
+
+describe('natOutgoing', () => {
+  const pool = (id: string, cidr: string, masquerade: boolean): DataplaneUpdate => ({ type: 'poolUpdate', id, pool: { cidr, masquerade } });
+
+  test('is one rule per family and sets; a further pool forks nothing', async () => {
+    const network = make();
+    tell(network, config(), pool('a', '10.65.0.0/16', true), pool('b', '10.66.0.0/16', false), pool('six', 'fd00::/48', true), inSync);
+    expect((await network.apply()).failed).toEqual([]);
+    expect(commands.dump('iptables-nft', 'nat').split('\n').filter((line) => line.startsWith('-A'))).toEqual([
+      '-A POSTROUTING # -j cali-POSTROUTING',
+      '-A cali-nat-outgoing # -m set --match-set cali40masq-ipam-pools src -m set ! --match-set cali40all-ipam-pools dst -j MASQUERADE --random-fully',
+      '-A cali-POSTROUTING # -j cali-nat-outgoing',
+    ]);
+    expect([...(sets.sets.get('cali40masq-ipam-pools')?.members ?? [])]).toEqual(['10.65.0.0/16']);
+    expect([...(sets.sets.get('cali40all-ipam-pools')?.members ?? [])]).toEqual(['10.65.0.0/16', '10.66.0.0/16']);
+    expect([...(sets.sets.get('cali60masq-ipam-pools')?.members ?? [])]).toEqual(['fd00::/48']);
+    const runs = commands.runs.length;
+    tell(network, pool('c', '10.67.0.0/16', true), { type: 'poolRemove', id: 'b' });
+    await network.apply();
+    expect([...(sets.sets.get('cali40all-ipam-pools')?.members ?? [])]).toEqual(['10.65.0.0/16', '10.67.0.0/16']);
+    expect(commands.runs).toHaveLength(runs);
+  });
+
+  test('is not switched on before all pools are known', async () => {
+    const network = make();
+    tell(network, config(), pool('a', '10.65.0.0/16', true));
+    await network.apply();
+    expect(commands.dump('iptables-nft', 'nat')).not.toContain('-A POSTROUTING');
+    tell(network, inSync);
+    await network.apply();
+    expect(commands.dump('iptables-nft', 'nat')).toContain('-A POSTROUTING');
+  });
+
+  test('obeys address, port range and exclusion of nodes', async () => {
+    const network = make();
+    tell(network, config({ natOutgoingAddress: '192.0.2.5', natPortRange: { min: 32768, max: 65535 }, natOutgoingExclusions: 'IPPoolsAndHostIPs' }), inSync);
+    tell(network, { type: 'hostUpdate', node: 'b', host: { ipv4: '192.0.2.9', ipv6: '2001:db8::9' } });
+    await network.apply();
+    const match = '-m set --match-set cali40masq-ipam-pools src -m set ! --match-set cali40all-ipam-pools dst -m set ! --match-set cali40all-hosts-net dst';
+    expect(commands.dump('iptables-nft', 'nat').split('\n').filter((line) => line.startsWith('-A cali-nat-outgoing'))).toEqual([
+      `-A cali-nat-outgoing # -p tcp ${match} -j SNAT --to-source 192.0.2.5:32768-65535 --random-fully`,
+      `-A cali-nat-outgoing # -p udp ${match} -j SNAT --to-source 192.0.2.5:32768-65535 --random-fully`,
+      `-A cali-nat-outgoing # ${match} -j SNAT --to-source 192.0.2.5 --random-fully`,
+    ]);
+    expect(commands.dump('ip6tables-nft', 'nat')).toContain('-j MASQUERADE --to-ports 32768-65535 --random-fully');
+    expect([...(sets.sets.get('cali60all-hosts-net')?.members ?? [])]).toEqual(['2001:db8::9']);
+  });
+});
+
+test("a node whose default route came by an advertisement keeps hearing them", async () => {
+  host.addLink('eth0');
+  host.addLink('eth1');
+  host.runSync([{ op: 'route.add', dst: '::/0', via: 'fe80::1', link: 'eth0', protocol: 9 }]);
+  sysctls.values.set('net/ipv6/conf/eth0/accept_ra', '1');
+  sysctls.values.set('net/ipv6/conf/eth1/accept_ra', '1');
+  const network = make();
+  tell(network, config());
+  await network.apply();
+  expect(['eth0', 'eth1'].map((name) => sysctls.read(`net/ipv6/conf/${name}/accept_ra`))).toEqual(['2', '1']);
+});
+
+test('a kernel without IPv6 is never asked for it', async () => {
+  sysctls.absent.push('net/ipv6/');
+  host.addLink('cali1');
+  const network = make();
+  tell(network, config(), { type: 'workloadEndpointUpdate', id: 'x', endpoint: testEndpoint(1, { ipv6Nets: [] }) }, inSync);
+  expect(await network.apply()).toMatchObject({ failed: [], programmed: ['x'] });
+  expect(commands.runs.filter((run) => run.startsWith('ip6'))).toEqual([]);
+  expect([...sets.sets.keys()].filter((name) => name.startsWith('cali6'))).toEqual([]);
+});
+
+test('cleanup leaves nothing, and what was not ours', async () => {
+  host.addLink('eth0');
+  host.runSync([{ op: 'route.add', dst: '192.0.2.0/24', link: 'eth0', protocol: 2, scope: 'link' }]);
+  const before = host.dump();
+  const network = await running();
+  tell(network, { type: 'routeUpdate', route: { dst: '10.65.0.0/26', type: 'localBlock', nodeName: 'a' } });
+  await network.apply();
+  await network.cleanup();
+  expect(host.dump()).toEqual(before);
+  expect([...sets.sets.keys()]).toEqual([]);
+  expect(commands.dump('iptables-nft', 'nat')).not.toContain('cali');
+});
+
+test('whatever order things come in, the kernel ends as wanted and nothing foreign is touched', async () => {
+  const n = fc.integer({ min: 1, max: 4 });
+  const step = fc.oneof(
+    fc.record({ do: fc.constantFrom('announce' as const, 'remove' as const, 'link' as const, 'unlink' as const, 'down' as const, 'up' as const, 'spoil' as const), n }),
+    fc.record({ do: fc.constantFrom('apply' as const, 'events' as const, 'restart' as const), n }),
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { maxLength: 25 }), async (steps) => {
+      host = new FakeNetlink();
+      host.addLink('eth0');
+      host.runSync([{ op: 'route.add', dst: '192.0.2.0/24', link: 'eth0', protocol: 2 }]);
+      const [foreign = ''] = host.dump();
+      const announced = new Set<number>();
+      let network = make();
+      tell(network, config({ routeRefreshIntervalMs: 0 }), inSync);
+      for (const { do: what, n } of steps) {
+        const name = `cali${n}`;
+        if (what === 'announce') {
+          announced.add(n);
+          tell(network, pod(n));
+        } else if (what === 'remove') {
+          announced.delete(n);
+          tell(network, podGone(n));
+        } else if (what === 'link' && host.link(name) === undefined) host.addLink(name);
+        else if (what === 'unlink') host.delLink(name);
+        else if ((what === 'up' || what === 'down') && host.link(name) !== undefined) host.setUp(name, what === 'up');
+        else if (what === 'spoil') host.batchSync([{ op: 'route.del', dst: `10.65.0.${n}/32`, metric: 1024 }, { op: 'neigh.del', link: name, address: `10.65.0.${n}` }]);
+        else if (what === 'apply') await network.apply();
+        else if (what === 'events') await events();
+        else if (what === 'restart') {
+          await network[Symbol.asyncDispose]();
+          network = make();
+          tell(network, config({ routeRefreshIntervalMs: 0 }), ...[...announced].map(pod), inSync);
+        }
+      }
+      await events();
+      for (let round = 0; round < 2; round += 1) {
+        await network.apply();
+        await events();
+      }
+      const expected = [...announced].filter((n) => host.link(`cali${n}`)?.up === true).flatMap(podState);
+      const others = new Set([...announced].filter((n) => host.link(`cali${n}`)?.up !== true).map((n) => `cali${n} `));
+      // Neighbours may be written on a device that is down; the kernel keeps them.
+      const kernel = host.dump().filter((line) => ![...others].some((device) => line.includes(device)));
+      expect(kernel).toEqual([foreign, ...expected].sort());
+      await network[Symbol.asyncDispose]();
+    }),
+    { numRuns: 150 },
+  );
+});

@@ -1,0 +1,339 @@
+import type { Clock } from '#api/clock.ts';
+import type { CommandRunner } from '#native/command-runner.ts';
+import type { Family, Netlink, NetlinkEvent } from '#native/types.ts';
+import type { ApplyFailure, ApplyReport, Programmer } from '../contract.ts';
+import type { SetKernel } from '../iptables/ipsets.ts';
+import type { VariantChoice } from '../iptables/variant-choice.ts';
+import type { Logger } from '../logger.ts';
+import type { DataplaneConfig, DataplaneUpdate, EndpointId } from '../messages.ts';
+import {
+  acceptRaSysctls,
+  forwardingSysctls,
+  podDeviceSysctls,
+  reversePathFilterFor,
+  summarise,
+  type SysctlPort,
+} from './host-sysctls.ts';
+import { KernelView } from './kernel-view.ts';
+import { Masquerade } from './masquerade.ts';
+import { NeighbourSync } from './neighbour-sync.ts';
+import { netsOf, RouteWishes } from './route-wishes.ts';
+import { RouteSync } from './route-sync.ts';
+
+/** Events of the node's namespace: links, addresses, routes, neighbours. */
+export type Monitor = AsyncIterable<NetlinkEvent> & Disposable;
+
+/** What the host network works with; everything is of the node's own namespace. */
+export interface HostNetworkDeps {
+  readonly host: Netlink;
+  readonly openMonitor: () => Monitor;
+  readonly sysctls: SysctlPort;
+  readonly sets: SetKernel;
+  readonly commands: CommandRunner;
+  readonly variants: VariantChoice;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/** After the monitor broke, wait this long before it is opened again. */
+const MONITOR_RETRY_MS = 1_000;
+
+/**
+ * What both dataplanes need of the node: routes and neighbours of its pods, routes to other nodes' blocks, the sysctls that make it a
+ * router, natOutgoing. The driver runs it beside the active dataplane.
+ *
+ * It reads the kernel once, then follows the monitor. An event that leaves something of ours wrong marks that thing and calls the
+ * disturbed-listener; the driver coalesces. Everything is compared in full each routeRefreshInterval, on request and when the
+ * kernel dropped events. A new pod whose routes the CNI plugin has already made costs look-ups in memory, its neighbours (one netlink
+ * batch) and its sysctls (read, and written if they differ): no process.
+ */
+export class HostNetwork implements Programmer {
+  readonly #deps: HostNetworkDeps;
+  readonly #view = new KernelView();
+  readonly #wishes = new RouteWishes();
+  readonly #routes: RouteSync;
+  readonly #neighbours: NeighbourSync;
+  readonly #masquerade: Masquerade;
+  /** Endpoints whose device's sysctls are to be written. */
+  readonly #dirtyDevices = new Set<EndpointId>();
+  readonly #dirtyEndpoints = new Set<EndpointId>();
+  readonly #removedEndpoints = new Set<EndpointId>();
+  /** Endpoints whose sysctls were right once: if one isn't now, somebody else changed it. */
+  readonly #settledDevices = new Set<EndpointId>();
+  #config: DataplaneConfig | undefined;
+  #families: readonly Family[] = [4];
+  #monitor: Monitor | undefined;
+  #mustRead = true;
+  #mustCheckHost = true;
+  #hostSettled = false;
+  #disposed = false;
+  #timer: Disposable | undefined;
+  #listener: () => void = () => {};
+
+  constructor(deps: HostNetworkDeps) {
+    this.#deps = deps;
+    this.#routes = new RouteSync(deps.host, this.#view, this.#wishes);
+    this.#neighbours = new NeighbourSync(deps.host, this.#view, this.#wishes, (name) => this.#isPodDevice(name));
+    const hasIpv6 = (): boolean => this.#hasIpv6();
+    this.#masquerade = new Masquerade({ ...deps, hasIpv6 }, () => this.#listener());
+  }
+
+  onUpdate(update: DataplaneUpdate): void {
+    switch (update.type) {
+      case 'configUpdate':
+        this.#setConfig(update.config);
+        break;
+      case 'workloadEndpointUpdate': {
+        const before = this.#wishes.endpoint(update.id);
+        if (before !== undefined && before.ifaceName !== update.endpoint.ifaceName) this.#neighbours.abandon(before.ifaceName);
+        for (const dst of this.#wishes.setEndpoint(update.id, update.endpoint)) this.#routes.wishChanged(dst);
+        this.#neighbours.wishChanged(update.id);
+        this.#settledDevices.delete(update.id);
+        this.#dirtyDevices.add(update.id);
+        this.#dirtyEndpoints.add(update.id);
+        this.#removedEndpoints.delete(update.id);
+        break;
+      }
+      case 'workloadEndpointRemove': {
+        const before = this.#wishes.endpoint(update.id);
+        if (before !== undefined) this.#neighbours.abandon(before.ifaceName);
+        for (const dst of this.#wishes.setEndpoint(update.id, undefined)) this.#routes.wishChanged(dst);
+        this.#neighbours.wishChanged(update.id);
+        this.#dirtyDevices.delete(update.id);
+        this.#dirtyEndpoints.delete(update.id);
+        this.#removedEndpoints.add(update.id);
+        break;
+      }
+      case 'routeUpdate':
+        this.#wishes.setRoute(update.route);
+        this.#routes.wishChanged(update.route.dst);
+        break;
+      case 'routeRemove':
+        this.#wishes.removeRoute(update.dst);
+        this.#routes.wishChanged(update.dst);
+        break;
+      case 'poolUpdate':
+        this.#masquerade.setPool(update.id, update.pool);
+        break;
+      case 'poolRemove':
+        this.#masquerade.setPool(update.id, undefined);
+        break;
+      case 'hostUpdate':
+        this.#masquerade.setHost(update.node, update.host);
+        break;
+      case 'hostRemove':
+        this.#masquerade.setHost(update.node, undefined);
+        break;
+      case 'inSync':
+        this.#routes.allowRemoval();
+        this.#neighbours.allowRemoval();
+        this.#masquerade.allowRemoval();
+        break;
+    }
+  }
+
+  async apply(): Promise<ApplyReport> {
+    const failed: ApplyFailure[] = [];
+    const repaired: string[] = [];
+    if (this.#config === undefined) return { programmed: [], removed: [], failed, repaired };
+    try {
+      await this.#readIfNeeded(this.#config);
+    } catch (error) {
+      this.#mustRead = true;
+      return { programmed: [], removed: [], failed: [{ object: 'host network', reason: (error as Error).message }], repaired };
+    }
+    this.#applyHostSysctls(failed, repaired);
+    const badEndpoints = this.#applyDeviceSysctls(failed, repaired);
+    const routes = await this.#routes.apply();
+    const neighbours = await this.#neighbours.apply();
+    const masquerade = await this.#masquerade.apply();
+    repaired.push(...routes.repaired, ...neighbours.repaired, ...masquerade.repaired);
+    for (const [dst, failure] of routes.failed) {
+      const claim = this.#wishes.winner(dst);
+      if (claim?.kind === 'pod') badEndpoints.add(claim.id);
+      failed.push(claim?.kind === 'pod' ? { ...failure, endpoint: claim.id } : failure);
+    }
+    for (const failure of neighbours.failed) if (failure.endpoint !== undefined) badEndpoints.add(failure.endpoint);
+    failed.push(...neighbours.failed, ...masquerade.failed);
+    const programmed = [...this.#dirtyEndpoints].filter((id) => !badEndpoints.has(id));
+    for (const id of programmed) this.#dirtyEndpoints.delete(id);
+    const removed = [...this.#removedEndpoints];
+    this.#removedEndpoints.clear();
+    return { programmed, removed, failed, repaired };
+  }
+
+  requestResync(): void {
+    this.#mustRead = true;
+    this.#mustCheckHost = true;
+    this.#masquerade.requestResync();
+  }
+
+  onDisturbed(listener: () => void): void {
+    this.#listener = listener;
+  }
+
+  /** Removes routes, neighbours, rules and sets that are ours. Forwarding stays on: others may have come to need it. */
+  async cleanup(): Promise<void> {
+    this.#stop();
+    this.#disposed = false;
+    if (this.#config !== undefined) {
+      for (const [id] of [...this.#wishes.endpoints()]) this.onUpdate({ type: 'workloadEndpointRemove', id });
+      for (const dst of [...this.#wishes.destinations()]) this.onUpdate({ type: 'routeRemove', dst });
+      this.onUpdate({ type: 'inSync' });
+      await this.#view.read(this.#deps.host, this.#families);
+      this.#routes.lookAtAll();
+      this.#neighbours.lookAtAll();
+      const routes = await this.#routes.apply();
+      const neighbours = await this.#neighbours.apply();
+      const [first] = [...routes.failed.values(), ...neighbours.failed];
+      if (first !== undefined) throw new Error(`removing ${first.object}: ${first.reason}`);
+    }
+    await this.#masquerade.cleanup();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#stop();
+    this.#masquerade[Symbol.dispose]();
+    return Promise.resolve();
+  }
+
+  #hasIpv6(): boolean {
+    return this.#deps.sysctls.read('net/ipv6/conf/all/forwarding') !== undefined;
+  }
+
+  #isPodDevice(name: string): boolean {
+    return this.#config?.interfacePrefixes.some((prefix) => name.startsWith(prefix)) === true;
+  }
+
+  #setConfig(config: DataplaneConfig): void {
+    this.#config = config;
+    this.#families = config.ipv6Support && this.#hasIpv6() ? [4, 6] : [4];
+    this.#routes.setConfig(config);
+    this.#masquerade.setConfig(config);
+    for (const [id] of this.#wishes.endpoints()) this.#dirtyDevices.add(id);
+    this.#settledDevices.clear();
+    this.#mustRead = true;
+    this.#mustCheckHost = true;
+  }
+
+  async #readIfNeeded(config: DataplaneConfig): Promise<void> {
+    if (!this.#mustRead) return;
+    if (this.#monitor === undefined) this.#follow(); // Before the read: what happens in between comes as an event.
+    this.#mustRead = false;
+    await this.#view.read(this.#deps.host, this.#families);
+    this.#routes.lookAtAll();
+    this.#neighbours.lookAtAll();
+    for (const [id] of this.#wishes.endpoints()) this.#dirtyDevices.add(id);
+    this.#timer?.[Symbol.dispose]();
+    if (config.routeRefreshIntervalMs > 0) {
+      this.#timer = this.#deps.clock.after(config.routeRefreshIntervalMs, () => {
+        this.#mustRead = true;
+        this.#mustCheckHost = true;
+        this.#listener();
+      });
+    }
+  }
+
+  #applyHostSysctls(failed: ApplyFailure[], repaired: string[]): void {
+    if (!this.#mustCheckHost) return;
+    const { sysctls } = this.#deps;
+    const nameOf = (index: number): string | undefined => this.#view.linkByIndex(index)?.name;
+    const acceptRa = this.#families.includes(6) ? acceptRaSysctls(sysctls, this.#view.routes(), nameOf) : [];
+    const outcome = summarise(sysctls.write([...acceptRa, ...forwardingSysctls(this.#families)]));
+    failed.push(...outcome.failed);
+    if (this.#hostSettled) repaired.push(...outcome.written.map((name) => `sysctl ${name} had been changed`));
+    this.#hostSettled ||= outcome.failed.length === 0;
+    this.#mustCheckHost = outcome.failed.length > 0;
+  }
+
+  /** Returns the endpoints of which one failed. A device that isn't there is left to its route's report. */
+  #applyDeviceSysctls(failed: ApplyFailure[], repaired: string[]): Set<EndpointId> {
+    const bad = new Set<EndpointId>();
+    const { sysctls } = this.#deps;
+    for (const id of this.#dirtyDevices) {
+      const endpoint = this.#wishes.endpoint(id);
+      if (endpoint === undefined || (this.#view.link(endpoint.ifaceName) ?? this.#deps.host.link(endpoint.ifaceName)) === undefined) continue;
+      const mayUseOthers = this.#config?.workloadSourceSpoofing === 'any' && endpoint.allowedSourcePrefixes.length > 0;
+      const outcome = summarise(sysctls.write(podDeviceSysctls(endpoint, this.#families, reversePathFilterFor(sysctls, mayUseOthers))));
+      failed.push(...outcome.failed.map((failure) => ({ ...failure, endpoint: id })));
+      if (this.#settledDevices.has(id)) repaired.push(...outcome.written.map((name) => `sysctl ${name} had been changed`));
+      if (outcome.failed.length > 0) {
+        bad.add(id);
+        continue;
+      }
+      this.#settledDevices.add(id);
+      this.#dirtyDevices.delete(id);
+    }
+    return bad;
+  }
+
+  #follow(): void {
+    const monitor = this.#deps.openMonitor();
+    this.#monitor = monitor;
+    void (async () => {
+      try {
+        for await (const event of monitor) if (this.#take(event)) this.#listener();
+        if (this.#monitor === monitor) this.#lostMonitor('it ended');
+      } catch (error) {
+        if (this.#monitor === monitor) this.#lostMonitor((error as Error).message);
+      }
+    })();
+  }
+
+  /** Without events only the refresh interval would notice changes: open a new one and read everything. */
+  #lostMonitor(reason: string): void {
+    this.#deps.log.warn('lost the netlink monitor; opening it again', { reason });
+    this.#monitor?.[Symbol.dispose]();
+    this.#monitor = undefined;
+    this.#mustRead = true;
+    this.#timer?.[Symbol.dispose]();
+    if (!this.#disposed) this.#timer = this.#deps.clock.after(MONITOR_RETRY_MS, () => this.#listener());
+  }
+
+  /** Takes an event in; true when something of ours is wrong now. */
+  #take(event: NetlinkEvent): boolean {
+    const before = event.type === 'link.new' || event.type === 'link.del' ? this.#view.linkByIndex(event.link.index) : undefined;
+    this.#view.apply(event);
+    switch (event.type) {
+      case 'overrun':
+        this.#mustRead = true;
+        return true;
+      case 'link.new':
+      case 'link.del': {
+        const id = this.#wishes.idOf(event.link.name);
+        const isUp = event.type === 'link.new' && event.link.up;
+        if (isUp === (before?.up ?? false)) return false;
+        if (id === undefined) return !this.#isPodDevice(event.link.name) && this.#routes.uplinkChanged();
+        // Its routes and neighbours went with it; nothing can be done before it is up again.
+        for (const dst of netsOf(this.#wishes.endpoint(id))) this.#routes.lookAt(dst);
+        this.#neighbours.lookAt(id);
+        this.#dirtyDevices.add(id);
+        return isUp;
+      }
+      case 'route.new':
+      case 'route.del':
+        return this.#routes.kernelChanged(event.route);
+      case 'neigh.new':
+      case 'neigh.del': {
+        const link = this.#view.linkByIndex(event.neighbour.linkIndex);
+        return link !== undefined && this.#neighbours.kernelChanged(link.name);
+      }
+      case 'addr.new':
+      case 'addr.del': {
+        const link = this.#view.linkByIndex(event.address.linkIndex);
+        return link !== undefined && !this.#isPodDevice(link.name) && this.#routes.uplinkChanged();
+      }
+      default:
+        return false;
+    }
+  }
+
+  #stop(): void {
+    this.#disposed = true;
+    this.#timer?.[Symbol.dispose]();
+    const monitor = this.#monitor;
+    this.#monitor = undefined;
+    monitor?.[Symbol.dispose]();
+    this.#mustRead = true;
+  }
+}

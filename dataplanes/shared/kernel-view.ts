@@ -1,0 +1,168 @@
+import type { Family, Link, Neighbour, Netlink, NetlinkEvent, Route } from '#native/types.ts';
+import { contains, parseCidr } from './addresses.ts';
+
+/** The kernel's main routing table. */
+export const MAIN_TABLE = 254;
+
+/**
+ * What the kernel has of links, routes of the main table and permanent neighbours: read as a whole by `read`, kept current by monitor
+ * events and by what we write ourselves. Events come late and out of step with our own writes, so what follows from the view is
+ * checked by the write itself (`route.add` says EEXIST); a whole read puts everything right.
+ */
+export class KernelView {
+  readonly #links = new Map<number, Link>();
+  readonly #linkByName = new Map<string, number>();
+  /** By destination, then by what else makes a route different from another. */
+  readonly #routes = new Map<string, Map<string, Route>>();
+  /** Permanent ones, by ifindex, then by address. */
+  readonly #neighbours = new Map<number, Map<string, Neighbour>>();
+
+  /** Reads everything anew. */
+  async read(host: Netlink, families: readonly Family[]): Promise<void> {
+    const links = await host.links();
+    const routes = (await Promise.all(families.map((family) => host.routes({ family, table: MAIN_TABLE })))).flat();
+    const neighbours = (await Promise.all(families.map((family) => host.neighbours({ family })))).flat();
+    this.#links.clear();
+    this.#linkByName.clear();
+    this.#routes.clear();
+    this.#neighbours.clear();
+    for (const link of links) this.putLink(link);
+    for (const route of routes) this.putRoute(route);
+    for (const neighbour of neighbours) this.putNeighbour(neighbour);
+  }
+
+  /** Takes an event in; a device that goes down or away takes its routes and neighbours along, of which IPv4 says nothing. */
+  apply(event: NetlinkEvent): void {
+    switch (event.type) {
+      case 'link.new': {
+        const wentDown = this.#links.get(event.link.index)?.up === true && !event.link.up;
+        this.putLink(event.link);
+        if (wentDown) this.#forget(event.link.index);
+        break;
+      }
+      case 'link.del':
+        this.#dropLink(event.link.index);
+        break;
+      case 'route.new':
+        this.putRoute(event.route);
+        break;
+      case 'route.del':
+        this.dropRoute(event.route);
+        break;
+      case 'neigh.new':
+        this.putNeighbour(event.neighbour);
+        break;
+      case 'neigh.del':
+        if (!event.neighbour.proxy) this.dropNeighbour(event.neighbour.linkIndex, event.neighbour.address);
+        break;
+      default: // Addresses and filters are not kept here.
+    }
+  }
+
+  link(name: string): Link | undefined {
+    const index = this.#linkByName.get(name);
+    return index === undefined ? undefined : this.#links.get(index);
+  }
+
+  linkByIndex(index: number): Link | undefined {
+    return this.#links.get(index);
+  }
+
+  links(): Iterable<Link> {
+    return this.#links.values();
+  }
+
+  /** All routes of the main table to exactly `dst`. */
+  routesTo(dst: string): readonly Route[] {
+    return [...(this.#routes.get(dst)?.values() ?? [])];
+  }
+
+  *routes(): Iterable<Route> {
+    for (const routes of this.#routes.values()) yield* routes.values();
+  }
+
+  neighbour(linkIndex: number, address: string): Neighbour | undefined {
+    return this.#neighbours.get(linkIndex)?.get(address);
+  }
+
+  /** The permanent neighbours on one device. */
+  neighboursOf(linkIndex: number): readonly Neighbour[] {
+    return [...(this.#neighbours.get(linkIndex)?.values() ?? [])];
+  }
+
+  /** The route by which the kernel reaches `address`: longest prefix, then lowest metric; `ignore` leaves some out. */
+  bestRoute(address: string, ignore: (route: Route) => boolean): Route | undefined {
+    const target = parseCidr(address);
+    let best: { route: Route; length: number } | undefined;
+    for (const [dst, routes] of this.#routes) {
+      const cidr = parseCidr(dst);
+      if (!contains(cidr, target) || (best !== undefined && best.length > cidr.prefixLength)) continue;
+      for (const route of routes.values()) {
+        if (ignore(route)) continue;
+        const isBetter = best === undefined || cidr.prefixLength > best.length || metricOf(route) < metricOf(best.route);
+        if (isBetter) best = { route, length: cidr.prefixLength };
+      }
+    }
+    return best?.route;
+  }
+
+  putLink(link: Link): void {
+    const before = this.#links.get(link.index);
+    if (before !== undefined && before.name !== link.name) this.#linkByName.delete(before.name);
+    const namesake = this.#linkByName.get(link.name);
+    if (namesake !== undefined && namesake !== link.index) this.#dropLink(namesake); // It was deleted; its event is still to come.
+    this.#links.set(link.index, link);
+    this.#linkByName.set(link.name, link.index);
+  }
+
+  /** IPv4 holds one route for a destination and metric (but for `append`, which nobody uses there): the newer replaces the older. */
+  putRoute(route: Route): void {
+    if (route.table !== MAIN_TABLE) return;
+    const routes = this.#routes.get(route.dst) ?? new Map<string, Route>();
+    this.#routes.set(route.dst, routes);
+    if (route.family === 4) {
+      for (const [key, other] of routes) if (metricOf(other) === metricOf(route)) routes.delete(key);
+    }
+    routes.set(routeKey(route), route);
+  }
+
+  dropRoute(route: Route): void {
+    if (route.table !== MAIN_TABLE) return;
+    const routes = this.#routes.get(route.dst);
+    routes?.delete(routeKey(route));
+    if (routes?.size === 0) this.#routes.delete(route.dst);
+  }
+
+  /** Dynamic entries come and go by the thousand and concern nobody here: one that replaces a permanent one removes that. */
+  putNeighbour(neighbour: Neighbour): void {
+    if (neighbour.proxy) return;
+    if (neighbour.state !== 'permanent') {
+      this.dropNeighbour(neighbour.linkIndex, neighbour.address);
+      return;
+    }
+    const onLink = this.#neighbours.get(neighbour.linkIndex) ?? new Map<string, Neighbour>();
+    this.#neighbours.set(neighbour.linkIndex, onLink.set(neighbour.address, neighbour));
+  }
+
+  dropNeighbour(linkIndex: number, address: string): void {
+    this.#neighbours.get(linkIndex)?.delete(address);
+  }
+
+  #dropLink(index: number): void {
+    const link = this.#links.get(index);
+    if (link !== undefined && this.#linkByName.get(link.name) === index) this.#linkByName.delete(link.name);
+    this.#links.delete(index);
+    this.#forget(index);
+  }
+
+  #forget(linkIndex: number): void {
+    for (const route of [...this.routes()]) if (route.linkIndex === linkIndex) this.dropRoute(route);
+    this.#neighbours.delete(linkIndex);
+  }
+}
+
+/** A route's metric as the kernel counts: IPv6 has 1024 where none was given. */
+export const metricOf = ({ family, metric }: { readonly family: Family; readonly metric?: number }): number =>
+  family === 6 && (metric ?? 0) === 0 ? 1024 : (metric ?? 0);
+
+const routeKey = (route: Route): string => `${metricOf(route)} ${route.type} ${route.linkIndex ?? 0} ${route.via ?? ''} ${route.protocol}`;

@@ -1,0 +1,282 @@
+import type { Netlink, OpResult, Route, RouteOp } from '#native/types.ts';
+import type { ApplyFailure } from '../contract.ts';
+import type { CidrText, DataplaneConfig, RouteInfo } from '../messages.ts';
+import { contains, familyOf, parseCidr } from './addresses.ts';
+import { type KernelView, MAIN_TABLE, metricOf } from './kernel-view.ts';
+import type { RouteWishes } from './route-wishes.ts';
+
+/** rtnetlink's protocol number of every route over other nodes and of every blackhole: ours wherever it is, as Calico's. */
+const BLOCK_PROTOCOL = 80;
+/** RTPROT_KERNEL: what the kernel makes by itself, such as a device's fe80::/64. */
+const KERNEL_PROTOCOL = 2;
+
+/** A route that cannot be made, and why. */
+class RouteProblem extends Error {}
+
+/**
+ * Keeps the routes of the main table as wanted. Ours are: protocol 80 anywhere; on pod devices the configured protocol and, unless
+ * removeExternalRoutes is off, every other but the kernel's own. A destination is looked at when its wish or its kernel state changed;
+ * nothing is removed before `allowRemoval`. A route that isn't ours is never replaced: the failure names it.
+ */
+export class RouteSync {
+  readonly #host: Netlink;
+  readonly #view: KernelView;
+  readonly #wishes: RouteWishes;
+  readonly #dirty = new Set<CidrText>();
+  /** Destinations that were right when last looked at: if one is wrong now and its wish didn't change, somebody else did it. */
+  readonly #right = new Set<CidrText>();
+  #config: DataplaneConfig | undefined;
+  #mayRemove = false;
+
+  constructor(host: Netlink, view: KernelView, wishes: RouteWishes) {
+    this.#host = host;
+    this.#view = view;
+    this.#wishes = wishes;
+  }
+
+  setConfig(config: DataplaneConfig): void {
+    this.#config = config;
+    for (const dst of this.#wishes.destinations()) this.wishChanged(dst);
+  }
+
+  allowRemoval(): void {
+    this.#mayRemove = true;
+    this.lookAtAll();
+  }
+
+  /** Somebody wants this destination otherwise now. */
+  wishChanged(dst: CidrText): void {
+    this.#right.delete(dst);
+    this.#dirty.add(dst);
+  }
+
+  /** The kernel's side of this destination changed. */
+  lookAt(dst: CidrText): void {
+    this.#dirty.add(dst);
+  }
+
+  /** The next cycle looks at every wanted destination and at everything of ours that the kernel has. */
+  lookAtAll(): void {
+    for (const dst of this.#wishes.destinations()) this.#dirty.add(dst);
+    for (const route of this.#view.routes()) if (this.#isOurs(route)) this.#dirty.add(route.dst);
+  }
+
+  /** The kernel's routes to `dst` changed. True if they are not as wanted: a cycle is due. Devices of unknown pods wait for `lookAtAll`. */
+  kernelChanged(route: Route): boolean {
+    const { dst } = route;
+    const affected = this.#isOurs(route) ? [] : this.#overNodesWithin(dst);
+    for (const other of affected) this.#dirty.add(other);
+    const isWanted = this.#wishes.winner(dst) !== undefined;
+    const link = route.linkIndex === undefined ? undefined : this.#view.linkByIndex(route.linkIndex);
+    const isKnownPods = link !== undefined && this.#wishes.idOf(link.name) !== undefined;
+    if (isWanted || isKnownPods || route.protocol === BLOCK_PROTOCOL) {
+      if (this.#isRight(dst)) return affected.length > 0;
+      this.#dirty.add(dst);
+      return true;
+    }
+    return affected.length > 0;
+  }
+
+  /** A device other than a pod's changed: routes over other nodes may run over it. */
+  uplinkChanged(): boolean {
+    let any = false;
+    for (const { dst } of this.#wishes.overNodes()) {
+      this.#dirty.add(dst);
+      any = true;
+    }
+    return any;
+  }
+
+  /** Looks at what is dirty, makes it right and reports; a destination that failed stays dirty. */
+  async apply(): Promise<{ failed: Map<CidrText, ApplyFailure>; repaired: string[] }> {
+    const failed = new Map<CidrText, ApplyFailure>();
+    const repaired: string[] = [];
+    const stale = await this.#pass([...this.#dirty], failed, repaired);
+    if (stale.length > 0) {
+      // The kernel has something to these destinations that the view doesn't know yet: its event is still on the way.
+      for (const family of new Set(stale.map(familyOf))) {
+        for (const route of await this.#host.routes({ family, table: MAIN_TABLE })) this.#view.putRoute(route);
+      }
+      for (const dst of await this.#pass(stale, failed, repaired)) {
+        failed.set(dst, { object: `route ${dst}`, reason: 'the kernel says that the route exists, but does not list it; trying again' });
+      }
+    }
+    return { failed, repaired };
+  }
+
+  /** One round of ops for these destinations. Returns those where the kernel had a route that the view doesn't. */
+  async #pass(dsts: readonly CidrText[], failed: Map<CidrText, ApplyFailure>, repaired: string[]): Promise<CidrText[]> {
+    const ops: { readonly dst: CidrText; readonly op: RouteOp; readonly route: Route }[] = [];
+    const wrong = new Set<CidrText>();
+    for (const dst of dsts) {
+      try {
+        const planned = this.#plan(dst);
+        if (planned.length > 0) wrong.add(dst);
+        ops.push(...planned.map((op) => ({ dst, ...op })));
+        if (planned.length === 0) this.#done(dst);
+      } catch (error) {
+        if (!(error instanceof RouteProblem)) throw error;
+        this.#right.delete(dst);
+        failed.set(dst, { object: `route ${dst}`, reason: error.message });
+      }
+    }
+    if (ops.length === 0) return [];
+    const results = await this.#host.batch(ops.map(({ op }) => op));
+    const stale = new Set<CidrText>();
+    for (const [index, { dst, op, route }] of ops.entries()) {
+      const result = results[index] as OpResult;
+      const isGone = op.op === 'route.del' && !result.ok && ['ESRCH', 'ENODEV', 'ENOENT'].includes(result.error.code);
+      if (result.ok || isGone) {
+        if (op.op === 'route.del') this.#view.dropRoute(route);
+        else this.#view.putRoute(route);
+      } else if (op.op === 'route.add' && result.error.code === 'EEXIST') {
+        stale.add(dst);
+      } else {
+        failed.set(dst, { object: `route ${dst}`, reason: result.error.message });
+      }
+    }
+    for (const dst of wrong) {
+      if (stale.has(dst) || failed.has(dst)) continue;
+      if (this.#right.has(dst)) repaired.push(`route ${dst} had been changed`);
+      this.#done(dst);
+    }
+    return [...stale];
+  }
+
+  #done(dst: CidrText): void {
+    this.#dirty.delete(dst);
+    if (this.#wishes.winner(dst) === undefined) this.#right.delete(dst);
+    else this.#right.add(dst);
+  }
+
+  #isRight(dst: CidrText): boolean {
+    try {
+      return this.#plan(dst).length === 0;
+    } catch (error) {
+      if (error instanceof RouteProblem) return false;
+      throw error;
+    }
+  }
+
+  /** What must be done for one destination; additions before removals. Throws RouteProblem. */
+  #plan(dst: CidrText): { readonly op: RouteOp; readonly route: Route }[] {
+    const wanted = this.#wanted(dst);
+    const present = this.#view.routesTo(dst);
+    const right = wanted === undefined ? undefined : present.find((route) => isSame(route, wanted));
+    const ops: { op: RouteOp; route: Route }[] = [];
+    let replaced: Route | undefined;
+    if (wanted !== undefined && right === undefined) {
+      replaced = present.find((route) => metricOf(route) === metricOf(wanted));
+      if (replaced !== undefined && !this.#isOurs(replaced)) {
+        throw new RouteProblem(`there is a route that is not ours: ${this.#describe(replaced)}; remove it, or the pod's address from elsewhere`);
+      }
+      ops.push({ op: toOp(replaced === undefined ? 'route.add' : 'route.replace', wanted), route: wanted });
+    }
+    if (this.#mayRemove) {
+      for (const route of present) {
+        if (route === right || route === replaced || !this.#isOurs(route)) continue;
+        ops.push({ op: toOp('route.del', route), route });
+      }
+    }
+    return ops;
+  }
+
+  /** The route that `dst` should have; undefined: none. */
+  #wanted(dst: CidrText): Route | undefined {
+    const config = this.#config;
+    const claim = this.#wishes.winner(dst);
+    if (claim === undefined || config === undefined) return undefined;
+    const family = familyOf(dst);
+    if (family === 6 && !config.ipv6Support) return undefined;
+    const common = { family, dst, table: MAIN_TABLE, onlink: false, multipath: false, metric: family === 4 ? config.routeMetricV4 : config.routeMetricV6 };
+    if (claim.kind === 'pod') {
+      const link = this.#podLink(claim.ifaceName);
+      return { ...common, type: 'unicast', protocol: config.deviceRouteProtocol, linkIndex: link, scope: family === 4 ? 'link' : 'global' };
+    }
+    const { route } = claim;
+    if (route.type === 'localBlock') return { ...common, type: 'blackhole', protocol: BLOCK_PROTOCOL, scope: 'global' };
+    if (route.nodeIp === undefined) throw new RouteProblem(`node ${route.nodeName} has no IPv${family} address`);
+    return { ...common, type: 'unicast', protocol: BLOCK_PROTOCOL, scope: 'global', via: route.nodeIp, linkIndex: this.#deviceTo(route, route.nodeIp) };
+  }
+
+  #podLink(ifaceName: string): number {
+    let link = this.#view.link(ifaceName);
+    if (link === undefined) {
+      link = this.#host.link(ifaceName); // Made a moment ago: its event is still on the way.
+      if (link !== undefined) this.#view.putLink(link);
+    }
+    if (link === undefined) throw new RouteProblem(`device ${ifaceName} does not exist`);
+    return link.index;
+  }
+
+  /** The device on whose subnet the other node is. */
+  #deviceTo({ nodeName }: RouteInfo, nodeIp: string): number {
+    const best = this.#view.bestRoute(nodeIp, (route) => route.protocol === BLOCK_PROTOCOL);
+    if (best === undefined) throw new RouteProblem(`there is no route to node ${nodeName} (${nodeIp})`);
+    if (best.type !== 'unicast' || best.via !== undefined || best.multipath || best.linkIndex === undefined) {
+      throw new RouteProblem(
+        `node ${nodeName} (${nodeIp}) is not in a shared subnet (it is reached by ${this.#describe(best)}); VXLAN is not there yet`,
+      );
+    }
+    return best.linkIndex;
+  }
+
+  #isOurs(route: Route): boolean {
+    if (route.table !== MAIN_TABLE || this.#config === undefined) return false;
+    if (route.protocol === BLOCK_PROTOCOL) return true;
+    const name = route.linkIndex === undefined ? undefined : this.#view.linkByIndex(route.linkIndex)?.name;
+    if (name === undefined || !this.#config.interfacePrefixes.some((prefix) => name.startsWith(prefix))) return false;
+    if (route.protocol === this.#config.deviceRouteProtocol) return true;
+    return this.#config.removeExternalRoutes && route.protocol !== KERNEL_PROTOCOL;
+  }
+
+  /** Wanted destinations over nodes whose address is inside `dst`. */
+  #overNodesWithin(dst: CidrText): CidrText[] {
+    const cidr = parseCidr(dst);
+    return [...this.#wishes.overNodes()].flatMap((route) =>
+      route.nodeIp !== undefined && contains(cidr, parseCidr(route.nodeIp)) ? [route.dst] : [],
+    );
+  }
+
+  #describe(route: Route): string {
+    const device = route.linkIndex === undefined ? undefined : (this.#view.linkByIndex(route.linkIndex)?.name ?? String(route.linkIndex));
+    return [
+      ...(route.type === 'unicast' ? [] : [route.type]),
+      route.dst,
+      ...(route.via === undefined ? [] : ['via', route.via]),
+      ...(device === undefined ? [] : ['dev', device]),
+      `proto ${route.protocol} metric ${metricOf(route)}`,
+    ].join(' ');
+  }
+}
+
+/** Equal in all that a packet or another program would see. IPv6 has no scope, and hangs a blackhole on the loopback device. */
+function isSame(present: Route, wanted: Route): boolean {
+  return (
+    present.type === wanted.type &&
+    present.protocol === wanted.protocol &&
+    metricOf(present) === metricOf(wanted) &&
+    !present.multipath &&
+    present.via === wanted.via &&
+    (wanted.type === 'blackhole' || present.linkIndex === wanted.linkIndex) &&
+    (wanted.family === 6 || present.scope === wanted.scope)
+  );
+}
+
+function toOp(op: RouteOp['op'], route: Route): RouteOp {
+  const type = route.type as NonNullable<RouteOp['type']>;
+  const { dst, family, table, protocol, via } = route;
+  const withLink = type === 'unicast' && route.linkIndex !== undefined && !route.multipath;
+  return {
+    op,
+    dst,
+    family,
+    table,
+    protocol,
+    type,
+    metric: metricOf(route),
+    ...(withLink ? { link: route.linkIndex } : {}),
+    ...(via === undefined ? {} : { via }),
+    ...(route.scope === 'global' || route.scope === 'link' || route.scope === 'host' ? { scope: route.scope } : {}),
+  };
+}

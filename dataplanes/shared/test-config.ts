@@ -1,0 +1,31 @@
+import type { DataplaneConfig, WorkloadEndpointInfo } from '../messages.ts';
+
+/** FelixConfiguration's defaults, for tests. */
+export const TEST_CONFIG: DataplaneConfig = {
+  interfacePrefixes: ['cali'],
+  ipv6Support: true,
+  deviceRouteProtocol: 3,
+  routeMetricV4: 1024,
+  routeMetricV6: 1024,
+  removeExternalRoutes: true,
+  routeRefreshIntervalMs: 90_000,
+  iptablesRefreshIntervalMs: 180_000,
+  iptablesPostWriteCheckIntervalMs: 5_000,
+  ipsetsRefreshIntervalMs: 90_000,
+  iptablesBackend: 'nft',
+  iptablesLockTimeoutS: 5,
+  chainInsertMode: 'insert',
+  workloadSourceSpoofing: 'disabled',
+  natOutgoingExclusions: 'IPPoolsOnly',
+  maxIpsetSize: 1_048_576,
+};
+
+/** Pod `n` on device `cali<n>` with one address of each family. */
+export const testEndpoint = (n: number, more: Partial<WorkloadEndpointInfo> = {}): WorkloadEndpointInfo => ({
+  ifaceName: `cali${n}`,
+  mac: `02:00:00:00:00:${n.toString(16).padStart(2, '0')}`,
+  ipv4Nets: [`10.65.0.${n}/32`],
+  ipv6Nets: [`fd00:65::${n.toString(16)}/128`],
+  allowedSourcePrefixes: [],
+  ...more,
+});
