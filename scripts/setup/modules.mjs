@@ -3,7 +3,7 @@
 import { spawn } from 'node:child_process';
 import { existsSync, lchownSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { homedir, userInfo } from 'node:os';
-import { delimiter, join } from 'node:path';
+import { delimiter, dirname, join } from 'node:path';
 
 /**
  * @typedef {{ version?: string, integrity?: string, optional?: boolean, devOptional?: boolean, os?: string | string[],
@@ -114,11 +114,15 @@ function pathWithout(folder) {
     .join(delimiter);
 }
 
-/** Under `sudo -E` HOME is another user's: root's files in that npm cache would break the user's npm. */
+/**
+ * Under `sudo -E` HOME is another user's: root's files in that npm cache would break the user's npm. The npm that started
+ * this script may just have made the folder, so its parent counts too.
+ */
 function ownCache() {
   const cache = process.env['npm_config_cache'] ?? join(homedir(), '.npm');
-  const holder = [cache, homedir()].find((path) => existsSync(path));
-  const foreign = holder !== undefined && statSync(holder).uid !== process.geteuid?.();
+  const foreign = [cache, dirname(cache)].some(
+    (path) => existsSync(path) && statSync(path).uid !== process.geteuid?.(),
+  );
   return foreign ? { npm_config_cache: join(userInfo().homedir, '.npm') } : {};
 }
 

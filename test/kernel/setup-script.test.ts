@@ -13,7 +13,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 
@@ -116,6 +116,17 @@ test("in another user's folder, node_modules belongs to that user", () => {
   for (const entry of ['node_modules', 'node_modules/.package-lock.json', `${RUNTIME}/bin/node`]) {
     expect([entry, statSync(join(project(), entry)).uid]).toEqual([entry, STRANGER]);
   }
+});
+
+test("with another user's HOME, npm's cache is root's own", () => {
+  rmSync(join(project(), 'node_modules'), { recursive: true });
+  command('npm', `echo "cache $npm_config_cache" >>'${top}/calls'; mkdir node_modules`);
+  expect(setup()).toMatchObject({ status: 0 });
+  chownSync(top, STRANGER, STRANGER);
+  rmSync(join(project(), 'node_modules'), { recursive: true });
+  mkdirSync(join(top, '.npm'));
+  expect(setup()).toMatchObject({ status: 0 });
+  expect(calls()).toEqual(['cache ', `cache ${join(userInfo().homedir, '.npm')}`]);
 });
 
 test('on a machine that is not supported it names all that is missing, and changes nothing', () => {
