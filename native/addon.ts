@@ -20,12 +20,19 @@ function load(): unknown {
   const candidates = places.map((place) => fileURLToPath(new URL(place, import.meta.url)));
   const file = candidates.find((candidate) => existsSync(candidate));
   if (file === undefined) {
-    throw addonError('ERR_ADDON_MISSING', `the native addon is missing (looked for ${candidates.join(', ')}): run \`npm run setup\`, then \`make native\``);
+    throw addonError(
+      'ERR_ADDON_MISSING',
+      `the native addon is missing (looked for ${candidates.join(', ')}): run \`npm run setup\`, then \`make native\``,
+    );
   }
   try {
     return createRequire(import.meta.url)(file) as unknown;
   } catch (error) {
-    throw addonError('ERR_ADDON_UNUSABLE', `can't load the native addon ${file}: ${String(error)}: run \`npm run setup\`, then \`make native\``, error);
+    throw addonError(
+      'ERR_ADDON_UNUSABLE',
+      `can't load the native addon ${file}: ${String(error)}: run \`npm run setup\`, then \`make native\``,
+      error,
+    );
   }
 }
 

@@ -14,7 +14,11 @@ export interface CommandRunner {
   run(
     file: string,
     args: readonly string[],
-    options?: { readonly input?: string | undefined; readonly env?: Readonly<Record<string, string>> | undefined; readonly timeoutMs?: number | undefined },
+    options?: {
+      readonly input?: string | undefined;
+      readonly env?: Readonly<Record<string, string>> | undefined;
+      readonly timeoutMs?: number | undefined;
+    },
   ): Promise<CommandResult>;
 }
 export const CommandRunner = Symbol.for('CommandRunner');

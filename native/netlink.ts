@@ -1,4 +1,5 @@
 import { loadAddon } from './addon.ts';
+import { Turns } from './turns.ts';
 import type {
   Address,
   Family,
@@ -54,7 +55,7 @@ export function openNetlinkWithSysctls(
 class RouteNetlink implements Netlink {
   readonly #socket: RouteSocket;
   /** The worker's socket takes one request at a time: each waits for the one before. */
-  #last: Promise<unknown> = Promise.resolve();
+  readonly #turns = new Turns();
 
   constructor(socket: RouteSocket) {
     this.#socket = socket;
@@ -66,7 +67,7 @@ class RouteNetlink implements Netlink {
 
   async batch(ops: readonly NetlinkOp[]): Promise<readonly OpResult[]> {
     const prepared = this.#socket.prepare(ops);
-    return await this.#inTurn(() => this.#socket.send(prepared));
+    return await this.#turns.run(() => this.#socket.send(prepared));
   }
 
   async run(ops: readonly NetlinkOp[]): Promise<void> {
@@ -90,12 +91,19 @@ class RouteNetlink implements Netlink {
   }
 
   routes(
-    filter: { readonly family?: Family; readonly table?: number; readonly link?: LinkRef; readonly protocol?: number } = {},
+    filter: {
+      readonly family?: Family;
+      readonly table?: number;
+      readonly link?: LinkRef;
+      readonly protocol?: number;
+    } = {},
   ): Promise<readonly Route[]> {
     return this.#dump<Route>('routes', filter);
   }
 
-  neighbours(filter: { readonly family?: Family; readonly link?: LinkRef; readonly proxy?: boolean } = {}): Promise<readonly Neighbour[]> {
+  neighbours(
+    filter: { readonly family?: Family; readonly link?: LinkRef; readonly proxy?: boolean } = {},
+  ): Promise<readonly Neighbour[]> {
     return this.#dump<Neighbour>('neighbours', filter);
   }
 
@@ -113,19 +121,7 @@ class RouteNetlink implements Netlink {
   }
 
   #dump<Item>(kind: string, filter?: object): Promise<readonly Item[]> {
-    return this.#inTurn(() => this.#socket.dump(kind, filter)) as Promise<readonly Item[]>;
-  }
-
-  async #inTurn<Result>(work: () => Promise<Result>): Promise<Result> {
-    const before = this.#last;
-    const { promise: done, resolve } = Promise.withResolvers<void>();
-    this.#last = done;
-    await before;
-    try {
-      return await work();
-    } finally {
-      resolve();
-    }
+    return this.#turns.run(() => this.#socket.dump(kind, filter)) as Promise<readonly Item[]>;
   }
 }
 

@@ -14,10 +14,21 @@ export type Family = 4 | 6;
 /** One request. Ops of a batch travel in one message and are carried out in order; a failed one doesn't stop those after it. */
 export type NetlinkOp =
   | VethAdd
-  | { readonly op: 'bridge.add'; readonly name: string; readonly up?: boolean; readonly mac?: string; readonly mtu?: number }
+  | {
+      readonly op: 'bridge.add';
+      readonly name: string;
+      readonly up?: boolean;
+      readonly mac?: string;
+      readonly mtu?: number;
+    }
   | LinkSet
   | { readonly op: 'link.del'; readonly link: LinkRef }
-  | { readonly op: 'addr.add' | 'addr.replace' | 'addr.del'; readonly link: LinkRef; readonly address: string; readonly noDad?: boolean }
+  | {
+      readonly op: 'addr.add' | 'addr.replace' | 'addr.del';
+      readonly link: LinkRef;
+      readonly address: string;
+      readonly noDad?: boolean;
+    }
   | RouteOp
   | NeighOp
   | { readonly op: 'clsact.add' | 'clsact.del'; readonly link: LinkRef }
@@ -132,7 +143,14 @@ export interface Link {
   readonly master?: number;
   /** The peer's ifindex in its own namespace, for a veth. */
   readonly peerIndex?: number;
-  readonly stats: { readonly rxPackets: number; readonly txPackets: number; readonly rxBytes: number; readonly txBytes: number; readonly rxDropped: number; readonly txDropped: number };
+  readonly stats: {
+    readonly rxPackets: number;
+    readonly txPackets: number;
+    readonly rxBytes: number;
+    readonly txBytes: number;
+    readonly rxDropped: number;
+    readonly txDropped: number;
+  };
 }
 
 export interface Address {
@@ -205,8 +223,17 @@ export interface Netlink extends Disposable {
   /** Dumps; interrupted ones are taken again, until one is whole. */
   links(): Promise<readonly Link[]>;
   addresses(filter?: { readonly link?: LinkRef; readonly family?: Family }): Promise<readonly Address[]>;
-  routes(filter?: { readonly family?: Family; readonly table?: number; readonly link?: LinkRef; readonly protocol?: number }): Promise<readonly Route[]>;
-  neighbours(filter?: { readonly family?: Family; readonly link?: LinkRef; readonly proxy?: boolean }): Promise<readonly Neighbour[]>;
+  routes(filter?: {
+    readonly family?: Family;
+    readonly table?: number;
+    readonly link?: LinkRef;
+    readonly protocol?: number;
+  }): Promise<readonly Route[]>;
+  neighbours(filter?: {
+    readonly family?: Family;
+    readonly link?: LinkRef;
+    readonly proxy?: boolean;
+  }): Promise<readonly Neighbour[]>;
   filters(link: LinkRef, direction: 'ingress' | 'egress'): Promise<readonly Filter[]>;
   /** True if the device has a clsact qdisc. */
   hasClsact(link: LinkRef): Promise<boolean>;

@@ -11,6 +11,7 @@ static constexpr Init parts[] = {
     tortie::InitBpf,
     tortie::InitNetns,
     tortie::InitRouteSocket,
+    tortie::InitIpset,
 };
 
 static Napi::Object InitAddon(Napi::Env env, Napi::Object exports)

@@ -46,6 +46,11 @@ class MessageWriter
 	void PutLink(uint16_t type, const LinkRef &link);
 	nlattr *Nest(uint16_t type);
 	void EndNest(nlattr *nest);
+	// True if `length` more bytes fit.
+	bool HasRoom(size_t length) const
+	{
+		return header_->nlmsg_len + length <= capacity;
+	}
 	// Fills a field of a fixed header in the same way. (A template: ifi_index is signed in one header and
 	// not in another.)
 	template <typename Field> void SetLink(Field *field, const LinkRef &link)
@@ -60,8 +65,8 @@ class MessageWriter
 	Message Finish();
 
       private:
-	// The longest request, a veth with both ends' names, alias and MACs, is below 1 KiB.
-	static constexpr size_t capacity = 4096;
+	// A veth with both ends' names, alias and MACs is below 1 KiB; members of sets go many to a message.
+	static constexpr size_t capacity = 16384;
 
 	alignas(NLMSG_ALIGNTO) char buffer_[capacity];
 	nlmsghdr *header_;

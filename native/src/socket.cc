@@ -72,10 +72,15 @@ static Answer ReadAnswer(const nlmsghdr *message)
 	int error;
 	memcpy(&error, mnl_nlmsg_get_payload(message), sizeof(error));
 	answer.error = error < 0 ? -error : 0;
+	if (answer.error && message->nlmsg_type == NLMSG_ERROR && !(message->nlmsg_flags & NLM_F_CAPPED) &&
+	    payload > sizeof(int)) {
+		const auto *from = static_cast<const uint8_t *>(mnl_nlmsg_get_payload(message)) + sizeof(int);
+		answer.request.assign(from, from + payload - sizeof(int));
+	}
 	if (!answer.error || !(message->nlmsg_flags & NLM_F_ACK_TLVS))
 		return answer;
 	size_t offset = sizeof(int);
-	if (message->nlmsg_type == NLMSG_ERROR) {
+	if (message->nlmsg_type == NLMSG_ERROR && payload >= sizeof(nlmsgerr)) {
 		offset = sizeof(nlmsgerr);
 		const auto *body = static_cast<const nlmsgerr *>(mnl_nlmsg_get_payload(message));
 		if (!(message->nlmsg_flags & NLM_F_CAPPED))
@@ -137,8 +142,13 @@ std::vector<Answer> Socket::Exchange(std::span<uint8_t> bytes, size_t count)
 	// Each answer that never came is that request's failure, not the others'.
 	for (size_t i = 0; open > 0 && i < count; i++)
 		if (!answered[i])
-			answers[i] = {ENOBUFS, "the kernel's answer was lost"};
+			answers[i] = {ENOBUFS, "the kernel's answer was lost", {}};
 	return answers;
+}
+
+Answer Socket::Do(Message message)
+{
+	return std::move(Exchange(message.bytes, 1).front());
 }
 
 std::vector<uint8_t> Socket::Get(Message message, const std::string &object)
@@ -165,7 +175,7 @@ std::vector<uint8_t> Socket::Get(Message message, const std::string &object)
 		    },
 		    object);
 		if (!any)
-			answer = Answer{ENOBUFS, "the kernel's answer was lost"};
+			answer = Answer{ENOBUFS, "the kernel's answer was lost", {}};
 	}
 	if (answer->error)
 		throw FailureFrom(*answer, object);
@@ -197,7 +207,7 @@ bool Socket::DumpOnce(Message &message, const std::string &object, std::vector<u
 		    },
 		    object);
 		if (!any)
-			answer = Answer{ENOBUFS, "the kernel's answer was lost"};
+			answer = Answer{ENOBUFS, "the kernel's answer was lost", {}};
 	}
 	if (answer->error)
 		throw FailureFrom(*answer, object);

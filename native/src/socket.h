@@ -17,6 +17,9 @@ namespace tortie
 struct Answer {
 	int error = 0;
 	std::string extack;
+	// The failed request as the kernel sends it back, where it does (ipset writes the failing line into
+	// it).
+	std::vector<uint8_t> request;
 };
 
 class Socket
@@ -35,6 +38,8 @@ class Socket
 	static constexpr size_t most = 64;
 	static constexpr size_t mostBytes = 32768;
 	std::vector<Answer> Exchange(std::span<uint8_t> bytes, size_t count);
+	// Sends one request that isn't answered but acknowledged.
+	Answer Do(Message message);
 	// Sends one request and returns what it was answered with, before the acknowledgement.
 	std::vector<uint8_t> Get(Message message, const std::string &object);
 	// All messages of a dump. One that was interrupted by changes is taken again, up to `dumpTries`

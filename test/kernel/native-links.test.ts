@@ -20,7 +20,12 @@ describe('links', () => {
     ]);
     const [hostEnd] = await host.ip('-d', 'link', 'show', 'cali1');
     const [podEnd] = await pod.ip('link', 'show', 'eth0');
-    expect(hostEnd).toMatchObject({ ifalias: 'default/web', mtu: 1450, address: 'ee:ee:ee:ee:ee:ee', linkinfo: { info_kind: 'veth' } });
+    expect(hostEnd).toMatchObject({
+      ifalias: 'default/web',
+      mtu: 1450,
+      address: 'ee:ee:ee:ee:ee:ee',
+      linkinfo: { info_kind: 'veth' },
+    });
     expect(podEnd).toMatchObject({ mtu: 1450, address: '0a:58:0a:41:00:03', operstate: 'UP' });
     expect(netlink.link('cali1')).toMatchObject({
       name: 'cali1',

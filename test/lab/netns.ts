@@ -31,7 +31,8 @@ export async function createNetns(name: string = uniqueName()): Promise<TestNetn
     name,
     path: `/run/netns/${name}`,
     exec: run,
-    ip: async (...args) => JSON.parse((await exec('ip', ['-n', name, '-j', ...args], { maxBuffer: 64 << 20 })).stdout || '[]'),
+    ip: async (...args) =>
+      JSON.parse((await exec('ip', ['-n', name, '-j', ...args], { maxBuffer: 64 << 20 })).stdout || '[]'),
     [Symbol.asyncDispose]: async () => {
       await exec('ip', ['netns', 'del', name]);
     },

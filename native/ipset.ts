@@ -1,0 +1,123 @@
+import { loadAddon } from './addon.ts';
+import { Turns } from './turns.ts';
+import type { Family, NetlinkFailure, NetnsRef } from './types.ts';
+
+/** What a set is, besides its members. Facts: ipset(8). */
+export interface IpsetSpec {
+  /** 1 to 31 bytes. */
+  readonly name: string;
+  readonly type: 'hash:net' | 'hash:ip' | 'hash:net,iface';
+  readonly family: Family;
+  /** The most members; the kernel's default is 65536. */
+  readonly maxelem?: number;
+  /** Initial number of hash buckets; it grows by itself. */
+  readonly hashsize?: number;
+}
+
+/** A set as the kernel lists it, whoever made it. */
+export interface IpsetInfo {
+  readonly name: string;
+  /** Any type: `hash:net`, `bitmap:port`, `list:set`, ... */
+  readonly type: string;
+  /** Absent for types without a family. */
+  readonly family?: Family;
+  readonly maxelem?: number;
+  readonly hashsize?: number;
+  /** Members now. */
+  readonly count?: number;
+  /** Rules and sets that refer to it; it can't be destroyed while there are any. */
+  readonly references?: number;
+}
+
+/** A member that was refused. */
+export interface IpsetMemberFailure {
+  readonly member: string;
+  readonly error: Error & NetlinkFailure;
+}
+
+/**
+ * The address sets of one namespace, over netlink, on worker threads; calls are carried out one after the other. Members are text as
+ * ipset(8) prints them: `10.0.0.0/8`, `10.0.0.1` (no /32 or /128), `10.0.0.0/8,eth0`. Whatever else a foreign set's member has is
+ * printed, too (`10.0.0.0/8 nomatch`); members that are no addresses are left out.
+ *
+ * Failures are NetlinkFailures; ipset's own have codes such as `IPSET_ERR_BUSY`, a set that doesn't exist is `ENOENT`.
+ */
+export interface Ipset extends Disposable {
+  list(): Promise<readonly IpsetInfo[]>;
+  members(name: string): Promise<readonly string[]>;
+  /**
+   * A set of this name that exists is `EEXIST`; with `exist` one of the same type is left as it is (the kernel compares neither family
+   * nor sizes), another type is still an error.
+   */
+  create(set: IpsetSpec, options?: { readonly exist?: boolean }): Promise<void>;
+  /**
+   * Deletes, then adds, many members to a message. A member that is there already, or gone already, is no failure; one that is refused
+   * is in the result and doesn't stop the others. Throws when the set itself is the trouble.
+   */
+  update(name: string, add: readonly string[], del: readonly string[]): Promise<readonly IpsetMemberFailure[]>;
+  /** Exchanges the contents of two sets of one type and family in one step. */
+  swap(name: string, other: string): Promise<void>;
+  /** Removes all members. */
+  flush(name: string): Promise<void>;
+  /** Removes the set; `IPSET_ERR_BUSY` while a rule refers to it. */
+  destroy(name: string): Promise<void>;
+}
+
+interface IpsetSocket {
+  list(): Promise<readonly IpsetInfo[]>;
+  members(name: string): Promise<readonly string[]>;
+  create(set: object): Promise<void>;
+  change(verb: 'destroy' | 'flush' | 'swap', name: string, other?: string): Promise<void>;
+  update(name: string, add: readonly string[], del: readonly string[]): Promise<readonly IpsetMemberFailure[]>;
+  close(): void;
+}
+
+interface IpsetAddon {
+  readonly IpsetSocket: new (ns?: NetnsRef) => IpsetSocket;
+}
+
+/** Opens the sets of the namespace (absent: where the process is). Throws `EPERM` without CAP_NET_ADMIN and `EINVAL` when the kernel has no ipset. */
+export function openIpset(ns?: NetnsRef): Ipset {
+  return new KernelIpset(new (loadAddon<IpsetAddon>().IpsetSocket)(ns));
+}
+
+class KernelIpset implements Ipset {
+  readonly #socket: IpsetSocket;
+  readonly #turns = new Turns();
+
+  constructor(socket: IpsetSocket) {
+    this.#socket = socket;
+  }
+
+  list(): Promise<readonly IpsetInfo[]> {
+    return this.#turns.run(() => this.#socket.list());
+  }
+
+  members(name: string): Promise<readonly string[]> {
+    return this.#turns.run(() => this.#socket.members(name));
+  }
+
+  create(set: IpsetSpec, options: { readonly exist?: boolean } = {}): Promise<void> {
+    return this.#turns.run(() => this.#socket.create({ ...set, exist: options.exist ?? false }));
+  }
+
+  update(name: string, add: readonly string[], del: readonly string[]): Promise<readonly IpsetMemberFailure[]> {
+    return this.#turns.run(() => this.#socket.update(name, add, del));
+  }
+
+  swap(name: string, other: string): Promise<void> {
+    return this.#turns.run(() => this.#socket.change('swap', name, other));
+  }
+
+  flush(name: string): Promise<void> {
+    return this.#turns.run(() => this.#socket.change('flush', name));
+  }
+
+  destroy(name: string): Promise<void> {
+    return this.#turns.run(() => this.#socket.change('destroy', name));
+  }
+
+  [Symbol.dispose](): void {
+    this.#socket.close();
+  }
+}

@@ -1,0 +1,196 @@
+import { describe, expect, test } from '@jest/globals';
+import { openIpset } from '#native/ipset.ts';
+import type { IpsetSpec } from '#native/ipset.ts';
+import { createNetns } from '#test/lab/netns.ts';
+
+const sets: { spec: IpsetSpec; members: string[] }[] = [
+  {
+    spec: { name: 'net4', type: 'hash:net', family: 4, maxelem: 1000 },
+    members: ['10.0.0.0/8', '10.65.0.3', '192.168.1.0/31'],
+  },
+  { spec: { name: 'net6', type: 'hash:net', family: 6, hashsize: 128 }, members: ['fd00::/64', 'fd00::1'] },
+  { spec: { name: 'ip4', type: 'hash:ip', family: 4 }, members: ['10.0.0.1', '10.0.0.2'] },
+  { spec: { name: 'ip6', type: 'hash:ip', family: 6 }, members: ['fd00::1', 'fd00::2'] },
+  {
+    spec: { name: 'iface4', type: 'hash:net,iface', family: 4 },
+    members: ['10.0.0.0/8,cali1', '0.0.0.0/0,eth0', '10.0.0.1,cali1'],
+  },
+  { spec: { name: 'iface6', type: 'hash:net,iface', family: 6 }, members: ['fd00::/64,cali1', 'fd00::1,cali2'] },
+];
+
+/** What ipset(8) says are the members. */
+const savedMembers = (saved: string, name: string): string[] =>
+  saved
+    .split('\n')
+    .filter((line) => line.startsWith(`add ${name} `))
+    .map((line) => line.slice(`add ${name} `.length).trim());
+
+describe('ipset', () => {
+  test.each(sets)('$spec.name holds what it is given, as ipset(8) sees it', async ({ spec, members }) => {
+    await using ns = await createNetns();
+    using ipset = openIpset({ path: ns.path });
+    await ipset.create(spec);
+    expect(await ipset.update(spec.name, members, [])).toEqual([]);
+    expect([...(await ipset.members(spec.name))].sort()).toEqual([...members].sort());
+    expect(savedMembers(await ns.exec('ipset', 'save'), spec.name).sort()).toEqual([...members].sort());
+    expect(await ipset.list()).toMatchObject([{ ...spec, count: members.length, references: 0 }]);
+
+    expect(await ipset.update(spec.name, [], [members[0]!])).toEqual([]);
+    expect([...(await ipset.members(spec.name))].sort()).toEqual(members.slice(1).sort());
+    await ipset.flush(spec.name);
+    expect(await ipset.members(spec.name)).toEqual([]);
+    await ipset.destroy(spec.name);
+    expect(await ipset.list()).toEqual([]);
+  });
+
+  test('adding what is there and deleting what is gone is no failure', async () => {
+    await using ns = await createNetns();
+    using ipset = openIpset({ path: ns.path });
+    await ipset.create({ name: 's', type: 'hash:net', family: 4 });
+    await ipset.update('s', ['10.0.0.1'], []);
+    expect(await ipset.update('s', ['10.0.0.1', '10.0.0.2'], ['10.9.9.9'])).toEqual([]);
+    expect([...(await ipset.members('s'))].sort()).toEqual(['10.0.0.1', '10.0.0.2']);
+  });
+
+  test('members with flags of others come back as ipset(8) writes them, and can be deleted so', async () => {
+    await using ns = await createNetns();
+    using ipset = openIpset({ path: ns.path });
+    await ns.exec('ipset', 'create', 's', 'hash:net,iface');
+    await ns.exec('ipset', 'add', 's', '10.0.0.0/8,physdev:eth0', 'nomatch');
+    await ns.exec('ipset', 'add', 's', '10.1.0.0/16,cali', 'wildcard');
+    const members = await ipset.members('s');
+    expect([...members].sort()).toEqual(['10.0.0.0/8,physdev:eth0 nomatch', '10.1.0.0/16,cali wildcard']);
+    expect(savedMembers(await ns.exec('ipset', 'save'), 's').sort()).toEqual([...members].sort());
+    expect(await ipset.update('s', [], members)).toEqual([]);
+    expect(await ipset.members('s')).toEqual([]);
+  });
+
+  test('20,000 members go in, are listed and go out', async () => {
+    await using ns = await createNetns();
+    using ipset = openIpset({ path: ns.path });
+    const members = Array.from({ length: 20_000 }, (_, i) => `10.${i >> 16}.${(i >> 8) & 255}.${i & 255}`);
+    await ipset.create({ name: 'big', type: 'hash:net', family: 4, maxelem: 20_000 });
+    expect(await ipset.update('big', members, [])).toEqual([]);
+    expect(new Set(await ipset.members('big'))).toEqual(new Set(members));
+    expect(await ipset.update('big', [], members)).toEqual([]);
+    expect(await ipset.members('big')).toEqual([]);
+  });
+
+  test('swap exchanges contents, and refuses sets of different kinds', async () => {
+    await using ns = await createNetns();
+    using ipset = openIpset({ path: ns.path });
+    await ipset.create({ name: 'a', type: 'hash:net', family: 4, maxelem: 10 });
+    await ipset.create({ name: 'b', type: 'hash:net', family: 4, maxelem: 20 });
+    await ipset.create({ name: 'c', type: 'hash:net', family: 6 });
+    await ipset.update('a', ['10.0.0.1'], []);
+    await ipset.update('b', ['10.0.0.2'], []);
+    await ipset.swap('a', 'b');
+    expect(await ipset.members('a')).toEqual(['10.0.0.2']);
+    expect(await ipset.members('b')).toEqual(['10.0.0.1']);
+    await expect(ipset.swap('a', 'c')).rejects.toMatchObject({
+      code: 'IPSET_ERR_TYPE_MISMATCH',
+      object: 'ipset.swap a c',
+    });
+    await expect(ipset.swap('a', 'nope')).rejects.toMatchObject({ code: 'IPSET_ERR_EXIST_SETNAME2' });
+  });
+
+  test('members that are refused are named, and the others are in', async () => {
+    await using ns = await createNetns();
+    using ipset = openIpset({ path: ns.path });
+    await ipset.create({ name: 's', type: 'hash:net', family: 4 });
+    const failures = await ipset.update(
+      's',
+      ['10.0.0.1', 'fd00::1', '10.0.0.2', '0.0.0.0/0', 'nonsense', '10.0.0.3'],
+      [],
+    );
+    expect(failures.map(({ member, error }) => [member, error.code, error.object]).sort()).toEqual([
+      ['0.0.0.0/0', 'IPSET_ERR_INVALID_CIDR', 'ipset.add s 0.0.0.0/0'],
+      ['fd00::1', expect.any(String), 'ipset.add s fd00::1'],
+      ['nonsense', 'EINVAL', 'ipset.add s'],
+    ]);
+    expect([...(await ipset.members('s'))].sort()).toEqual(['10.0.0.1', '10.0.0.2', '10.0.0.3']);
+  });
+
+  test('a full set takes no more, and each member left out is named', async () => {
+    await using ns = await createNetns();
+    using ipset = openIpset({ path: ns.path });
+    const members = Array.from({ length: 100 }, (_, i) => `10.0.0.${i}`);
+    await ipset.create({ name: 's', type: 'hash:net', family: 4, maxelem: 8 });
+    const failures = await ipset.update('s', members, []);
+    expect(new Set(failures.map(({ error }) => error.code))).toEqual(new Set(['IPSET_ERR_HASH_FULL']));
+    expect([...(await ipset.members('s')), ...failures.map(({ member }) => member)].sort()).toEqual(members.sort());
+  });
+
+  test('create is exclusive unless told otherwise', async () => {
+    await using ns = await createNetns();
+    using ipset = openIpset({ path: ns.path });
+    const set: IpsetSpec = { name: 's', type: 'hash:net', family: 4, maxelem: 10 };
+    await ipset.create(set);
+    await expect(ipset.create(set)).rejects.toMatchObject({ code: 'EEXIST', object: 'ipset.create s hash:net' });
+    await ipset.create(set, { exist: true });
+    await expect(ipset.create({ ...set, type: 'hash:ip' }, { exist: true })).rejects.toMatchObject({ code: 'EEXIST' });
+  });
+
+  test('a set that a rule refers to is busy', async () => {
+    await using ns = await createNetns();
+    using ipset = openIpset({ path: ns.path });
+    await ipset.create({ name: 's', type: 'hash:net', family: 4 });
+    await ns.exec('iptables', '-A', 'INPUT', '-m', 'set', '--match-set', 's', 'src', '-j', 'ACCEPT');
+    await expect(ipset.destroy('s')).rejects.toMatchObject({
+      code: 'IPSET_ERR_BUSY',
+      object: 'ipset.destroy s',
+      message: expect.stringContaining('in use'),
+    });
+    expect(await ipset.list()).toMatchObject([{ name: 's', references: 1 }]);
+  });
+
+  test.each([
+    ['members', (ipset) => ipset.members('nope')],
+    ['flush', (ipset) => ipset.flush('nope')],
+    ['destroy', (ipset) => ipset.destroy('nope')],
+    ['update', (ipset) => ipset.update('nope', ['10.0.0.1'], [])],
+  ] satisfies [string, (ipset: ReturnType<typeof openIpset>) => Promise<unknown>][])(
+    '%s of a set that does not exist is ENOENT',
+    async (_, call) => {
+      await using ns = await createNetns();
+      using ipset = openIpset({ path: ns.path });
+      await expect(call(ipset)).rejects.toMatchObject({ code: 'ENOENT', object: expect.stringContaining('nope') });
+    },
+  );
+
+  test.each([
+    ['name', { name: '', type: 'hash:net', family: 4 }],
+    ['name', { name: 'x'.repeat(32), type: 'hash:net', family: 4 }],
+    ['name', { name: 'a\0b', type: 'hash:net', family: 4 }],
+    ['type', { name: 's', type: 7, family: 4 }],
+    ['family', { name: 's', type: 'hash:net', family: 5 }],
+    ['family', { name: 's', type: 'hash:net' }],
+    ['maxelem', { name: 's', type: 'hash:net', family: 4, maxelem: -1 }],
+    ['hashsize', { name: 's', type: 'hash:net', family: 4, hashsize: 1.5 }],
+  ])('a bad %s is an error that says so', async (field, set) => {
+    await using ns = await createNetns();
+    using ipset = openIpset({ path: ns.path });
+    await expect(ipset.create(set as IpsetSpec)).rejects.toMatchObject({
+      code: 'EINVAL',
+      message: expect.stringContaining(`set.${field}:`),
+    });
+    expect(await ipset.list()).toEqual([]);
+  });
+
+  test('a type that the kernel does not have is named', async () => {
+    await using ns = await createNetns();
+    using ipset = openIpset({ path: ns.path });
+    const set = { name: 's', type: 'hash:nonsense', family: 4 } as unknown as IpsetSpec;
+    await expect(ipset.create(set)).rejects.toMatchObject({
+      code: 'IPSET_ERR_FIND_TYPE',
+      object: 'ipset.create s hash:nonsense',
+    });
+  });
+
+  test('after closing every call fails with EBADF', async () => {
+    const ipset = openIpset();
+    ipset[Symbol.dispose]();
+    ipset[Symbol.dispose]();
+    await expect(ipset.list()).rejects.toMatchObject({ code: 'EBADF' });
+  });
+});
