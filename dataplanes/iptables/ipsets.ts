@@ -1,35 +1,15 @@
 import type { Clock } from '#api/clock.ts';
+import type { Ipset, IpsetInfo, IpsetSpec } from '#native/ipset.ts';
 import type { Family } from '#native/types.ts';
 import type { Logger } from '../logger.ts';
 
-/** What a set is, besides its members. */
-export interface SetSpec {
-  readonly name: string;
-  readonly type: 'hash:net' | 'hash:net,iface';
-  readonly family: Family;
+/** What a set of ours is, besides its members. */
+export interface SetSpec extends IpsetSpec {
   readonly maxelem: number;
 }
 
-/** What became of one member of an update: the kernel's own words when it was refused. */
-export interface MemberFailure {
-  readonly member: string;
-  readonly reason: string;
-}
-
-/**
- * The kernel's sets, as far as the driver needs them; the addon's ipset socket stands behind it. Members are text as ipset(8) prints
- * them. Everything throws what the kernel says; `update` tries each member and returns those refused.
- */
-export interface SetKernel {
-  list(): Promise<readonly SetSpec[]>;
-  members(name: string): Promise<readonly string[]>;
-  create(spec: SetSpec): Promise<void>;
-  /** A member to add that is there, or to delete that isn't, is no failure. */
-  update(spec: SetSpec, add: readonly string[], del: readonly string[]): Promise<readonly MemberFailure[]>;
-  /** Exchanges the contents of two sets of one type and family; rules that refer to one see the other's content at once. */
-  swap(a: string, b: string): Promise<void>;
-  destroy(name: string): Promise<void>;
-}
+/** What the driver needs of the addon's ipset socket. */
+export type SetKernel = Pick<Ipset, 'list' | 'members' | 'create' | 'update' | 'swap' | 'destroy'>;
 
 /** A set, or a member of it, that could not be made what it should be. It stays dirty. */
 export interface SetFailure {
@@ -60,6 +40,12 @@ export function netMembers(cidr: string): readonly string[] {
   return [cidr.includes(':') ? cidr.replace(/\/128$/, '') : cidr.replace(/\/32$/, '')];
 }
 
+/** A member that the kernel refused. */
+interface Refusal {
+  readonly member: string;
+  readonly reason: string;
+}
+
 interface Wanted {
   spec: SetSpec;
   readonly members: Set<string>;
@@ -68,7 +54,7 @@ interface Wanted {
 }
 
 interface Actual {
-  readonly spec: SetSpec;
+  readonly spec: IpsetInfo;
   readonly members: Set<string>;
 }
 
@@ -233,7 +219,7 @@ export class Ipsets implements Disposable {
     }
   }
 
-  async #applySet(name: string): Promise<readonly MemberFailure[]> {
+  async #applySet(name: string): Promise<readonly Refusal[]> {
     const wanted = this.#wanted.get(name) as Wanted;
     const actual = this.#actual.get(name);
     if (actual === undefined) {
@@ -246,7 +232,7 @@ export class Ipsets implements Disposable {
     const { members } = this.#actual.get(name) as Actual;
     const add = [...wanted.dirty].filter((member) => wanted.members.has(member) && !members.has(member));
     const del = this.#mayRemove ? [...wanted.dirty].filter((member) => !wanted.members.has(member) && members.has(member)) : [];
-    const failures = add.length + del.length > 0 ? await this.#kernel.update(wanted.spec, add, del) : [];
+    const failures = add.length + del.length > 0 ? await this.#update(name, add, del) : [];
     const refused = new Set(failures.map(({ member }) => member));
     for (const member of add) if (!refused.has(member)) members.add(member);
     for (const member of del) if (!refused.has(member)) members.delete(member);
@@ -263,7 +249,7 @@ export class Ipsets implements Disposable {
     await this.#kernel.create(temporary);
     try {
       const members = this.#mayRemove ? wanted.members : new Set([...wanted.members, ...actual.members]);
-      const failures = await this.#kernel.update(temporary, [...members], []);
+      const failures = await this.#update(temporary.name, [...members], []);
       const [first] = failures;
       if (first !== undefined) throw new Error(`${failures.length} members did not go into the new set, first ${first.member}: ${first.reason}`);
       await this.#kernel.swap(temporary.name, name);
@@ -272,6 +258,11 @@ export class Ipsets implements Disposable {
     } finally {
       await this.#kernel.destroy(temporary.name);
     }
+  }
+
+  async #update(name: string, add: readonly string[], del: readonly string[]): Promise<readonly Refusal[]> {
+    const failures = await this.#kernel.update(name, add, del);
+    return failures.map(({ member, error }) => ({ member, reason: error.message }));
   }
 
   async #destroy(name: string): Promise<void> {
