@@ -109,7 +109,6 @@ function rules(onProblem) {
 
 /** @param {(problem: string) => void} onProblem */
 function ipsets(onProblem) {
-  // Only the tests install ipset; without it the dataplane cannot have been compared with its own words.
   return lines(output('ipset', ['list', '-n'], onProblem)).map((name) => ({ kind: 'ipset', name }));
 }
 

@@ -72,7 +72,7 @@ test('a missing package is installed without what it only recommends, and nothin
   writeFileSync(join(top, 'absent'), 'libmnl-dev\nclang-19\n');
   const run = setup();
   expect(run).toMatchObject({ status: 0, stderr: '' });
-  expect(run.stdout).toContain('2 of 14 missing; installing libmnl-dev clang-19');
+  expect(run.stdout).toMatch(/2 of \d+ missing; installing libmnl-dev clang-19\n/);
   expect(calls().at(-1)).toMatch(/^apt-get .*install -y --no-install-recommends libmnl-dev clang-19$/);
 });
 
