@@ -88,7 +88,9 @@ export function replacement<T extends AnyObject>(stored: T, object: T, nextResou
 
 /** The text of whatever was thrown. */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  // Not by instanceof: the system's errors may come from another realm.
+  const { message } = (error ?? {}) as { readonly message?: unknown };
+  return typeof message === 'string' ? message : String(error);
 }
 
 function checkStored(
