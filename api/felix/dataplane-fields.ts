@@ -15,7 +15,6 @@ import {
   optional,
   optionalText,
   path,
-  portNumber,
   regexp,
 } from './types.ts';
 

@@ -74,10 +74,10 @@ export function resolveFelix({ env, node, global }: FelixInputs): ResolvedFelix 
   };
 }
 
-/** `none` switches a setting off, unless it is one of the field's own words. */
+/** `none` switches off what can be; else it may still be one of the field's own words. */
 function readVariable(name: FelixFieldName, text: string): Read<unknown> {
   const { type } = felixField(name);
-  return type.readText(text) ?? (isNone(text) ? type.none : undefined);
+  return (isNone(text) ? type.none : undefined) ?? type.readText(text);
 }
 
 function readSpec(name: FelixFieldName, spec: FelixSpec | FelixSpecView | undefined): Read<unknown> {

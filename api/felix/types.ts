@@ -141,9 +141,9 @@ export function oneOf<const V extends string>(...words: readonly V[]): SettingTy
   return settingType({ expected: `one of ${words.join(', ')}`, shape: z.string(), read: find, readText: find });
 }
 
-/** Text that matches. */
+/** Text that matches; never `none`, which is no name of anything. */
 export function text(pattern: RegExp, expected: string): SettingType<string, string> {
-  const check = (value: string): string | undefined => (pattern.test(value) ? value : undefined);
+  const check = (value: string): string | undefined => (pattern.test(value) && !isNone(value) ? value : undefined);
   return settingType({ expected, shape: z.string(), read: check, readText: check });
 }
 

@@ -53,10 +53,8 @@ export function canonicalText(node: SelectorNode): string {
       return `${node.key} ${node.op} {${node.values.map(quoted).join(', ')}}`;
     case 'not':
       return `!${canonicalText(node.operand)}`;
-    case 'and':
-      return `(${node.operands.map(canonicalText).join(' && ')})`;
-    case 'or':
-      return `(${node.operands.map(canonicalText).join(' || ')})`;
+    default:
+      return `(${node.operands.map(canonicalText).join(node.op === 'and' ? ' && ' : ' || ')})`;
   }
 }
 

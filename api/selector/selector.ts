@@ -92,13 +92,11 @@ function testOf(node: SelectorNode): Test {
       const operand = testOf(node.operand);
       return (get) => !operand(get);
     }
-    case 'and': {
+    default: {
       const operands = node.operands.map(testOf);
-      return (get) => operands.every((operand) => operand(get));
-    }
-    case 'or': {
-      const operands = node.operands.map(testOf);
-      return (get) => operands.some((operand) => operand(get));
+      return node.op === 'and'
+        ? (get) => operands.every((operand) => operand(get))
+        : (get) => operands.some((operand) => operand(get));
     }
   }
 }
