@@ -119,6 +119,17 @@ describe('what no schema knows', () => {
     expect(parsed.object.status).toEqual({ phase: 'Running', podIP: '10.0.0.1', podIPs: [{ ip: '10.0.0.1' }] });
   });
 
+  test('is never taken for a prototype', () => {
+    const raw = JSON.parse(
+      '{"apiVersion":"projectcalico.org/v3","kind":"IPPool","metadata":{"name":"a","labels":{"__proto__":"x","b":"c"}},' +
+        '"spec":{"cidr":"10.65.0.0/16","__proto__":{"disabled":true}},"__proto__":{"x":1}}',
+    ) as unknown;
+    const parsed = parseAs('IPPool', raw).object;
+    expect(parsed.metadata.labels).toEqual({ b: 'c' });
+    expect(parsed.spec.disabled).toBe(false);
+    expect('x' in parsed).toBe(false);
+  });
+
   test('does not reach the input: it is neither frozen nor changed', () => {
     const raw = object('IPPool', { cidr: '10.65.0.0/16', extra: { a: 1 } });
     parseObject(raw);

@@ -32,6 +32,8 @@ describe("a WorkloadEndpoint's name", () => {
     '-k8s-web-eth0',
     'node1--k8s-web-eth0',
     'a---k8s-w-eth0',
+    'a---b-k8s-w-eth0',
+    'node1-k8s-web-eth0--',
   ])('is not %j', (name) => {
     expect(parseWorkloadEndpointName(name)).toBeUndefined();
   });

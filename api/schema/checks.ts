@@ -120,14 +120,3 @@ export const mac = z
       /^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(text) ? undefined : 'must be a MAC address, e.g. 02:00:00:00:00:01',
     ),
   );
-
-/** A time in RFC 3339. */
-export const time = z
-  .string()
-  .check(
-    rule((text) =>
-      /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$/.test(text) && !Number.isNaN(Date.parse(text))
-        ? undefined
-        : 'must be a time, e.g. 2026-01-31T12:00:00Z',
-    ),
-  );

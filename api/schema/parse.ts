@@ -47,7 +47,8 @@ function withoutNulls(value: unknown): unknown {
   }
   let copy: Record<string, unknown> | undefined;
   for (const [key, member] of Object.entries(value)) {
-    const clean = withoutNulls(member);
+    // Assigning to `__proto__` would not make a member; no kind has one.
+    const clean = key === '__proto__' ? null : withoutNulls(member);
     if (clean === null) {
       copy ??= { ...value };
       delete copy[key];
