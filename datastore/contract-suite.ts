@@ -1,39 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { parseAs, type KindMap } from '#api/kinds.ts';
 import type { Datastore, WatchEvent } from './datastore.ts';
-
-/** The block that the handles of these tests have addresses in. */
-const block = '10.65.0.0/26';
-
-/** A handle with so many addresses, for tests. */
-export function handle(name: string, count = 0): KindMap['IPAMHandle'] {
-  return parseAs('IPAMHandle', {
-    apiVersion: 'projectcalico.org/v3',
-    kind: 'IPAMHandle',
-    metadata: { name },
-    spec: { handleID: name, block: { [block]: count } },
-  }).object;
-}
-
-/** A workload endpoint, the namespaced kind of these tests. */
-export function endpoint(namespace: string, name: string): KindMap['WorkloadEndpoint'] {
-  return parseAs('WorkloadEndpoint', {
-    apiVersion: 'projectcalico.org/v3',
-    kind: 'WorkloadEndpoint',
-    metadata: { namespace, name },
-    spec: { orchestrator: 'cni', node: 'n1', endpoint: 'eth0', interfaceName: 'cali1' },
-  }).object;
-}
-
-/** The same object with another count. */
-export function counted(object: KindMap['IPAMHandle'], count: number): KindMap['IPAMHandle'] {
-  return { ...object, spec: { ...object.spec, block: { [block]: count } } };
-}
-
-/** The count. */
-export function countOf(object: KindMap['IPAMHandle'] | undefined): number | undefined {
-  return object?.spec.block[block];
-}
+import { block, counted, countOf, endpoint, handle } from './objects-for-tests.ts';
 
 /** A watch as short texts: `added a=1`. */
 export function eventText(event: WatchEvent<'IPAMHandle'>): string {

@@ -13,7 +13,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { systemClock, type Clock } from '#api/clock.ts';
-import { counted, countOf, describeDatastore, endpoint, eventText, handle, take } from '../contract-suite.ts';
+import { describeDatastore, eventText, take } from '../contract-suite.ts';
+import { counted, countOf, endpoint, handle } from '../objects-for-tests.ts';
 import { openFilesDatastore, type FilesDatastore, type FilesDatastoreOptions } from './files-datastore.ts';
 import { ProcessLocalLock } from './lock-for-tests.ts';
 

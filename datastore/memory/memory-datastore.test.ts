@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
-import { counted, countOf, describeDatastore, handle, take } from '../contract-suite.ts';
+import { describeDatastore, take } from '../contract-suite.ts';
 import { DatastoreError } from '../errors.ts';
+import { counted, countOf, handle } from '../objects-for-tests.ts';
 import { MemoryDatastore } from './memory-datastore.ts';
 
 describeDatastore('memory', () => {
