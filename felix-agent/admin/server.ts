@@ -1,0 +1,55 @@
+import { chmodSync, rmSync } from 'node:fs';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { join } from 'node:path';
+
+/** Answers by path; what is thrown becomes a 500 with the message. */
+export type AdminRoutes = Readonly<Record<string, () => unknown>>;
+
+/** The socket's name in the run dir. */
+export const adminSocketName = 'admin.sock';
+
+/** HTTP on a unix socket that only root may use: what the command line asks of a running agent. Read-only. */
+export class AdminServer implements AsyncDisposable {
+  readonly #path: string;
+  readonly #server: Server;
+
+  constructor(runDir: string, routes: AdminRoutes) {
+    this.#path = join(runDir, adminSocketName);
+    this.#server = createServer((request, response) => void answer(routes, request, response));
+  }
+
+  async listen(): Promise<void> {
+    rmSync(this.#path, { force: true });
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once('error', reject);
+      this.#server.listen(this.#path, resolve);
+    });
+    chmodSync(this.#path, 0o600);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#server.closeAllConnections();
+    await new Promise<void>((resolve) => {
+      this.#server.close(() => resolve());
+    });
+    rmSync(this.#path, { force: true });
+  }
+}
+
+async function answer(routes: AdminRoutes, request: IncomingMessage, response: ServerResponse): Promise<void> {
+  const route = routes[request.url ?? ''];
+  if (route === undefined || request.method !== 'GET') {
+    send(response, 404, { error: `no such request: ${request.method} ${request.url}` });
+    return;
+  }
+  try {
+    send(response, 200, await route());
+  } catch (error) {
+    send(response, 500, { error: error instanceof Error ? error.message : String(error) });
+  }
+}
+
+function send(response: ServerResponse, status: number, body: unknown): void {
+  response.writeHead(status, { 'content-type': 'application/json' });
+  response.end(`${JSON.stringify(body)}\n`);
+}

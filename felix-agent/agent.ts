@@ -1,0 +1,201 @@
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { ServiceIdentifier } from 'inversify';
+import type { Programmer } from '#dataplanes/contract.ts';
+import type { Datastore } from '#datastore/datastore.ts';
+import type { FileLock } from '#datastore/lock.ts';
+import type { NodeIpam } from '#ipam/node-ipam.ts';
+import type { Netlink } from '#native/types.ts';
+import { AdminServer } from './admin/server.ts';
+import type { CalcFeed } from './calc-feed.ts';
+import type { CniHandlers } from './cni-server/cni-handlers.ts';
+import type { NodeMtu } from './cni-server/node-mtu.ts';
+import { CniServer } from './cni-server/server.ts';
+import type { BootstrapSettings } from './config/bootstrap.ts';
+import type { ConfigWatcher } from './config/config-watcher.ts';
+import type { Driver } from './driver/driver.ts';
+import type { EndpointPublisher } from './endpoints/endpoint-publisher.ts';
+import { reportEndpoints } from './endpoints/endpoint-report.ts';
+import type { EndpointStore } from './endpoints/endpoint-store.ts';
+import type { Takeover } from './endpoints/takeover.ts';
+import type { Health, HealthReporter } from './health/health.ts';
+import type { HealthServer } from './health/health-server.ts';
+import { setSeverity, type Log } from './log.ts';
+import type { AgentStatus } from './status.ts';
+import type { ObjectStore } from './store/object-store.ts';
+import type { DataplaneSwitch } from './switch/switch.ts';
+import { version } from './version.ts';
+
+/** How long a stopping agent tries to write what is not written yet, in ms. */
+const stopPatienceMs = 5_000;
+/** How often a healthy loop shows that it lives, and how long it may be silent, in ms. */
+const beat = { everyMs: 10_000, limitMs: 90_000 };
+
+/** Everything the agent is made of; `agent.module.ts` puts it together. */
+export interface AgentParts {
+  readonly settings: BootstrapSettings;
+  readonly log: Log;
+  readonly datastore: Datastore;
+  readonly lock: FileLock;
+  readonly host: Netlink;
+  readonly store: ObjectStore;
+  readonly config: ConfigWatcher;
+  readonly feed: CalcFeed;
+  readonly driver: Driver;
+  readonly hostNetwork: Programmer;
+  readonly dataplanes: DataplaneSwitch;
+  readonly ipam: NodeIpam;
+  readonly endpoints: EndpointStore;
+  readonly publisher: EndpointPublisher;
+  readonly takeover: Takeover;
+  readonly mtu: NodeMtu;
+  readonly cni: CniHandlers;
+  readonly health: Health;
+  readonly healthServer: HealthServer;
+}
+
+/**
+ * One node's agent. It answers on its sockets from the first moment (status, and "not yet" to the runtime), and programs nothing
+ * before it has seen the whole datastore once. Start: run dir, sockets, datastore, what an earlier agent left, addresses, kernel.
+ * Stop: no new calls, what is under way ends, the reserve goes back, files and objects are written; the kernel stays as it is.
+ */
+export class Agent {
+  readonly #parts: AgentParts;
+  readonly #cniServer: CniServer;
+  readonly #adminServer: AdminServer;
+  readonly #reporter: HealthReporter;
+  #runDirLock: Disposable | undefined;
+  #beat: NodeJS.Timeout | undefined;
+  #stage = 'starting';
+
+  constructor(parts: AgentParts) {
+    const { settings, log, health } = parts;
+    this.#parts = parts;
+    this.#reporter = health.register('agent', { beatMs: beat.limitMs });
+    this.#cniServer = new CniServer(settings.runDir, (request) => parts.cni.answer(request), log);
+    this.#adminServer = new AdminServer(settings.runDir, {
+      '/status': () => this.status(),
+      '/endpoints': () => this.#reportEndpoints(),
+    });
+  }
+
+  /** Resolves when pods can be wired. Rejects when that can't come by waiting; the message says why. */
+  async start(): Promise<void> {
+    const { settings, log, lock, store, config, feed, driver, hostNetwork, dataplanes, takeover, mtu, cni } = this.#parts;
+    mkdirSync(settings.runDir, { recursive: true, mode: 0o700 });
+    mkdirSync(settings.stateDir, { recursive: true, mode: 0o700 });
+    this.#stage = `waiting for the agent that holds ${settings.runDir}`;
+    this.#runDirLock = await lock.acquire(join(settings.runDir, 'agent.lock'));
+    await this.#adminServer.listen();
+    await this.#cniServer.listen();
+    this.#beat = setInterval(() => this.#report(), beat.everyMs);
+    driver.onCycle(() => this.#report());
+    dataplanes.onChange(() => this.#report());
+
+    this.#stage = 'reading the datastore';
+    feed.follow(store);
+    config.onChange(() => this.#applyConfig());
+    store.start();
+    config.start();
+    await store.synced();
+    if (config.current.fatal.length > 0) throw new Error(config.current.fatal.join('; '));
+    await this.#applyConfig();
+
+    this.#stage = 'taking over what an earlier agent left';
+    await takeover.run();
+    await mtu.refresh();
+    store.of('Node').onChange(() => void mtu.refresh());
+
+    this.#stage = 'programming the kernel';
+    feed.onInSync();
+    driver.add(hostNetwork);
+    await dataplanes.start(config.current.wanted);
+    await driver.settled();
+    this.#stage = '';
+    cni.open();
+    this.#report();
+    log.info({ ...dataplanes.status(), endpoints: this.#parts.endpoints.list().length }, 'in sync');
+  }
+
+  /** Ends everything in the order that loses nothing; safe at any point of the start. */
+  async stop(): Promise<void> {
+    const { store, driver, hostNetwork, dataplanes, ipam, publisher, healthServer, datastore, host } = this.#parts;
+    clearInterval(this.#beat);
+    this.#stage = 'stopping';
+    const patience = AbortSignal.timeout(stopPatienceMs);
+    await this.#cniServer[Symbol.asyncDispose]();
+    await ipam.close(patience);
+    await publisher.close(patience);
+    await dataplanes[Symbol.asyncDispose]();
+    await driver.remove(hostNetwork);
+    await driver[Symbol.asyncDispose]();
+    await hostNetwork[Symbol.asyncDispose]();
+    await store[Symbol.asyncDispose]();
+    await datastore[Symbol.asyncDispose]();
+    await healthServer[Symbol.asyncDispose]();
+    await this.#adminServer[Symbol.asyncDispose]();
+    host[Symbol.dispose]();
+    this.#runDirLock?.[Symbol.dispose]();
+  }
+
+  status(): AgentStatus {
+    const { settings, datastore, store, config, driver, dataplanes, endpoints, publisher, healthServer } = this.#parts;
+    const { active, wanted, reasons } = dataplanes.status();
+    const failures = driver.failures();
+    const publishing = [publisher.failure, healthServer.failure].filter((failure) => failure !== undefined);
+    const notReady = this.#notReadyReasons();
+    return {
+      node: settings.nodeName,
+      version,
+      ready: notReady.length === 0,
+      reasons: notReady,
+      dataplane: {
+        active: active ?? null,
+        wanted: wanted === '' ? config.current.wanted : wanted,
+        reasons,
+        failures: failures.map(({ object, reason }) => ({ object, reason })),
+      },
+      datastore: {
+        location: settings.datastore.kind === 'files' ? `files:${settings.datastore.dir}` : 'kubernetes',
+        problems: datastore.problems(),
+        failures: [...store.failures(), ...publishing],
+      },
+      configuration: config.current.report,
+      endpoints: endpoints.list().length,
+    };
+  }
+
+  #notReadyReasons(): readonly string[] {
+    const { settings, store, driver, dataplanes, ipam } = this.#parts;
+    if (this.#stage !== '') return [this.#stage, ...store.failures()];
+    const { reasons } = dataplanes.status();
+    const noNode = store.of('Node').get({ name: settings.nodeName }) === undefined;
+    const noAddresses = ipam.unavailableReason();
+    return [
+      ...reasons,
+      ...(noNode ? [`the datastore has no Node ${settings.nodeName}: this node's name and labels are unknown to the others`] : []),
+      ...(noAddresses === undefined ? [] : [noAddresses]),
+      ...driver.failures().map(({ object, reason }) => `${object}: ${reason}`),
+    ];
+  }
+
+  #report(): void {
+    this.#reporter.report(this.#notReadyReasons());
+  }
+
+  async #applyConfig(): Promise<void> {
+    const { config, log, feed, dataplanes, healthServer } = this.#parts;
+    const { settings, dataplane, wanted, report } = config.current;
+    setSeverity(log, settings.logSeverityScreen);
+    config.logNews(report);
+    feed.onConfig(dataplane);
+    await healthServer.configure({ enabled: settings.healthEnabled, host: settings.healthHost, port: settings.healthPort });
+    if (this.#stage === '') await dataplanes.want(wanted);
+  }
+
+  async #reportEndpoints(): Promise<unknown> {
+    const { endpoints, driver, dataplanes } = this.#parts;
+    return reportEndpoints(endpoints.list(), driver.failures(), (await dataplanes.active?.deviceCounters()) ?? []);
+  }
+}
+export const AgentId: ServiceIdentifier<Agent> = Symbol.for('Agent');

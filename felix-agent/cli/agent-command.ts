@@ -1,0 +1,34 @@
+import { parseCommandLine, readBootstrap } from '../config/bootstrap.ts';
+import { createAgentContainer } from '../container.ts';
+import { Agent } from '../agent.ts';
+import { Log } from '../log.ts';
+import type { Command } from './command.ts';
+
+export const agentCommand: Command = {
+  name: 'agent',
+  usage: 'agent',
+  summary: "runs this node's agent until SIGTERM or SIGINT",
+  async run(args, env) {
+    const { flags } = parseCommandLine(args);
+    const settings = readBootstrap(flags, env);
+    if (process.getuid?.() !== 0) throw new Error('must run as root: it programs routes, rules and BPF');
+    const container = await createAgentContainer(settings);
+    const log = container.get(Log);
+    const stop = Promise.withResolvers<string>();
+    const onSignal = (signal: NodeJS.Signals) => stop.resolve(signal);
+    process.on('SIGTERM', onSignal).on('SIGINT', onSignal);
+    const agent = container.get(Agent);
+    const failed = agent.start().then(
+      () => stop.promise,
+      (error: unknown) => {
+        log.fatal({ err: error }, 'the agent cannot start');
+        return 'failure';
+      },
+    );
+    const reason = await Promise.race([failed, stop.promise]);
+    log.info({ reason }, 'stopping; what is programmed stays');
+    await agent.stop();
+    log.info('stopped');
+    return reason === 'failure' ? 1 : 0;
+  },
+};

@@ -1,0 +1,40 @@
+import { askAgent } from '../admin/client.ts';
+import { parseCommandLine, readRunDir } from '../config/bootstrap.ts';
+import type { AgentStatus } from '../status.ts';
+import { outputFlag, wantsJson, type Command } from './command.ts';
+
+export const statusCommand: Command = {
+  name: 'status',
+  usage: 'status [-o json]',
+  summary: 'is this node ready, which dataplane is active, and why not',
+  async run(args, env, output) {
+    const { flags } = parseCommandLine(args, outputFlag);
+    const status = (await askAgent(readRunDir(flags, env), '/status')) as AgentStatus;
+    output.out(wantsJson(flags) ? JSON.stringify(status, null, 2) : statusText(status));
+    return status.ready ? 0 : 1;
+  },
+};
+
+function statusText(status: AgentStatus): string {
+  const { dataplane, datastore, configuration } = status;
+  const lines = [
+    `node        ${status.node} (tortie ${status.version})`,
+    `ready       ${status.ready ? 'yes' : 'no'}`,
+    ...status.reasons.map((reason) => `            - ${reason}`),
+    `dataplane   ${dataplane.active ?? 'none yet'}${dataplane.active === dataplane.wanted ? '' : ` (wanted: ${dataplane.wanted})`}`,
+    ...dataplane.reasons.map((reason) => `            - ${reason}`),
+    ...dataplane.failures.map(({ object, reason }) => `            - not programmed: ${object}: ${reason}`),
+    `datastore   ${datastore.location}`,
+    ...datastore.failures.map((failure) => `            - ${failure}`),
+    ...datastore.problems.map(({ source, message }) => `            - ${source}: ${message}`),
+    `endpoints   ${status.endpoints}`,
+  ];
+  for (const { field, variable, value } of configuration.overriddenByEnvironment) {
+    lines.push(`override    ${field} is ${value} because ${variable} is set; FelixConfiguration doesn't change it`);
+  }
+  for (const problem of configuration.problems) lines.push(`config      ${problem}`);
+  if (configuration.notActedOn.length > 0) {
+    lines.push(`no effect   set, but not acted on by this version: ${configuration.notActedOn.join(', ')}`);
+  }
+  return lines.join('\n');
+}

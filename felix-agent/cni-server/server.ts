@@ -1,0 +1,93 @@
+import { chmodSync, rmSync } from 'node:fs';
+import { createServer, type Server, type Socket } from 'node:net';
+import { join } from 'node:path';
+import type { CniAnswer, CniRequest } from '#cni/deps.ts';
+import { decodeRequest, encodeAnswer, MAX_REQUEST_BYTES } from '#cni/protocol.ts';
+import type { Log } from '../log.ts';
+
+/** Answers one CNI call; never rejects. */
+export type CniHandler = (request: CniRequest) => Promise<CniAnswer>;
+
+/**
+ * The agent's end of the CNI executable: one connection, one call. The socket is for root alone (mode 0600 in a directory of mode
+ * 0700). An ADD whose answer can't be delivered is undone, because nobody will ever know that it succeeded.
+ */
+export class CniServer implements AsyncDisposable {
+  readonly #path: string;
+  readonly #handle: CniHandler;
+  readonly #log: Log;
+  readonly #calls = new Set<Promise<void>>();
+  readonly #server: Server;
+
+  constructor(runDir: string, handle: CniHandler, log: Log) {
+    this.#path = join(runDir, 'cni.sock');
+    this.#handle = handle;
+    this.#log = log;
+    this.#server = createServer({ allowHalfOpen: true }, (socket) => this.#accept(socket));
+  }
+
+  /** Listens; a socket file left by an earlier agent is replaced (the caller holds the run dir's lock). */
+  async listen(): Promise<void> {
+    rmSync(this.#path, { force: true });
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once('error', reject);
+      this.#server.listen(this.#path, resolve);
+    });
+    chmodSync(this.#path, 0o600);
+  }
+
+  /** Takes no new calls, and waits for those under way. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await new Promise<void>((resolve) => {
+      this.#server.close(() => resolve());
+    });
+    await Promise.all(this.#calls);
+    rmSync(this.#path, { force: true });
+  }
+
+  #accept(socket: Socket): void {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    let closed = false;
+    socket.on('error', (error) => this.#log.debug({ err: error }, 'CNI connection'));
+    socket.on('close', () => {
+      closed = true;
+    });
+    socket.on('data', (chunk: Buffer) => {
+      size += chunk.length;
+      if (size > MAX_REQUEST_BYTES) socket.destroy();
+      else chunks.push(chunk);
+    });
+    socket.on('end', () => {
+      const call = this.#serve(Buffer.concat(chunks), socket, () => closed).finally(() => this.#calls.delete(call));
+      this.#calls.add(call);
+    });
+  }
+
+  async #serve(bytes: Buffer, socket: Socket, isClosed: () => boolean): Promise<void> {
+    let request: CniRequest;
+    try {
+      request = decodeRequest(bytes);
+    } catch (error) {
+      this.#log.warn({ err: error }, 'a CNI request could not be read');
+      socket.destroy();
+      return;
+    }
+    const answer = await this.#handle(request);
+    const delivered = !isClosed() && (await deliver(socket, encodeAnswer(answer)));
+    if (!delivered && request.env['CNI_COMMAND'] === 'ADD' && answer.exitCode === 0) {
+      const container = request.env['CNI_CONTAINERID'];
+      this.#log.warn({ container }, 'the CNI executable is gone before its ADD was answered; undoing the ADD');
+      await this.#handle({ ...request, env: { ...request.env, CNI_COMMAND: 'DEL' } });
+    }
+  }
+}
+
+/** True when the kernel has taken the whole answer while the other side was still there. */
+function deliver(socket: Socket, answer: Buffer): Promise<boolean> {
+  return new Promise((resolve) => {
+    socket.once('error', () => resolve(false));
+    socket.once('close', () => resolve(false));
+    socket.end(answer, (error?: Error | null) => resolve(error === undefined || error === null));
+  });
+}

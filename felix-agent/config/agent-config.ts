@@ -1,0 +1,98 @@
+import { felixFieldNames, felixVariable, type FelixFieldName, type FelixSettings } from '#api/felix/felix-fields.ts';
+import { resolveFelix, type ResolvedFelix } from '#api/felix/felix-settings.ts';
+import type { KindMap } from '#api/kinds.ts';
+import type { DataplaneConfig } from '#dataplanes/messages.ts';
+import type { AgentStatus } from '../status.ts';
+
+type FelixConfiguration = KindMap['FelixConfiguration'];
+
+/** The fields that this version acts on. Every other field that is set is named in the log once and in `tortie status`. */
+const actedOn: ReadonlySet<FelixFieldName> = new Set<FelixFieldName>([
+  'bpfEnabled',
+  'chainInsertMode',
+  'deviceRouteProtocol',
+  'healthEnabled',
+  'healthHost',
+  'healthPort',
+  'interfacePrefix',
+  'ipsetsRefreshInterval',
+  'iptablesBackend',
+  'iptablesLockTimeout',
+  'iptablesPostWriteCheckInterval',
+  'iptablesRefreshInterval',
+  'ipv4NormalRoutePriority',
+  'ipv6NormalRoutePriority',
+  'ipv6Support',
+  'logSeverityScreen',
+  'maxIpsetSize',
+  'natOutgoingAddress',
+  'natOutgoingExclusions',
+  'natPortRange',
+  'removeExternalRoutes',
+  'routeRefreshInterval',
+  'workloadSourceSpoofing',
+]);
+
+/** The settings in force on this node, with what a user must know about them. */
+export interface AgentConfig {
+  readonly settings: FelixSettings;
+  readonly dataplane: DataplaneConfig;
+  /** The wanted dataplane's kind. */
+  readonly wanted: 'iptables' | 'ebpf';
+  readonly report: AgentStatus['configuration'];
+  /** Variables with values that must not be replaced by a default: the agent may not start with them. */
+  readonly fatal: readonly string[];
+}
+
+/** Merges FELIX_* variables, FelixConfiguration `node.<name>` and `default`. */
+export function resolveAgentConfig(
+  env: Readonly<Record<string, string>>,
+  node: FelixConfiguration | undefined,
+  global: FelixConfiguration | undefined,
+): AgentConfig {
+  const resolved = resolveFelix({ env, node: node?.spec, global: global?.spec });
+  return {
+    settings: resolved.settings,
+    dataplane: dataplaneConfig(resolved.settings),
+    wanted: resolved.settings.bpfEnabled ? 'ebpf' : 'iptables',
+    report: reportOf(resolved),
+    fatal: resolved.problems.filter(({ fatal }) => fatal).map(({ message }) => message),
+  };
+}
+
+function reportOf({ settings, sources, problems }: ResolvedFelix): AgentStatus['configuration'] {
+  return {
+    overriddenByEnvironment: felixFieldNames
+      .filter((field) => sources[field] === 'environment')
+      .map((field) => ({ field, variable: felixVariable(field), value: String(settings[field]) })),
+    notActedOn: felixFieldNames.filter((field) => sources[field] !== 'built-in' && !actedOn.has(field)),
+    problems: problems.map(({ message }) => message),
+  };
+}
+
+/** A dataplane's part of the settings. Intervals of 0 mean never. */
+function dataplaneConfig(settings: FelixSettings): DataplaneConfig {
+  const { natPortRange, natOutgoingAddress } = settings;
+  return {
+    interfacePrefixes: settings.interfacePrefix,
+    ipv6Support: settings.ipv6Support,
+    deviceRouteProtocol: settings.deviceRouteProtocol,
+    routeMetricV4: settings.ipv4NormalRoutePriority,
+    routeMetricV6: settings.ipv6NormalRoutePriority,
+    removeExternalRoutes: settings.removeExternalRoutes,
+    routeRefreshIntervalMs: settings.routeRefreshInterval,
+    iptablesRefreshIntervalMs: settings.iptablesRefreshInterval,
+    iptablesPostWriteCheckIntervalMs: settings.iptablesPostWriteCheckInterval,
+    ipsetsRefreshIntervalMs: settings.ipsetsRefreshInterval,
+    iptablesBackend: iptablesBackends[settings.iptablesBackend],
+    iptablesLockTimeoutS: settings.iptablesLockTimeout / 1000,
+    chainInsertMode: settings.chainInsertMode === 'Append' ? 'append' : 'insert',
+    workloadSourceSpoofing: settings.workloadSourceSpoofing === 'Any' ? 'any' : 'disabled',
+    ...(natPortRange === undefined ? {} : { natPortRange }),
+    ...(natOutgoingAddress === undefined ? {} : { natOutgoingAddress }),
+    natOutgoingExclusions: settings.natOutgoingExclusions,
+    maxIpsetSize: settings.maxIpsetSize,
+  };
+}
+
+const iptablesBackends = { Auto: 'auto', Legacy: 'legacy', NFT: 'nft' } as const;

@@ -1,0 +1,160 @@
+import { hostname } from 'node:os';
+import { parseArgs } from 'node:util';
+
+/** Where the agent finds its objects. */
+export type DatastoreRef = { readonly kind: 'files'; readonly dir: string };
+
+/** Names and places of one node: flags, else environment, else defaults. */
+export interface NodeSettings {
+  readonly nodeName: string;
+  /** Holds `cni.sock` and `admin.sock`; gone after a reboot. */
+  readonly runDir: string;
+  /** Journal and endpoints; survives a reboot. */
+  readonly stateDir: string;
+  /** Where BPF objects are pinned. */
+  readonly bpffs: string;
+}
+
+/** What an agent must know before the datastore can be read. */
+export interface BootstrapSettings extends NodeSettings {
+  readonly datastore: DatastoreRef;
+  /** FELIX_* variables: they override FelixConfiguration. */
+  readonly felixEnv: Readonly<Record<string, string>>;
+}
+
+/** A setting that can't be used; the message names flag and variable. */
+export class SettingsError extends Error {
+  override readonly name = 'SettingsError';
+  readonly code = 'bad-setting';
+}
+
+interface SettingSpec {
+  readonly flag: string;
+  readonly env: string;
+  readonly fallback: () => string;
+  readonly help: string;
+}
+
+/** The one list of bootstrap settings: flags, variables, defaults and help are read from here. */
+export const bootstrapSettings = {
+  nodeName: {
+    flag: 'node-name',
+    env: 'TORTIE_NODE_NAME',
+    fallback: () => hostname().toLowerCase(),
+    help: "this node's name in the datastore (default: the host name, lower case)",
+  },
+  datastore: {
+    flag: 'datastore',
+    env: 'TORTIE_DATASTORE',
+    fallback: () => '',
+    help: 'files:DIR, a folder of YAML (the kubernetes datastore is not there yet)',
+  },
+  runDir: {
+    flag: 'run-dir',
+    env: 'TORTIE_RUN_DIR',
+    fallback: () => '/run/tortie',
+    help: 'sockets (default /run/tortie)',
+  },
+  stateDir: {
+    flag: 'state-dir',
+    env: 'TORTIE_STATE_DIR',
+    fallback: () => '/var/lib/tortie',
+    help: 'journal and endpoints (default /var/lib/tortie)',
+  },
+  bpffs: {
+    flag: 'bpffs',
+    env: 'TORTIE_BPFFS',
+    fallback: () => '/sys/fs/bpf/tortie',
+    help: 'where BPF objects are pinned (default /sys/fs/bpf/tortie)',
+  },
+} as const satisfies Record<string, SettingSpec>;
+
+type SettingName = keyof typeof bootstrapSettings;
+
+/** `parseArgs` options for the bootstrap flags, so that every command takes them. */
+export const bootstrapFlags = Object.fromEntries(
+  Object.values(bootstrapSettings).map((spec) => [spec.flag, { type: 'string' as const }]),
+);
+
+/** Only the run dir: all that a command needs to ask a running agent. */
+export function readRunDir(flags: Readonly<Record<string, unknown>>, env: NodeJS.ProcessEnv): string {
+  return absolutePath('runDir', flags, env);
+}
+
+/** Where the node's things are. Throws `SettingsError` for a flag or variable that can't be used. */
+export function readNodeSettings(flags: Readonly<Record<string, unknown>>, env: NodeJS.ProcessEnv): NodeSettings {
+  const nodeName = settingText('nodeName', flags, env);
+  if (!/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(nodeName)) {
+    throw bad('nodeName', `must be a DNS name of lower-case letters, digits, - and . (is ${JSON.stringify(nodeName)})`);
+  }
+  return {
+    nodeName,
+    runDir: absolutePath('runDir', flags, env),
+    stateDir: absolutePath('stateDir', flags, env),
+    bpffs: absolutePath('bpffs', flags, env),
+  };
+}
+
+/** The datastore, if one is named. Throws `SettingsError` for one that can't be used. */
+export function readDatastoreRef(
+  flags: Readonly<Record<string, unknown>>,
+  env: NodeJS.ProcessEnv,
+): DatastoreRef | undefined {
+  const text = settingText('datastore', flags, env);
+  return text === '' ? undefined : datastoreRef(text);
+}
+
+/** Everything that an agent needs. Throws `SettingsError` for a flag or variable that is missing or can't be used. */
+export function readBootstrap(flags: Readonly<Record<string, unknown>>, env: NodeJS.ProcessEnv): BootstrapSettings {
+  const datastore = readDatastoreRef(flags, env);
+  if (datastore === undefined) throw bad('datastore', 'is missing: give files:DIR with an absolute DIR');
+  return {
+    ...readNodeSettings(flags, env),
+    datastore,
+    felixEnv: Object.fromEntries(
+      Object.entries(env).filter(
+        (entry): entry is [string, string] => /^felix_/i.test(entry[0]) && entry[1] !== undefined,
+      ),
+    ),
+  };
+}
+
+function settingText(name: SettingName, flags: Readonly<Record<string, unknown>>, env: NodeJS.ProcessEnv): string {
+  const { flag, env: variable, fallback } = bootstrapSettings[name];
+  const given = flags[flag];
+  return (typeof given === 'string' ? given : undefined) ?? env[variable] ?? fallback();
+}
+
+function absolutePath(name: SettingName, flags: Readonly<Record<string, unknown>>, env: NodeJS.ProcessEnv): string {
+  const path = settingText(name, flags, env);
+  if (!path.startsWith('/')) throw bad(name, `must be an absolute path (is ${JSON.stringify(path)})`);
+  return path.replace(/\/+$/, '') || '/';
+}
+
+/** As it is written in the setting: `files:DIR`. */
+export function datastoreRef(text: string): DatastoreRef {
+  if (!text.startsWith('files:/')) throw bad('datastore', `must be files:DIR with an absolute DIR (is ${JSON.stringify(text)})`);
+  return { kind: 'files', dir: text.slice('files:'.length).replace(/\/+$/, '') || '/' };
+}
+
+function bad(name: SettingName, what: string): SettingsError {
+  const spec = bootstrapSettings[name];
+  return new SettingsError(`--${spec.flag} (${spec.env}) ${what}`);
+}
+
+/** Splits a command's arguments into bootstrap flags, its own flags and positionals. Throws `SettingsError` on unknown ones. */
+export function parseCommandLine(
+  args: readonly string[],
+  own: Readonly<Record<string, { readonly type: 'string' | 'boolean'; readonly short?: string }>> = {},
+): { readonly flags: Readonly<Record<string, unknown>>; readonly positionals: readonly string[] } {
+  try {
+    const { values, positionals } = parseArgs({
+      args: [...args],
+      options: { ...bootstrapFlags, ...own },
+      allowPositionals: true,
+    });
+    return { flags: values, positionals };
+  } catch (error) {
+    throw new SettingsError(error instanceof Error ? error.message : String(error), { cause: error });
+  }
+}

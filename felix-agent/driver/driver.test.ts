@@ -1,0 +1,137 @@
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { pino } from 'pino';
+import type { DataplaneUpdate } from '#dataplanes/messages.ts';
+import { FakeClock } from '../fake-clock.ts';
+import { Driver } from './driver.ts';
+import { FakeDataplane } from './fake-dataplane.ts';
+
+const silent = pino({ level: 'silent' });
+const endpoint = (id: string, mac = '02:00:00:00:00:01'): DataplaneUpdate => ({
+  type: 'workloadEndpointUpdate',
+  id,
+  endpoint: { ifaceName: `cali-${id}`, mac, ipv4Nets: ['10.0.0.1/32'], ipv6Nets: [], allowedSourcePrefixes: [] },
+});
+
+let clock: FakeClock;
+let driver: Driver;
+let dataplane: FakeDataplane;
+
+beforeEach(() => {
+  clock = new FakeClock();
+  driver = new Driver(clock, silent);
+  dataplane = new FakeDataplane();
+});
+afterEach(() => driver[Symbol.asyncDispose]());
+
+describe('the driver', () => {
+  test('applies updates that come together in one cycle', async () => {
+    driver.add(dataplane);
+    for (let index = 0; index < 20; index++) driver.push([endpoint(`e${index}`)]);
+    await driver.settled();
+    expect(dataplane.updates).toHaveLength(20);
+    expect(dataplane.applies).toBeLessThanOrEqual(2);
+  });
+
+  test('puts what comes during an apply into the next cycle, and answers only then', async () => {
+    driver.add(dataplane);
+    await driver.settled();
+    const gate = Promise.withResolvers<void>();
+    dataplane.gate = gate.promise;
+    driver.push([endpoint('first')]);
+    await turn();
+    const appliesBefore = dataplane.applies;
+    driver.push([endpoint('second')]);
+    let answered = false;
+    const second = driver.programmed('second', never()).then(() => (answered = true));
+    dataplane.gate = Promise.resolve();
+    expect(answered).toBe(false);
+    gate.resolve();
+    await second;
+    expect(dataplane.applies).toBe(appliesBefore + 1);
+  });
+
+  test('tells a programmer that joins late everything, endpoints last', async () => {
+    driver.push([endpoint('e'), { type: 'hostUpdate', node: 'n', host: { ipv4: '192.0.2.1' } }, { type: 'inSync' }]);
+    driver.push([endpoint('gone')]);
+    driver.push([{ type: 'workloadEndpointRemove', id: 'gone' }]);
+    driver.add(dataplane);
+    expect(dataplane.updates.map(({ type }) => type)).toEqual(['hostUpdate', 'workloadEndpointUpdate', 'inSync']);
+  });
+
+  test('tries again what failed, with growing pauses, and stops when it works', async () => {
+    driver.add(dataplane);
+    dataplane.failing = [{ object: 'route 10.0.0.0/26', reason: 'EIO' }];
+    await driver.settled();
+    const pauses: number[] = [];
+    for (let round = 0; round < 4; round++) {
+      const applies = dataplane.applies;
+      let waitedMs = 0;
+      while (dataplane.applies === applies && waitedMs < 60_000) {
+        clock.advance(100);
+        waitedMs += 100;
+        await turn();
+      }
+      pauses.push(waitedMs);
+    }
+    expect(pauses).toEqual([100, 200, 400, 800]);
+    dataplane.failing = [];
+    clock.advance(60_000);
+    await driver.settled();
+    expect(driver.failures()).toEqual([]);
+    expect(clock.pending).toBe(0);
+  });
+
+  test('keeps an endpoint waiting while it fails, and names the reason when the time is up', async () => {
+    driver.add(dataplane);
+    dataplane.failing = [{ object: 'endpoint e', endpoint: 'e', reason: 'the set is full' }];
+    driver.push([endpoint('e')]);
+    const abort = new AbortController();
+    const waiting = driver.programmed('e', abort.signal);
+    await driver.settled();
+    abort.abort();
+    await expect(waiting).rejects.toThrow('endpoint e is not in the kernel: the set is full');
+  });
+
+  test('answers for one endpoint although another fails', async () => {
+    driver.add(dataplane);
+    dataplane.failing = [{ object: 'endpoint bad', endpoint: 'bad', reason: 'no' }];
+    driver.push([endpoint('bad'), endpoint('good')]);
+    await driver.programmed('good', never());
+  });
+
+  test('applies when a programmer was disturbed, but not for one that has left', async () => {
+    driver.add(dataplane);
+    await driver.settled();
+    const applies = dataplane.applies;
+    dataplane.disturb();
+    await driver.settled();
+    expect(dataplane.applies).toBeGreaterThan(applies);
+    await driver.remove(dataplane);
+    const last = dataplane.applies;
+    dataplane.disturb();
+    await driver.settled();
+    expect(dataplane.applies).toBe(last);
+  });
+
+  test('a programmer that throws does not stop the others, and answers for no endpoint', async () => {
+    const broken = new FakeDataplane('broken');
+    broken.apply = () => Promise.reject(new Error('defect'));
+    driver.add(broken);
+    driver.add(dataplane);
+    driver.push([endpoint('e')]);
+    const abort = new AbortController();
+    const waiting = driver.programmed('e', abort.signal);
+    await driver.settled();
+    expect(dataplane.applies).toBeGreaterThan(0);
+    abort.abort();
+    await expect(waiting).rejects.toThrow('defect');
+  });
+});
+
+function turn(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 1));
+}
+
+function never(): AbortSignal {
+  return new AbortController().signal;
+}

@@ -1,0 +1,155 @@
+import type { Clock } from '#api/clock.ts';
+import type { ApplyFailure, ApplyReport, Programmer } from '#dataplanes/contract.ts';
+import type { DataplaneUpdate, EndpointId } from '#dataplanes/messages.ts';
+import type { Log } from '../log.ts';
+import { DesiredState } from './desired-state.ts';
+import { EndpointWaiters } from './endpoint-waiters.ts';
+
+/** First pause before what failed is tried again, and the longest one, in ms. */
+const retryMs = { first: 100, longest: 10_000 };
+
+/**
+ * The loop between calc and the kernel. Updates are handed to every programmer at once (`onUpdate` only records); one `apply` of all
+ * of them runs at a time, and whatever came meanwhile goes into the next. What failed stays dirty in its programmer and is tried
+ * again with growing pauses; what someone else changed makes the programmer ask for an apply itself.
+ */
+export class Driver implements AsyncDisposable {
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #programmers = new Map<Programmer, readonly ApplyFailure[]>();
+  readonly #desired = new DesiredState();
+  readonly #waiters = new EndpointWaiters();
+  readonly #onCycle: (() => void)[] = [];
+  #wanted = false;
+  #cycle: Promise<void> | undefined;
+  #retry: Disposable | undefined;
+  #retryPauseMs = retryMs.first;
+  #stopped = false;
+
+  constructor(clock: Clock, log: Log) {
+    this.#clock = clock;
+    this.#log = log;
+  }
+
+  /** Told after every cycle, for health and status. */
+  onCycle(listener: () => void): void {
+    this.#onCycle.push(listener);
+  }
+
+  /** Takes a programmer in: it is told everything that is known, and is applied with the others from now on. */
+  add(programmer: Programmer): void {
+    this.#programmers.set(programmer, []);
+    programmer.onDisturbed(() => {
+      if (this.#programmers.has(programmer)) this.#request();
+    });
+    for (const update of this.#desired.replay()) programmer.onUpdate(update);
+    this.#request();
+  }
+
+  /** Lets a programmer go; it is not applied any more when this returns. */
+  async remove(programmer: Programmer): Promise<void> {
+    this.#programmers.delete(programmer);
+    await this.#cycle;
+  }
+
+  push(updates: readonly DataplaneUpdate[]): void {
+    if (updates.length === 0) return;
+    for (const update of updates) {
+      this.#desired.record(update);
+      for (const programmer of this.#programmers.keys()) programmer.onUpdate(update);
+    }
+    this.#request();
+  }
+
+  /** Resolves when the endpoint, as last pushed, is in the kernel; rejects with the last reason when the signal aborts first. */
+  programmed(id: EndpointId, signal: AbortSignal): Promise<void> {
+    return this.#waiters.wait(id, signal, () => this.#endpointFailure(id));
+  }
+
+  /** Resolves after a whole cycle that began after this call; what can't be programmed is in `failures`. */
+  async settled(): Promise<void> {
+    this.#request();
+    await this.#cycle;
+    if (this.#wanted) await this.settled();
+  }
+
+  /** Everything that could not be programmed at the last try. */
+  failures(): readonly ApplyFailure[] {
+    return [...this.#programmers.values()].flat();
+  }
+
+  /** What one programmer could not program at the last try. */
+  failuresOf(programmer: Programmer): readonly ApplyFailure[] {
+    return this.#programmers.get(programmer) ?? [];
+  }
+
+  get isInSync(): boolean {
+    return this.#desired.inSync;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stopped = true;
+    this.#retry?.[Symbol.dispose]();
+    await this.#cycle;
+  }
+
+  #endpointFailure(id: EndpointId): string | undefined {
+    return this.failures().find((failure) => failure.endpoint === id)?.reason;
+  }
+
+  #request(): void {
+    this.#wanted = true;
+    if (this.#stopped || this.#cycle !== undefined) return;
+    this.#cycle = this.#run().finally(() => {
+      this.#cycle = undefined;
+      if (this.#wanted && !this.#stopped) this.#request();
+    });
+  }
+
+  async #run(): Promise<void> {
+    // One turn of the event loop, so that updates which arrive together are applied together.
+    await new Promise<void>((resolve) => setImmediate(resolve));
+    this.#wanted = false;
+    this.#retry?.[Symbol.dispose]();
+    const waiting = this.#waiters.begin();
+    const programmers = [...this.#programmers.keys()];
+    const reports = await Promise.all(programmers.map((programmer) => this.#apply(programmer)));
+    for (const [index, programmer] of programmers.entries()) {
+      const report = reports[index];
+      if (report !== undefined && this.#programmers.has(programmer)) this.#programmers.set(programmer, report.failed);
+    }
+    this.#logReports(reports);
+    this.#waiters.settle(waiting, (id) => this.#endpointFailure(id) === undefined);
+    this.#scheduleRetry();
+    for (const listener of this.#onCycle) listener();
+  }
+
+  async #apply(programmer: Programmer): Promise<ApplyReport> {
+    try {
+      return await programmer.apply();
+    } catch (error) {
+      // The contract says it never throws: a defect, but one programmer's defect must not stop the others.
+      this.#log.error({ err: error }, 'apply threw');
+      const reason = error instanceof Error ? error.message : String(error);
+      const endpoints = this.#desired.endpointIds().map((endpoint) => ({ object: `endpoint ${endpoint}`, endpoint, reason }));
+      return { programmed: [], removed: [], failed: [{ object: 'dataplane', reason }, ...endpoints], repaired: [] };
+    }
+  }
+
+  #logReports(reports: readonly ApplyReport[]): void {
+    for (const { failed, repaired } of reports) {
+      for (const failure of failed) this.#log.warn({ object: failure.object }, `could not program: ${failure.reason}`);
+      for (const what of repaired) this.#log.warn(`repaired what someone else changed: ${what}`);
+    }
+  }
+
+  #scheduleRetry(): void {
+    if (this.failures().length === 0) {
+      this.#retryPauseMs = retryMs.first;
+      return;
+    }
+    if (this.#stopped) return;
+    this.#retry = this.#clock.after(this.#retryPauseMs, () => this.#request());
+    this.#retryPauseMs = Math.min(this.#retryPauseMs * 2, retryMs.longest);
+  }
+}

@@ -1,0 +1,135 @@
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import type { LocalEndpoint } from '#cni/deps.ts';
+import { DatastoreError } from '#datastore/errors.ts';
+import { MemoryDatastore } from '#datastore/memory/memory-datastore.ts';
+import { FakeClock } from '../fake-clock.ts';
+import { EndpointFiles } from './endpoint-files.ts';
+import { EndpointPublisher } from './endpoint-publisher.ts';
+import { EndpointStore, type EndpointSink } from './endpoint-store.ts';
+
+const silent = pino({ level: 'silent' });
+const name = 'node1-k8s-web-eth0';
+const endpoint = (container: string, address = '10.65.0.1/32'): LocalEndpoint => ({
+  endpoint: {
+    apiVersion: 'projectcalico.org/v3',
+    kind: 'WorkloadEndpoint',
+    metadata: { name, namespace: 'default' },
+    spec: {
+      orchestrator: 'k8s',
+      node: 'node1',
+      pod: 'web',
+      endpoint: 'eth0',
+      containerID: container,
+      interfaceName: 'cali12345678901',
+      mac: '02:00:00:00:00:01',
+      ipNetworks: [address],
+      profiles: [],
+      ports: [],
+    },
+  },
+  network: 'k8s-pod-network',
+  ifname: 'eth0',
+  netns: '/run/netns/x',
+});
+
+let dir: string;
+let clock: FakeClock;
+let datastore: MemoryDatastore;
+let publisher: EndpointPublisher;
+let told: string[];
+let sink: EndpointSink;
+let store: EndpointStore;
+
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), 'tortie-endpoints-'));
+  clock = new FakeClock();
+  datastore = new MemoryDatastore();
+  publisher = new EndpointPublisher(datastore, clock, silent);
+  told = [];
+  sink = {
+    set: (id, value) => told.push(`${id} ${value?.endpoint.spec.containerID ?? 'gone'}`),
+    programmed: async () => {},
+  };
+  store = new EndpointStore(new EndpointFiles(dir, silent), publisher, sink);
+});
+afterEach(async () => {
+  await publisher.close(AbortSignal.abort());
+  await datastore[Symbol.asyncDispose]();
+  rmSync(dir, { recursive: true });
+});
+
+const stored = () => datastore.get('WorkloadEndpoint', { namespace: 'default', name });
+
+describe('the endpoint store', () => {
+  test('tells calc, keeps a file, and writes the object in the background', async () => {
+    await store.add(endpoint('c1'));
+    expect(told).toEqual(['k8s/default/web/eth0 c1']);
+    expect(new EndpointFiles(dir, silent).load()).toEqual([endpoint('c1')]);
+    await publisher.close(new AbortController().signal);
+    expect((await stored())?.spec.containerID).toBe('c1');
+  });
+
+  test('an ADD does not wait for a datastore that is away', async () => {
+    for (let index = 0; index < 100; index++) datastore.failNext('get', new DatastoreError('unavailable', 'away'));
+    await store.add(endpoint('c1'));
+    expect(store.list()).toHaveLength(1);
+  });
+
+  test('writes the object when the datastore comes back, the last wish winning', async () => {
+    datastore.failNext('get', new DatastoreError('unavailable', 'away'));
+    await store.add(endpoint('c1'));
+    await until(() => clock.pending > 0);
+    expect(publisher.failure).toContain('away');
+    await store.add(endpoint('c2', '10.65.0.2/32'));
+    clock.advance(10_000);
+    await publisher.close(new AbortController().signal);
+    expect((await stored())?.spec.ipNetworks).toEqual(['10.65.0.2/32']);
+    expect(publisher.failure).toBeUndefined();
+  });
+
+  test('forgets an endpoint that never got into the kernel, and says why', async () => {
+    sink.programmed = () => Promise.reject(new Error('the set is full'));
+    await expect(store.add(endpoint('c1'))).rejects.toThrow('the set is full');
+    expect(told.at(-1)).toBe('k8s/default/web/eth0 gone');
+    expect(readdirSync(join(dir, 'endpoints'))).toEqual([]);
+    expect(store.list()).toEqual([]);
+  });
+
+  test('an old container does not remove the newer one of the same pod, neither here nor in the datastore', async () => {
+    await store.add(endpoint('new'));
+    await store.remove('default', name, 'old');
+    expect(store.get('default', name)?.endpoint.spec.containerID).toBe('new');
+    await publisher.close(new AbortController().signal);
+    expect(await stored()).toBeDefined();
+  });
+
+  test('removing takes calc, file and object back', async () => {
+    await store.add(endpoint('c1'));
+    await until(() => publisher.backlog === 0);
+    await store.remove('default', name, 'c1');
+    await publisher.close(new AbortController().signal);
+    expect(told.at(-1)).toBe('k8s/default/web/eth0 gone');
+    expect(new EndpointFiles(dir, silent).load()).toEqual([]);
+    expect(await stored()).toBeUndefined();
+  });
+
+  test('a file that cannot be read is set aside, the others are loaded', async () => {
+    await store.add(endpoint('c1'));
+    writeFileSync(join(dir, 'endpoints', 'broken.json'), '{"endpoint": {');
+    writeFileSync(join(dir, 'endpoints', 'half.json.tmp'), '{');
+    expect(new EndpointFiles(dir, silent).load()).toHaveLength(1);
+    expect(readdirSync(join(dir, 'endpoints')).toSorted()).toEqual(['broken.json.broken', `default@${name}.json`]);
+  });
+});
+
+async function until(isSo: () => boolean): Promise<void> {
+  const deadline = Date.now() + 5_000;
+  while (!isSo()) {
+    if (Date.now() > deadline) throw new Error('it never became so');
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+}

@@ -1,0 +1,95 @@
+import { createServer, type Server } from 'node:http';
+import type { ServiceIdentifier } from 'inversify';
+import type { Clock } from '#api/clock.ts';
+
+/** What the two probes answer: true, or every reason why not. */
+export interface HealthReport {
+  readonly ok: boolean;
+  readonly reasons: readonly string[];
+}
+
+/**
+ * Liveness and readiness from named reporters. A reporter is not ready until it says so; one with a beat is dead when it has not
+ * reported for that long.
+ */
+export interface Health {
+  /** `beatMs`: the reporter must report at least that often, or liveness fails (a hung loop). */
+  register(name: string, options?: { readonly beatMs?: number }): HealthReporter;
+  readiness(): HealthReport;
+  liveness(): HealthReport;
+}
+export const Health: ServiceIdentifier<Health> = Symbol.for('Health');
+
+/** One part's voice. */
+export interface HealthReporter {
+  /** Ready, or why not; also counts as a beat. */
+  report(notReady: readonly string[]): void;
+  beat(): void;
+}
+
+export class HealthAggregator implements Health {
+  readonly #clock: Clock;
+  readonly #reporters = new Map<string, { notReady: readonly string[]; beatMs: number | undefined; lastBeat: number }>();
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  register(name: string, options: { readonly beatMs?: number } = {}): HealthReporter {
+    const state = {
+      notReady: [`${name}: not started`] as readonly string[],
+      beatMs: options.beatMs,
+      lastBeat: this.#clock.now(),
+    };
+    this.#reporters.set(name, state);
+    const beat = () => {
+      state.lastBeat = this.#clock.now();
+    };
+    return {
+      beat,
+      report: (notReady) => {
+        state.notReady = notReady;
+        beat();
+      },
+    };
+  }
+
+  readiness(): HealthReport {
+    const reasons = [...this.#reporters.values()].flatMap((reporter) => reporter.notReady);
+    return { ok: reasons.length === 0, reasons };
+  }
+
+  liveness(): HealthReport {
+    const now = this.#clock.now();
+    const reasons = [...this.#reporters]
+      .filter(([, { beatMs, lastBeat }]) => beatMs !== undefined && now - lastBeat > beatMs)
+      .map(([name, { lastBeat }]) => `${name}: silent for ${Math.round((now - lastBeat) / 1000)} s`);
+    return { ok: reasons.length === 0, reasons };
+  }
+}
+
+/** Serves `/liveness` and `/readiness`: 200 or 503, the reasons as text. Rejects when the address can't be taken, naming it. */
+export async function serveHealth(health: Health, host: string, port: number): Promise<Server> {
+  const server = createServer((request, response) => {
+    const report =
+      request.url === '/liveness' ? health.liveness() : request.url === '/readiness' ? health.readiness() : undefined;
+    if (report === undefined) {
+      response.writeHead(404).end('try /liveness or /readiness\n');
+      return;
+    }
+    response.writeHead(report.ok ? 200 : 503, { 'content-type': 'text/plain; charset=utf-8' });
+    response.end(report.ok ? 'ok\n' : `${report.reasons.join('\n')}\n`);
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', (error) =>
+      reject(
+        new Error(`health server can't listen on ${host}:${port}: ${error.message}; set healthPort or healthHost`, {
+          cause: error,
+        }),
+      ),
+    );
+    server.listen(port, host, resolve);
+  });
+  server.unref();
+  return server;
+}

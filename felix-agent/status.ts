@@ -1,0 +1,32 @@
+/** What `tortie status -o json` prints; a stable shape. */
+export interface AgentStatus {
+  readonly node: string;
+  readonly version: string;
+  readonly ready: boolean;
+  /** Why not ready; empty when ready. */
+  readonly reasons: readonly string[];
+  readonly dataplane: {
+    /** The one in the packets' path; null before the first. */
+    readonly active: string | null;
+    readonly wanted: string;
+    /** Why the wanted one isn't the active one. */
+    readonly reasons: readonly string[];
+    /** Objects that could not be programmed at the last try. */
+    readonly failures: readonly { readonly object: string; readonly reason: string }[];
+  };
+  readonly datastore: {
+    /** As in --datastore. */
+    readonly location: string;
+    readonly problems: readonly { readonly source: string; readonly objects: readonly string[]; readonly message: string }[];
+    readonly failures: readonly string[];
+  };
+  readonly configuration: {
+    /** Fields set by FELIX_* variables: changing FelixConfiguration doesn't change them. */
+    readonly overriddenByEnvironment: readonly { readonly field: string; readonly variable: string; readonly value: string }[];
+    /** Fields that are set but that this version does not act on. */
+    readonly notActedOn: readonly string[];
+    /** Values that can't be used; the default stands. */
+    readonly problems: readonly string[];
+  };
+  readonly endpoints: number;
+}

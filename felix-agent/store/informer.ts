@@ -1,0 +1,154 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { KindMap, KindName } from '#api/kinds.ts';
+import { keyText, type ObjectKey } from '#api/meta.ts';
+import type { Datastore } from '#datastore/datastore.ts';
+import { isDatastoreError } from '#datastore/errors.ts';
+import type { Log } from '../log.ts';
+
+/** Told of every change: the object, or undefined when it is gone. */
+export type InformerListener<K extends KindName> = (key: ObjectKey, object: KindMap[K] | undefined) => void;
+
+/** First pause after a failed list or watch, and the longest one, in ms. */
+const retryMs = { first: 200, longest: 10_000 };
+
+/**
+ * All objects of one kind, kept current: list, watch from there, list again when the watch says the point is too old.
+ * A new list is compared with what is known, so listeners see changes only. When the datastore is away, everything stays as it is.
+ */
+export class Informer<K extends KindName> {
+  readonly kind: K;
+  readonly #datastore: Datastore;
+  readonly #log: Log;
+  readonly #listeners: InformerListener<K>[] = [];
+  readonly #objects = new Map<string, KindMap[K]>();
+  readonly #stop = new AbortController();
+  readonly #synced = Promise.withResolvers<void>();
+  #hasSynced = false;
+  #failure: string | undefined;
+  #running: Promise<void> | undefined;
+
+  constructor(datastore: Datastore, kind: K, log: Log) {
+    this.#datastore = datastore;
+    this.kind = kind;
+    this.#log = log;
+  }
+
+  onChange(listener: InformerListener<K>): void {
+    this.#listeners.push(listener);
+  }
+
+  start(): void {
+    this.#running ??= this.#run();
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    await this.#running;
+  }
+
+  /** Resolves when the first list has been handed to the listeners. */
+  synced(): Promise<void> {
+    return this.#synced.promise;
+  }
+
+  get hasSynced(): boolean {
+    return this.#hasSynced;
+  }
+
+  /** Why the datastore can't be read at present, if so. */
+  get failure(): string | undefined {
+    return this.#failure;
+  }
+
+  get(key: ObjectKey): KindMap[K] | undefined {
+    return this.#objects.get(keyText(key));
+  }
+
+  all(): IterableIterator<KindMap[K]> {
+    return this.#objects.values();
+  }
+
+  get size(): number {
+    return this.#objects.size;
+  }
+
+  /** The object as soon as it is known and `isIt`; undefined when the signal aborts first. */
+  waitFor(
+    key: ObjectKey,
+    signal: AbortSignal,
+    isIt: (object: KindMap[K]) => boolean = () => true,
+  ): Promise<KindMap[K] | undefined> {
+    const present = this.get(key);
+    if (present !== undefined && isIt(present)) return Promise.resolve(present);
+    if (signal.aborted) return Promise.resolve(undefined);
+    const wanted = keyText(key);
+    return new Promise((resolve) => {
+      const done = (object: KindMap[K] | undefined) => {
+        const index = this.#listeners.indexOf(listener);
+        if (index >= 0) this.#listeners.splice(index, 1);
+        signal.removeEventListener('abort', onAbort);
+        resolve(object);
+      };
+      const listener: InformerListener<K> = (changed, object) => {
+        if (object !== undefined && keyText(changed) === wanted && isIt(object)) done(object);
+      };
+      const onAbort = () => done(undefined);
+      this.#listeners.push(listener);
+      signal.addEventListener('abort', onAbort, { once: true });
+    });
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stop;
+    let pauseMs = retryMs.first;
+    while (!signal.aborted) {
+      try {
+        let resourceVersion = await this.#list();
+        pauseMs = retryMs.first;
+        for await (const event of this.#datastore.watch(this.kind, { resourceVersion, signal })) {
+          resourceVersion = event.resourceVersion;
+          if (event.type !== 'bookmark') {
+            this.#set(event.object.metadata, event.type === 'deleted' ? undefined : event.object);
+          }
+        }
+      } catch (error) {
+        if (signal.aborted) return;
+        if (isDatastoreError(error, 'expired')) continue;
+        this.#failure = `can't read ${this.kind} objects: ${error instanceof Error ? error.message : String(error)}`;
+        this.#log.warn({ kind: this.kind, retryMs: pauseMs, err: error }, 'datastore read failed; keeping what is known');
+        await delay(pauseMs * (0.75 + Math.random() / 2), undefined, { signal }).catch(() => {});
+        pauseMs = Math.min(pauseMs * 2, retryMs.longest);
+      }
+    }
+  }
+
+  async #list(): Promise<string> {
+    const { items, resourceVersion } = await this.#datastore.list(this.kind);
+    this.#failure = undefined;
+    const present = new Set(items.map((item) => keyText(item.metadata)));
+    for (const [text, object] of this.#objects) {
+      if (!present.has(text)) this.#set(object.metadata, undefined);
+    }
+    for (const item of items) {
+      const known = this.get(item.metadata);
+      if (known === undefined || known.metadata.resourceVersion !== item.metadata.resourceVersion) {
+        this.#set(item.metadata, item);
+      }
+    }
+    if (!this.#hasSynced) {
+      this.#hasSynced = true;
+      this.#synced.resolve();
+    }
+    return resourceVersion;
+  }
+
+  #set(metadata: ObjectKey, object: KindMap[K] | undefined): void {
+    const key: ObjectKey =
+      metadata.namespace === undefined
+        ? { name: metadata.name }
+        : { namespace: metadata.namespace, name: metadata.name };
+    if (object === undefined) this.#objects.delete(keyText(key));
+    else this.#objects.set(keyText(key), object);
+    for (const listener of [...this.#listeners]) listener(key, object);
+  }
+}

@@ -1,0 +1,57 @@
+import type { ServiceIdentifier } from 'inversify';
+import type { KindName } from '#api/kinds.ts';
+import type { Datastore } from '#datastore/datastore.ts';
+import type { Log } from '../log.ts';
+import { Informer } from './informer.ts';
+
+/** The kinds that the agent watches. */
+export const watchedKinds = [
+  'Node',
+  'Namespace',
+  'Pod',
+  'IPPool',
+  'IPAMBlock',
+  'IPReservation',
+  'IPAMConfiguration',
+  'FelixConfiguration',
+  'ClusterInformation',
+] as const satisfies readonly KindName[];
+export type WatchedKind = (typeof watchedKinds)[number];
+
+/** One informer per watched kind: the agent's view of the datastore. */
+export class ObjectStore implements AsyncDisposable {
+  readonly #informers: { readonly [K in WatchedKind]: Informer<K> };
+
+  constructor(datastore: Datastore, log: Log) {
+    this.#informers = Object.fromEntries(
+      watchedKinds.map((kind) => [kind, new Informer(datastore, kind, log)]),
+    ) as unknown as { readonly [K in WatchedKind]: Informer<K> };
+  }
+
+  of<K extends WatchedKind>(kind: K): Informer<K> {
+    return this.#informers[kind];
+  }
+
+  start(): void {
+    for (const kind of watchedKinds) this.#informers[kind].start();
+  }
+
+  /** Resolves when every kind has been listed once. */
+  async synced(): Promise<void> {
+    await Promise.all(watchedKinds.map((kind) => this.#informers[kind].synced()));
+  }
+
+  get hasSynced(): boolean {
+    return watchedKinds.every((kind) => this.#informers[kind].hasSynced);
+  }
+
+  /** Why something can't be read at present. */
+  failures(): readonly string[] {
+    return watchedKinds.flatMap((kind) => this.#informers[kind].failure ?? []);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(watchedKinds.map((kind) => this.#informers[kind].stop()));
+  }
+}
+export const ObjectStoreId: ServiceIdentifier<ObjectStore> = Symbol.for('ObjectStore');

@@ -1,0 +1,158 @@
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { pino } from 'pino';
+import { Driver } from '../driver/driver.ts';
+import { FakeDataplane } from '../driver/fake-dataplane.ts';
+import { FakeClock } from '../fake-clock.ts';
+import { ActiveFile } from './active-file.ts';
+import { DataplaneSwitch } from './switch.ts';
+
+const silent = pino({ level: 'silent' });
+let dir: string;
+let clock: FakeClock;
+let driver: Driver;
+let events: string[];
+/** Set up before a dataplane of that kind is made. */
+let prepare: (dataplane: FakeDataplane) => void;
+let change: DataplaneSwitch;
+
+beforeEach(() => {
+  dir = mkdtempSync(join(tmpdir(), 'tortie-switch-'));
+  clock = new FakeClock();
+  driver = new Driver(clock, silent);
+  events = [];
+  prepare = () => {};
+  change = newSwitch();
+});
+afterEach(async () => {
+  await change[Symbol.asyncDispose]();
+  await driver[Symbol.asyncDispose]();
+  rmSync(dir, { recursive: true });
+});
+
+function newSwitch(): DataplaneSwitch {
+  const factory = (kind: string) => ({
+    kind,
+    create: () => {
+      const dataplane = new FakeDataplane(kind, events);
+      prepare(dataplane);
+      return dataplane;
+    },
+  });
+  return new DataplaneSwitch([factory('iptables'), factory('ebpf')], driver, new ActiveFile(dir), clock, silent);
+}
+
+describe('the switch', () => {
+  test('enters the new dataplane before the old one leaves, and removes the old one last', async () => {
+    await change.start('iptables');
+    events.length = 0;
+    await change.want('ebpf');
+    expect(events).toEqual(['ebpf activate', 'iptables release', 'iptables cleanup', 'iptables dispose']);
+    expect(change.status()).toEqual({ active: 'ebpf', wanted: 'ebpf', reasons: [] });
+    expect(new ActiveFile(dir).read()).toBe('ebpf');
+  });
+
+  test('programs the new one before it enters', async () => {
+    await change.start('iptables');
+    driver.push([{ type: 'inSync' }]);
+    let told: readonly string[] = [];
+    prepare = (dataplane) => {
+      dataplane.activate = () => {
+        told = dataplane.updates.map(({ type }) => type);
+        return Promise.resolve();
+      };
+    };
+    await change.want('ebpf');
+    expect(told).toEqual(['inSync']);
+  });
+
+  test('stays where it is when the kernel lacks something, says what, and tries again later', async () => {
+    await change.start('iptables');
+    prepare = (dataplane) => {
+      if (dataplane.kind === 'ebpf') dataplane.missing = ['no bpf(2)'];
+    };
+    await change.want('ebpf');
+    expect(change.status()).toEqual({ active: 'iptables', wanted: 'ebpf', reasons: ['ebpf: no bpf(2)'] });
+    prepare = () => {};
+    clock.advance(30_000);
+    await change.want('ebpf');
+    expect(change.status()).toEqual({ active: 'ebpf', wanted: 'ebpf', reasons: [] });
+  });
+
+  test('stays where it is when something could not be programmed, and leaves no trace of the try', async () => {
+    await change.start('iptables');
+    events.length = 0;
+    prepare = (dataplane) => {
+      dataplane.failing = [{ object: 'endpoint e', reason: 'map full' }];
+    };
+    await change.want('ebpf');
+    expect(change.status()).toEqual({ active: 'iptables', wanted: 'ebpf', reasons: ['ebpf: endpoint e: map full'] });
+    expect(events).toEqual(['ebpf cleanup', 'ebpf dispose']);
+  });
+
+  test('on a node without one, a dataplane that works in part is better than none', async () => {
+    prepare = (dataplane) => {
+      dataplane.failing = [{ object: 'endpoint e', reason: 'map full' }];
+    };
+    await change.start('ebpf');
+    expect(change.status().active).toBe('ebpf');
+  });
+
+  test('after a restart it takes over the one in the path first, then goes to the wanted one', async () => {
+    new ActiveFile(dir).write('ebpf');
+    await change.start('iptables');
+    expect(events.filter((event) => event.endsWith('activate') || event.endsWith('release'))).toEqual([
+      'ebpf activate',
+      'iptables activate',
+      'ebpf release',
+    ]);
+  });
+
+  test('after a start, what a crash left of the other one is removed', async () => {
+    await change.start('iptables');
+    expect(events).toEqual(['iptables activate', 'ebpf cleanup', 'ebpf dispose']);
+  });
+
+  test('a removal that fails is tried again', async () => {
+    await change.start('iptables');
+    prepare = (dataplane) => {
+      dataplane.cleanupFailures = 1;
+    };
+    await change.want('ebpf');
+    prepare = () => {};
+    await change.want('iptables');
+    events.length = 0;
+    clock.advance(30_000);
+    await change.want('iptables');
+    expect(events).toContain('ebpf cleanup');
+  });
+
+  test('quick changes of mind end at the last wish', async () => {
+    await change.start('iptables');
+    await Promise.all([change.want('ebpf'), change.want('iptables'), change.want('ebpf'), change.want('iptables')]);
+    expect(change.status().active).toBe('iptables');
+  });
+
+  test('while a switch is under way a new pod device gets what both need', async () => {
+    await change.start('iptables');
+    let during: readonly unknown[] = [];
+    prepare = (dataplane) => {
+      dataplane.activate = () => {
+        during = change.podDeviceOps('cali1').map((op) => 'alias' in op && op.alias);
+        return Promise.resolve();
+      };
+    };
+    await change.want('ebpf');
+    expect(during).toEqual(['iptables', 'ebpf']);
+    expect(change.podDeviceOps('cali1')).toHaveLength(1);
+  });
+
+  test('letting go leaves what is programmed', async () => {
+    await change.start('iptables');
+    events.length = 0;
+    await change[Symbol.asyncDispose]();
+    expect(events).toEqual(['iptables dispose']);
+  });
+});

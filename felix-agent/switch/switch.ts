@@ -1,0 +1,191 @@
+import type { Clock } from '#api/clock.ts';
+import type { Dataplane, DataplaneFactory } from '#dataplanes/contract.ts';
+import type { NetlinkOp } from '#native/types.ts';
+import type { Driver } from '../driver/driver.ts';
+import type { Log } from '../log.ts';
+import type { ActiveFile } from './active-file.ts';
+
+/** What status and readiness say about the dataplanes. */
+export interface SwitchStatus {
+  readonly active: string | undefined;
+  readonly wanted: string;
+  /** Why the wanted one isn't the active one. */
+  readonly reasons: readonly string[];
+}
+
+/** Pause before a switch that failed is tried again, in ms. */
+const retryMs = 30_000;
+
+/**
+ * Puts the wanted dataplane into the packets' path, at start and whenever the wish changes. Order of a switch from A to B: B is told
+ * everything and applied; only when nothing failed, B enters the path (`activate`), then A leaves it (`release`) and is removed
+ * (`cleanup`): at no moment is there none. Whatever fails before `activate` leaves A as it was.
+ */
+export class DataplaneSwitch implements AsyncDisposable {
+  readonly #factories: ReadonlyMap<string, DataplaneFactory>;
+  readonly #driver: Driver;
+  readonly #file: ActiveFile;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #listeners: (() => void)[] = [];
+  /** In the path, and perhaps the one that is about to be. */
+  readonly #present: Dataplane[] = [];
+  #active: Dataplane | undefined;
+  #wanted = '';
+  #reasons: readonly string[] = [];
+  #work: Promise<void> = Promise.resolve();
+  #retry: Disposable | undefined;
+  #sweep: Disposable | undefined;
+  #closed = false;
+
+  constructor(factories: readonly DataplaneFactory[], driver: Driver, file: ActiveFile, clock: Clock, log: Log) {
+    this.#factories = new Map(factories.map((factory) => [factory.kind, factory]));
+    this.#driver = driver;
+    this.#file = file;
+    this.#clock = clock;
+    this.#log = log;
+  }
+
+  onChange(listener: () => void): void {
+    this.#listeners.push(listener);
+  }
+
+  status(): SwitchStatus {
+    return { active: this.#active?.kind, wanted: this.#wanted, reasons: this.#reasons };
+  }
+
+  get active(): Dataplane | undefined {
+    return this.#active;
+  }
+
+  /** What a new pod device needs: while a switch is under way, of both dataplanes. */
+  podDeviceOps(ifaceName: string): readonly NetlinkOp[] {
+    return this.#present.flatMap((dataplane) => dataplane.podDeviceOps(ifaceName));
+  }
+
+  /** First takes over the dataplane that an earlier agent left in the path, then goes to the wanted one; resolves when that is done or refused. */
+  async start(wanted: string): Promise<void> {
+    const earlier = this.#file.read();
+    if (earlier !== undefined && earlier !== wanted && this.#factories.has(earlier)) {
+      this.#wanted = earlier;
+      await this.#enqueue(() => this.#goTo(earlier));
+    }
+    await this.want(wanted);
+    await this.#enqueue(() => this.#sweepOthers());
+  }
+
+  /** Resolves when the switch is done or refused (then `status` says why, and it is tried again later). */
+  async want(kind: string): Promise<void> {
+    this.#wanted = kind;
+    await this.#enqueue(() => this.#goTo(kind));
+  }
+
+  /** Lets go of the dataplanes; what they programmed stays in the kernel. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true;
+    this.#retry?.[Symbol.dispose]();
+    this.#sweep?.[Symbol.dispose]();
+    await this.#work;
+    for (const dataplane of this.#present.splice(0)) {
+      await this.#driver.remove(dataplane);
+      await dataplane[Symbol.asyncDispose]();
+    }
+  }
+
+  #enqueue(step: () => Promise<void>): Promise<void> {
+    this.#work = this.#work.then(async () => {
+      if (this.#closed) return;
+      await step();
+      for (const listener of this.#listeners) listener();
+    });
+    return this.#work;
+  }
+
+  async #goTo(kind: string): Promise<void> {
+    if (this.#wanted !== kind) return; // A later wish is queued.
+    this.#retry?.[Symbol.dispose]();
+    if (this.#active?.kind === kind) {
+      this.#reasons = [];
+      return;
+    }
+    const factory = this.#factories.get(kind);
+    if (factory === undefined) {
+      this.#refuse(kind, [`there is no dataplane called ${kind}; known: ${[...this.#factories.keys()].join(', ')}`]);
+      return;
+    }
+    const next = factory.create();
+    try {
+      const missing = await next.probe();
+      if (missing.length > 0) {
+        this.#refuse(kind, missing);
+        await next[Symbol.asyncDispose]();
+        return;
+      }
+      await this.#enter(next);
+    } catch (error) {
+      this.#log.error({ dataplane: kind, err: error }, 'switching dataplanes failed');
+      this.#refuse(kind, [error instanceof Error ? error.message : String(error)]);
+      if (this.#active !== next) await this.#drop(next);
+    }
+  }
+
+  async #enter(next: Dataplane): Promise<void> {
+    const previous = this.#active;
+    this.#log.info({ from: previous?.kind, to: next.kind }, 'dataplane: programming');
+    this.#present.push(next);
+    this.#driver.add(next);
+    await this.#driver.settled();
+    const failures = this.#driver.failuresOf(next);
+    // On a node that has no dataplane yet, one that works in part is better than none: its failures are retried and reported.
+    if (failures.length > 0 && previous !== undefined) {
+      this.#refuse(next.kind, failures.map(({ object, reason }) => `${object}: ${reason}`));
+      await this.#drop(next);
+      return;
+    }
+    await next.activate();
+    this.#active = next;
+    this.#file.write(next.kind);
+    this.#reasons = [];
+    this.#log.info({ dataplane: next.kind }, 'dataplane: active');
+    if (previous !== undefined) {
+      await previous.release();
+      await this.#drop(previous);
+    }
+  }
+
+  /** Takes a dataplane out of the loop and off the node. */
+  async #drop(dataplane: Dataplane): Promise<void> {
+    const index = this.#present.indexOf(dataplane);
+    if (index >= 0) this.#present.splice(index, 1);
+    await this.#driver.remove(dataplane);
+    await this.#cleanUp(dataplane);
+  }
+
+  /** Removes every trace of a dataplane that is not in the path; what can't be removed now is tried again later. */
+  async #cleanUp(dataplane: Dataplane): Promise<void> {
+    try {
+      await dataplane.cleanup();
+    } catch (error) {
+      this.#log.warn({ dataplane: dataplane.kind, retryMs, err: error }, 'could not remove all traces of a dataplane');
+      this.#sweep = this.#clock.after(retryMs, () => void this.#enqueue(() => this.#sweepOthers()));
+    } finally {
+      await dataplane[Symbol.asyncDispose]();
+    }
+  }
+
+  /** What a crash in the middle of a switch left of the dataplanes that are not active. */
+  async #sweepOthers(): Promise<void> {
+    for (const [kind, factory] of this.#factories) {
+      if (kind === this.#active?.kind || this.#active === undefined) continue;
+      await this.#cleanUp(factory.create());
+    }
+  }
+
+  #refuse(kind: string, reasons: readonly string[]): void {
+    this.#reasons = reasons.map((reason) => `${kind}: ${reason}`);
+    this.#log.error({ dataplane: kind, active: this.#active?.kind, reasons }, 'the wanted dataplane cannot be used');
+    this.#retry = this.#clock.after(retryMs, () => {
+      if (this.#wanted === kind) void this.#enqueue(() => this.#goTo(kind));
+    });
+  }
+}

@@ -1,0 +1,192 @@
+import { spawn, type ChildProcess } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { createWriteStream, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { askAgent } from '#agent/admin/client.ts';
+import type { EndpointReport } from '#agent/endpoints/endpoint-report.ts';
+import type { AgentStatus } from '#agent/status.ts';
+import { exec, must } from './exec.ts';
+import { LabPod, type PodOptions } from './lab-pod.ts';
+
+/** What is installed: the lab runs the built thing. */
+export const distDir = fileURLToPath(new URL('../../dist', import.meta.url));
+
+/** One node of a lab: a namespace, its uplink to the fabric, and an agent that can be started, stopped and killed. */
+export class LabNode {
+  readonly name: string;
+  readonly netns: string;
+  readonly ipv4: string;
+  readonly ipv6: string;
+  readonly runDir: string;
+  readonly stateDir: string;
+  readonly logPath: string;
+  readonly #labDir: string;
+  readonly #prefix: string;
+  readonly #index: number;
+  readonly #pods = new Map<string, LabPod>();
+  #agent: ChildProcess | undefined;
+
+  constructor(labDir: string, prefix: string, index: number) {
+    this.name = `node${index}`;
+    this.netns = `${prefix}-n${index}`;
+    this.ipv4 = `172.31.0.${10 + index}`;
+    this.ipv6 = `fd31::${10 + index}`;
+    this.#labDir = labDir;
+    this.#prefix = prefix;
+    this.#index = index;
+    this.runDir = join(labDir, this.name, 'run');
+    this.stateDir = join(labDir, this.name, 'state');
+    this.logPath = join(labDir, `${this.name}.log`);
+  }
+
+  get netnsPath(): string {
+    return `/run/netns/${this.netns}`;
+  }
+
+  get pods(): readonly LabPod[] {
+    return [...this.#pods.values()];
+  }
+
+  async create(fabric: string): Promise<void> {
+    await must('ip', 'netns', 'add', this.netns);
+    const port = `port${this.#index}`;
+    await must('ip', '-n', fabric, 'link', 'add', port, 'up', 'master', 'br0', 'type', 'veth', 'peer', 'uplink', 'netns', this.netns);
+    const ip = (...args: string[]) => must('ip', '-n', this.netns, ...args);
+    await ip('link', 'set', 'lo', 'up');
+    await ip('link', 'set', 'uplink', 'up');
+    await ip('addr', 'add', `${this.ipv4}/24`, 'dev', 'uplink');
+    await ip('addr', 'add', `${this.ipv6}/64`, 'dev', 'uplink', 'nodad');
+    await ip('route', 'add', 'default', 'via', '172.31.0.1');
+    await ip('-6', 'route', 'add', 'default', 'via', 'fd31::1');
+  }
+
+  manifest(): object {
+    const addresses = [this.ipv4, this.ipv6].map((address) => ({ type: 'InternalIP', address }));
+    return { apiVersion: 'v1', kind: 'Node', metadata: { name: this.name }, status: { addresses } };
+  }
+
+  /** The command line of `tortie` for this node. */
+  get settings(): readonly string[] {
+    return [
+      `--node-name=${this.name}`,
+      `--datastore=files:${join(this.#labDir, 'cluster')}`,
+      `--run-dir=${this.runDir}`,
+      `--state-dir=${this.stateDir}`,
+      `--bpffs=${join(this.#labDir, 'bpf', this.name)}`,
+    ];
+  }
+
+  /** Runs `tortie` in the node's namespace. */
+  tortie(...args: string[]): ReturnType<typeof exec> {
+    return exec('nsenter', [`--net=${this.netnsPath}`, join(distDir, 'bin/tortie'), ...args, ...this.settings]);
+  }
+
+  get agentPid(): number | undefined {
+    return this.#agent?.pid;
+  }
+
+  /** Starts the agent and, unless told otherwise, waits until it is ready. */
+  async startAgent(options: { readonly wait?: boolean; readonly env?: Readonly<Record<string, string>> } = {}): Promise<void> {
+    if (this.#agent !== undefined) throw new Error(`${this.name} has an agent`);
+    mkdirSync(join(this.#labDir, this.name), { recursive: true });
+    const log = createWriteStream(this.logPath, { flags: 'a' });
+    const agent = spawn('nsenter', [`--net=${this.netnsPath}`, join(distDir, 'bin/tortie'), 'agent', ...this.settings], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { ...process.env, ...options.env },
+    });
+    agent.stdout.pipe(log, { end: false });
+    agent.stderr.pipe(log, { end: false });
+    agent.once('exit', () => {
+      log.end();
+      if (this.#agent === agent) this.#agent = undefined;
+    });
+    this.#agent = agent;
+    if (options.wait !== false) await this.waitFor((status) => status.ready);
+  }
+
+  /** SIGTERM; resolves with the exit status. */
+  stopAgent(): Promise<number | null> {
+    return this.#signal('SIGTERM');
+  }
+
+  async killAgent(): Promise<void> {
+    await this.#signal('SIGKILL');
+  }
+
+  async status(): Promise<AgentStatus> {
+    return (await askAgent(this.runDir, '/status')) as AgentStatus;
+  }
+
+  async endpoints(): Promise<readonly EndpointReport[]> {
+    return (await askAgent(this.runDir, '/endpoints')) as readonly EndpointReport[];
+  }
+
+  /** Waits until the agent's status is as wanted; throws with the last status and the log's end when it takes too long. */
+  async waitFor(isWanted: (status: AgentStatus) => boolean, timeoutMs = 30_000): Promise<AgentStatus> {
+    const deadline = Date.now() + timeoutMs;
+    let last: unknown;
+    for (;;) {
+      try {
+        const status = await this.status();
+        if (isWanted(status)) return status;
+        last = status;
+      } catch (error) {
+        last = error instanceof Error ? error.message : error;
+      }
+      if (this.#agent === undefined || Date.now() > deadline) {
+        throw new Error(`${this.name}: not as wanted: ${JSON.stringify(last)}\n${this.logTail()}`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 25));
+    }
+  }
+
+  logTail(): string {
+    try {
+      return readFileSync(this.logPath, 'utf8').split('\n').slice(-30).join('\n');
+    } catch {
+      return '(no log)';
+    }
+  }
+
+  /** A pod with its own namespace, known to the datastore, not wired yet. */
+  async createPod(name: string, options: PodOptions = {}): Promise<LabPod> {
+    const container = createHash('sha256').update(`${this.#prefix} ${this.name} ${name} ${performance.now()}`).digest('hex');
+    const pod = new LabPod(this, name, `${this.netns}-${name}`, container, join(this.#labDir, 'cluster', 'pods'), options);
+    this.#pods.set(name, pod);
+    await pod.create();
+    return pod;
+  }
+
+  /** The same, wired by a CNI ADD that must succeed. */
+  async addPod(name: string, options: PodOptions = {}): Promise<LabPod> {
+    const pod = await this.createPod(name, options);
+    await pod.add();
+    return pod;
+  }
+
+  forget(pod: LabPod): void {
+    this.#pods.delete(pod.name);
+  }
+
+  async destroy(): Promise<void> {
+    const failures: unknown[] = [];
+    await this.killAgent();
+    for (const pod of this.pods) await pod.destroy().catch((error: unknown) => failures.push(error));
+    await must('ip', 'netns', 'del', this.netns).catch((error: unknown) => failures.push(error));
+    rmSync(join(this.#labDir, 'bpf', this.name), { recursive: true, force: true });
+    if (failures.length > 0) throw new AggregateError(failures, `${this.name} could not be taken down whole`);
+  }
+
+  async #signal(signal: NodeJS.Signals): Promise<number | null> {
+    const agent = this.#agent;
+    if (agent === undefined) return null;
+    const exited = new Promise<number | null>((resolve) => {
+      agent.once('exit', resolve);
+    });
+    agent.kill(signal);
+    const status = await exited;
+    this.#agent = undefined;
+    return status;
+  }
+}

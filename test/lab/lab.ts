@@ -1,0 +1,121 @@
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { must } from './exec.ts';
+import { LabNode } from './lab-node.ts';
+
+/** What a lab is made of. */
+export interface LabOptions {
+  readonly nodes: number;
+  /** IPPool objects besides the default ones. */
+  readonly ipv6?: boolean;
+  readonly blockSize?: number;
+}
+
+/** The pods' ranges in every lab. */
+export const labPools = { v4: '10.65.0.0/16', v6: 'fd65::/48' } as const;
+
+/**
+ * Nodes on one machine: a network namespace each, with an agent of its own, joined by a bridge in a namespace that plays the fabric.
+ * Everything has a name that starts with `tt<pid>`, and `dispose` removes it all, whatever happened before.
+ */
+export class Lab implements AsyncDisposable {
+  /** Holds the datastore folder `cluster/`, and run and state dirs per node. */
+  readonly dir: string;
+  readonly nodes: readonly LabNode[];
+  readonly prefix: string;
+  readonly #fabric: string;
+
+  private constructor(dir: string, prefix: string, fabric: string, nodes: readonly LabNode[]) {
+    this.dir = dir;
+    this.prefix = prefix;
+    this.#fabric = fabric;
+    this.nodes = nodes;
+  }
+
+  static #count = 0;
+
+  static async create(options: LabOptions): Promise<Lab> {
+    const prefix = `tt${process.pid}-${Lab.#count++}`;
+    const dir = mkdtempSync(join(tmpdir(), 'tortie-lab-'));
+    mkdirSync(join(dir, 'cluster', 'pods'), { recursive: true });
+    mkdirSync(join(dir, 'bpf'));
+    const fabric = `${prefix}-fabric`;
+    const nodes = Array.from({ length: options.nodes }, (_, index) => new LabNode(dir, prefix, index + 1));
+    const lab = new Lab(dir, prefix, fabric, nodes);
+    try {
+      await must('mount', '-t', 'bpf', 'bpf', join(dir, 'bpf'));
+      await must('ip', 'netns', 'add', fabric);
+      await must('ip', '-n', fabric, 'link', 'add', 'br0', 'up', 'type', 'bridge');
+      await must('ip', '-n', fabric, 'addr', 'add', '172.31.0.1/24', 'dev', 'br0');
+      await must('ip', '-n', fabric, 'addr', 'add', 'fd31::1/64', 'dev', 'br0', 'nodad');
+      for (const node of nodes) await node.create(fabric);
+      lab.apply('nodes', nodes.map((node) => node.manifest()));
+      lab.apply('pools', poolManifests(options));
+      lab.apply('namespace', [{ apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'default' } }]);
+      return lab;
+    } catch (error) {
+      await lab[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /** The node by its place, from 0. */
+  node(index: number): LabNode {
+    const node = this.nodes[index];
+    if (node === undefined) throw new Error(`the lab has ${this.nodes.length} nodes`);
+    return node;
+  }
+
+  /** The namespace outside all nodes, where clients of the cluster live. */
+  get fabric(): string {
+    return this.#fabric;
+  }
+
+  get datastoreDir(): string {
+    return join(this.dir, 'cluster');
+  }
+
+  /** Writes a file of objects into the datastore, as a user would. */
+  apply(name: string, objects: readonly object[]): void {
+    const text = objects.map((object) => JSON.stringify(object)).join('\n---\n');
+    writeFileSync(join(this.datastoreDir, `${name}.yaml`), `${text}\n`);
+  }
+
+  /** Sets the one field. */
+  setBpfEnabled(enabled: boolean): void {
+    this.configure({ bpfEnabled: enabled });
+  }
+
+  configure(spec: Readonly<Record<string, unknown>>): void {
+    this.apply('felix', [
+      { apiVersion: 'projectcalico.org/v3', kind: 'FelixConfiguration', metadata: { name: 'default' }, spec },
+    ]);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const failures: unknown[] = [];
+    const attempt = async (step: () => Promise<unknown>) => {
+      try {
+        await step();
+      } catch (error) {
+        failures.push(error);
+      }
+    };
+    for (const node of this.nodes) await attempt(() => node.destroy());
+    await attempt(() => must('ip', 'netns', 'del', this.#fabric));
+    await attempt(() => must('umount', join(this.dir, 'bpf')));
+    rmSync(this.dir, { recursive: true, force: true });
+    if (failures.length > 0) throw new AggregateError(failures, 'the lab could not be taken down whole');
+  }
+}
+
+function poolManifests({ ipv6 = true, blockSize }: LabOptions): object[] {
+  const pool = (name: string, cidr: string, size: number | undefined) => ({
+    apiVersion: 'projectcalico.org/v3',
+    kind: 'IPPool',
+    metadata: { name },
+    spec: { cidr, natOutgoing: true, ...(size === undefined ? {} : { blockSize: size }) },
+  });
+  return [pool('v4', labPools.v4, blockSize), ...(ipv6 ? [pool('v6', labPools.v6, undefined)] : [])];
+}
