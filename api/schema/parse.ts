@@ -78,6 +78,9 @@ function carryUnknown(raw: unknown, parsed: unknown, path: string, found: string
     const memberPath = `${path}${pathText([key], path === '')}`;
     if (Object.hasOwn(parsed, key)) {
       carryUnknown(member, parsed[key], memberPath, found);
+    } else if (memberPath === 'metadata.namespace') {
+      // A kind without namespaces: were it kept, the object's key would have it.
+      found.push(memberPath);
     } else if (memberPath !== 'metadata.managedFields') {
       parsed[key] = structuredClone(member);
       if (path !== 'metadata' || !othersMetadata.has(key)) {
