@@ -12,7 +12,11 @@ export default {
   globalTeardown: '<rootDir>/scripts/jest/global-teardown.mjs',
   reporters: ['default', '<rootDir>/scripts/jest/total-reporter.mjs'],
   projects: [
-    { ...common, displayName: 'unit', testMatch: ['<rootDir>/!(test)/**/*.test.ts', '<rootDir>/test/unit/**/*.test.ts'] },
+    {
+      ...common,
+      displayName: 'unit',
+      testMatch: ['<rootDir>/!(test)/**/*.test.ts', '<rootDir>/test/unit/**/*.test.ts'],
+    },
     {
       ...common,
       displayName: 'kernel',
