@@ -122,7 +122,7 @@ describe(`selectors (seed ${seed})`, () => {
           expect(again.text).toBe(parsed.text);
           expect(again.tree).toEqual(parsed.tree);
           for (const labels of endpoints) {
-            const map = new Map(labels);
+            const map = new Map<string, string>(labels);
             const expected = meaning(map);
             expect(parsed.evaluate(Object.fromEntries(map))).toBe(expected);
             expect(parsed.evaluate((name) => map.get(name))).toBe(expected);

@@ -24,7 +24,7 @@ const spec = z
     nodeSelector: z._default(selector, 'all()'),
     /** Namespaces that get addresses from it; absent: all. */
     namespaceSelector: z.optional(selector),
-    allowedUses: z._default(z.array(z.enum(['Workload', 'Tunnel', 'LoadBalancer'])), () => ['Workload', 'Tunnel']),
+    allowedUses: z._default(z.array(z.enum(['Workload', 'Tunnel', 'LoadBalancer'])), ['Workload', 'Tunnel']),
     /** Manual: only for who asks for the pool by name. */
     assignmentMode: z._default(z.enum(['Automatic', 'Manual']), 'Automatic'),
   })
