@@ -52,7 +52,7 @@ describe('the table', () => {
 
 describe('built-in defaults', () => {
   test.each<[FelixFieldName, unknown]>([
-    ['interfacePrefix', 'cali'],
+    ['interfacePrefix', ['cali']],
     ['iptablesRefreshInterval', 180_000],
     ['iptablesLockProbeInterval', 50],
     ['usageReportingInterval', 86_400_000],
@@ -102,7 +102,7 @@ const values: readonly (readonly [keyof FelixSettings, unknown, string | undefin
   ['vxlanVNI', 4097, '0x1001', 4097],
   ['iptablesMarkMask', 0xff00, '0xff00', 0xff00],
   ['iptablesMarkMask', '0xff00', '65280', 0xff00],
-  ['interfacePrefix', 'cali,tap', 'cali,tap', 'cali,tap'],
+  ['interfacePrefix', 'cali,tap', 'cali,tap', ['cali', 'tap']],
   ['interfaceExclude', '/^kube/,veth1', '/^kube/, veth1', ['/^kube/', 'veth1']],
   ['logFilePath', '/var/log/x', '/var/log/x', '/var/log/x'],
   ['logFilePath', 'none', 'None', undefined],

@@ -154,10 +154,20 @@ export const interfacePattern = text(
   /^[a-zA-Z0-9:._+-]{1,15}$/,
   'an interface name, where a + at the end stands for anything',
 );
-export const interfacePrefixes = text(
-  /^[a-zA-Z0-9_-]{1,15}(,[a-zA-Z0-9_-]{1,15})*$/,
-  'interface name prefixes separated by commas',
-);
+/** One prefix or more, in a text. */
+export const interfacePrefixes = settingType<readonly string[], string>({
+  expected: 'interface name prefixes separated by commas',
+  shape: z.string(),
+  read: readPrefixes,
+  readText: readPrefixes,
+});
+
+function readPrefixes(value: string): readonly string[] | undefined {
+  const items = splitList(value);
+  return items.length > 0 && items.every((item) => /^[a-zA-Z0-9_-]{1,15}$/.test(item) && !isNone(item))
+    ? items
+    : undefined;
+}
 
 /** A regular expression, as its source. */
 export const regexp = settingType<string, string>({
