@@ -198,7 +198,7 @@ export interface Filter {
   readonly programId?: number;
 }
 
-/** What a monitor socket reports. `overrun`: the kernel dropped events; compare everything again. */
+/** What a monitor socket reports. `overrun`: the kernel dropped events; none are missed after it, so compare everything again. */
 export type NetlinkEvent =
   | { readonly type: 'link.new' | 'link.del'; readonly link: Link }
   | { readonly type: 'addr.new' | 'addr.del'; readonly address: Address }
@@ -211,9 +211,13 @@ export type MonitorGroup = 'link' | 'addr4' | 'addr6' | 'route4' | 'route6' | 'n
 
 /** A route socket, opened once in its namespace and then usable from anywhere. Close it (`using`). */
 export interface Netlink extends Disposable {
-  /** Sends all ops in one message and returns each one's result, in order. Blocks for the kernel's work: keep link deletion out. */
+  /**
+   * Carries out all ops in order, many to a message, and returns each one's result. An op that can't be encoded (wrong type, invalid
+   * address) is a failure of its own (`EINVAL` of `encode`) and isn't sent. Blocks for the kernel's work: keep link deletion out. It has
+   * a socket of its own and doesn't wait for batches and dumps under way.
+   */
   batchSync(ops: readonly NetlinkOp[]): readonly OpResult[];
-  /** The same on a worker thread. */
+  /** The same on a worker thread, one batch or dump after the other. The ops are read before it returns. */
   batch(ops: readonly NetlinkOp[]): Promise<readonly OpResult[]>;
   /** Like `batch`, but throws the first failure (all ops have been tried). */
   run(ops: readonly NetlinkOp[]): Promise<void>;

@@ -1,6 +1,8 @@
 // The addon's entry. Nothing here or below is global to the process: Jest loads several copies into one.
 #include "bpf.h"
+#include "flock.h"
 #include "ipset.h"
+#include "monitor.h"
 #include "netns.h"
 #include "route_socket.h"
 #include <napi.h>
@@ -8,10 +10,8 @@
 using Init = void (*)(Napi::Env env, Napi::Object exports);
 
 static constexpr Init parts[] = {
-    tortie::InitBpf,
-    tortie::InitNetns,
-    tortie::InitRouteSocket,
-    tortie::InitIpset,
+    tortie::InitBpf,   tortie::InitNetns,   tortie::InitRouteSocket,
+    tortie::InitIpset, tortie::InitMonitor, tortie::InitFlock,
 };
 
 static Napi::Object InitAddon(Napi::Env env, Napi::Object exports)

@@ -50,12 +50,12 @@ class Socket
 	uint32_t IndexOf(const std::string &name);
 	// Fills in the ifindexes of devices named in the request; ENODEV names the one that isn't there.
 	void Resolve(Message &message, const std::string &object);
-
-      private:
-	explicit Socket(mnl_socket *socket);
 	// Hands every message of one datagram to `each`; false when there is none. Throws on errors of the
 	// socket itself.
 	bool Receive(const std::function<void(const nlmsghdr *)> &each, const std::string &object);
+
+      private:
+	explicit Socket(mnl_socket *socket);
 	bool DumpOnce(Message &message, const std::string &object, std::vector<uint8_t> &out);
 
 	mnl_socket *socket_;

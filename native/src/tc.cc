@@ -104,6 +104,15 @@ Napi::Value DecodeFilter(Napi::Env env, const nlmsghdr *message)
 	return filter;
 }
 
+Napi::Value DecodeTcDevice(Napi::Env env, const nlmsghdr *message)
+{
+	const auto *tc = FixedHeader<tcmsg>(message);
+	// A filter of a block that devices share has no device.
+	if (!tc || tc->tcm_ifindex <= 0)
+		return env.Undefined();
+	return Napi::Number::New(env, tc->tcm_ifindex);
+}
+
 bool IsClsact(const nlmsghdr *message, uint32_t linkIndex)
 {
 	const auto *tc = FixedHeader<tcmsg>(message);

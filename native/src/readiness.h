@@ -1,0 +1,34 @@
+// Tells once, on the main thread, that a socket can be read. Made with new; frees itself after Close.
+#pragma once
+#include "socket.h"
+#include <memory>
+#include <napi.h>
+#include <uv.h>
+
+namespace tortie
+{
+
+class Readiness
+{
+      public:
+	Readiness(Napi::Env env, std::shared_ptr<Socket> socket);
+	// Calls `callback` once, in a turn of the event loop of its own.
+	void Wait(Napi::Function callback);
+	// Forgets the callback, closes the socket; `this` is gone in the loop's next turn.
+	void Close();
+	Socket &socket();
+
+      private:
+	~Readiness() = default;
+	static void OnReadable(uv_poll_t *poll, int status, int events);
+	static void OnTeardown(napi_async_cleanup_hook_handle handle, void *self);
+
+	uv_poll_t poll_{};
+	Napi::Env env_;
+	std::shared_ptr<Socket> socket_;
+	Napi::FunctionReference callback_;
+	std::unique_ptr<Napi::AsyncContext> context_;
+	napi_async_cleanup_hook_handle teardown_ = nullptr;
+};
+
+} // namespace tortie
