@@ -25,12 +25,20 @@ export function reserveAttributes(nodeName: string): Readonly<Record<string, str
   return { use: 'Reserve', node: nodeName };
 }
 
+/** A spec is never changed in place, and is asked for often between two writes. */
+const memo = new WeakMap<BlockSpec, readonly AddressAllocation[]>();
+
 /** A block's addresses in use (cooling ones are not). */
 export function addressesIn(spec: BlockSpec): readonly AddressAllocation[] {
-  const cidr = parseCidr(spec.cidr);
-  return allocationsOf(spec)
-    .filter((allocation) => allocation.releasedAt === undefined)
-    .map((allocation) => ({ ...allocation, address: ipAt(cidr, allocation.ordinal).text, cidr: spec.cidr }));
+  let result = memo.get(spec);
+  if (result === undefined) {
+    const cidr = parseCidr(spec.cidr);
+    result = allocationsOf(spec)
+      .filter((allocation) => allocation.releasedAt === undefined)
+      .map((allocation) => ({ ...allocation, address: ipAt(cidr, allocation.ordinal).text, cidr: spec.cidr }));
+    memo.set(spec, result);
+  }
+  return result;
 }
 
 /** True for an address of a workload on this node: not the reserve's, and not one of the node's own tunnel devices. */

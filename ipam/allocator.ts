@@ -28,8 +28,8 @@ export interface AllocatorDeps {
   readonly claims: BlockClaims;
   readonly handles: Handles;
   readonly cooling: () => Cooling;
-  /** Addresses that are spoken for although the block says they are free. */
-  readonly isHeld: (address: string) => boolean;
+  /** Addresses (by block and ordinal) that are spoken for although the block says they are free. */
+  readonly isHeld: (cidr: string, ordinal: number) => boolean;
 }
 
 /** Assigns and releases by compare-and-swap, each step awaited. */
@@ -77,8 +77,7 @@ export class Allocator {
   /** Exactly this address. Throws `IpamError` (`not-in-pool`, `pool-disabled`, `taken`, `no-free-address`, `unavailable`) or `DatastoreError`. */
   async assignExact(address: Ip, owner: BlockOwner, facts: IpamFacts): Promise<Assigned> {
     const { own, direct, claims, nodeName } = this.#deps;
-    const pool = usablePool(address, facts);
-    const cidr = networkOf(address, pool.blockPrefix);
+    const cidr = networkOf(address, usablePool(address, facts).blockPrefix);
     const affinity = hostAffinity(nodeName);
     const ordinal = ordinalOf(cidr, address);
     for (let tries = 0; tries < maxTries; tries++) {
@@ -97,51 +96,46 @@ export class Allocator {
         );
       }
       const taken = await this.#take(own, cidr, owner, (spec) => {
-        const next = this.#deps.isHeld(address.text) ? undefined : takeExact(spec, ordinal, owner);
+        const next = this.#deps.isHeld(cidr.text, ordinal) ? undefined : takeExact(spec, ordinal, owner);
         return next === undefined ? { spec, ordinal: undefined } : { spec: next, ordinal };
       });
       if (taken !== undefined) {
         return taken;
       }
       const holder = await direct.edit(cidr.text, (spec) => ({ result: allocationAt(spec, ordinal) }));
-      if (holder?.result !== undefined || this.#deps.isHeld(address.text)) {
+      if (holder?.result !== undefined || this.#deps.isHeld(cidr.text, ordinal)) {
         throw new IpamError('taken', `${address.text} is in use: ${holderText(holder?.result)}`);
       }
-      await own.own({ fresh: true }); // Another node gave it back since the block was last read.
+      await own.refresh(cidr.text); // Another node gave it back since the block was last read.
     }
     throw new IpamError('unavailable', `block ${cidr.text} of ${address.text}: gave up after ${maxTries} conflicting writes by others`);
   }
 
   /** Releases all that a handle has according to its IPAMHandle, and then that. An unknown handle has nothing. */
   async releaseHandle(handle: string): Promise<readonly string[]> {
-    const counts = await this.#deps.handles.counts(handle);
+    const { handles, direct, own } = this.#deps;
+    const counts = await handles.counts(handle);
     if (counts === undefined) {
       return [];
     }
     const released = await Promise.all(
-      Object.keys(counts).map((cidr) => this.releaseIn(cidr, (allocation) => allocation.handle === handle)),
+      Object.keys(counts).map(async (cidr) => {
+        const addresses = await this.#releaseIn(direct, cidr, (allocation) => allocation.handle === handle);
+        await own.refresh(cidr);
+        return addresses;
+      }),
     );
-    await this.#deps.handles.drop(handle, Object.keys(counts));
+    await handles.drop(handle, Object.keys(counts));
     return released.flat();
   }
 
-  /** Releases the chosen addresses of a block; handles are not touched. */
-  async releaseIn(cidr: string, chosen: (allocation: Allocation) => boolean): Promise<readonly string[]> {
-    const block = parseCidr(cidr);
-    const outcome = await this.#deps.direct.edit(cidr, (spec) => {
-      const ordinals = allocationsOf(spec)
-        .filter((allocation) => allocation.releasedAt === undefined && chosen(allocation))
-        .map((allocation) => allocation.ordinal);
-      return { spec: releaseOrdinals(spec, ordinals, this.#deps.cooling()), result: ordinals };
-    });
-    return (outcome?.result ?? []).map((ordinal) => ipAt(block, ordinal).text);
-  }
-
-  /** Takes back what a request got before it failed as a whole. A failure here leaves the rest to the handle's release. */
+  /** Takes back what a request got before it failed as a whole. Rejects if that fails: the handle's release gets the rest. */
   async undo(assigned: readonly Assigned[], handle: string): Promise<void> {
     for (const { cidr, address, sequence } of assigned) {
       const ordinal = ordinalOf(parseCidr(cidr), parseIp(address));
-      await this.releaseIn(cidr, (allocation) => allocation.ordinal === ordinal && allocation.handle === handle && allocation.sequence === sequence);
+      const isIt = (allocation: Allocation) =>
+        allocation.ordinal === ordinal && allocation.handle === handle && allocation.sequence === sequence;
+      await this.#releaseIn(this.#deps.own, cidr, isIt);
       await this.#deps.handles.add(handle, cidr, -1);
     }
   }
@@ -241,6 +235,18 @@ export class Allocator {
     return undefined;
   }
 
+  /** Handles are not touched. */
+  async #releaseIn(store: BlockStore, cidr: string, chosen: (allocation: Allocation) => boolean): Promise<readonly string[]> {
+    const block = parseCidr(cidr);
+    const outcome = await store.edit(cidr, (spec) => {
+      const ordinals = allocationsOf(spec)
+        .filter((allocation) => allocation.releasedAt === undefined && chosen(allocation))
+        .map((allocation) => allocation.ordinal);
+      return { spec: releaseOrdinals(spec, ordinals, this.#deps.cooling()), result: ordinals };
+    });
+    return (outcome?.result ?? []).map((ordinal) => ipAt(block, ordinal).text);
+  }
+
   #takeNext(
     store: BlockStore,
     cidr: Cidr,
@@ -283,7 +289,7 @@ export class Allocator {
 
   #allowed(cidr: Cidr, facts: IpamFacts): (ordinal: number) => boolean {
     const free = unreserved(facts, cidr);
-    return (ordinal) => free(ordinal) && !this.#deps.isHeld(ipAt(cidr, ordinal).text);
+    return (ordinal) => free(ordinal) && !this.#deps.isHeld(cidr.text, ordinal);
   }
 }
 

@@ -22,6 +22,8 @@ export interface BlockStore {
   own(options: { readonly fresh: boolean }): Promise<readonly BlockSpec[]>;
   /** Applies an edit to any block by compare-and-swap. Undefined: there is none (any more). Rejects when the outcome is unknown. */
   edit<T>(cidr: string, edit: BlockEdit<T>): Promise<{ readonly result: T } | undefined>;
+  /** Reads the block again, if it is remembered. */
+  refresh(cidr: string): Promise<void>;
   /** Tells of a block that this node has just claimed. */
   claimed(block: IPAMBlock): void;
 }
@@ -97,6 +99,8 @@ export class DirectBlocks implements BlockStore {
     const written = await writeEdits(this.#datastore, cidr, undefined, [edit], () => this.#cooling());
     return written === undefined ? undefined : { result: written.results[0] as T };
   }
+
+  async refresh(): Promise<void> {} // Nothing is remembered.
 
   claimed(): void {} // The next `own` reads it.
 

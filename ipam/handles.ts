@@ -32,11 +32,6 @@ export class Handles {
     await this.change(handle, (counts) => ({ ...counts, [cidr]: (counts[cidr] ?? 0) + n }), { expectNew: n > 0 });
   }
 
-  /** Counts at least `n` addresses in a block. */
-  async atLeast(handle: string, cidr: string, n: number): Promise<void> {
-    await this.change(handle, (counts) => ({ ...counts, [cidr]: Math.max(counts[cidr] ?? 0, n) }), { expectNew: true });
-  }
-
   /** Forgets blocks; with the last one the handle goes. */
   async drop(handle: string, cidrs: readonly string[]): Promise<void> {
     await this.change(handle, (counts) => ({ ...counts, ...Object.fromEntries(cidrs.map((cidr) => [cidr, 0])) }));

@@ -1,0 +1,434 @@
+import type { Clock } from '#api/clock.ts';
+import { containsIp, parseCidr, parseIp, type Family } from '#api/cidr.ts';
+import type { Datastore } from '#datastore/datastore.ts';
+import { byHandle, type AddressAllocation, type NodeAllocations } from './allocations.ts';
+import { Allocator, type Assigned } from './allocator.ts';
+import type { BlockOwner } from './block.ts';
+import { DirectBlocks } from './block-store.ts';
+import { CachedBlocks } from './cached-blocks.ts';
+import { BlockClaims } from './claims.ts';
+import type { FactsSource } from './facts.ts';
+import { Handles } from './handles.ts';
+import { IpamError, type AssignIpsRequest, type Assignment, type AutoAssignRequest, type Ipam } from './ipam.ts';
+import { Journal } from './journal.ts';
+import { Ledger, placeOf, type Owned } from './ledger.ts';
+import { hasRestrictedPool, openPools, poolOf, selectPools, unreserved, type IpamFacts, type PoolRequest } from './pools.ts';
+import { reconcile, type NodeFacts } from './reconcile-node.ts';
+import { afterUndo, asIpamError, assignmentOf, messageOf, ownerOf, parseRequested, poolRequest, wantedFamilies } from './requests.ts';
+import { WriteBehind } from './write-behind.ts';
+
+/** How many addresses per family are kept ready. */
+export const defaultReserveSize = 8;
+
+/** What a node's IPAM needs. */
+export interface NodeIpamOptions {
+  readonly datastore: Datastore;
+  readonly nodeName: string;
+  readonly clock: Clock;
+  readonly facts: FactsSource;
+  /** The journal's file, in the state dir. One process at a time: whoever makes a NodeIpam holds the state dir's lock. */
+  readonly journalPath: string;
+  /** Addresses per family in the warm reserve; 0 turns it off. */
+  readonly reserveSize?: number;
+  readonly log: (level: 'warn' | 'error', message: string) => void;
+}
+
+/**
+ * The agent's IPAM. It alone changes its node's blocks (others may borrow single addresses or take an empty block, which compare-and-swap
+ * shows), so it keeps them in memory, answers from a warm reserve without waiting for the datastore, and writes afterwards what it
+ * decided. Every decision is in the journal before anybody hears of it. Not for one handle at a time from two sides: calls for the same
+ * handle are carried out one after the other.
+ */
+export class NodeIpam implements Ipam, AsyncDisposable {
+  readonly #options: NodeIpamOptions;
+  readonly #claims: BlockClaims;
+  readonly #blocks: CachedBlocks;
+  readonly #journal: Journal;
+  readonly #ledger: Ledger;
+  readonly #allocator: Allocator;
+  readonly #writeBehind: WriteBehind;
+  /** The last call under way for each handle. */
+  readonly #busy = new Map<string, Promise<unknown>>();
+  #state: 'new' | 'ready' | 'closed' = 'new';
+
+  /** Opens the journal; throws the file system's error. */
+  constructor(options: NodeIpamOptions) {
+    const { datastore, nodeName, clock, facts, log } = options;
+    this.#options = options;
+    const cooldownSeconds = () => facts.current()?.settings.cooldownSeconds ?? 0;
+    const cooling = () => ({ now: clock.now(), cooldownSeconds: cooldownSeconds() });
+    const handles = new Handles(datastore);
+    this.#claims = new BlockClaims(datastore, nodeName, clock, cooldownSeconds);
+    const direct = new DirectBlocks(datastore, this.#claims, clock, cooldownSeconds);
+    this.#blocks = new CachedBlocks(datastore, this.#claims, direct, cooling);
+    this.#journal = new Journal(options.journalPath);
+    this.#ledger = new Ledger(nodeName, this.#blocks, this.#journal);
+    this.#allocator = new Allocator({
+      nodeName,
+      own: this.#blocks,
+      direct,
+      claims: this.#claims,
+      handles,
+      cooling,
+      isHeld: (cidr, ordinal) => this.#ledger.isHeld(cidr, ordinal),
+    });
+    this.#writeBehind = new WriteBehind({
+      nodeName,
+      clock,
+      facts,
+      blocks: this.#blocks,
+      ledger: this.#ledger,
+      handles,
+      cooling,
+      reserveSize: options.reserveSize ?? defaultReserveSize,
+      isBusy: (handle) => this.#busy.has(handle),
+      tidy: (current) => this.#allocator.releaseUnselected(current),
+      onSure: (handle) => this.#forgetIntent(handle),
+      log,
+    });
+    facts.onChange(() => {
+      if (this.#state === 'ready') {
+        this.#writeBehind.tidy();
+        this.#writeBehind.request({ now: true });
+      }
+    });
+  }
+
+  /**
+   * Compares blocks, journal and node, and decides what every address is; after that, requests are served. Throws `IpamError`
+   * `unavailable` when the datastore can't be read: call it again. What it decided is written in the background.
+   */
+  async start(facts: NodeFacts): Promise<void> {
+    try {
+      await this.#writeBehind.start();
+      await reconcile(
+        {
+          nodeName: this.#options.nodeName,
+          claims: this.#claims,
+          blocks: this.#blocks,
+          journal: this.#journal,
+          ledger: this.#ledger,
+          assignExact: async (address, owner) => {
+            const current = this.#options.facts.current() ?? (await this.#options.facts.refresh());
+            return this.#allocator.assignExact(parseIp(address), owner, current);
+          },
+          compareCounts: (handle) => this.#writeBehind.compareCounts(handle),
+          log: this.#options.log,
+        },
+        facts,
+      );
+    } catch (error) {
+      throw asIpamError(error);
+    }
+    this.#state = 'ready';
+    this.#writeBehind.request({ now: true });
+  }
+
+  async autoAssign(request: AutoAssignRequest): Promise<Assignment> {
+    this.#assertReady();
+    const owner = ownerOf(request, this.#options.nodeName);
+    const families = wantedFamilies(request);
+    if (!this.#busy.has(owner.handle)) {
+      const addresses = this.#fromReserve(families, request, owner);
+      if (addresses !== undefined) {
+        return assignmentOf(addresses);
+      }
+    }
+    return this.#awaited(owner, (facts) =>
+      families.map((family) => async () => {
+        const [address] = this.#fromReserve([family], request, owner) ?? [];
+        return address ?? this.#assignOne(family, request, owner, facts);
+      }),
+    );
+  }
+
+  async assignIps(request: AssignIpsRequest): Promise<Assignment> {
+    this.#assertReady();
+    const owner = ownerOf(request, this.#options.nodeName);
+    const addresses = parseRequested(request.addresses);
+    return this.#awaited(owner, (facts) =>
+      addresses.map((ip) => async () => {
+        const reserved = this.#ledger.reserve().find(({ address }) => address === ip.text);
+        if (reserved !== undefined && poolOf(facts, ip)?.closed === undefined && this.#give([reserved], owner)) {
+          return ip.text;
+        }
+        return this.#allocator.assignExact(ip, owner, facts);
+      }),
+    );
+  }
+
+  async releaseHandle(handle: string): Promise<readonly string[]> {
+    this.#assertReady();
+    return this.#exclusively(handle, async () => {
+      const owned = this.#ledger.ofHandle(handle);
+      const released = await this.#release(owned);
+      const isKnown = owned.length > 0 || this.#ledger.decisions().some((decision) => decision.state === 'released' && decision.handle === handle);
+      if (isKnown && !this.#writeBehind.isUnsure(handle)) {
+        return released;
+      }
+      // Not of this process's making, or of unknown outcome: only the datastore can tell.
+      try {
+        return [...new Set([...released, ...(await this.#allocator.releaseHandle(handle))])];
+      } catch (error) {
+        throw asIpamError(error);
+      }
+    });
+  }
+
+  async addressesOf(handle: string): Promise<readonly string[]> {
+    this.#assertReady();
+    return this.#ledger.ofHandle(handle).map(({ address }) => address);
+  }
+
+  async allocations(): Promise<NodeAllocations> {
+    this.#assertReady();
+    return byHandle(this.#ledger.owned());
+  }
+
+  unavailableReason(): string | undefined {
+    if (this.#state !== 'ready') {
+      return this.#state === 'new' ? 'addresses have not been compared with the datastore yet' : 'IPAM is shutting down';
+    }
+    const facts = this.#options.facts.current();
+    return facts === undefined || facts.pools.some((pool) => pool.closed === undefined)
+      ? undefined
+      : 'there is no IPPool that gives addresses; create one, or enable one';
+  }
+
+  /**
+   * Releases all that this node's workloads have under other handles than the valid ones, and what was quarantined; what is still `live`
+   * (an address on a link or route of this node) is left alone. Returns the addresses released.
+   */
+  async gc(validHandles: ReadonlySet<string>, live: ReadonlySet<string>): Promise<readonly string[]> {
+    this.#assertReady();
+    const released: string[] = [];
+    for (const [handle] of byHandle(this.#ledger.owned())) {
+      if (!validHandles.has(handle)) {
+        await this.#exclusively(handle, async () => {
+          released.push(...(await this.#release(this.#ledger.ofHandle(handle).filter(({ address }) => !live.has(address)))));
+        });
+      }
+    }
+    for (const decision of this.#ledger.decisions()) {
+      if (decision.state === 'quarantined' && !live.has(decision.address)) {
+        this.#ledger.endQuarantine(decision);
+        released.push(decision.address);
+      }
+    }
+    this.#writeBehind.request({ now: true });
+    return released;
+  }
+
+  /** Writes all that is decided to the datastore. Rejects with an `IpamError` when that fails; it is tried again in the background. */
+  async flush(): Promise<void> {
+    try {
+      await this.#writeBehind.flush();
+    } catch (error) {
+      throw asIpamError(error);
+    }
+  }
+
+  /** Clean shutdown: returns the reserve and writes what is decided. Rejects when that fails; the journal keeps it for the next start. */
+  async close(): Promise<void> {
+    if (this.#state === 'closed') {
+      return;
+    }
+    const wasReady = this.#state === 'ready';
+    this.#state = 'closed';
+    this.#writeBehind.stop();
+    await Promise.allSettled(this.#busy.values());
+    try {
+      if (wasReady) {
+        for (const allocation of this.#ledger.reserve()) {
+          this.#ledger.returnToBlock(allocation);
+        }
+        await this.flush();
+      }
+    } finally {
+      this.#journal[Symbol.dispose]();
+    }
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #assertReady(): void {
+    if (this.#state !== 'ready') {
+      throw new IpamError('unavailable', `IPAM of node ${this.#options.nodeName}: ${this.unavailableReason() ?? ''}`);
+    }
+  }
+
+  /** One address per family from the reserve, at once; undefined if the reserve can't serve the whole request. */
+  #fromReserve(families: readonly Family[], request: AutoAssignRequest, owner: BlockOwner): readonly string[] | undefined {
+    const facts = this.#options.facts.current();
+    const chosen = families.map((family) => facts && this.#reserved(facts, family, request));
+    return chosen.every((allocation) => allocation !== undefined) && this.#give(chosen, owner)
+      ? chosen.map(({ address }) => address)
+      : undefined;
+  }
+
+  #reserved(facts: IpamFacts, family: Family, request: AutoAssignRequest): AddressAllocation | undefined {
+    const { requested, namespace } = poolRequest(request, family);
+    if ((requested?.length ?? 0) > 0 || hasRestrictedPool(facts, family, namespace)) {
+      return undefined;
+    }
+    const pools = openPools(facts);
+    return this.#ledger.reserve().find(({ address, cidr, ordinal }) => {
+      const block = parseCidr(cidr);
+      const pool = block.family === family ? poolOf(facts, parseIp(address)) : undefined;
+      return pool !== undefined && pools.includes(pool) && unreserved(facts, block)(ordinal);
+    });
+  }
+
+  /** False if the journal can't be written: then the address is not given, and the request goes the awaited way. */
+  #give(reserved: readonly AddressAllocation[], owner: BlockOwner): boolean {
+    try {
+      this.#ledger.give(reserved, owner);
+    } catch (error) {
+      this.#options.log('error', `journal ${this.#options.journalPath}: ${messageOf(error)}; addresses are assigned the slow way`);
+      return false;
+    }
+    const left = this.#ledger.reserve().length;
+    this.#writeBehind.request({ now: left <= (this.#options.reserveSize ?? defaultReserveSize) / 2 });
+    return true;
+  }
+
+  /** From the datastore, and as a last resort from this node's own reserve. */
+  async #assignOne(family: Family, request: AutoAssignRequest, owner: BlockOwner, facts: IpamFacts): Promise<Assigned | string> {
+    const pools = poolRequest(request, family);
+    try {
+      return await this.#allocator.assign(family, owner, pools, facts);
+    } catch (error) {
+      const reserved =
+        error instanceof IpamError && error.code === 'no-free-address' ? this.#lastResort(facts, family, pools) : undefined;
+      if (reserved !== undefined && this.#give([reserved], owner)) {
+        return reserved.address;
+      }
+      throw error;
+    }
+  }
+
+  #lastResort(facts: IpamFacts, family: Family, request: PoolRequest): AddressAllocation | undefined {
+    const pools = selectPools(facts, family, request);
+    return this.#ledger.reserve().find(({ address, cidr, ordinal }) => {
+      const ip = parseIp(address);
+      return pools.some((pool) => containsIp(pool.cidr, ip)) && unreserved(facts, parseCidr(cidr))(ordinal);
+    });
+  }
+
+  /** Carries out a request with awaited writes: all steps, or none. What is known of the pools may be a moment old: a refusal is looked at twice. */
+  #awaited(owner: BlockOwner, steps: (facts: IpamFacts) => readonly (() => Promise<Assigned | string>)[]): Promise<Assignment> {
+    return this.#exclusively(owner.handle, async () => {
+      this.#beginIntent(owner.handle);
+      let isSure = true;
+      try {
+        if (this.#ledger.decisions().some(({ state }) => state === 'released')) {
+          await this.#writeBehind.flush().catch(() => {}); // It is logged; the request may not need what is being freed.
+        }
+        const known = this.#options.facts.current();
+        try {
+          return await this.#allOrNothing(owner, steps(known ?? (await this.#options.facts.refresh())));
+        } catch (error) {
+          if (known === undefined || !isRefusedByPools(error)) {
+            throw error;
+          }
+        }
+        return await this.#allOrNothing(owner, steps(await this.#options.facts.refresh()));
+      } catch (error) {
+        const failure = asIpamError(error);
+        isSure = failure.code !== 'unavailable';
+        throw failure;
+      } finally {
+        if (isSure) {
+          this.#forgetIntent(owner.handle);
+        } else {
+          this.#writeBehind.compareCounts(owner.handle);
+        }
+        this.#writeBehind.request({ now: false });
+      }
+    });
+  }
+
+  async #allOrNothing(owner: BlockOwner, steps: readonly (() => Promise<Assigned | string>)[]): Promise<Assignment> {
+    const done: (Assigned | string)[] = [];
+    try {
+      for (const step of steps) {
+        const result = await step();
+        done.push(result);
+        if (typeof result !== 'string' && !this.#blocks.holds(result.cidr)) {
+          const { address, cidr, sequence } = result;
+          this.#ledger.borrow({ ...placeOf(address, cidr), ...owner, sequence, releasedAt: undefined });
+        }
+      }
+    } catch (error) {
+      throw await afterUndo(error, this.#undo(owner.handle, done));
+    }
+    return assignmentOf(done.map((result) => (typeof result === 'string' ? result : result.address)));
+  }
+
+  async #undo(handle: string, done: readonly (Assigned | string)[]): Promise<void> {
+    const assigned = done.filter((result) => typeof result !== 'string');
+    await this.#allocator.undo(assigned, handle);
+    for (const { address } of assigned) {
+      this.#ledger.endBorrowing(address);
+    }
+    const given = done.filter((result) => typeof result === 'string');
+    await this.#release(this.#ledger.ofHandle(handle).filter(({ address }) => given.includes(address)));
+  }
+
+  /** Decides that addresses are free, and returns them. Without a journal it waits for the datastore. */
+  async #release(owned: readonly Owned[]): Promise<readonly string[]> {
+    if (owned.length > 0) {
+      try {
+        this.#ledger.release(owned, this.#journal);
+        this.#writeBehind.request({ now: false });
+      } catch (error) {
+        this.#options.log('error', `journal ${this.#options.journalPath}: ${messageOf(error)}; the release waits for the datastore`);
+        this.#ledger.release(owned, undefined);
+        await this.flush();
+      }
+    }
+    return owned.map(({ address }) => address);
+  }
+
+  #beginIntent(handle: string): void {
+    try {
+      this.#journal.append([{ type: 'intent', handle }]);
+    } catch (error) {
+      // Without it a crash now may leave an IPAMHandle without addresses: untidy, not unsafe.
+      this.#options.log('warn', `journal ${this.#options.journalPath}: ${messageOf(error)}`);
+    }
+  }
+
+  #forgetIntent(handle: string): void {
+    for (const record of this.#journal.records()) {
+      if (record.type === 'intent' && record.handle === handle) {
+        this.#journal.forget(record);
+      }
+    }
+  }
+
+  async #exclusively<T>(handle: string, action: () => Promise<T>): Promise<T> {
+    const previous = this.#busy.get(handle);
+    const run = (async () => {
+      await previous?.catch(() => {}); // Its caller has heard of it.
+      return action();
+    })();
+    this.#busy.set(handle, run);
+    try {
+      return await run;
+    } finally {
+      if (this.#busy.get(handle) === run) {
+        this.#busy.delete(handle);
+        if (this.#writeBehind.isUnsure(handle)) {
+          this.#writeBehind.request({ now: false });
+        }
+      }
+    }
+  }
+}
+
+function isRefusedByPools(error: unknown): boolean {
+  return error instanceof IpamError && ['no-pool', 'pool-disabled', 'not-in-pool'].includes(error.code);
+}
