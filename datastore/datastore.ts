@@ -40,9 +40,12 @@ export interface Datastore extends AsyncDisposable {
     kind: K,
     options: { readonly resourceVersion: string; readonly signal?: AbortSignal },
   ): AsyncIterable<WatchEvent<K>>;
-  /** Stores a new object; `already-exists` if there is one. Returns it with uid and resourceVersion. */
+  /** Stores a new object (without a resourceVersion, else `invalid`); `already-exists` if there is one. Returns it with uid and resourceVersion. */
   create<K extends KindName>(kind: K, object: KindMap[K]): Promise<KindMap[K]>;
-  /** Replaces an object if its stored resourceVersion is still `object.metadata.resourceVersion`; else `conflict`, or `not-found`. */
+  /**
+   * Replaces an object if its stored resourceVersion is still `object.metadata.resourceVersion`; else `conflict`, or `not-found`; `invalid`
+   * without one. What changes nothing writes nothing: the stored object is returned.
+   */
   update<K extends KindName>(kind: K, object: KindMap[K]): Promise<KindMap[K]>;
   /** Deletes an object; `not-found` if there is none, `conflict` if a given uid or resourceVersion differs. */
   delete(

@@ -7,6 +7,7 @@ import {
   renameSync,
   rmSync,
   symlinkSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -441,6 +442,36 @@ describe('objects of ours', () => {
     writeFileSync(file, text);
     expect(await handles(store)).toEqual(['a=1']);
     expect(store.problems()).toEqual([]);
+  });
+
+  test('a file that changed without looking changed is read again', async () => {
+    const store = await open();
+    const created = await store.create('IPAMHandle', handle('a', 1));
+    const file = join(dir, '.tortie/IPAMHandle/a.json');
+    const time = Date.now() / 1000;
+    utimesSync(file, time, time);
+    expect(await handles(store)).toEqual(['a=1']);
+    writeFileSync(
+      file,
+      JSON.stringify(counted({ ...created, metadata: { ...created.metadata, resourceVersion: '9' } }, 2)) + '\n',
+    );
+    utimesSync(file, time, time); // Same inode, size and time, as after two replacements in one tick of the kernel's clock.
+    expect(await handles(store)).toEqual(['a=2']);
+  });
+
+  test('a write that fails says why, leaves nothing behind and stops no other', async () => {
+    const store = await open();
+    mkdirSync(join(dir, '.tortie/IPAMHandle/a.json'), { recursive: true });
+    const [failed, done] = await Promise.allSettled([
+      store.create('IPAMHandle', handle('a')),
+      store.create('IPAMHandle', handle('b')),
+    ]);
+    expect(failed).toMatchObject({
+      status: 'rejected',
+      reason: { code: 'unavailable', message: expect.stringContaining('EISDIR') },
+    });
+    expect(done.status).toBe('fulfilled');
+    expect(readdirSync(join(dir, '.tortie/tmp'))).toEqual([]);
   });
 
   test('links in our folder are refused', async () => {

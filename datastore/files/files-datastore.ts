@@ -55,11 +55,11 @@ export async function openFilesDatastore(options: FilesDatastoreOptions): Promis
       throw new Error('it is no folder');
     }
     const own = join(dir, ownFolder);
-    await makeFolder(own);
+    makeFolder(own);
     if (!(await lstat(own)).isDirectory()) {
       throw new Error(`${own} must be a folder`);
     }
-    await makeFolder(join(own, temporaryFolder));
+    makeFolder(join(own, temporaryFolder));
     const store = new FilesDatastore({ ...options, dir });
     try {
       await store.start();
@@ -130,7 +130,7 @@ export class FilesDatastore implements Datastore {
 
   async get<K extends KindName>(kind: K, key: ObjectKey): Promise<KindMap[K] | undefined> {
     checkKey('get', kind, key);
-    const own = await this.#own.read(kind, key);
+    const own = this.#own.read(kind, key);
     return own ?? (this.#userObjects.object(kind, key) as KindMap[K] | undefined);
   }
 
@@ -302,7 +302,7 @@ export class FilesDatastore implements Datastore {
       });
     }
     for (const [kind, file] of dirtyFiles) {
-      await this.#attempt(kind, async () => this.#settleAll(kind, await this.#own.check(kind, file, false)));
+      await this.#attempt(kind, () => this.#settleAll(kind, this.#own.check(kind, file, false)));
     }
     for (const kind of dirtyKinds) {
       await this.#lookAtKind(kind);
@@ -315,7 +315,7 @@ export class FilesDatastore implements Datastore {
   }
 
   /** What can't be read leaves everything as it was. */
-  async #attempt(what: 'users' | KindName, look: () => Promise<void>): Promise<void> {
+  async #attempt(what: 'users' | KindName, look: () => Promise<void> | void): Promise<void> {
     try {
       await look();
       this.#unavailable.delete(what);

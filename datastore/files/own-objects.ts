@@ -1,6 +1,15 @@
-import type { BigIntStats } from 'node:fs';
-import { constants, lstat, open, readdir } from 'node:fs/promises';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  type BigIntStats,
+} from 'node:fs';
 import { join } from 'node:path';
+import { setImmediate as yieldToOthers } from 'node:timers/promises';
 import type { Clock } from '#api/clock.ts';
 import { objectText, parseAs, type KindMap, type KindName } from '#api/kinds.ts';
 import { keyText, type ObjectKey } from '#api/meta.ts';
@@ -8,7 +17,7 @@ import type { DatastoreProblem } from '../datastore.ts';
 import { DatastoreError } from '../errors.ts';
 import { keyOf, messageOf, type AnyObject } from '../stored-object.ts';
 import type { FolderWatches } from './folder-watches.ts';
-import { fileOf, forEachLimited, isErrno, isRacy, signatureOf } from './layout.ts';
+import { fileOf, isErrno, isRacy, signatureOf } from './layout.ts';
 
 interface Entry {
   readonly key: ObjectKey;
@@ -18,7 +27,14 @@ interface Entry {
   readonly racy: boolean;
 }
 
-/** The objects that we own, as their files say, with a cache that a look at each file's inode, size and time keeps true. */
+/** So many files are looked at in one go. */
+const filesPerTurn = 100;
+
+/**
+ * The objects that we own, as their files say, with a cache that a look at each file's inode, size and time keeps true. The files are small,
+ * and in the page cache since they were written or first read: they are read synchronously, which takes 20 us instead of the 300 us and five
+ * threads' turns of asynchronous calls.
+ */
 export class OwnObjects {
   readonly #root: string;
   readonly #clock: Clock;
@@ -37,12 +53,12 @@ export class OwnObjects {
   }
 
   /** The object as its file says now; `unavailable` if the file can't be read or is broken, for then it must not be taken for missing. */
-  async read<K extends KindName>(kind: K, key: ObjectKey): Promise<KindMap[K] | undefined> {
+  read<K extends KindName>(kind: K, key: ObjectKey): KindMap[K] | undefined {
     const file = fileOf(key);
     try {
-      const entry = await this.#load(kind, file);
+      const entry = this.#load(kind, file);
       if (entry === undefined) {
-        await lstat(this.#root); // Without our folder we know nothing.
+        lstatSync(this.#root); // Without our folder we know nothing.
       }
       return entry?.object as KindMap[K] | undefined;
     } catch (cause) {
@@ -56,11 +72,16 @@ export class OwnObjects {
 
   /** Compares the kind's folder with what was seen; returns the keys of what changed. Throws, and changes nothing, if it can't be read. */
   async scan(kind: KindName, watches: FolderWatches): Promise<ObjectKey[]> {
-    const files = await this.#files(kind, watches);
+    const files = this.#files(kind, watches);
     const changed: ObjectKey[] = [];
-    await forEachLimited(new Set([...this.#of(kind).keys(), ...files]), async (file) => {
-      changed.push(...(await this.check(kind, file, true)));
-    });
+    let turn = 0;
+    for (const file of new Set([...this.#of(kind).keys(), ...files])) {
+      changed.push(...this.check(kind, file, true));
+      turn = (turn + 1) % filesPerTurn;
+      if (turn === 0) {
+        await yieldToOthers();
+      }
+    }
     return changed;
   }
 
@@ -68,18 +89,18 @@ export class OwnObjects {
    * Compares one file with what was seen, and returns the key if it changed. `thorough`: a file that could have changed without looking changed
    * is read again. (Events do without: nearly all of them tell of our own writes, and the next scan is thorough.) Throws if our folder is gone.
    */
-  async check(kind: KindName, file: string, thorough: boolean): Promise<ObjectKey[]> {
+  check(kind: KindName, file: string, thorough: boolean): ObjectKey[] {
     if (!file.endsWith('.json')) {
       return [];
     }
     const path = this.#path(kind, file);
     const before = this.#of(kind).get(file);
     try {
-      const stat = await lstat(path, { bigint: true });
+      const stat = lstatSync(path, { bigint: true });
       if (before?.signature === signatureOf(stat) && !(thorough && before.racy)) {
         return [];
       }
-      const entry = await this.#load(kind, file);
+      const entry = this.#load(kind, file);
       if (entry !== undefined) {
         this.#problems.delete(path);
         this.#of(kind).set(file, entry);
@@ -96,7 +117,7 @@ export class OwnObjects {
         return [];
       }
     }
-    await lstat(this.#root); // Without our folder we know nothing: the disk may be away.
+    lstatSync(this.#root); // Without our folder we know nothing: the disk may be away.
     this.#problems.delete(path);
     return this.#of(kind).delete(file) && before !== undefined ? [before.key] : [];
   }
@@ -123,41 +144,43 @@ export class OwnObjects {
     return [...this.#problems.values()];
   }
 
-  async #files(kind: KindName, watches: FolderWatches): Promise<string[]> {
+  #files(kind: KindName, watches: FolderWatches): string[] {
     const folder = join(this.#root, kind);
     try {
-      const stat = await lstat(folder, { bigint: true });
+      const stat = lstatSync(folder, { bigint: true });
       if (stat.isSymbolicLink()) {
         throw new Error(`${folder} is a symbolic link: links are not followed`);
       }
       watches.ensure(folder, stat);
-      return await readdir(folder);
+      return readdirSync(folder);
     } catch (error) {
       if (!isErrno(error, 'ENOENT')) {
         throw error;
       }
       watches.drop(folder);
-      await lstat(this.#root); // Without our folder we know nothing.
+      lstatSync(this.#root); // Without our folder we know nothing.
       return [];
     }
   }
 
   /** Reads a file; undefined if there is none. */
-  async #load(kind: KindName, file: string): Promise<Entry | undefined> {
-    let text: string;
-    let stat: BigIntStats;
+  #load(kind: KindName, file: string): Entry | undefined {
+    let fd: number;
     try {
-      await using handle = await open(
-        this.#path(kind, file),
-        constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK,
-      );
-      stat = await handle.stat({ bigint: true });
-      text = await handle.readFile('utf8');
+      fd = openSync(this.#path(kind, file), constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
     } catch (error) {
       if (isErrno(error, 'ENOENT')) {
         return undefined;
       }
       throw error;
+    }
+    let text: string;
+    let stat: BigIntStats;
+    try {
+      stat = fstatSync(fd, { bigint: true });
+      text = readFileSync(fd, 'utf8');
+    } finally {
+      closeSync(fd);
     }
     const { object } = parseAs(kind, JSON.parse(text));
     const key = keyOf(kind, object);

@@ -1,6 +1,7 @@
-import type { BigIntStats } from 'node:fs';
-import { mkdir, open, readdir, rename, rm, unlink } from 'node:fs/promises';
+import { closeSync, fdatasync, fstatSync, fsync, mkdirSync, openSync, writeFileSync, type BigIntStats } from 'node:fs';
+import { readdir, rename, rm, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { objectText, type KindName } from '#api/kinds.ts';
 import type { ObjectKey } from '#api/meta.ts';
 import { DatastoreError } from '../errors.ts';
@@ -37,7 +38,8 @@ const largestBatch = 64;
 /**
  * Writes our objects: under the lock between processes; new content into a file of its own, flushed, then renamed over the old one, then the
  * folder flushed. So a reader sees the old or the new object whole, whoever is killed when, and what was acknowledged is on the disk.
- * Writes that wait for the lock together are carried out together (one flush of the folder for all of them).
+ * Writes that wait for the lock together are carried out together (one flush of the folder for all of them). What waits for the disk, flushes
+ * and renames, is asynchronous; the rest only touches the page cache, and isn't.
  */
 export class OwnWriter {
   readonly #root: string;
@@ -46,7 +48,6 @@ export class OwnWriter {
   readonly #serial: Serial;
   readonly #wrote: (kind: KindName, key: ObjectKey) => void;
   readonly #revision: RevisionCounter;
-  readonly #folders = new Set<KindName>();
   #queue: Pending[] = [];
   #running: Promise<void> | undefined;
 
@@ -78,7 +79,7 @@ export class OwnWriter {
   async recover(highest: number): Promise<void> {
     using _ = await this.#lock.acquire(join(this.#root, lockFile));
     await this.#sweep();
-    if ((await this.#revision.read()) < highest) {
+    if (this.#revision.read() < highest) {
       await this.#revision.write(highest, true);
     }
   }
@@ -129,13 +130,13 @@ export class OwnWriter {
 
   async #writeBatch(batch: readonly Pending[]): Promise<void> {
     using _ = await this.#lock.acquire(join(this.#root, lockFile));
-    const before = await this.#revision.read();
+    const before = this.#revision.read();
     let revision = before;
     const staged: Staged[] = [];
     await forEachLimited(batch, async (pending) => {
       try {
         const { write } = pending;
-        const stored = await this.#objects.read(write.kind, write.key);
+        const stored = this.#objects.read(write.kind, write.key);
         const object = write.decide(stored, () => String(++revision));
         if (object === stored) {
           pending.resolve(object);
@@ -166,18 +167,20 @@ export class OwnWriter {
 
   async #stage(object: AnyObject): Promise<{ path: string; stat: BigIntStats }> {
     const { kind } = object;
-    if (!this.#folders.has(kind)) {
-      await makeFolder(join(this.#root, kind));
+    if (makeFolder(join(this.#root, kind))) {
       await flushFolder(this.#root);
-      this.#folders.add(kind);
     }
     // Only the lock's holder has files here, and a resourceVersion is given out once.
     const path = join(this.#root, temporaryFolder, `${process.pid}-${object.metadata.resourceVersion}`);
     try {
-      await using handle = await open(path, 'wx', 0o600);
-      await handle.writeFile(`${JSON.stringify(object)}\n`);
-      await handle.datasync();
-      return { path, stat: await handle.stat({ bigint: true }) };
+      const fd = openSync(path, 'wx', 0o600);
+      try {
+        writeFileSync(fd, `${JSON.stringify(object)}\n`);
+        await promisify(fdatasync)(fd);
+        return { path, stat: fstatSync(fd, { bigint: true }) };
+      } finally {
+        closeSync(fd);
+      }
     } catch (error) {
       await rm(path, { force: true });
       throw error;
@@ -190,6 +193,9 @@ export class OwnWriter {
     try {
       await (temporary === undefined ? unlink(path) : rename(temporary.path, path));
     } catch (error) {
+      if (temporary !== undefined) {
+        await rm(temporary.path, { force: true });
+      }
       fail(pending, error);
       return;
     }
@@ -198,21 +204,27 @@ export class OwnWriter {
   }
 }
 
-/** Makes a folder that only we may enter, unless it is there. */
-export async function makeFolder(path: string): Promise<void> {
+/** Makes a folder that only we may enter; false if it is there already. */
+export function makeFolder(path: string): boolean {
   try {
-    await mkdir(path, { mode: 0o700 });
+    mkdirSync(path, { mode: 0o700 });
+    return true;
   } catch (error) {
-    if (!isErrno(error, 'EEXIST')) {
-      throw error;
+    if (isErrno(error, 'EEXIST')) {
+      return false;
     }
+    throw error;
   }
 }
 
 /** Puts a folder's entries on the disk: a rename is safe only then. */
 async function flushFolder(path: string): Promise<void> {
-  await using handle = await open(path, 'r');
-  await handle.sync();
+  const fd = openSync(path, 'r');
+  try {
+    await promisify(fsync)(fd);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 function fail({ write, reject }: Pending, cause: unknown): void {

@@ -1,4 +1,5 @@
-import { constants, open } from 'node:fs/promises';
+import { closeSync, constants, fdatasync, openSync, readFileSync, writeSync } from 'node:fs';
+import { promisify } from 'node:util';
 import { isErrno } from './layout.ts';
 
 const width = 16;
@@ -16,10 +17,12 @@ export class RevisionCounter {
   }
 
   /** The last number given out; 0 if there is none, or none that can be read. */
-  async read(): Promise<number> {
+  read(): number {
     try {
-      await using handle = await open(this.#path, constants.O_RDONLY | constants.O_NOFOLLOW);
-      const text = (await handle.readFile('latin1')).trim();
+      const text = readFileSync(this.#path, {
+        encoding: 'latin1',
+        flag: constants.O_RDONLY | constants.O_NOFOLLOW,
+      }).trim();
       return /^\d+$/.test(text) ? Number(text) : 0;
     } catch (error) {
       if (isErrno(error, 'ENOENT')) {
@@ -31,10 +34,14 @@ export class RevisionCounter {
 
   /** Stores the number; `durable` returns only when it is on the disk. */
   async write(revision: number, durable: boolean): Promise<void> {
-    await using handle = await open(this.#path, constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
-    await handle.write(`${String(revision).padStart(width, '0')}\n`, 0, 'latin1');
-    if (durable) {
-      await handle.sync();
+    const fd = openSync(this.#path, constants.O_WRONLY | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+    try {
+      writeSync(fd, `${String(revision).padStart(width, '0')}\n`, 0, 'latin1');
+      if (durable) {
+        await promisify(fdatasync)(fd);
+      }
+    } finally {
+      closeSync(fd);
     }
   }
 }

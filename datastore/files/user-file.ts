@@ -62,13 +62,12 @@ export function parseUserFile(path: string, text: string): UserFile {
     }
   };
   for (const [index, document] of (Array.isArray(documents) ? documents : []).entries()) {
-    const error = document.errors[0];
+    const [error] = document.errors;
     if (error !== undefined) {
       throw new Error(`document ${index + 1}, line ${lines.linePos(error.pos[0]).line}: ${error.message}`);
     }
-    const place = (offset: number | undefined): string =>
-      `${path} document ${index + 1} (line ${lines.linePos(offset ?? 0).line})`;
-    const raw: unknown = document.toJS({ maxAliasCount: 100 });
+    const place = (offset = 0): string => `${path} document ${index + 1} (line ${lines.linePos(offset).line})`;
+    const raw = valueOf(document, `document ${index + 1}, line ${lines.linePos(document.range[0]).line}`);
     if (headOf(raw).kind !== 'List') {
       if (raw !== null && raw !== undefined) {
         read(place(startOf(document, [])), raw);
@@ -81,6 +80,15 @@ export function parseUserFile(path: string, text: string): UserFile {
     }
   }
   return { claims, problems, remarks, complete };
+}
+
+/** What a document says; an alias to nothing, or to so much that it would fill the memory, is found only here. */
+function valueOf(document: Document.Parsed, place: string): unknown {
+  try {
+    return document.toJS({ maxAliasCount: 100 });
+  } catch (cause) {
+    throw new Error(`${place}: ${messageOf(cause)}`, { cause });
+  }
 }
 
 /** Users' objects have no stored metadata: uid and resourceVersion are made from name and content, the same in every process. */
