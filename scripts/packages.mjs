@@ -37,6 +37,7 @@ export const PACKAGES = [
     why: 'types of the BPF programs for TypeScript (`make gen`, `make check`); the leftover check after the tests',
   },
   { name: 'ipset', need: 'tests', why: 'sets read back with other eyes than ours' },
+  { name: 'iputils-ping', need: 'tests', why: 'test traffic between pods' },
   { name: 'clang-format-19', need: 'tests', why: 'the format of C and C++ (`make check`)' },
 ];
 
