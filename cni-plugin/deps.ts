@@ -2,6 +2,8 @@ import type { KindMap } from '#api/kinds.ts';
 import type { Ipam } from '#ipam/ipam.ts';
 import type { CommandRunner } from '#native/command-runner.ts';
 import type { Netlink, NetlinkOp } from '#native/types.ts';
+import type { KeyedLocks } from './keyed-mutex.ts';
+import type { Namespaces } from './namespaces.ts';
 
 /** One call of the CNI executable: its CNI_* environment (and PATH) and its standard input. */
 export interface CniRequest {
@@ -53,13 +55,23 @@ export interface CniDeps {
   readonly endpoints: EndpointRegistry;
   /** A route socket in the node's namespace. */
   readonly host: Netlink;
+  readonly namespaces: Namespaces;
+  /** ADD, DEL and GC of one workload take turns by these. */
+  readonly locks: KeyedLocks;
   readonly commands: CommandRunner;
-  /** The pod, waiting for it if it may still come; undefined when the time is up. */
-  pod(namespace: string, name: string): Promise<PodFacts | undefined>;
+  /** The pod, waiting for it if it may still come; undefined when the time is up. A pod of another uid (a predecessor) needn't be waited out. */
+  pod(namespace: string, name: string, uid?: string): Promise<PodFacts | undefined>;
+  /** This node, for delegated IPAM that uses its podCIDRs. */
+  node(): Promise<KindMap['Node'] | undefined>;
   /** Undefined when pods can be wired; else why not (not in sync, no datastore, datastoreReady false). */
   notReadyReason(): Promise<string | undefined>;
   /** What must be on the pod's host device before it is up. */
   podDeviceOps(ifaceName: string): readonly NetlinkOp[];
+  /**
+   * How the host routes to pods are marked: rtnetlink's protocol number and the metrics. The same that the dataplane gives them, or it
+   * would replace each of them.
+   */
+  podRoutes(): { readonly protocol: number; readonly metric4: number; readonly metric6: number };
   /** The MTU for pods when the conf gives none; undefined leaves the kernel's default. */
   defaultMtu(): number | undefined;
   /** True without an agent: no policy; STATUS says so. */

@@ -1,0 +1,59 @@
+import type { CniDeps, CniRequest, LocalEndpoint } from './deps.ts';
+import { delegatedIpam, type ParsedConf } from './conf.ts';
+import { DelegatedIpam } from './delegate-ipam.ts';
+import type { Environment } from './environment.ts';
+import type { PodRef } from './args.ts';
+import { endpointIdentity, handleOf, hostDeviceName, type Attachment, type EndpointIdentity } from './names.ts';
+
+/** One ADD, DEL or CHECK, parsed, with all names that follow from it. */
+export interface Call {
+  readonly conf: ParsedConf;
+  readonly environment: Environment;
+  readonly attachment: Attachment;
+  readonly pod: PodRef | undefined;
+  readonly identity: EndpointIdentity;
+  readonly hostDevice: string;
+  readonly handle: string;
+  /** Undefined: addresses are ours to give. */
+  readonly delegate: DelegatedIpam | undefined;
+}
+
+/** Puts together what the verbs need. `pod` is CNI_ARGS' or, in a DEL without them, the recorded endpoint's. */
+export function makeCall(deps: CniDeps, request: CniRequest, conf: ParsedConf, environment: Environment): Call {
+  const { containerId, ifname } = environment;
+  const attachment = { network: conf.conf.name, containerId, ifname };
+  const pod = environment.args.pod ?? recordedPod(deps, attachment);
+  const type = delegatedIpam(conf.conf);
+  return {
+    conf,
+    environment,
+    attachment,
+    pod,
+    identity: endpointIdentity(deps.nodeName, pod, attachment),
+    hostDevice: hostDeviceName(deps.interfacePrefix, pod, attachment),
+    handle: handleOf(attachment),
+    delegate: type === undefined ? undefined : new DelegatedIpam(deps, type, conf, request.env),
+  };
+}
+
+/** The endpoint that stands for this very attachment; undefined when there is none, or another sandbox's has taken its place. */
+export function ownEndpoint(deps: CniDeps, { identity, attachment }: Call): LocalEndpoint | undefined {
+  const present = deps.endpoints.get(identity.namespace, identity.name);
+  return present !== undefined && isOf(present, attachment) ? present : undefined;
+}
+
+/** True if the endpoint was made for this attachment. */
+export function isOf({ endpoint, network, ifname }: LocalEndpoint, attachment: Attachment): boolean {
+  return network === attachment.network && ifname === attachment.ifname && endpoint.spec.containerID === attachment.containerId;
+}
+
+/** ADD, DEL and GC of one workload's interface exclude each other by this key. */
+export function lockKey({ namespace, name }: { readonly namespace?: string | undefined; readonly name: string }): string {
+  return `${namespace ?? ''}/${name}`;
+}
+
+/** Not every runtime repeats CNI_ARGS in DEL. */
+function recordedPod(deps: CniDeps, attachment: Attachment): PodRef | undefined {
+  const spec = deps.endpoints.list().find((candidate) => isOf(candidate, attachment))?.endpoint;
+  return spec?.spec.pod === undefined ? undefined : { namespace: spec.metadata.namespace ?? 'default', name: spec.spec.pod, uid: undefined };
+}

@@ -1,0 +1,137 @@
+import type { NetlinkOp, RouteOp, Sysctl, VethAdd } from '#native/types.ts';
+import { hostDeviceSysctls, podSysctls, type Families } from './sysctls.ts';
+
+/** Of every host device: the pod's neighbour entries and IPv6 gateway never change, whatever node it is on. */
+export const HOST_MAC = 'ee:ee:ee:ee:ee:ee';
+/** The pod's gateways: addresses that no device has, and the link-local address that follows from the MAC (RFC 4291, appendix A). */
+export const GATEWAY4 = '169.254.1.1';
+export const GATEWAY6 = 'fe80::ecee:eeff:feee:eeee';
+
+/** Everything about the wires of one attachment. */
+export interface WiringSpec {
+  readonly hostDevice: string;
+  readonly alias: string;
+  readonly ifname: string;
+  /** Path of the pod's network namespace. */
+  readonly netns: string;
+  /** Of the pod's end. */
+  readonly mac: string;
+  /** Bytes; undefined leaves the kernel's 1500. */
+  readonly mtu: number | undefined;
+  readonly queues: number | undefined;
+  /** The pod's addresses with /32 and /128. */
+  readonly addresses: readonly string[];
+  /** Networks that the pod reaches through the node. Absent: everything. */
+  readonly customRoutes: readonly string[] | undefined;
+  readonly includeDefaultRoutes: boolean;
+  readonly allowForwarding: boolean;
+  /** What the dataplane wants on the host device before it is up. */
+  readonly deviceOps: readonly NetlinkOp[];
+  readonly routes: { readonly protocol: number; readonly metric4: number; readonly metric6: number };
+}
+
+/** The same as requests: two visits to sysctls and three batches. Plain data. */
+export interface WiringPlan {
+  readonly spec: WiringSpec;
+  readonly podSysctls: readonly Sysctl[];
+  /** From the host's socket; makes both ends. */
+  readonly veth: VethAdd;
+  readonly hostSysctls: readonly Sysctl[];
+  readonly hostOps: readonly NetlinkOp[];
+  /** From the pod's socket. */
+  readonly podOps: readonly NetlinkOp[];
+}
+
+/** What must be done, in the order of the fields. */
+export function planWiring(spec: WiringSpec): WiringPlan {
+  const families = familiesOf(spec.addresses);
+  const sizes = {
+    ...(spec.mtu === undefined ? {} : { mtu: spec.mtu }),
+    ...(spec.queues === undefined ? {} : { queues: spec.queues }),
+  };
+  return {
+    spec,
+    podSysctls: podSysctls(families, spec.allowForwarding),
+    veth: {
+      op: 'veth.add',
+      name: spec.hostDevice,
+      mac: HOST_MAC,
+      alias: spec.alias,
+      ...sizes,
+      peer: { name: spec.ifname, mac: spec.mac, netns: { path: spec.netns }, ...sizes },
+    },
+    hostSysctls: hostDeviceSysctls(spec.hostDevice, families),
+    hostOps: hostOps(spec),
+    podOps: podOps(spec, families),
+  };
+}
+
+/** Which families a set of addresses or networks has. */
+export function familiesOf(addresses: readonly string[]): Families {
+  return { has4: addresses.some((text) => !isV6(text)), has6: addresses.some(isV6) };
+}
+
+/** The networks that the pod reaches through its gateway of that family. */
+export function podRouteTargets(spec: Pick<WiringSpec, 'customRoutes' | 'includeDefaultRoutes'>, family: 4 | 6): readonly string[] {
+  const everything = family === 4 ? '0.0.0.0/0' : '::/0';
+  const custom = (spec.customRoutes ?? []).filter((dst) => isV6(dst) === (family === 6));
+  if (spec.customRoutes === undefined) return [everything];
+  return spec.includeDefaultRoutes && !custom.includes(everything) ? [everything, ...custom] : custom;
+}
+
+/** The dataplane's requests first: no packet may pass before its policy is there. */
+function hostOps(spec: WiringSpec): readonly NetlinkOp[] {
+  const link = spec.hostDevice;
+  return [
+    ...spec.deviceOps,
+    { op: 'link.set', link, up: true },
+    ...spec.addresses.map((address) => hostRoute(spec, address)),
+    ...spec.addresses.map(
+      (address): NetlinkOp => ({ op: 'neigh.replace', link, address: withoutPrefix(address), mac: spec.mac, state: 'permanent' }),
+    ),
+  ];
+}
+
+function hostRoute({ hostDevice, routes }: WiringSpec, address: string): RouteOp {
+  const metric = isV6(address) ? routes.metric6 : routes.metric4;
+  return {
+    op: 'route.add',
+    dst: address,
+    link: hostDevice,
+    protocol: routes.protocol,
+    ...(isV6(address) ? {} : { scope: 'link' as const }),
+    ...(metric === 0 ? {} : { metric }),
+  };
+}
+
+/**
+ * The gateways' neighbour entries are permanent: the first packet needs no ARP or ND, and a node without a default route, whose proxy ARP
+ * is silent, still routes for its pods.
+ */
+function podOps(spec: WiringSpec, { has4, has6 }: Families): readonly NetlinkOp[] {
+  const link = spec.ifname;
+  const addresses = spec.addresses.map((address): NetlinkOp => ({ op: 'addr.add', link, address, noDad: true }));
+  const gateway = (address: string): NetlinkOp => ({ op: 'neigh.replace', link, address, mac: HOST_MAC, state: 'permanent' });
+  const routesVia = (family: 4 | 6, via: string): readonly NetlinkOp[] =>
+    podRouteTargets(spec, family).map((dst) => ({ op: 'route.add', dst, family, link, via }));
+  return [
+    ...addresses,
+    { op: 'link.set', link, up: true },
+    ...(has4
+      ? [
+          { op: 'route.add', dst: `${GATEWAY4}/32`, link, scope: 'link' } as const,
+          gateway(GATEWAY4),
+          ...routesVia(4, GATEWAY4),
+        ]
+      : []),
+    ...(has6 ? [gateway(GATEWAY6), ...routesVia(6, GATEWAY6)] : []),
+  ];
+}
+
+export function isV6(text: string): boolean {
+  return text.includes(':');
+}
+
+export function withoutPrefix(address: string): string {
+  return address.replace(/\/\d+$/, '');
+}
