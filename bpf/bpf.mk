@@ -7,9 +7,16 @@ BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -std=gnu11 -Wall -Wextra -Werror -Wno-
 	-idirafter /usr/include/$(ARCH)-linux-gnu
 BPF_TYPES := dataplanes/ebpf/bpf-types.gen.ts
 
-bpf: $(BPF_OBJECTS) ## The BPF programs
+# Programs that only tests load; they stay out of dist/.
+BPF_TEST_OBJECTS := $(patsubst test/bpf/%.bpf.c,$(BUILD)/bpf/%.bpf.o,$(wildcard test/bpf/*.bpf.c))
+
+bpf: $(BPF_OBJECTS) $(BPF_TEST_OBJECTS) ## The BPF programs
 
 $(DIST)/bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) bpf/bpf.mk
+	@echo "  BPF     $@"
+	$(Q)mkdir -p $(@D) && $(CLANG_BPF) $(BPF_CFLAGS) -c $< -o $@.tmp && mv -f $@.tmp $@
+
+$(BUILD)/bpf/%.bpf.o: test/bpf/%.bpf.c bpf/bpf.mk
 	@echo "  BPF     $@"
 	$(Q)mkdir -p $(@D) && $(CLANG_BPF) $(BPF_CFLAGS) -c $< -o $@.tmp && mv -f $@.tmp $@
 

@@ -85,6 +85,21 @@ struct cursor {
 };
 
 /*
+ * Where the linear part of the packet begins and ends now. Volatile, so that each use is a load of its own:
+ * kept in a register over a branch, clang treats them as 32-bit numbers, and the verifier no longer as
+ * pointers.
+ */
+static __always_inline void *packet_begin(const struct __sk_buff *skb)
+{
+	return (void *)(long)*(const volatile __u32 *)&skb->data;
+}
+
+static __always_inline void *packet_end(const struct __sk_buff *skb)
+{
+	return (void *)(long)*(const volatile __u32 *)&skb->data_end;
+}
+
+/*
  * The next `length` bytes, and moves behind them; NULL if the packet ends before. Pointers got earlier are
  * void then. Linearises only when it must: it copies the head of a cloned packet, and TCP's are all clones.
  */
@@ -92,13 +107,13 @@ static __always_inline void *cursor_take(struct cursor *cursor, __u32 length)
 {
 	struct __sk_buff *skb = cursor->skb;
 	__u32 offset = cursor->offset;
-	void *data = (void *)(long)skb->data;
+	void *data = packet_begin(skb);
 
-	if (data + offset + length > (void *)(long)skb->data_end) {
+	if (data + offset + length > packet_end(skb)) {
 		if (skb->len < offset + length || bpf_skb_pull_data(skb, offset + length))
 			return NULL;
-		data = (void *)(long)skb->data;
-		if (data + offset + length > (void *)(long)skb->data_end)
+		data = packet_begin(skb);
+		if (data + offset + length > packet_end(skb))
 			return NULL;
 	}
 	cursor->offset = offset + length;

@@ -281,9 +281,10 @@ export async function loadObject(spec: ObjectSpec): Promise<LoadedObject> {
 }
 
 function withVerifierWords(error: unknown): unknown {
-  if (!(error instanceof Object) || !('verifierLog' in error) || !('message' in error)) return error;
-  const words = verifierSummary(String(error.verifierLog));
-  if (words.length > 0) error.message = `${String(error.message)}:\n${words.map((line) => `  ${line}`).join('\n')}`;
+  const failure = error as Partial<VerifierFailure> & { message?: string };
+  if (failure.verifierLog === undefined) return error;
+  const words = verifierSummary(failure.verifierLog);
+  if (words.length > 0) failure.message = `${failure.message}:\n${words.map((line) => `  ${line}`).join('\n')}`;
   return error;
 }
 

@@ -1,0 +1,38 @@
+import ipaddr from 'ipaddr.js';
+import type { CidrText } from '../messages.ts';
+import { Family, SourceKey } from './bpf-types.gen.ts';
+
+/** Bits of a source key before its address: they always have to match. */
+const fixedBits = (SourceKey.offsets.address - SourceKey.offsets.ifindex) * 8;
+
+/** A u32 as maps hold it (the machine's byte order; all machines we run on are little-endian). */
+export function u32Key(value: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, value, true);
+  return bytes;
+}
+
+/** The number in a u32 key or value. */
+export function readU32(bytes: Uint8Array): number {
+  return new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true);
+}
+
+/** The key under which a device may send from a prefix: `10.65.0.3/32`, `fd00::/64`. Bits behind the prefix are cleared. Throws on other text. */
+export function sourceKey(ifindex: number, cidr: CidrText): Uint8Array {
+  const [address, length] = ipaddr.parseCIDR(cidr);
+  const parts = address.toByteArray();
+  const bytes = new Uint8Array(16);
+  for (const [index, part] of parts.entries()) {
+    const kept = Math.min(Math.max(length - index * 8, 0), 8);
+    bytes[index] = part & (0xff00 >> kept);
+  }
+  const family = parts.length === 4 ? Family.ipv4 : Family.ipv6;
+  return SourceKey.encode({ prefixLen: fixedBits + length, ifindex, family, address: bytes });
+}
+
+/** The device and prefix of a source key, for people and for comparing. */
+export function readSourceKey(key: Uint8Array): { readonly ifindex: number; readonly cidr: CidrText } {
+  const { prefixLen, ifindex, family, address } = SourceKey.read(new DataView(key.buffer, key.byteOffset, key.byteLength));
+  const bytes = [...(family === Family.ipv4 ? address.subarray(0, 4) : address)];
+  return { ifindex, cidr: `${ipaddr.fromByteArray(bytes).toString()}/${prefixLen - fixedBits}` };
+}
