@@ -159,6 +159,16 @@ describe("users' files", () => {
     expect(await seen).toEqual(['modified a=1', 'modified a=2', 'modified a=3']);
   });
 
+  test('a file is read when it has been quiet for long enough, and not before', async () => {
+    const { clock, advance } = manualClock();
+    put('a.yaml', yaml('a'));
+    const store = await open({ clock });
+    put('a.yaml', yaml('a', 1));
+    await sleep(50); // Its events have come, but the store's time stands still.
+    expect(await handles(store)).toEqual(['a=0']);
+    await until(async () => advance(1) && (await handles(store)).join() === 'a=1');
+  });
+
   test('a slow writer removes nothing on its way', async () => {
     const text = [yaml('a'), yaml('b'), yaml('c', 1)].join('---\n');
     put('a.yaml', yaml('a'), yaml('b'), yaml('c'));
