@@ -12,8 +12,8 @@ import { join } from 'node:path';
  * @property {string} name as the kernel or the file system has it
  */
 
-/** Names of ours: test objects carry the pid of the process that made them (`tt1234-a`), host devices start with `cali`. */
-const OURS = /(?:^|[^A-Za-z0-9])(?:tt(\d+)|cali|tortie)/;
+/** Names of ours: test objects carry the pid of the process that made them (`tt1234-a`), folders at least `tt-`; host devices start with `cali`. */
+const OURS = /(?:^|[^A-Za-z0-9])(?:tt(\d+)|tt-|cali|tortie)/;
 /** Paths that the agent uses unless told otherwise; tests tell it otherwise. */
 const DEFAULT_PATHS = [
   '/run/tortie',
