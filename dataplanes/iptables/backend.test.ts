@@ -27,7 +27,10 @@ test('takes the one that is installed, and says what to install when none is', a
   fake.missing.add('iptables-nft-save');
   expect(await detectVariant(fake, [4], 'auto')).toBe('legacy');
   fake.missing.add('iptables-legacy-save');
-  await expect(detectVariant(fake, [4], 'auto')).rejects.toMatchObject({ code: 'XTABLES_MISSING', message: expect.stringContaining('Debian package iptables') });
+  await expect(detectVariant(fake, [4], 'auto')).rejects.toMatchObject({
+    code: 'XTABLES_MISSING',
+    message: expect.stringContaining('Debian package iptables'),
+  });
 });
 
 test('a setting stands without a look at the host', async () => {

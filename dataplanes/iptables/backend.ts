@@ -18,7 +18,10 @@ export async function detectVariant(
   if (wanted !== 'auto') return wanted;
   const [nft, legacy] = [await inspect(commands, 'nft', families), await inspect(commands, 'legacy', families)];
   if (nft === undefined && legacy === undefined) {
-    throw new XtablesError('XTABLES_MISSING', 'neither iptables-nft-save nor iptables-legacy-save is installed; install the Debian package iptables');
+    throw new XtablesError(
+      'XTABLES_MISSING',
+      'neither iptables-nft-save nor iptables-legacy-save is installed; install the Debian package iptables',
+    );
   }
   if (nft === undefined || legacy === undefined) return nft === undefined ? 'legacy' : 'nft';
   if (nft.kubelet || legacy.kubelet) return nft.kubelet ? 'nft' : 'legacy';
@@ -33,7 +36,11 @@ interface Findings {
 }
 
 /** Undefined when the variant's tools aren't installed. A family that the variant can't read counts as empty. */
-async function inspect(commands: CommandRunner, variant: Variant, families: readonly Family[]): Promise<Findings | undefined> {
+async function inspect(
+  commands: CommandRunner,
+  variant: Variant,
+  families: readonly Family[],
+): Promise<Findings | undefined> {
   const findings: Findings = { kubelet: false, ours: 0, others: 0 };
   for (const family of families) {
     let tables: ReadonlyMap<string, SavedTable>;

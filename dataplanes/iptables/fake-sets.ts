@@ -29,7 +29,9 @@ export class FakeSets implements SetKernel {
   }
 
   update(name: string, add: readonly string[], del: readonly string[]): Promise<readonly IpsetMemberFailure[]> {
-    this.calls.push(`update ${name} ${[...add.map((member) => `+${member}`), ...del.map((member) => `-${member}`)].join(' ')}`);
+    this.calls.push(
+      `update ${name} ${[...add.map((member) => `+${member}`), ...del.map((member) => `-${member}`)].join(' ')}`,
+    );
     const set = this.sets.get(name);
     if (set === undefined) return Promise.reject(failure('ENOENT', `update ${name}`));
     const failures: IpsetMemberFailure[] = [];

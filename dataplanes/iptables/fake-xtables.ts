@@ -31,14 +31,20 @@ export class FakeXtables implements CommandRunner {
   /** Tools that aren't installed. */
   readonly missing = new Set<string>();
 
-  run(file: string, args: readonly string[], options: { readonly input?: string | undefined } = {}): Promise<CommandResult> {
+  run(
+    file: string,
+    args: readonly string[],
+    options: { readonly input?: string | undefined } = {},
+  ): Promise<CommandResult> {
     this.runs.push([file, ...args].join(' '));
-    if (this.missing.has(file)) return Promise.reject(Object.assign(new Error(`spawn ${file} ENOENT`), { code: 'ENOENT' }));
+    if (this.missing.has(file))
+      return Promise.reject(Object.assign(new Error(`spawn ${file} ENOENT`), { code: 'ENOENT' }));
     const tables = this.tables(file.replace(/-(save|restore)$/, ''));
     const table = args[args.indexOf('-t') + 1] ?? '';
     try {
       if (file.endsWith('-save')) return done(this.#save(tables, args.includes('-t') ? table : undefined));
-      if (file.endsWith('-restore')) this.#restore(tables, options.input ?? '');
+      if (file.endsWith('-restore'))
+        this.#restore(args.includes('--test') ? structuredClone(tables) : tables, options.input ?? '');
       else deleteChains(tables, table);
       return done('');
     } catch (error) {
@@ -86,9 +92,11 @@ export class FakeXtables implements CommandRunner {
   }
 }
 
-const done = (stdout: string): Promise<CommandResult> => Promise.resolve({ status: 0, signal: null, stdout, stderr: '' });
+const done = (stdout: string): Promise<CommandResult> =>
+  Promise.resolve({ status: 0, signal: null, stdout, stderr: '' });
 
-const newTable = (name: string): FakeTable => new Map((KERNEL_CHAINS[name] ?? []).map((chain) => [chain, { policy: 'ACCEPT', rules: [] }]));
+const newTable = (name: string): FakeTable =>
+  new Map((KERNEL_CHAINS[name] ?? []).map((chain) => [chain, { policy: 'ACCEPT', rules: [] }]));
 
 function print(name: string, table: FakeTable): string {
   const chains = [...table].map(([chain, { policy }]) => `:${chain} ${policy} [0:0]\n`);
@@ -147,13 +155,15 @@ function checkJumps(table: FakeTable): void {
   for (const { rules } of table.values()) {
     for (const rule of rules) {
       const target = /-[jg] (\S+)/.exec(rule)?.[1] ?? '';
-      if (/^[a-z]/.test(target) && !table.has(target)) throw new Error(`No chain/target/match by that name: ${target}.`);
+      if (/^[a-z]/.test(target) && !table.has(target))
+        throw new Error(`No chain/target/match by that name: ${target}.`);
     }
   }
 }
 
 function deleteChains(tables: Map<string, FakeTable>, name: string): void {
   const table = tables.get(name);
-  if ([...(table?.values() ?? [])].some(({ rules }) => rules.length > 0)) throw new Error('CHAIN_DEL failed (Device or resource busy)');
+  if ([...(table?.values() ?? [])].some(({ rules }) => rules.length > 0))
+    throw new Error('CHAIN_DEL failed (Device or resource busy)');
   tables.delete(name);
 }

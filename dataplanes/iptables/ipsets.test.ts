@@ -6,7 +6,13 @@ import { Ipsets, netMembers, setName, type SetSpec, temporaryName } from './ipse
 
 let kernel: FakeSets;
 let clock: FakeClock;
-const spec = (more: Partial<SetSpec> = {}): SetSpec => ({ name: 'cali40a', type: 'hash:net', family: 4, maxelem: 1000, ...more });
+const spec = (more: Partial<SetSpec> = {}): SetSpec => ({
+  name: 'cali40a',
+  type: 'hash:net',
+  family: 4,
+  maxelem: 1000,
+  ...more,
+});
 const owns = (name: string): boolean => name.startsWith('cali4');
 const make = (): Ipsets => new Ipsets(kernel, owns, { clock, log: silentLogger }, () => {});
 const members = (name = 'cali40a'): string[] => [...(kernel.sets.get(name)?.members ?? [])].sort();
@@ -79,7 +85,13 @@ test('another size is filled beside the old set and swapped in', async () => {
   kernel.calls.length = 0;
   sets.setSet(spec({ maxelem: 2000 }));
   expect(await sets.applyUpdates()).toEqual({ failed: [], repaired: [] });
-  expect(kernel.calls).toEqual(['list', 'create cali4t-a', 'update cali4t-a +10.0.0.1', 'swap cali4t-a cali40a', 'destroy cali4t-a']);
+  expect(kernel.calls).toEqual([
+    'list',
+    'create cali4t-a',
+    'update cali4t-a +10.0.0.1',
+    'swap cali4t-a cali40a',
+    'destroy cali4t-a',
+  ]);
   expect(kernel.sets.get('cali40a')?.spec.maxelem).toBe(2000);
   expect(members()).toEqual(['10.0.0.1']);
 });
@@ -89,7 +101,9 @@ test('a refused member is reported with its reason, the others go in, and it is 
   const sets = make();
   sets.setSet(spec());
   for (const member of ['10.0.0.1', '10.0.0.2']) sets.addMember('cali40a', member);
-  expect((await sets.applyUpdates()).failed).toMatchObject([{ set: 'cali40a', member: '10.0.0.2', reason: expect.stringContaining('set is full') }]);
+  expect((await sets.applyUpdates()).failed).toMatchObject([
+    { set: 'cali40a', member: '10.0.0.2', reason: expect.stringContaining('set is full') },
+  ]);
   kernel.refused.clear();
   expect((await sets.applyUpdates()).failed).toEqual([]);
   expect(members()).toEqual(['10.0.0.1', '10.0.0.2']);
@@ -102,7 +116,9 @@ test('a set that a rule still refers to stays, is reported, and goes later', asy
   await sets.applyUpdates();
   kernel.referenced.add('cali40a');
   sets.removeSet('cali40a');
-  expect((await sets.applyRemovals()).failed).toMatchObject([{ set: 'cali40a', reason: expect.stringContaining('IPSET_ERR_BUSY') }]);
+  expect((await sets.applyRemovals()).failed).toMatchObject([
+    { set: 'cali40a', reason: expect.stringContaining('IPSET_ERR_BUSY') },
+  ]);
   kernel.referenced.clear();
   expect((await sets.applyRemovals()).failed).toEqual([]);
   expect(kernel.sets.size).toBe(0);
@@ -113,13 +129,30 @@ test('names fit the kernel, nets are as the kernel prints them', () => {
   expect(name).toBe('cali60s:averyveryverylongselect');
   expect(temporaryName(name)).toHaveLength(31);
   expect(['10.0.0.1/32', 'fd00::1/128', '10.0.0.0/8', '0.0.0.0/0', '::/0'].flatMap(netMembers)).toEqual([
-    '10.0.0.1', 'fd00::1', '10.0.0.0/8', '0.0.0.0/1', '128.0.0.0/1', '::/1', '8000::/1',
+    '10.0.0.1',
+    'fd00::1',
+    '10.0.0.0/8',
+    '0.0.0.0/1',
+    '128.0.0.0/1',
+    '::/1',
+    '8000::/1',
   ]);
 });
 
 test('any history ends with exactly the wanted members', async () => {
   const member = fc.integer({ min: 1, max: 6 }).map((n) => `10.0.0.${n}`);
-  const step = fc.record({ do: fc.constantFrom('add' as const, 'remove' as const, 'foreignAdd' as const, 'foreignRemove' as const, 'flush' as const, 'resize' as const, 'apply' as const), member });
+  const step = fc.record({
+    do: fc.constantFrom(
+      'add' as const,
+      'remove' as const,
+      'foreignAdd' as const,
+      'foreignRemove' as const,
+      'flush' as const,
+      'resize' as const,
+      'apply' as const,
+    ),
+    member,
+  });
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 30 }), async (steps) => {
       kernel = new FakeSets();

@@ -31,7 +31,8 @@ const MAX_NAME_LENGTH = 31;
 export const setName = (family: Family, id: string): string => `cali${family}0${id}`.slice(0, MAX_NAME_LENGTH);
 
 /** The name under which a set is filled that will replace `name`. */
-export const temporaryName = (name: string): string => `${name.slice(0, 5)}t-${name.slice(6)}`.slice(0, MAX_NAME_LENGTH);
+export const temporaryName = (name: string): string =>
+  `${name.slice(0, 5)}t-${name.slice(6)}`.slice(0, MAX_NAME_LENGTH);
 
 /** A net as the kernel lists it: without the prefix length of a single address. A /0, which hash:net can't hold, is two halves. */
 export function netMembers(cidr: string): readonly string[] {
@@ -81,7 +82,12 @@ export class Ipsets implements Disposable {
   #refreshIntervalMs = 0;
   #timer: Disposable | undefined;
 
-  constructor(kernel: SetKernel, owns: (name: string) => boolean, deps: { clock: Clock; log: Logger }, onDue: () => void) {
+  constructor(
+    kernel: SetKernel,
+    owns: (name: string) => boolean,
+    deps: { clock: Clock; log: Logger },
+    onDue: () => void,
+  ) {
     this.#kernel = kernel;
     this.#owns = owns;
     this.#clock = deps.clock;
@@ -231,7 +237,9 @@ export class Ipsets implements Disposable {
     }
     const { members } = this.#actual.get(name) as Actual;
     const add = [...wanted.dirty].filter((member) => wanted.members.has(member) && !members.has(member));
-    const del = this.#mayRemove ? [...wanted.dirty].filter((member) => !wanted.members.has(member) && members.has(member)) : [];
+    const del = this.#mayRemove
+      ? [...wanted.dirty].filter((member) => !wanted.members.has(member) && members.has(member))
+      : [];
     const failures = add.length + del.length > 0 ? await this.#update(name, add, del) : [];
     const refused = new Set(failures.map(({ member }) => member));
     for (const member of add) if (!refused.has(member)) members.add(member);
@@ -245,13 +253,17 @@ export class Ipsets implements Disposable {
   async #replace(wanted: Wanted, actual: Actual): Promise<void> {
     const { name } = wanted.spec;
     const temporary = { ...wanted.spec, name: temporaryName(name) };
-    if ((await this.#kernel.list()).some((set) => set.name === temporary.name)) await this.#kernel.destroy(temporary.name);
+    if ((await this.#kernel.list()).some((set) => set.name === temporary.name))
+      await this.#kernel.destroy(temporary.name);
     await this.#kernel.create(temporary);
     try {
       const members = this.#mayRemove ? wanted.members : new Set([...wanted.members, ...actual.members]);
       const failures = await this.#update(temporary.name, [...members], []);
       const [first] = failures;
-      if (first !== undefined) throw new Error(`${failures.length} members did not go into the new set, first ${first.member}: ${first.reason}`);
+      if (first !== undefined)
+        throw new Error(
+          `${failures.length} members did not go into the new set, first ${first.member}: ${first.reason}`,
+        );
       await this.#kernel.swap(temporary.name, name);
       this.#actual.set(name, { spec: wanted.spec, members: new Set(members) });
       this.#log.info('replaced an ipset', { set: name, maxelem: wanted.spec.maxelem });

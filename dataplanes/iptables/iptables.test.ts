@@ -14,17 +14,35 @@ let hasIpv6: boolean;
 const started: IptablesDataplane[] = [];
 
 const make = (): IptablesDataplane => {
-  const dataplane = new IptablesDataplane({ commands, sets, clock, log: silentLogger, hasIpv6: () => hasIpv6, variants: new VariantChoice(commands, silentLogger) });
+  const dataplane = new IptablesDataplane({
+    commands,
+    sets,
+    clock,
+    log: silentLogger,
+    hasIpv6: () => hasIpv6,
+    variants: new VariantChoice(commands, silentLogger),
+  });
   started.push(dataplane);
   return dataplane;
 };
-const config = (more: Partial<DataplaneConfig> = {}): DataplaneUpdate => ({ type: 'configUpdate', config: { ...TEST_CONFIG, ...more } });
-const pod = (n: number, more: Partial<WorkloadEndpointInfo> = {}): DataplaneUpdate => ({ type: 'workloadEndpointUpdate', id: `pod-${n}`, endpoint: testEndpoint(n, more) });
+const config = (more: Partial<DataplaneConfig> = {}): DataplaneUpdate => ({
+  type: 'configUpdate',
+  config: { ...TEST_CONFIG, ...more },
+});
+const pod = (n: number, more: Partial<WorkloadEndpointInfo> = {}): DataplaneUpdate => ({
+  type: 'workloadEndpointUpdate',
+  id: `pod-${n}`,
+  endpoint: testEndpoint(n, more),
+});
 const tell = (dataplane: IptablesDataplane, ...updates: DataplaneUpdate[]): void => {
   for (const update of updates) dataplane.onUpdate(update);
 };
 const members = (family: 4 | 6): string[] => [...(sets.sets.get(`cali${family}0wl-src`)?.members ?? [])].sort();
-const rules = (tool: string, table: string): string[] => commands.dump(tool, table).split('\n').filter((line) => line.startsWith('-A'));
+const rules = (tool: string, table: string): string[] =>
+  commands
+    .dump(tool, table)
+    .split('\n')
+    .filter((line) => line.startsWith('-A'));
 
 async function running(...updates: DataplaneUpdate[]): Promise<IptablesDataplane> {
   const dataplane = make();
@@ -52,7 +70,9 @@ test('the rules: sources are checked by one set per family, forwarding is accept
   ]);
   expect(rules('ip6tables-nft', 'raw')).toEqual([
     '-A PREROUTING # -j cali-PREROUTING',
-    ...[135, 136, 131, 132, 143].map((type) => `-A cali-wl-link-local # -p ipv6-icmp -m icmp6 --icmpv6-type ${type} -j RETURN`),
+    ...[135, 136, 131, 132, 143].map(
+      (type) => `-A cali-wl-link-local # -p ipv6-icmp -m icmp6 --icmpv6-type ${type} -j RETURN`,
+    ),
     '-A cali-wl-link-local # -j DROP',
     '-A cali-PREROUTING # -i cali+ -s fe80::/64 -g cali-wl-link-local',
     '-A cali-PREROUTING # -i cali+ -m set ! --match-set cali60wl-src src,src -j DROP',
@@ -108,7 +128,9 @@ test('a restarted agent writes nothing, and forgets no pod before it is in sync'
 
 test('which processes are started: reads and one write per table at the start, then only the comparisons that are due', async () => {
   const dataplane = await running(pod(1));
-  expect(commands.runs.filter((run) => run.startsWith('iptables-')).map((run) => run.replace(/ --noflush -w 5/, ''))).toEqual([
+  expect(
+    commands.runs.filter((run) => run.startsWith('iptables-')).map((run) => run.replace(/ --noflush -w 5/, '')),
+  ).toEqual([
     ...['iptables-nft-save -t raw', 'iptables-nft-save -t filter', 'iptables-nft-save', 'iptables-nft-save'], // What is there, and whether the tables are new.
     ...['iptables-nft-restore', 'iptables-nft-restore'], // Chains.
     ...['iptables-nft-restore', 'iptables-nft-restore'], // activate: hooks.
@@ -119,14 +141,21 @@ test('which processes are started: reads and one write per table at the start, t
   expect(commands.runs).toEqual([]);
   clock.advance(5_000);
   await dataplane.apply();
-  expect(commands.runs.sort()).toEqual(['ip6tables-nft-save -t filter', 'ip6tables-nft-save -t raw', 'iptables-nft-save -t filter', 'iptables-nft-save -t raw']);
+  expect(commands.runs.sort()).toEqual([
+    'ip6tables-nft-save -t filter',
+    'ip6tables-nft-save -t raw',
+    'iptables-nft-save -t filter',
+    'iptables-nft-save -t raw',
+  ]);
 });
 
 test('other prefixes, variants and families are followed while running', async () => {
   const dataplane = await running(pod(1));
   tell(dataplane, config({ interfacePrefixes: ['cali', 'tap'], iptablesBackend: 'legacy' }));
   expect((await dataplane.apply()).failed).toEqual([]);
-  expect(rules('iptables-legacy', 'raw')).toContain('-A cali-PREROUTING # -i tap+ -m set ! --match-set cali40wl-src src,src -j DROP');
+  expect(rules('iptables-legacy', 'raw')).toContain(
+    '-A cali-PREROUTING # -i tap+ -m set ! --match-set cali40wl-src src,src -j DROP',
+  );
   expect(rules('iptables-legacy', 'raw')[0]).toBe('-A PREROUTING # -j cali-PREROUTING');
   expect(commands.dump('iptables-nft', 'raw')).not.toContain('cali');
   tell(dataplane, config({ iptablesBackend: 'legacy', ipv6Support: false }));
@@ -156,7 +185,10 @@ test('a failing table fails no other, keeps its endpoints waiting, and says why'
   tell(dataplane, config({ ipv6Support: false }), pod(1), { type: 'inSync' });
   const report = await dataplane.apply();
   expect(report.programmed).toEqual([]);
-  expect(report.failed.map(({ object }) => object).sort()).toEqual(['table filter (iptables-nft)', 'table raw (iptables-nft)']);
+  expect(report.failed.map(({ object }) => object).sort()).toEqual([
+    'table filter (iptables-nft)',
+    'table raw (iptables-nft)',
+  ]);
   commands.failNextRestores = 0;
   expect(await dataplane.apply()).toMatchObject({ programmed: ['pod-1'], failed: [] });
 });
@@ -167,11 +199,16 @@ test('a refused member fails its endpoint alone', async () => {
   tell(dataplane, config(), pod(1), pod(2), { type: 'inSync' });
   const report = await dataplane.apply();
   expect(report.programmed).toEqual(['pod-2']);
-  expect(report.failed).toEqual([{ object: 'endpoint pod-1', endpoint: 'pod-1', reason: expect.stringContaining('the set is full') }]);
+  expect(report.failed).toEqual([
+    { object: 'endpoint pod-1', endpoint: 'pod-1', reason: expect.stringContaining('the set is full') },
+  ]);
 });
 
 test('cleanup leaves nothing of ours in either variant, whoever made it', async () => {
-  commands.write('iptables-legacy', '*raw\n:cali-PREROUTING - [0:0]\n-A PREROUTING -m comment --comment "cali:0123456789abcdef" -j cali-PREROUTING\nCOMMIT\n');
+  commands.write(
+    'iptables-legacy',
+    '*raw\n:cali-PREROUTING - [0:0]\n-A PREROUTING -m comment --comment "cali:0123456789abcdef" -j cali-PREROUTING\nCOMMIT\n',
+  );
   const dataplane = await running(pod(1));
   await dataplane.cleanup();
   for (const tool of ['iptables-nft', 'iptables-legacy', 'ip6tables-nft', 'ip6tables-legacy']) {

@@ -54,8 +54,15 @@ export class IptablesDataplane implements Dataplane {
 
   constructor(deps: IptablesDeps) {
     this.#deps = deps;
-    const owned = new Set(([4, 6] as const).flatMap((family) => [wlSourceSet(family), temporaryName(wlSourceSet(family))]));
-    this.#ipsets = new Ipsets(deps.sets, (name) => owned.has(name), deps, () => this.#listener());
+    const owned = new Set(
+      ([4, 6] as const).flatMap((family) => [wlSourceSet(family), temporaryName(wlSourceSet(family))]),
+    );
+    this.#ipsets = new Ipsets(
+      deps.sets,
+      (name) => owned.has(name),
+      deps,
+      () => this.#listener(),
+    );
   }
 
   onUpdate(update: DataplaneUpdate): void {
@@ -99,22 +106,32 @@ export class IptablesDataplane implements Dataplane {
     const removals = await this.#ipsets.applyRemovals();
     repaired.push(...sets.repaired, ...tables.repaired);
     const setFailures = [...sets.failed, ...removals.failed];
-    failed.push(...setFailures.filter(({ member }) => member === undefined).map(({ set, reason }) => ({ object: `ipset ${set}`, reason })));
+    failed.push(
+      ...setFailures
+        .filter(({ member }) => member === undefined)
+        .map(({ set, reason }) => ({ object: `ipset ${set}`, reason })),
+    );
     failed.push(...tables.failed);
     const refused = new Map(
-      setFailures.flatMap(({ set, member, reason }): [string, string][] => (member === undefined ? [] : [[`${set} ${member}`, reason]])),
+      setFailures.flatMap(({ set, member, reason }): [string, string][] =>
+        member === undefined ? [] : [[`${set} ${member}`, reason]],
+      ),
     );
     const programmed: EndpointId[] = [];
     const wholeFailed = failed.length > 0;
     for (const id of this.#dirtyEndpoints) {
-      const reason = this.#sources.of(id).map(({ family, member }) => refused.get(`${wlSourceSet(family)} ${member}`)).find(Boolean);
+      const reason = this.#sources
+        .of(id)
+        .map(({ family, member }) => refused.get(`${wlSourceSet(family)} ${member}`))
+        .find(Boolean);
       if (reason !== undefined) failed.push({ object: `endpoint ${id}`, endpoint: id, reason });
       else if (!wholeFailed) programmed.push(id);
     }
     for (const id of programmed) this.#dirtyEndpoints.delete(id);
     const removed = sets.failed.length > 0 ? [] : [...this.#removedEndpoints];
     for (const id of removed) this.#removedEndpoints.delete(id);
-    if (failed.length === 0 && this.#cleanOthers && this.#hooked === true) failed.push(...(await this.#removeOtherVariant()));
+    if (failed.length === 0 && this.#cleanOthers && this.#hooked === true)
+      failed.push(...(await this.#removeOtherVariant()));
     return { programmed, removed, failed, repaired };
   }
 
@@ -203,7 +220,8 @@ export class IptablesDataplane implements Dataplane {
     }
     this.#made = { variant, families };
     this.#configChanged = false;
-    for (const family of (before?.families ?? []).filter((family) => !families.includes(family))) await this.#leave(family);
+    for (const family of (before?.families ?? []).filter((family) => !families.includes(family)))
+      await this.#leave(family);
   }
 
   #makeTable(name: string, tools: Xtables, config: DataplaneConfig): Table {
@@ -217,7 +235,12 @@ export class IptablesDataplane implements Dataplane {
   async #leave(family: Family): Promise<void> {
     const { commands, log } = this.#deps;
     const lockTimeoutS = this.#config?.iptablesLockTimeoutS ?? 0;
-    await removeLeftovers(commands, log, { variants: ['nft', 'legacy'], families: [family], tables: TABLES, lockTimeoutS });
+    await removeLeftovers(commands, log, {
+      variants: ['nft', 'legacy'],
+      families: [family],
+      tables: TABLES,
+      lockTimeoutS,
+    });
     this.#ipsets.removeSet(wlSourceSet(family));
   }
 
@@ -255,7 +278,12 @@ export class IptablesDataplane implements Dataplane {
     const other = made.variant === 'nft' ? 'legacy' : 'nft';
     const lockTimeoutS = this.#config?.iptablesLockTimeoutS ?? 0;
     try {
-      await removeLeftovers(commands, log, { variants: [other], families: made.families, tables: TABLES, lockTimeoutS });
+      await removeLeftovers(commands, log, {
+        variants: [other],
+        families: made.families,
+        tables: TABLES,
+        lockTimeoutS,
+      });
       this.#cleanOthers = false;
       return [];
     } catch (error) {

@@ -2,7 +2,7 @@ import type { CommandRunner } from '#native/command-runner.ts';
 import type { Family } from '#native/types.ts';
 import type { Logger } from '../logger.ts';
 import { removeOurs } from './table.ts';
-import { type Variant, Xtables, XtablesError } from './xtables.ts';
+import { type Variant, Xtables, type XtablesError } from './xtables.ts';
 
 /** Where to look for what is ours. */
 export interface Places {
@@ -28,7 +28,11 @@ export async function removeLeftovers(commands: CommandRunner, log: Logger, plac
     }
   }
   if (errors.length === 1) throw errors[0];
-  if (errors.length > 1) throw new AggregateError(errors, `removing our iptables rules: ${errors.map((error) => (error as Error).message).join('; ')}`);
+  if (errors.length > 1)
+    throw new AggregateError(
+      errors,
+      `removing our iptables rules: ${errors.map((error) => (error as Error).message).join('; ')}`,
+    );
 }
 
 async function removeFrom(tools: Xtables, commands: CommandRunner, log: Logger, places: Places): Promise<void> {
@@ -51,8 +55,12 @@ async function deleteNftTable(commands: CommandRunner, log: Logger, family: Fami
     const listed = await commands.run('nft', ['list', 'table', ...name]);
     if (listed.status !== 0 || !/^table \S+ \S+ \{\s*\}\s*$/m.test(listed.stdout)) return;
     const deleted = await commands.run('nft', ['delete', 'table', ...name]);
-    if (deleted.status !== 0) log.warn('an empty nftables table stays', { table: name.join(' '), reason: deleted.stderr.trim() });
+    if (deleted.status !== 0)
+      log.warn('an empty nftables table stays', { table: name.join(' '), reason: deleted.stderr.trim() });
   } catch (error) {
-    log.info('an empty nftables table stays: the nft tool could not be run', { table: name.join(' '), reason: (error as Error).message });
+    log.info('an empty nftables table stays: the nft tool could not be run', {
+      table: name.join(' '),
+      reason: (error as Error).message,
+    });
   }
 }

@@ -45,7 +45,11 @@ export async function probeIptables(
 }
 
 const probeRules = (set: string): readonly (readonly [what: string, table: string, rule: string])[] => [
-  ['table raw with the matches set and comment (for source checks)', 'raw', `-m comment --comment "cali:probe" -m set ! --match-set ${set} src,src -j DROP`],
+  [
+    'table raw with the matches set and comment (for source checks)',
+    'raw',
+    `-m comment --comment "cali:probe" -m set ! --match-set ${set} src,src -j DROP`,
+  ],
   ['table filter (to accept forwarded traffic of pods)', 'filter', '-j ACCEPT'],
   ['target MASQUERADE (for natOutgoing)', 'nat', '-j MASQUERADE --random-fully'],
 ];

@@ -5,8 +5,20 @@ import { FakeXtables } from './fake-xtables.ts';
 import { removeOurs, Table, type TableSettings } from './table.ts';
 import { Xtables } from './xtables.ts';
 
-const SETTINGS: TableSettings = { lockTimeoutS: 5, refreshIntervalMs: 180_000, postWriteCheckMs: 5_000, insertMode: 'insert' };
-const FOREIGN = ['*filter', ':KUBE-FORWARD - [0:0]', '-A FORWARD -j KUBE-FORWARD', '-A KUBE-FORWARD -j ACCEPT', 'COMMIT', ''].join('\n');
+const SETTINGS: TableSettings = {
+  lockTimeoutS: 5,
+  refreshIntervalMs: 180_000,
+  postWriteCheckMs: 5_000,
+  insertMode: 'insert',
+};
+const FOREIGN = [
+  '*filter',
+  ':KUBE-FORWARD - [0:0]',
+  '-A FORWARD -j KUBE-FORWARD',
+  '-A KUBE-FORWARD -j ACCEPT',
+  'COMMIT',
+  '',
+].join('\n');
 
 describe.each(['nft', 'legacy'] as const)('a table (%s)', (variant) => {
   const tool = `iptables-${variant}`;
@@ -15,7 +27,13 @@ describe.each(['nft', 'legacy'] as const)('a table (%s)', (variant) => {
   let due: number;
 
   const make = (settings: Partial<TableSettings> = {}): Table => {
-    const table = new Table('filter', new Xtables(fake, variant, 4), { ...SETTINGS, ...settings }, { clock, log: silentLogger }, () => (due += 1));
+    const table = new Table(
+      'filter',
+      new Xtables(fake, variant, 4),
+      { ...SETTINGS, ...settings },
+      { clock, log: silentLogger },
+      () => (due += 1),
+    );
     table.setChain('cali-FORWARD', ['-i cali+ -j ACCEPT', '-o cali+ -j ACCEPT']);
     table.setHook('FORWARD', { first: ['-j cali-FORWARD'], last: ['-m mark --mark 1 -j ACCEPT'] });
     return table;
@@ -60,7 +78,13 @@ describe.each(['nft', 'legacy'] as const)('a table (%s)', (variant) => {
 
   test('puts every rule at the end in append mode', async () => {
     await running({ insertMode: 'append' });
-    expect(fake.tables(tool).get('filter')?.get('FORWARD')?.rules.map((rule) => /-j \S+/.exec(rule)?.[0])).toEqual(['-j KUBE-FORWARD', '-j cali-FORWARD', '-j ACCEPT']);
+    expect(
+      fake
+        .tables(tool)
+        .get('filter')
+        ?.get('FORWARD')
+        ?.rules.map((rule) => /-j \S+/.exec(rule)?.[0]),
+    ).toEqual(['-j KUBE-FORWARD', '-j cali-FORWARD', '-j ACCEPT']);
   });
 
   test('leaves hooks as they are until told, and takes them out and in', async () => {
@@ -141,7 +165,10 @@ describe.each(['nft', 'legacy'] as const)('a table (%s)', (variant) => {
     expect(fake.restores).toBe(3);
     table.setChain('cali-FORWARD', ['-j ACCEPT']);
     fake.failNextRestores = 5;
-    await expect(table.apply()).rejects.toMatchObject({ code: 'XTABLES_FAILED', message: expect.stringContaining('Resource temporarily unavailable') });
+    await expect(table.apply()).rejects.toMatchObject({
+      code: 'XTABLES_FAILED',
+      message: expect.stringContaining('Resource temporarily unavailable'),
+    });
     await table.apply();
     expect(fake.dump(tool, 'filter')).toContain('-A cali-FORWARD # -j ACCEPT');
   });
@@ -159,7 +186,10 @@ describe.each(['nft', 'legacy'] as const)('a table (%s)', (variant) => {
 
   test('names the Debian package when the tool is missing', async () => {
     fake.missing.add(`${tool}-save`);
-    await expect(make().apply()).rejects.toMatchObject({ code: 'XTABLES_MISSING', message: expect.stringContaining('Debian package iptables') });
+    await expect(make().apply()).rejects.toMatchObject({
+      code: 'XTABLES_MISSING',
+      message: expect.stringContaining('Debian package iptables'),
+    });
   });
 
   test("leaves others' part byte for byte as it was", async () => {
@@ -177,9 +207,16 @@ describe.each(['nft', 'legacy'] as const)('a table (%s)', (variant) => {
 test('a table reaches the wanted chains from any state, in at most one restore a step', async () => {
   const rule = fc.constantFrom('-j ACCEPT', '-j DROP', '-i cali+ -j RETURN');
   const step = fc.oneof(
-    fc.record({ do: fc.constant('set' as const), chain: fc.constantFrom('cali-a', 'cali-b', 'cali-c'), rules: fc.array(rule, { maxLength: 4 }) }),
+    fc.record({
+      do: fc.constant('set' as const),
+      chain: fc.constantFrom('cali-a', 'cali-b', 'cali-c'),
+      rules: fc.array(rule, { maxLength: 4 }),
+    }),
     fc.record({ do: fc.constant('hook' as const), on: fc.boolean() }),
-    fc.record({ do: fc.constant('foreign' as const), input: fc.constantFrom('-A FORWARD -j LOG', '-I FORWARD -j LOG', '-F FORWARD', '-A cali-a -j DROP') }),
+    fc.record({
+      do: fc.constant('foreign' as const),
+      input: fc.constantFrom('-A FORWARD -j LOG', '-I FORWARD -j LOG', '-F FORWARD', '-A cali-a -j DROP'),
+    }),
     fc.record({ do: fc.constant('restart' as const) }),
   );
   await fc.assert(
@@ -188,7 +225,13 @@ test('a table reaches the wanted chains from any state, in at most one restore a
       const wanted = new Map<string, readonly string[]>([['cali-a', []]]);
       let hooked = false;
       const make = (): Table => {
-        const table = new Table('filter', new Xtables(fake, 'legacy', 4), SETTINGS, { clock: new FakeClock(), log: silentLogger }, () => {});
+        const table = new Table(
+          'filter',
+          new Xtables(fake, 'legacy', 4),
+          SETTINGS,
+          { clock: new FakeClock(), log: silentLogger },
+          () => {},
+        );
         table.allowRemoval();
         for (const [name, rules] of wanted) table.setChain(name, rules);
         table.setHook('FORWARD', { first: ['-j cali-a'], last: ['-j ACCEPT'] });
@@ -214,7 +257,8 @@ test('a table reaches the wanted chains from any state, in at most one restore a
         await table.apply();
         expect(fake.restores - restores).toBeLessThanOrEqual(1);
         const chains = fake.tables('iptables-legacy').get('filter');
-        for (const [name, rules] of wanted) expect(chains?.get(name)?.rules.map((text) => text.replace(/^.*" /, ''))).toEqual(rules);
+        for (const [name, rules] of wanted)
+          expect(chains?.get(name)?.rules.map((text) => text.replace(/^.*" /, ''))).toEqual(rules);
         const forward = chains?.get('FORWARD')?.rules ?? [];
         expect(forward.filter((text) => text.includes('cali:'))).toHaveLength(hooked ? 2 : 0);
         if (hooked) expect([forward[0], forward.at(-1)].every((text) => text?.includes('cali:'))).toBe(true);

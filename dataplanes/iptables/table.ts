@@ -66,7 +66,13 @@ export class Table implements Disposable {
   #checkDelayMs = 0;
 
   /** `onDue` is called when a comparison is due: the driver should apply soon. */
-  constructor(name: string, tools: Xtables, settings: TableSettings, deps: { clock: Clock; log: Logger }, onDue: () => void) {
+  constructor(
+    name: string,
+    tools: Xtables,
+    settings: TableSettings,
+    deps: { clock: Clock; log: Logger },
+    onDue: () => void,
+  ) {
     this.name = name;
     this.#tools = tools;
     this.#settings = settings;
@@ -91,14 +97,18 @@ export class Table implements Disposable {
 
   /** The chain and all its rules, in order. */
   setChain(name: string, rules: readonly string[]): void {
-    if (!name.startsWith(CHAIN_PREFIX)) throw new TypeError(`chain ${name} is not one of ours: its name must begin with ${CHAIN_PREFIX}`);
+    if (!name.startsWith(CHAIN_PREFIX))
+      throw new TypeError(`chain ${name} is not one of ours: its name must begin with ${CHAIN_PREFIX}`);
     this.#chains.set(name, hashRules(name, rules));
     this.#dirty = true;
   }
 
   /** Our rules in one of the kernel's chains; they go in when `setHooked(true)` was called. */
   setHook(kernelChain: string, { first = [], last = [] }: Hook): void {
-    this.#hooks.set(kernelChain, { first: hashRules(`${kernelChain} first`, first), last: hashRules(`${kernelChain} last`, last) });
+    this.#hooks.set(kernelChain, {
+      first: hashRules(`${kernelChain} first`, first),
+      last: hashRules(`${kernelChain} last`, last),
+    });
     this.#dirty = true;
   }
 
@@ -152,7 +162,7 @@ export class Table implements Disposable {
   }
 
   async #read(repaired: string[]): Promise<SavedTable> {
-    let table = (await this.#tools.save(this.name)).get(this.name) ?? new Map();
+    const table = (await this.#tools.save(this.name)).get(this.name) ?? new Map();
     if (this.#tools.variant === 'nft' && !this.#chains.has(TABLE_IS_OURS)) {
       const isNew = !hasOurs(table) && !(await this.#tools.save()).has(this.name);
       if (isNew || table.has(TABLE_IS_OURS)) this.#chains.set(TABLE_IS_OURS, hashRules(TABLE_IS_OURS, []));
@@ -170,7 +180,10 @@ export class Table implements Disposable {
         else if (expected.has(name) && !sameRules(expected.get(name), actual.get(name))) {
           words.push(`${this.object}: rules of chain ${name} had been changed`);
         }
-      } else if (ourHashes(expected.get(name)).join() !== ourHashes(actual.get(name)).join() || this.#isMisplaced(name, actual)) {
+      } else if (
+        ourHashes(expected.get(name)).join() !== ourHashes(actual.get(name)).join() ||
+        this.#isMisplaced(name, actual)
+      ) {
         words.push(`${this.object}: our rules in chain ${name} had been changed`);
       }
     }
@@ -178,7 +191,9 @@ export class Table implements Disposable {
   }
 
   #isMisplaced(kernelChain: string, actual: SavedTable): boolean {
-    return this.#hooked === 'yes' && this.#hooks.has(kernelChain) && !this.#hookIsRight(kernelChain, actual.get(kernelChain));
+    return (
+      this.#hooked === 'yes' && this.#hooks.has(kernelChain) && !this.#hookIsRight(kernelChain, actual.get(kernelChain))
+    );
   }
 
   /** The restore input for the difference and the table after it, or undefined when there is none. */
@@ -217,10 +232,15 @@ export class Table implements Disposable {
           continue;
         }
         const insert = this.#settings.insertMode === 'insert';
-        const first = insert ? renderRules(`-I ${name}`, hook.first).toReversed() : renderRules(`-A ${name}`, hook.first);
+        const first = insert
+          ? renderRules(`-I ${name}`, hook.first).toReversed()
+          : renderRules(`-A ${name}`, hook.first);
         add.push(...first, ...renderRules(`-A ${name}`, hook.last));
         const [firstSaved, lastSaved] = [asSaved(hook.first), asSaved(hook.last)];
-        after.set(name, { ...chain, rules: insert ? [...firstSaved, ...others, ...lastSaved] : [...others, ...firstSaved, ...lastSaved] });
+        after.set(name, {
+          ...chain,
+          rules: insert ? [...firstSaved, ...others, ...lastSaved] : [...others, ...firstSaved, ...lastSaved],
+        });
       }
     }
     const lines = [...declare, ...unhook, ...add, ...remove];
@@ -245,7 +265,8 @@ export class Table implements Disposable {
     this.#timer = undefined;
     const { postWriteCheckMs, refreshIntervalMs } = this.#settings;
     const limit = refreshIntervalMs > 0 ? refreshIntervalMs : Number.POSITIVE_INFINITY;
-    const next = wrote && postWriteCheckMs > 0 ? postWriteCheckMs : this.#checkDelayMs > 0 ? this.#checkDelayMs * 2 : limit;
+    const next =
+      wrote && postWriteCheckMs > 0 ? postWriteCheckMs : this.#checkDelayMs > 0 ? this.#checkDelayMs * 2 : limit;
     this.#checkDelayMs = Math.min(next, limit);
     if (!Number.isFinite(this.#checkDelayMs) || this.#checkDelayMs > LONGEST_TIMER_MS) return;
     this.#timer = this.#clock.after(this.#checkDelayMs, () => {
@@ -302,7 +323,8 @@ function asSaved({ rules, hashes }: HashedRules): SavedChain['rules'] {
 const ourHashes = (chain: SavedChain | undefined): string[] => (chain?.rules ?? []).flatMap((rule) => rule.hash ?? []);
 
 const sameHashes = (present: SavedChain, wanted: HashedRules): boolean =>
-  present.rules.length === wanted.hashes.length && present.rules.every((rule, index) => rule.hash === wanted.hashes[index]);
+  present.rules.length === wanted.hashes.length &&
+  present.rules.every((rule, index) => rule.hash === wanted.hashes[index]);
 
 const sameRules = (a: SavedChain | undefined, b: SavedChain | undefined): boolean =>
   (a?.rules ?? []).map((rule) => rule.hash ?? '').join() === (b?.rules ?? []).map((rule) => rule.hash ?? '').join();

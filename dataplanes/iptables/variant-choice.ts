@@ -36,4 +36,3 @@ export class VariantChoice {
     }
   }
 }
-export const VariantChoiceId = Symbol.for('VariantChoice');

@@ -70,7 +70,10 @@ export class WorkloadSources {
     const { ipv4Nets, ipv6Nets, allowedSourcePrefixes, ifaceName } = endpoint;
     const nets = [...ipv4Nets, ...ipv6Nets, ...(this.#spoofing === 'any' ? allowedSourcePrefixes : [])];
     const members = nets.flatMap((net) =>
-      netMembers(net).map((part): SourceMember => ({ family: net.includes(':') ? 6 : 4, member: `${part},${ifaceName}` })),
+      netMembers(net).map((part): SourceMember => ({
+        family: net.includes(':') ? 6 : 4,
+        member: `${part},${ifaceName}`,
+      })),
     );
     return new Map(members.map((member) => [keyOf(member), member]));
   }

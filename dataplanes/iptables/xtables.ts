@@ -67,12 +67,17 @@ export class Xtables {
       result = await this.#commands.run(file, args, { input, timeoutMs: TOOL_TIME_LIMIT_MS });
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
-        throw new XtablesError('XTABLES_MISSING', `${file} is not installed; install the Debian package iptables`, error);
+        throw new XtablesError(
+          'XTABLES_MISSING',
+          `${file} is not installed; install the Debian package iptables`,
+          error,
+        );
       }
       throw new XtablesError('XTABLES_FAILED', `${file} could not be started: ${(error as Error).message}`, error);
     }
     if (result.status === 0) return result;
-    const how = result.status === null ? `was ended by ${result.signal ?? 'a signal'}` : `ended with status ${result.status}`;
+    const how =
+      result.status === null ? `was ended by ${result.signal ?? 'a signal'}` : `ended with status ${result.status}`;
     const words = result.stderr.trim() || '(it said nothing)';
     throw new XtablesError('XTABLES_FAILED', `${[file, ...args].join(' ')} ${how}: ${words}`);
   }

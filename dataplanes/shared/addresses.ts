@@ -15,7 +15,11 @@ export interface ParsedCidr {
 export function parseCidr(text: string): ParsedCidr {
   const [address = '', length] = text.split('/');
   const bytes = ipaddr.parse(address).toByteArray();
-  return { family: bytes.length === 4 ? 4 : 6, bytes, prefixLength: length === undefined ? bytes.length * 8 : Number(length) };
+  return {
+    family: bytes.length === 4 ? 4 : 6,
+    bytes,
+    prefixLength: length === undefined ? bytes.length * 8 : Number(length),
+  };
 }
 
 /** True if `address` (a single one) is inside `cidr`. */

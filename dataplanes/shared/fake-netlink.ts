@@ -58,10 +58,16 @@ export class FakeNetlink implements Netlink {
 
   /** The whole state as sorted text. */
   dump(): string[] {
-    const device = (index: number | undefined): string => (index === undefined ? '' : ` dev ${this.#links.get(index)?.name ?? '?'}`);
+    const device = (index: number | undefined): string =>
+      index === undefined ? '' : ` dev ${this.#links.get(index)?.name ?? '?'}`;
     return [
-      ...this.#routes.map((r) => `${r.type} ${r.dst}${r.via === undefined ? '' : ` via ${r.via}`}${device(r.linkIndex)} proto ${r.protocol} metric ${metricOf(r)}`),
-      ...[...this.#neighbours.values()].map((n) => `neigh ${n.address}${device(n.linkIndex)} ${n.mac ?? ''} ${n.state}`),
+      ...this.#routes.map(
+        (r) =>
+          `${r.type} ${r.dst}${r.via === undefined ? '' : ` via ${r.via}`}${device(r.linkIndex)} proto ${r.protocol} metric ${metricOf(r)}`,
+      ),
+      ...[...this.#neighbours.values()].map(
+        (n) => `neigh ${n.address}${device(n.linkIndex)} ${n.mac ?? ''} ${n.state}`,
+      ),
     ].sort();
   }
 
@@ -139,12 +145,16 @@ export class FakeNetlink implements Netlink {
 
   routes(filter: { readonly family?: Family } = {}): Promise<readonly Route[]> {
     this.counts.dumps += 1;
-    return Promise.resolve(this.#routes.filter(({ family }) => filter.family === undefined || family === filter.family));
+    return Promise.resolve(
+      this.#routes.filter(({ family }) => filter.family === undefined || family === filter.family),
+    );
   }
 
   neighbours(filter: { readonly family?: Family } = {}): Promise<readonly Neighbour[]> {
     this.counts.dumps += 1;
-    return Promise.resolve([...this.#neighbours.values()].filter(({ family }) => filter.family === undefined || family === filter.family));
+    return Promise.resolve(
+      [...this.#neighbours.values()].filter(({ family }) => filter.family === undefined || family === filter.family),
+    );
   }
 
   filters(): Promise<readonly never[]> {
@@ -167,7 +177,8 @@ export class FakeNetlink implements Netlink {
     const what = `${op.op} ${op.dst}`;
     const linkIndex = op.link === undefined ? undefined : this.link(op.link)?.index;
     if (op.link !== undefined && linkIndex === undefined) throw failure('ENODEV', what);
-    if (op.op !== 'route.del' && linkIndex !== undefined && this.#links.get(linkIndex)?.up !== true) throw failure('ENETDOWN', what);
+    if (op.op !== 'route.del' && linkIndex !== undefined && this.#links.get(linkIndex)?.up !== true)
+      throw failure('ENETDOWN', what);
     const route: Route = {
       family: op.family ?? familyOf(op.dst),
       dst: op.dst,
@@ -225,7 +236,8 @@ export class FakeNetlink implements Netlink {
     const gone = this.#routes.filter((route) => route.linkIndex === linkIndex);
     this.#routes = this.#routes.filter((route) => route.linkIndex !== linkIndex);
     for (const route of gone) if (route.family === 6) this.#emit({ type: 'route.del', route });
-    for (const [key, neighbour] of this.#neighbours) if (neighbour.linkIndex === linkIndex) this.#neighbours.delete(key);
+    for (const [key, neighbour] of this.#neighbours)
+      if (neighbour.linkIndex === linkIndex) this.#neighbours.delete(key);
   }
 
   #emit(event: NetlinkEvent): void {

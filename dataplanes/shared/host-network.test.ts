@@ -36,8 +36,15 @@ const make = (): HostNetwork => {
 const tell = (network: HostNetwork, ...updates: DataplaneUpdate[]): void => {
   for (const update of updates) network.onUpdate(update);
 };
-const config = (more: Partial<typeof TEST_CONFIG> = {}): DataplaneUpdate => ({ type: 'configUpdate', config: { ...TEST_CONFIG, ...more } });
-const pod = (n: number): DataplaneUpdate => ({ type: 'workloadEndpointUpdate', id: `k8s/ns/pod-${n}/eth0`, endpoint: testEndpoint(n) });
+const config = (more: Partial<typeof TEST_CONFIG> = {}): DataplaneUpdate => ({
+  type: 'configUpdate',
+  config: { ...TEST_CONFIG, ...more },
+});
+const pod = (n: number): DataplaneUpdate => ({
+  type: 'workloadEndpointUpdate',
+  id: `k8s/ns/pod-${n}/eth0`,
+  endpoint: testEndpoint(n),
+});
 const podGone = (n: number): DataplaneUpdate => ({ type: 'workloadEndpointRemove', id: `k8s/ns/pod-${n}/eth0` });
 const inSync: DataplaneUpdate = { type: 'inSync' };
 const events = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -65,7 +72,12 @@ async function running(): Promise<HostNetwork> {
   for (const n of [1, 2]) host.addLink(`cali${n}`);
   const network = make();
   tell(network, config(), pod(1), pod(2), inSync);
-  expect(await network.apply()).toEqual({ programmed: ['k8s/ns/pod-1/eth0', 'k8s/ns/pod-2/eth0'], removed: [], failed: [], repaired: [] });
+  expect(await network.apply()).toEqual({
+    programmed: ['k8s/ns/pod-1/eth0', 'k8s/ns/pod-2/eth0'],
+    removed: [],
+    failed: [],
+    repaired: [],
+  });
   await events();
   expect(disturbed).toBe(0);
   return network;
@@ -87,16 +99,23 @@ describe('pod routes and neighbours', () => {
     expect(commands.restores).toBe(2);
   });
 
-  test("a new pod whose routes the plugin has made costs one batch (its neighbours), no dump and no process", async () => {
+  test('a new pod whose routes the plugin has made costs one batch (its neighbours), no dump and no process', async () => {
     const network = await running();
     host.addLink('cali3');
-    const routes = [{ op: 'route.add', dst: '10.65.0.3/32', scope: 'link' }, { op: 'route.add', dst: 'fd00:65::3/128' }] as const;
+    const routes = [
+      { op: 'route.add', dst: '10.65.0.3/32', scope: 'link' },
+      { op: 'route.add', dst: 'fd00:65::3/128' },
+    ] as const;
     host.runSync(routes.map((route) => ({ ...route, link: 'cali3', protocol: 3, metric: 1024 })));
     await events();
     const before = { ...host.counts, runs: commands.runs.length, sets: sets.calls.length };
     tell(network, pod(3));
     expect(await network.apply()).toMatchObject({ programmed: ['k8s/ns/pod-3/eth0'], failed: [], repaired: [] });
-    expect({ ...host.counts, runs: commands.runs.length, sets: sets.calls.length }).toEqual({ ...before, batches: before.batches + 1, ops: before.ops + 2 });
+    expect({ ...host.counts, runs: commands.runs.length, sets: sets.calls.length }).toEqual({
+      ...before,
+      batches: before.batches + 1,
+      ops: before.ops + 2,
+    });
     expect(host.dump()).toEqual([...podState(1), ...podState(2), ...podState(3)].sort());
   });
 
@@ -133,7 +152,11 @@ describe('pod routes and neighbours', () => {
   test('move to the pod announced last when two claim an address', async () => {
     const network = await running();
     host.addLink('cali3');
-    tell(network, { type: 'workloadEndpointUpdate', id: 'new', endpoint: testEndpoint(3, { ipv4Nets: ['10.65.0.1/32'], ipv6Nets: [] }) });
+    tell(network, {
+      type: 'workloadEndpointUpdate',
+      id: 'new',
+      endpoint: testEndpoint(3, { ipv4Nets: ['10.65.0.1/32'], ipv6Nets: [] }),
+    });
     await network.apply();
     expect(host.dump()).toContain('unicast 10.65.0.1/32 dev cali3 proto 3 metric 1024');
     tell(network, { type: 'workloadEndpointRemove', id: 'new' });
@@ -141,7 +164,7 @@ describe('pod routes and neighbours', () => {
     expect(host.dump()).toEqual([...podState(1), ...podState(2)].sort());
   });
 
-  test("nothing is removed before inSync, and only ours after it", async () => {
+  test('nothing is removed before inSync, and only ours after it', async () => {
     for (const name of ['cali1', 'cali9', 'eth0']) host.addLink(name);
     const foreign = [
       { op: 'route.add', dst: '192.0.2.0/24', link: 'eth0', protocol: 3 },
@@ -161,7 +184,13 @@ describe('pod routes and neighbours', () => {
     expect(host.dump()).toEqual([...before, ...podState(1)].sort());
     tell(network, inSync);
     await network.apply();
-    expect(host.dump()).toEqual([...podState(1), 'unicast 192.0.2.0/24 dev eth0 proto 3 metric 0', 'unicast fe80::/64 dev cali1 proto 2 metric 1024'].sort());
+    expect(host.dump()).toEqual(
+      [
+        ...podState(1),
+        'unicast 192.0.2.0/24 dev eth0 proto 3 metric 0',
+        'unicast fe80::/64 dev cali1 proto 2 metric 1024',
+      ].sort(),
+    );
   });
 
   test("another's route to a pod's address is left alone and named", async () => {
@@ -178,10 +207,26 @@ describe('pod routes and neighbours', () => {
 
 describe('what others change', () => {
   test.each([
-    ['a deleted route', () => host.runSync([{ op: 'route.del', dst: '10.65.0.1/32', metric: 1024 }]), 'route 10.65.0.1/32 had been changed'],
-    ['a replaced route', () => host.runSync([{ op: 'route.replace', dst: '10.65.0.1/32', link: 'cali2', protocol: 4, metric: 1024 }]), 'route 10.65.0.1/32 had been changed'],
-    ['a deleted neighbour', () => host.runSync([{ op: 'neigh.del', link: 'cali1', address: '10.65.0.1' }]), 'neighbour 10.65.0.1 had been changed'],
-    ['a neighbour with another MAC', () => host.runSync([{ op: 'neigh.replace', link: 'cali1', address: '10.65.0.1', mac: '02:00:00:00:00:66' }]), 'neighbour 10.65.0.1 had been changed'],
+    [
+      'a deleted route',
+      () => host.runSync([{ op: 'route.del', dst: '10.65.0.1/32', metric: 1024 }]),
+      'route 10.65.0.1/32 had been changed',
+    ],
+    [
+      'a replaced route',
+      () => host.runSync([{ op: 'route.replace', dst: '10.65.0.1/32', link: 'cali2', protocol: 4, metric: 1024 }]),
+      'route 10.65.0.1/32 had been changed',
+    ],
+    [
+      'a deleted neighbour',
+      () => host.runSync([{ op: 'neigh.del', link: 'cali1', address: '10.65.0.1' }]),
+      'neighbour 10.65.0.1 had been changed',
+    ],
+    [
+      'a neighbour with another MAC',
+      () => host.runSync([{ op: 'neigh.replace', link: 'cali1', address: '10.65.0.1', mac: '02:00:00:00:00:66' }]),
+      'neighbour 10.65.0.1 had been changed',
+    ],
   ])('%s is noticed by its event and repaired at once', async (_name, change, words) => {
     const network = await running();
     change();
@@ -227,7 +272,10 @@ describe('what others change', () => {
 });
 
 describe('routes to blocks', () => {
-  const remote = (dst: string, nodeIp: string): DataplaneUpdate => ({ type: 'routeUpdate', route: { dst, type: 'remoteBlock', nodeName: 'b', nodeIp } });
+  const remote = (dst: string, nodeIp: string): DataplaneUpdate => ({
+    type: 'routeUpdate',
+    route: { dst, type: 'remoteBlock', nodeName: 'b', nodeIp },
+  });
 
   test("go over the other node's address on the device that reaches it; own blocks are blackholes", async () => {
     host.addLink('eth0');
@@ -267,7 +315,11 @@ describe('routes to blocks', () => {
     const network = make();
     tell(network, config(), remote('10.65.1.0/26', '198.51.100.9'), inSync);
     expect((await network.apply()).failed).toEqual([
-      { object: 'route 10.65.1.0/26', reason: 'node b (198.51.100.9) is not in a shared subnet (it is reached by 0.0.0.0/0 via 192.0.2.1 dev eth0 proto 4 metric 0); VXLAN is not there yet' },
+      {
+        object: 'route 10.65.1.0/26',
+        reason:
+          'node b (198.51.100.9) is not in a shared subnet (it is reached by 0.0.0.0/0 via 192.0.2.1 dev eth0 proto 4 metric 0); VXLAN is not there yet',
+      },
     ]);
     await events();
     disturbed = 0;
@@ -280,13 +332,29 @@ describe('routes to blocks', () => {
 });
 
 describe('natOutgoing', () => {
-  const pool = (id: string, cidr: string, masquerade: boolean): DataplaneUpdate => ({ type: 'poolUpdate', id, pool: { cidr, masquerade } });
+  const pool = (id: string, cidr: string, masquerade: boolean): DataplaneUpdate => ({
+    type: 'poolUpdate',
+    id,
+    pool: { cidr, masquerade },
+  });
 
   test('is one rule per family and sets; a further pool forks nothing', async () => {
     const network = make();
-    tell(network, config(), pool('a', '10.65.0.0/16', true), pool('b', '10.66.0.0/16', false), pool('six', 'fd00::/48', true), inSync);
+    tell(
+      network,
+      config(),
+      pool('a', '10.65.0.0/16', true),
+      pool('b', '10.66.0.0/16', false),
+      pool('six', 'fd00::/48', true),
+      inSync,
+    );
     expect((await network.apply()).failed).toEqual([]);
-    expect(commands.dump('iptables-nft', 'nat').split('\n').filter((line) => line.startsWith('-A'))).toEqual([
+    expect(
+      commands
+        .dump('iptables-nft', 'nat')
+        .split('\n')
+        .filter((line) => line.startsWith('-A')),
+    ).toEqual([
       '-A POSTROUTING # -j cali-POSTROUTING',
       '-A cali-nat-outgoing # -m set --match-set cali40masq-ipam-pools src -m set ! --match-set cali40all-ipam-pools dst -j MASQUERADE --random-fully',
       '-A cali-POSTROUTING # -j cali-nat-outgoing',
@@ -313,11 +381,25 @@ describe('natOutgoing', () => {
 
   test('obeys address, port range and exclusion of nodes', async () => {
     const network = make();
-    tell(network, config({ natOutgoingAddress: '192.0.2.5', natPortRange: { min: 32768, max: 65535 }, natOutgoingExclusions: 'IPPoolsAndHostIPs' }), inSync);
+    tell(
+      network,
+      config({
+        natOutgoingAddress: '192.0.2.5',
+        natPortRange: { min: 32768, max: 65535 },
+        natOutgoingExclusions: 'IPPoolsAndHostIPs',
+      }),
+      inSync,
+    );
     tell(network, { type: 'hostUpdate', node: 'b', host: { ipv4: '192.0.2.9', ipv6: '2001:db8::9' } });
     await network.apply();
-    const match = '-m set --match-set cali40masq-ipam-pools src -m set ! --match-set cali40all-ipam-pools dst -m set ! --match-set cali40all-hosts-net dst';
-    expect(commands.dump('iptables-nft', 'nat').split('\n').filter((line) => line.startsWith('-A cali-nat-outgoing'))).toEqual([
+    const match =
+      '-m set --match-set cali40masq-ipam-pools src -m set ! --match-set cali40all-ipam-pools dst -m set ! --match-set cali40all-hosts-net dst';
+    expect(
+      commands
+        .dump('iptables-nft', 'nat')
+        .split('\n')
+        .filter((line) => line.startsWith('-A cali-nat-outgoing')),
+    ).toEqual([
       `-A cali-nat-outgoing # -p tcp ${match} -j SNAT --to-source 192.0.2.5:32768-65535 --random-fully`,
       `-A cali-nat-outgoing # -p udp ${match} -j SNAT --to-source 192.0.2.5:32768-65535 --random-fully`,
       `-A cali-nat-outgoing # ${match} -j SNAT --to-source 192.0.2.5 --random-fully`,
@@ -327,7 +409,7 @@ describe('natOutgoing', () => {
   });
 });
 
-test("a node whose default route came by an advertisement keeps hearing them", async () => {
+test('a node whose default route came by an advertisement keeps hearing them', async () => {
   host.addLink('eth0');
   host.addLink('eth1');
   host.runSync([{ op: 'route.add', dst: '::/0', via: 'fe80::1', link: 'eth0', protocol: 9 }]);
@@ -343,7 +425,12 @@ test('a kernel without IPv6 is never asked for it', async () => {
   sysctls.absent.push('net/ipv6/');
   host.addLink('cali1');
   const network = make();
-  tell(network, config(), { type: 'workloadEndpointUpdate', id: 'x', endpoint: testEndpoint(1, { ipv6Nets: [] }) }, inSync);
+  tell(
+    network,
+    config(),
+    { type: 'workloadEndpointUpdate', id: 'x', endpoint: testEndpoint(1, { ipv6Nets: [] }) },
+    inSync,
+  );
   expect(await network.apply()).toMatchObject({ failed: [], programmed: ['x'] });
   expect(commands.runs.filter((run) => run.startsWith('ip6'))).toEqual([]);
   expect([...sets.sets.keys()].filter((name) => name.startsWith('cali6'))).toEqual([]);
@@ -365,7 +452,18 @@ test('cleanup leaves nothing, and what was not ours', async () => {
 test('whatever order things come in, the kernel ends as wanted and nothing foreign is touched', async () => {
   const n = fc.integer({ min: 1, max: 4 });
   const step = fc.oneof(
-    fc.record({ do: fc.constantFrom('announce' as const, 'remove' as const, 'link' as const, 'unlink' as const, 'down' as const, 'up' as const, 'spoil' as const), n }),
+    fc.record({
+      do: fc.constantFrom(
+        'announce' as const,
+        'remove' as const,
+        'link' as const,
+        'unlink' as const,
+        'down' as const,
+        'up' as const,
+        'spoil' as const,
+      ),
+      n,
+    }),
     fc.record({ do: fc.constantFrom('apply' as const, 'events' as const, 'restart' as const), n }),
   );
   await fc.assert(
@@ -388,7 +486,11 @@ test('whatever order things come in, the kernel ends as wanted and nothing forei
         } else if (what === 'link' && host.link(name) === undefined) host.addLink(name);
         else if (what === 'unlink') host.delLink(name);
         else if ((what === 'up' || what === 'down') && host.link(name) !== undefined) host.setUp(name, what === 'up');
-        else if (what === 'spoil') host.batchSync([{ op: 'route.del', dst: `10.65.0.${n}/32`, metric: 1024 }, { op: 'neigh.del', link: name, address: `10.65.0.${n}` }]);
+        else if (what === 'spoil')
+          host.batchSync([
+            { op: 'route.del', dst: `10.65.0.${n}/32`, metric: 1024 },
+            { op: 'neigh.del', link: name, address: `10.65.0.${n}` },
+          ]);
         else if (what === 'apply') await network.apply();
         else if (what === 'events') await events();
         else if (what === 'restart') {

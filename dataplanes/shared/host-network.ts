@@ -85,7 +85,8 @@ export class HostNetwork implements Programmer {
         break;
       case 'workloadEndpointUpdate': {
         const before = this.#wishes.endpoint(update.id);
-        if (before !== undefined && before.ifaceName !== update.endpoint.ifaceName) this.#neighbours.abandon(before.ifaceName);
+        if (before !== undefined && before.ifaceName !== update.endpoint.ifaceName)
+          this.#neighbours.abandon(before.ifaceName);
         for (const dst of this.#wishes.setEndpoint(update.id, update.endpoint)) this.#routes.wishChanged(dst);
         this.#neighbours.wishChanged(update.id);
         this.#settledDevices.delete(update.id);
@@ -140,7 +141,12 @@ export class HostNetwork implements Programmer {
       await this.#readIfNeeded(this.#config);
     } catch (error) {
       this.#mustRead = true;
-      return { programmed: [], removed: [], failed: [{ object: 'host network', reason: (error as Error).message }], repaired };
+      return {
+        programmed: [],
+        removed: [],
+        failed: [{ object: 'host network', reason: (error as Error).message }],
+        repaired,
+      };
     }
     this.#applyHostSysctls(failed, repaired);
     const badEndpoints = this.#applyDeviceSysctls(failed, repaired);
@@ -252,11 +258,18 @@ export class HostNetwork implements Programmer {
     const { sysctls } = this.#deps;
     for (const id of this.#dirtyDevices) {
       const endpoint = this.#wishes.endpoint(id);
-      if (endpoint === undefined || (this.#view.link(endpoint.ifaceName) ?? this.#deps.host.link(endpoint.ifaceName)) === undefined) continue;
+      if (
+        endpoint === undefined ||
+        (this.#view.link(endpoint.ifaceName) ?? this.#deps.host.link(endpoint.ifaceName)) === undefined
+      )
+        continue;
       const mayUseOthers = this.#config?.workloadSourceSpoofing === 'any' && endpoint.allowedSourcePrefixes.length > 0;
-      const outcome = summarise(sysctls.write(podDeviceSysctls(endpoint, this.#families, reversePathFilterFor(sysctls, mayUseOthers))));
+      const outcome = summarise(
+        sysctls.write(podDeviceSysctls(endpoint, this.#families, reversePathFilterFor(sysctls, mayUseOthers))),
+      );
       failed.push(...outcome.failed.map((failure) => ({ ...failure, endpoint: id })));
-      if (this.#settledDevices.has(id)) repaired.push(...outcome.written.map((name) => `sysctl ${name} had been changed`));
+      if (this.#settledDevices.has(id))
+        repaired.push(...outcome.written.map((name) => `sysctl ${name} had been changed`));
       if (outcome.failed.length > 0) {
         bad.add(id);
         continue;
@@ -292,7 +305,8 @@ export class HostNetwork implements Programmer {
 
   /** Takes an event in; true when something of ours is wrong now. */
   #take(event: NetlinkEvent): boolean {
-    const before = event.type === 'link.new' || event.type === 'link.del' ? this.#view.linkByIndex(event.link.index) : undefined;
+    const before =
+      event.type === 'link.new' || event.type === 'link.del' ? this.#view.linkByIndex(event.link.index) : undefined;
     this.#view.apply(event);
     switch (event.type) {
       case 'overrun':

@@ -26,7 +26,11 @@ export function forwardingSysctls(families: readonly Family[]): readonly Sysctl[
  * loses it when the route's lifetime ends. accept_ra=2 means "also when forwarding" (kernel: ip-sysctl, accept_ra). So each device that has a
  * route from an advertisement and accept_ra=1 gets 2; others keep what they have.
  */
-export function acceptRaSysctls(port: SysctlPort, routes: Iterable<Route>, nameOf: (linkIndex: number) => string | undefined): readonly Sysctl[] {
+export function acceptRaSysctls(
+  port: SysctlPort,
+  routes: Iterable<Route>,
+  nameOf: (linkIndex: number) => string | undefined,
+): readonly Sysctl[] {
   const names = new Set<string>();
   for (const { family, protocol, linkIndex } of routes) {
     const name = family === 6 && protocol === RA_PROTOCOL && linkIndex !== undefined ? nameOf(linkIndex) : undefined;
@@ -43,7 +47,11 @@ export function acceptRaSysctls(port: SysctlPort, routes: Iterable<Route>, nameO
  * sysctl.conf, may have lost it. The node answers ARP and ND for the gateway that the pod believes in (proxy_arp, proxy_ndp), forwards
  * for it, lets it reach the node's 127.0.0.0/8 services where a rule sends it there (route_localnet), and takes no route from it.
  */
-export function podDeviceSysctls(endpoint: WorkloadEndpointInfo, families: readonly Family[], reversePathFilter: string): readonly Sysctl[] {
+export function podDeviceSysctls(
+  endpoint: WorkloadEndpointInfo,
+  families: readonly Family[],
+  reversePathFilter: string,
+): readonly Sysctl[] {
   const { ifaceName } = endpoint;
   const v4 = { route_localnet: '1', proxy_arp: '1', forwarding: '1', rp_filter: reversePathFilter };
   const v6 = { disable_ipv6: '0', proxy_ndp: '1', forwarding: '1', accept_ra: '0', accept_dad: '0' };
@@ -69,7 +77,8 @@ export function summarise(results: readonly SysctlResult[]): { failed: ApplyFail
   const failed: ApplyFailure[] = [];
   const written: string[] = [];
   for (const result of results) {
-    if (result.status === 'failed') failed.push({ object: `sysctl ${result.path.replaceAll('/', '.')}`, reason: result.error.message });
+    if (result.status === 'failed')
+      failed.push({ object: `sysctl ${result.path.replaceAll('/', '.')}`, reason: result.error.message });
     else if (result.status === 'written') written.push(result.path.replaceAll('/', '.'));
   }
   return { failed, written };

@@ -1,5 +1,8 @@
 import type { Family, Link, Neighbour, Netlink, NetlinkEvent, Route } from '#native/types.ts';
-import { contains, parseCidr } from './addresses.ts';
+import { contains, type ParsedCidr, parseCidr } from './addresses.ts';
+
+/** rtnetlink's protocol number of every route over other nodes and of every blackhole: ours wherever it is, as Calico's. */
+export const BLOCK_PROTOCOL = 80;
 
 /** The kernel's main routing table. */
 export const MAIN_TABLE = 254;
@@ -14,6 +17,8 @@ export class KernelView {
   readonly #linkByName = new Map<string, number>();
   /** By destination, then by what else makes a route different from another. */
   readonly #routes = new Map<string, Map<string, Route>>();
+  /** Destinations by which other nodes may be reached: those of any route that isn't one over another node. A small part of all. */
+  readonly #reaching = new Map<string, ParsedCidr>();
   /** Permanent ones, by ifindex, then by address. */
   readonly #neighbours = new Map<number, Map<string, Neighbour>>();
 
@@ -25,6 +30,7 @@ export class KernelView {
     this.#links.clear();
     this.#linkByName.clear();
     this.#routes.clear();
+    this.#reaching.clear();
     this.#neighbours.clear();
     for (const link of links) this.putLink(link);
     for (const route of routes) this.putRoute(route);
@@ -90,18 +96,16 @@ export class KernelView {
     return [...(this.#neighbours.get(linkIndex)?.values() ?? [])];
   }
 
-  /** The route by which the kernel reaches `address`: longest prefix, then lowest metric; `ignore` leaves some out. */
-  bestRoute(address: string, ignore: (route: Route) => boolean): Route | undefined {
+  /** The route by which the kernel reaches another node's `address`, routes over other nodes aside: longest prefix, then lowest metric. */
+  routeToNode(address: string): Route | undefined {
     const target = parseCidr(address);
-    let best: { route: Route; length: number } | undefined;
-    for (const [dst, routes] of this.#routes) {
-      const cidr = parseCidr(dst);
-      if (!contains(cidr, target) || (best !== undefined && best.length > cidr.prefixLength)) continue;
-      for (const route of routes.values()) {
-        if (ignore(route)) continue;
-        const isBetter = best === undefined || cidr.prefixLength > best.length || metricOf(route) < metricOf(best.route);
-        if (isBetter) best = { route, length: cidr.prefixLength };
-      }
+    let best: { readonly route: Route; readonly length: number } | undefined;
+    for (const [dst, cidr] of this.#reaching) {
+      if (!contains(cidr, target) || (best !== undefined && best.length >= cidr.prefixLength)) continue;
+      const [route] = this.routesTo(dst)
+        .filter(({ protocol }) => protocol !== BLOCK_PROTOCOL)
+        .sort((a, b) => metricOf(a) - metricOf(b));
+      if (route !== undefined) best = { route, length: cidr.prefixLength };
     }
     return best?.route;
   }
@@ -124,6 +128,7 @@ export class KernelView {
       for (const [key, other] of routes) if (metricOf(other) === metricOf(route)) routes.delete(key);
     }
     routes.set(routeKey(route), route);
+    this.#index(route.dst, routes);
   }
 
   dropRoute(route: Route): void {
@@ -131,6 +136,7 @@ export class KernelView {
     const routes = this.#routes.get(route.dst);
     routes?.delete(routeKey(route));
     if (routes?.size === 0) this.#routes.delete(route.dst);
+    this.#index(route.dst, routes);
   }
 
   /** Dynamic entries come and go by the thousand and concern nobody here: one that replaces a permanent one removes that. */
@@ -146,6 +152,12 @@ export class KernelView {
 
   dropNeighbour(linkIndex: number, address: string): void {
     this.#neighbours.get(linkIndex)?.delete(address);
+  }
+
+  #index(dst: string, routes: ReadonlyMap<string, Route> | undefined): void {
+    const reaches = [...(routes?.values() ?? [])].some(({ protocol }) => protocol !== BLOCK_PROTOCOL);
+    if (!reaches) this.#reaching.delete(dst);
+    else if (!this.#reaching.has(dst)) this.#reaching.set(dst, parseCidr(dst));
   }
 
   #dropLink(index: number): void {
@@ -165,4 +177,5 @@ export class KernelView {
 export const metricOf = ({ family, metric }: { readonly family: Family; readonly metric?: number }): number =>
   family === 6 && (metric ?? 0) === 0 ? 1024 : (metric ?? 0);
 
-const routeKey = (route: Route): string => `${metricOf(route)} ${route.type} ${route.linkIndex ?? 0} ${route.via ?? ''} ${route.protocol}`;
+const routeKey = (route: Route): string =>
+  `${metricOf(route)} ${route.type} ${route.linkIndex ?? 0} ${route.via ?? ''} ${route.protocol}`;

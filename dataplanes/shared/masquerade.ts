@@ -106,7 +106,12 @@ export class Masquerade implements Disposable {
     }
     const removals = await this.#ipsets.applyRemovals();
     repaired.push(...sets.repaired);
-    failed.push(...[...sets.failed, ...removals.failed].map(({ set, member, reason }) => ({ object: `ipset ${set}${member === undefined ? '' : ` member ${member}`}`, reason })));
+    failed.push(
+      ...[...sets.failed, ...removals.failed].map(({ set, member, reason }) => ({
+        object: `ipset ${set}${member === undefined ? '' : ` member ${member}`}`,
+        reason,
+      })),
+    );
     if (failed.length === 0 && this.#inSync && this.#cleanOthers) await this.#removeOtherVariant(failed);
     return { failed, repaired };
   }
@@ -155,13 +160,16 @@ export class Masquerade implements Disposable {
       await this.#removeRules(['nft', 'legacy'], [family]);
       for (const id of SET_IDS) this.#forgetSet(setName(family, id));
     }
-    if (config.natOutgoingExclusions === 'IPPoolsOnly') for (const family of families) this.#forgetSet(setName(family, ALL_HOSTS));
+    if (config.natOutgoingExclusions === 'IPPoolsOnly')
+      for (const family of families) this.#forgetSet(setName(family, ALL_HOSTS));
     this.#changed = false;
   }
 
   #tellSets(family: Family, config: DataplaneConfig): void {
     const pools = [...this.#pools.values()].filter(({ cidr }) => familyOf(cidr) === family);
-    const hosts = [...this.#hosts.values()].map((host) => (family === 4 ? host.ipv4 : host.ipv6)).filter((ip): ip is IpText => ip !== undefined);
+    const hosts = [...this.#hosts.values()]
+      .map((host) => (family === 4 ? host.ipv4 : host.ipv6))
+      .filter((ip): ip is IpText => ip !== undefined);
     const wanted = {
       [ALL_POOLS]: pools.map(({ cidr }) => cidr),
       [ALL_HOSTS]: config.natOutgoingExclusions === 'IPPoolsAndHostIPs' ? hosts : undefined,
@@ -210,7 +218,10 @@ export class Masquerade implements Disposable {
  * TCP and UDP before the general one. Random ports: two flows of one moment must not be given the same.
  */
 export function natOutgoingRules(family: Family, config: DataplaneConfig): readonly string[] {
-  const hosts = config.natOutgoingExclusions === 'IPPoolsAndHostIPs' ? ` -m set ! --match-set ${setName(family, ALL_HOSTS)} dst` : '';
+  const hosts =
+    config.natOutgoingExclusions === 'IPPoolsAndHostIPs'
+      ? ` -m set ! --match-set ${setName(family, ALL_HOSTS)} dst`
+      : '';
   const match = `-m set --match-set ${setName(family, MASQUERADED)} src -m set ! --match-set ${setName(family, ALL_POOLS)} dst${hosts}`;
   const address = config.natOutgoingAddress;
   const snat = address !== undefined && familyOf(address) === family ? address : undefined;
@@ -220,6 +231,9 @@ export function natOutgoingRules(family: Family, config: DataplaneConfig): reado
     return `-j SNAT --to-source ${to} --random-fully`;
   };
   const range = config.natPortRange;
-  const ranged = range === undefined ? [] : ['tcp', 'udp'].map((protocol) => `-p ${protocol} ${match} ${target(`${range.min}-${range.max}`)}`);
+  const ranged =
+    range === undefined
+      ? []
+      : ['tcp', 'udp'].map((protocol) => `-p ${protocol} ${match} ${target(`${range.min}-${range.max}`)}`);
   return [...ranged, `${match} ${target('')}`];
 }

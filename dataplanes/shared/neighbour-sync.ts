@@ -5,7 +5,8 @@ import type { KernelView } from './kernel-view.ts';
 import { netsOf, type RouteWishes } from './route-wishes.ts';
 
 /** Deleting what isn't there (any more, or its device) is success. */
-const isGone = (result: OpResult): boolean => !result.ok && (result.error.code === 'ENOENT' || result.error.code === 'ENODEV');
+const isGone = (result: OpResult): boolean =>
+  !result.ok && (result.error.code === 'ENOENT' || result.error.code === 'ENODEV');
 
 /**
  * Keeps a permanent neighbour (pod address to pod MAC) on each pod's device, so that the node never asks the pod who it is and a pod
@@ -79,7 +80,8 @@ export class NeighbourSync {
         else failed.push({ object: `neighbour ${op.address}`, endpoint: id, reason: result.error.message });
       }
       if (failed.some(({ endpoint }) => endpoint === id)) continue;
-      if (ops.length > 0 && this.#right.has(id)) repaired.push(...ops.map((op) => `neighbour ${op.address} had been changed`));
+      if (ops.length > 0 && this.#right.has(id))
+        repaired.push(...ops.map((op) => `neighbour ${op.address} had been changed`));
       this.#dirty.delete(id);
       if (this.#wishes.endpoint(id) === undefined) this.#right.delete(id);
       else this.#right.add(id);
@@ -92,7 +94,11 @@ export class NeighbourSync {
     for (const name of this.#abandoned) {
       const link = this.#wishes.idOf(name) === undefined ? this.#view.link(name) : undefined;
       if (link === undefined) continue;
-      ops.push(...this.#view.neighboursOf(link.index).map(({ address }): NeighOp => ({ op: 'neigh.del', link: link.index, address })));
+      ops.push(
+        ...this.#view
+          .neighboursOf(link.index)
+          .map(({ address }): NeighOp => ({ op: 'neigh.del', link: link.index, address })),
+      );
     }
     this.#abandoned.clear();
     if (ops.length === 0) return;

@@ -2,11 +2,9 @@ import type { Netlink, OpResult, Route, RouteOp } from '#native/types.ts';
 import type { ApplyFailure } from '../contract.ts';
 import type { CidrText, DataplaneConfig, RouteInfo } from '../messages.ts';
 import { contains, familyOf, parseCidr } from './addresses.ts';
-import { type KernelView, MAIN_TABLE, metricOf } from './kernel-view.ts';
+import { BLOCK_PROTOCOL, type KernelView, MAIN_TABLE, metricOf } from './kernel-view.ts';
 import type { RouteWishes } from './route-wishes.ts';
 
-/** rtnetlink's protocol number of every route over other nodes and of every blackhole: ours wherever it is, as Calico's. */
-const BLOCK_PROTOCOL = 80;
 /** RTPROT_KERNEL: what the kernel makes by itself, such as a device's fe80::/64. */
 const KERNEL_PROTOCOL = 2;
 
@@ -25,6 +23,8 @@ export class RouteSync {
   readonly #dirty = new Set<CidrText>();
   /** Destinations that were right when last looked at: if one is wrong now and its wish didn't change, somebody else did it. */
   readonly #right = new Set<CidrText>();
+  /** How each node is reached, until a route that isn't ours changes. */
+  readonly #toNodes = new Map<string, Route | undefined>();
   #config: DataplaneConfig | undefined;
   #mayRemove = false;
 
@@ -57,6 +57,7 @@ export class RouteSync {
 
   /** The next cycle looks at every wanted destination and at everything of ours that the kernel has. */
   lookAtAll(): void {
+    this.#toNodes.clear();
     for (const dst of this.#wishes.destinations()) this.#dirty.add(dst);
     for (const route of this.#view.routes()) if (this.#isOurs(route)) this.#dirty.add(route.dst);
   }
@@ -64,7 +65,9 @@ export class RouteSync {
   /** The kernel's routes to `dst` changed. True if they are not as wanted: a cycle is due. Devices of unknown pods wait for `lookAtAll`. */
   kernelChanged(route: Route): boolean {
     const { dst } = route;
-    const affected = this.#isOurs(route) ? [] : this.#overNodesWithin(dst);
+    const isOurs = this.#isOurs(route);
+    if (!isOurs) this.#toNodes.clear();
+    const affected = isOurs ? [] : this.#overNodesWithin(dst);
     for (const other of affected) this.#dirty.add(other);
     const isWanted = this.#wishes.winner(dst) !== undefined;
     const link = route.linkIndex === undefined ? undefined : this.#view.linkByIndex(route.linkIndex);
@@ -79,6 +82,7 @@ export class RouteSync {
 
   /** A device other than a pod's changed: routes over other nodes may run over it. */
   uplinkChanged(): boolean {
+    this.#toNodes.clear();
     let any = false;
     for (const { dst } of this.#wishes.overNodes()) {
       this.#dirty.add(dst);
@@ -98,7 +102,10 @@ export class RouteSync {
         for (const route of await this.#host.routes({ family, table: MAIN_TABLE })) this.#view.putRoute(route);
       }
       for (const dst of await this.#pass(stale, failed, repaired)) {
-        failed.set(dst, { object: `route ${dst}`, reason: 'the kernel says that the route exists, but does not list it; trying again' });
+        failed.set(dst, {
+          object: `route ${dst}`,
+          reason: 'the kernel says that the route exists, but does not list it; trying again',
+        });
       }
     }
     return { failed, repaired };
@@ -168,7 +175,9 @@ export class RouteSync {
     if (wanted !== undefined && right === undefined) {
       replaced = present.find((route) => metricOf(route) === metricOf(wanted));
       if (replaced !== undefined && !this.#isOurs(replaced)) {
-        throw new RouteProblem(`there is a route that is not ours: ${this.#describe(replaced)}; remove it, or the pod's address from elsewhere`);
+        throw new RouteProblem(
+          `there is a route that is not ours: ${this.#describe(replaced)}; remove it, or the pod's address from elsewhere`,
+        );
       }
       ops.push({ op: toOp(replaced === undefined ? 'route.add' : 'route.replace', wanted), route: wanted });
     }
@@ -188,15 +197,35 @@ export class RouteSync {
     if (claim === undefined || config === undefined) return undefined;
     const family = familyOf(dst);
     if (family === 6 && !config.ipv6Support) return undefined;
-    const common = { family, dst, table: MAIN_TABLE, onlink: false, multipath: false, metric: family === 4 ? config.routeMetricV4 : config.routeMetricV6 };
+    const common = {
+      family,
+      dst,
+      table: MAIN_TABLE,
+      onlink: false,
+      multipath: false,
+      metric: family === 4 ? config.routeMetricV4 : config.routeMetricV6,
+    };
     if (claim.kind === 'pod') {
       const link = this.#podLink(claim.ifaceName);
-      return { ...common, type: 'unicast', protocol: config.deviceRouteProtocol, linkIndex: link, scope: family === 4 ? 'link' : 'global' };
+      return {
+        ...common,
+        type: 'unicast',
+        protocol: config.deviceRouteProtocol,
+        linkIndex: link,
+        scope: family === 4 ? 'link' : 'global',
+      };
     }
     const { route } = claim;
     if (route.type === 'localBlock') return { ...common, type: 'blackhole', protocol: BLOCK_PROTOCOL, scope: 'global' };
     if (route.nodeIp === undefined) throw new RouteProblem(`node ${route.nodeName} has no IPv${family} address`);
-    return { ...common, type: 'unicast', protocol: BLOCK_PROTOCOL, scope: 'global', via: route.nodeIp, linkIndex: this.#deviceTo(route, route.nodeIp) };
+    return {
+      ...common,
+      type: 'unicast',
+      protocol: BLOCK_PROTOCOL,
+      scope: 'global',
+      via: route.nodeIp,
+      linkIndex: this.#deviceTo(route, route.nodeIp),
+    };
   }
 
   #podLink(ifaceName: string): number {
@@ -211,7 +240,7 @@ export class RouteSync {
 
   /** The device on whose subnet the other node is. */
   #deviceTo({ nodeName }: RouteInfo, nodeIp: string): number {
-    const best = this.#view.bestRoute(nodeIp, (route) => route.protocol === BLOCK_PROTOCOL);
+    const best = this.#routeToNode(nodeIp);
     if (best === undefined) throw new RouteProblem(`there is no route to node ${nodeName} (${nodeIp})`);
     if (best.type !== 'unicast' || best.via !== undefined || best.multipath || best.linkIndex === undefined) {
       throw new RouteProblem(
@@ -219,6 +248,11 @@ export class RouteSync {
       );
     }
     return best.linkIndex;
+  }
+
+  #routeToNode(nodeIp: string): Route | undefined {
+    if (!this.#toNodes.has(nodeIp)) this.#toNodes.set(nodeIp, this.#view.routeToNode(nodeIp));
+    return this.#toNodes.get(nodeIp);
   }
 
   #isOurs(route: Route): boolean {
@@ -239,7 +273,10 @@ export class RouteSync {
   }
 
   #describe(route: Route): string {
-    const device = route.linkIndex === undefined ? undefined : (this.#view.linkByIndex(route.linkIndex)?.name ?? String(route.linkIndex));
+    const device =
+      route.linkIndex === undefined
+        ? undefined
+        : (this.#view.linkByIndex(route.linkIndex)?.name ?? String(route.linkIndex));
     return [
       ...(route.type === 'unicast' ? [] : [route.type]),
       route.dst,

@@ -1,0 +1,31 @@
+import 'reflect-metadata';
+import { expect, test } from '@jest/globals';
+import { Container } from 'inversify';
+import { Clock } from '#api/clock.ts';
+import { CommandRunner } from '#native/command-runner.ts';
+import { DataplaneFactory } from '../contract.ts';
+import { Logger } from '../logger.ts';
+import { FakeClock, silentLogger } from '../shared/fake-clock.ts';
+import { FakeNetlink } from '../shared/fake-netlink.ts';
+import { HostNetwork } from '../shared/host-network.ts';
+import { HostIpset, HostNetlink, HostNetworkId } from '../shared/services.ts';
+import { sharedDataplaneModule } from '../shared/shared.module.ts';
+import { FakeSets } from './fake-sets.ts';
+import { FakeXtables } from './fake-xtables.ts';
+import { iptablesModule } from './iptables.module.ts';
+
+test('the modules make a host network and a factory of the iptables dataplane', () => {
+  const container = new Container();
+  container.bind(Clock).toConstantValue(new FakeClock());
+  container.bind(Logger).toConstantValue(silentLogger);
+  container.bind(CommandRunner).toConstantValue(new FakeXtables());
+  container.bind(HostNetlink).toConstantValue(new FakeNetlink());
+  container.load(sharedDataplaneModule, iptablesModule);
+  container
+    .rebind(HostIpset)
+    .toConstantValue(Object.assign(new FakeSets(), { flush: () => Promise.resolve(), [Symbol.dispose]: () => {} }));
+  expect(container.get(HostNetworkId)).toBeInstanceOf(HostNetwork);
+  const factories = container.getAll(DataplaneFactory);
+  expect(factories.map(({ kind }) => kind)).toEqual(['iptables']);
+  expect(factories[0]?.create().kind).toBe('iptables');
+});

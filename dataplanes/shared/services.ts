@@ -1,0 +1,20 @@
+import type { ServiceIdentifier } from 'inversify';
+import type { Ipset } from '#native/ipset.ts';
+import type { Netlink } from '#native/types.ts';
+import type { VariantChoice } from '../iptables/variant-choice.ts';
+import type { HostNetwork, Monitor } from './host-network.ts';
+import type { SysctlPort } from './host-sysctls.ts';
+
+/**
+ * Identifiers of what the dataplanes are given. Everything named Host is of the node's own network namespace, in which the agent runs.
+ */
+
+/** A route socket; bound by the agent. */
+export const HostNetlink: ServiceIdentifier<Netlink> = Symbol.for('HostNetlink');
+/** The address sets. */
+export const HostIpset: ServiceIdentifier<Ipset> = Symbol.for('HostIpset');
+/** Opens a monitor for everything that the host network follows. */
+export const HostMonitor: ServiceIdentifier<() => Monitor> = Symbol.for('HostMonitor');
+export const HostSysctls: ServiceIdentifier<SysctlPort> = Symbol.for('HostSysctls');
+export const VariantChoiceId: ServiceIdentifier<VariantChoice> = Symbol.for('VariantChoice');
+export const HostNetworkId: ServiceIdentifier<HostNetwork> = Symbol.for('HostNetwork');
