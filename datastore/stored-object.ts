@@ -25,7 +25,7 @@ export function validated<K extends KindName>(verb: string, kind: K, object: Kin
 
 /** A frozen copy with other metadata. */
 export function withMetadata<T extends AnyObject>(object: T, metadata: Readonly<Partial<ObjectMeta>>): T {
-  return Object.freeze({ ...object, metadata: Object.freeze({ ...object.metadata, ...metadata }) });
+  return Object.freeze({ ...object, metadata: Object.freeze({ ...object.metadata, ...metadata }) }) as T;
 }
 
 /** A key that some object can have; else `invalid`: what can't be a name must not become a path. */

@@ -12,18 +12,23 @@ export class ProblemLog {
 
   /** Takes the whole present state. */
   update(problems: readonly DatastoreProblem[], remarks: readonly string[]): void {
-    const before = new Set(this.problems.map(({ message }) => message));
-    const now = new Set(problems.map(({ message }) => message));
-    for (const message of now.difference(before)) {
+    const before = this.problems.map(({ message }) => message);
+    const now = problems.map(({ message }) => message);
+    for (const message of newIn(now, before)) {
       this.#log('warn', message);
     }
-    for (const message of before.difference(now)) {
+    for (const message of newIn(before, now)) {
       this.#log('info', `no longer so: ${message}`);
     }
-    for (const message of new Set(remarks).difference(new Set(this.remarks))) {
+    for (const message of newIn(remarks, this.remarks)) {
       this.#log('info', `passed over: ${message}`);
     }
     this.problems = problems;
     this.remarks = remarks;
   }
+}
+
+function newIn(texts: readonly string[], known: readonly string[]): string[] {
+  const old = new Set(known);
+  return [...new Set(texts)].filter((text) => !old.has(text));
 }

@@ -70,8 +70,10 @@ export class UserFolder {
   async scan(watches: FolderWatches, first = false): Promise<number | undefined> {
     const walk: Walk = { watches, folders: new Set(), files: new Map(), unreadable: [], problems: [] };
     await this.#walk(this.#root, walk);
-    for (const folder of this.#folders.difference(walk.folders)) {
-      watches.drop(folder);
+    for (const folder of this.#folders) {
+      if (!walk.folders.has(folder)) {
+        watches.drop(folder);
+      }
     }
     this.#folders = walk.folders;
     this.#walkProblems = walk.problems;
