@@ -9,7 +9,7 @@ import { FakeClock, silentLogger } from '../shared/fake-clock.ts';
 import { FakeNetlink } from '../shared/fake-netlink.ts';
 import { HostNetwork } from '../shared/host-network.ts';
 import { HostIpset, HostNetlink, HostNetworkId } from '../shared/services.ts';
-import { sharedDataplaneModule } from '../shared/shared.module.ts';
+import { sharedModule } from '../shared/shared.module.ts';
 import { FakeSets } from './fake-sets.ts';
 import { FakeXtables } from './fake-xtables.ts';
 import { iptablesModule } from './iptables.module.ts';
@@ -20,7 +20,7 @@ test('the modules make a host network and a factory of the iptables dataplane', 
   container.bind(Logger).toConstantValue(silentLogger);
   container.bind(CommandRunner).toConstantValue(new FakeXtables());
   container.bind(HostNetlink).toConstantValue(new FakeNetlink());
-  container.load(sharedDataplaneModule, iptablesModule);
+  container.load(sharedModule, iptablesModule);
   container
     .rebind(HostIpset)
     .toConstantValue(Object.assign(new FakeSets(), { flush: () => Promise.resolve(), [Symbol.dispose]: () => {} }));

@@ -6,7 +6,7 @@ import { Logger } from '../logger.ts';
 import { HostIpset, HostSysctls, VariantChoiceId } from '../shared/services.ts';
 import { IptablesDataplane } from './iptables.ts';
 
-/** The iptables dataplane's factory. Needs `sharedDataplaneModule`, and Clock, CommandRunner and Logger from the agent. */
+/** The iptables dataplane's factory. Needs `sharedModule`, and Clock, CommandRunner and Logger from the agent. */
 export const iptablesModule = new ContainerModule(({ bind }) => {
   bind(DataplaneFactory).toResolvedValue(
     (sets, sysctls, variants, commands: CommandRunner, clock: Clock, log: Logger): DataplaneFactory => ({

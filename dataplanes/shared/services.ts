@@ -9,8 +9,8 @@ import type { SysctlPort } from './host-sysctls.ts';
  * Identifiers of what the dataplanes are given. Everything named Host is of the node's own network namespace, in which the agent runs.
  */
 
-/** A route socket; bound by the agent. */
-export const HostNetlink: ServiceIdentifier<Netlink> = Symbol.for('HostNetlink');
+/** A route socket; the agent binds it, under the identifier named as the interface. */
+export const HostNetlink: ServiceIdentifier<Netlink> = Symbol.for('Netlink');
 /** The address sets. */
 export const HostIpset: ServiceIdentifier<Ipset> = Symbol.for('HostIpset');
 /** Opens a monitor for everything that the host network follows. */

@@ -11,6 +11,8 @@ import { HostNetwork } from './host-network.ts';
 import type { SysctlPort } from './host-sysctls.ts';
 import { HostIpset, HostMonitor, HostNetlink, HostNetworkId, HostSysctls, VariantChoiceId } from './services.ts';
 
+export { HostNetworkId } from './services.ts';
+
 /** The sysctls of the namespace in which the process runs: /proc/sys/net shows the reader's own. */
 const ownSysctls: SysctlPort = {
   write: (sysctls) => writeSysctls(sysctls),
@@ -25,7 +27,7 @@ const ownSysctls: SysctlPort = {
 };
 
 /** The host network and what it shares with the dataplanes. The agent binds HostNetlink, Clock, CommandRunner and Logger. */
-export const sharedDataplaneModule = new ContainerModule(({ bind }) => {
+export const sharedModule = new ContainerModule(({ bind }) => {
   bind(HostSysctls).toConstantValue(ownSysctls);
   bind(HostIpset)
     .toResolvedValue(() => openIpset())
