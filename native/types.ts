@@ -188,12 +188,15 @@ export interface Neighbour {
   readonly proxy: boolean;
 }
 
-/** A BPF filter as a dump shows it. */
+/** A filter on clsact as a dump shows it, whatever its classifier. */
 export interface Filter {
+  /** `bpf`, `flower`, `matchall`, ... */
+  readonly kind: string;
   readonly linkIndex: number;
   readonly direction: 'ingress' | 'egress';
   readonly priority: number;
   readonly handle: number;
+  /** Of a BPF filter only. */
   readonly name?: string;
   readonly programId?: number;
 }

@@ -89,14 +89,18 @@ Napi::Value DecodeFilter(Napi::Env env, const nlmsghdr *message)
 	if (!tc || tc->tcm_handle == 0)
 		return env.Undefined();
 	const Attributes<TCA_MAX> attributes(message, sizeof(*tc));
-	if (attributes.Text(TCA_KIND) != "bpf")
+	const auto kind = attributes.Text(TCA_KIND);
+	if (!kind)
 		return env.Undefined();
-	const Attributes<TCA_BPF_MAX> options(attributes[TCA_OPTIONS]);
 	Napi::Object filter = Napi::Object::New(env);
+	filter.Set("kind", *kind);
 	filter.Set("linkIndex", Napi::Number::New(env, tc->tcm_ifindex));
 	filter.Set("direction", tc->tcm_parent == egressParent ? "egress" : "ingress");
 	filter.Set("priority", Napi::Number::New(env, tc->tcm_info >> 16));
 	filter.Set("handle", Napi::Number::New(env, tc->tcm_handle));
+	if (*kind != "bpf")
+		return filter;
+	const Attributes<TCA_BPF_MAX> options(attributes[TCA_OPTIONS]);
 	if (const auto name = options.Text(TCA_BPF_NAME))
 		filter.Set("name", *name);
 	if (const auto id = options.U32(TCA_BPF_ID))
