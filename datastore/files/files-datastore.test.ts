@@ -83,22 +83,8 @@ function untilHandles(store: FilesDatastore, ...expected: string[]): Promise<voi
   return until(async () => (await handles(store)).join() === expected.join());
 }
 
-describeDatastore('files', async () => {
-  const folder = mkdtempSync(join(tmpdir(), 'tt-files-'));
-  const store = await openFilesDatastore({
-    dir: folder,
-    lock: new ProcessLocalLock(),
-    clock: systemClock,
-    log: () => {},
-  });
-  return {
-    store,
-    close: async () => {
-      await store[Symbol.asyncDispose]();
-      rmSync(folder, { recursive: true });
-    },
-  };
-});
+// The folder is made and removed around each test of this file.
+describeDatastore('files', async () => ({ store: await open(), close: () => Promise.resolve() }));
 
 describe("users' files", () => {
   test('are read from all folders and in all forms, and only by their suffix', async () => {
