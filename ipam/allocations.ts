@@ -25,6 +25,12 @@ export function reserveAttributes(nodeName: string): Readonly<Record<string, str
   return { use: 'Reserve', node: nodeName };
 }
 
+/** True if a node's agent holds the address in reserve. */
+export function isReserveOf({ attributes, handle }: Allocation): boolean {
+  const node = attributes['node'];
+  return node !== undefined && handle === reserveHandle(node);
+}
+
 /** A spec is never changed in place, and is asked for often between two writes. */
 const memo = new WeakMap<BlockSpec, readonly AddressAllocation[]>();
 

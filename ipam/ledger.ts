@@ -121,9 +121,10 @@ export class Ledger {
     return [...this.owned()].filter((owned) => owned.handle === handle);
   }
 
-  /** How many addresses the handle has in a block. */
+  /** How many addresses the handle has in a block, as far as they can be written there. */
   count(handle: string, cidr: string): number {
-    return this.ofHandle(handle).filter((owned) => owned.cidr === cidr).length;
+    const isWritable = ({ address }: Owned) => this.#decisions.get(address)?.state !== 'disputed';
+    return this.ofHandle(handle).filter((owned) => owned.cidr === cidr && isWritable(owned)).length;
   }
 
   /** Gives addresses of the reserve to an owner, after they are in the journal. Throws the file system's error: then nothing is given. */
