@@ -1,9 +1,6 @@
-import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
 import type { ServiceIdentifier } from 'inversify';
 import type { Programmer } from '#dataplanes/contract.ts';
 import type { Datastore } from '#datastore/datastore.ts';
-import type { FileLock } from '#datastore/lock.ts';
 import type { NodeIpam } from '#ipam/node-ipam.ts';
 import type { Netlink } from '#native/types.ts';
 import { AdminServer } from './admin/server.ts';
@@ -36,7 +33,6 @@ export interface AgentParts {
   readonly settings: BootstrapSettings;
   readonly log: Log;
   readonly datastore: Datastore;
-  readonly lock: FileLock;
   readonly host: Netlink;
   readonly store: ObjectStore;
   readonly config: ConfigWatcher;
@@ -56,7 +52,7 @@ export interface AgentParts {
 
 /**
  * One node's agent. It answers on its sockets from the first moment (status, and "not yet" to the runtime), and programs nothing
- * before it has seen the whole datastore once. Start: run dir, sockets, datastore, what an earlier agent left, addresses, kernel.
+ * before it has seen the whole datastore once. Start: sockets, datastore, what an earlier agent left, addresses, kernel.
  * Stop: no new calls, what is under way ends, the reserve goes back, files and objects are written; the kernel stays as it is.
  */
 export class Agent {
@@ -64,7 +60,6 @@ export class Agent {
   readonly #cniServer: CniServer;
   readonly #adminServer: AdminServer;
   readonly #reporter: HealthReporter;
-  #runDirLock: Disposable | undefined;
   #beat: NodeJS.Timeout | undefined;
   #stage = 'starting';
 
@@ -81,11 +76,7 @@ export class Agent {
 
   /** Resolves when pods can be wired. Rejects when that can't come by waiting; the message says why. */
   async start(): Promise<void> {
-    const { settings, log, lock, store, config, feed, driver, hostNetwork, dataplanes, takeover, mtu, cni } = this.#parts;
-    mkdirSync(settings.runDir, { recursive: true, mode: 0o700 });
-    mkdirSync(settings.stateDir, { recursive: true, mode: 0o700 });
-    this.#stage = `waiting for the agent that holds ${settings.runDir}`;
-    this.#runDirLock = await lock.acquire(join(settings.runDir, 'agent.lock'));
+    const { log, store, config, feed, driver, hostNetwork, dataplanes, takeover, mtu, cni } = this.#parts;
     await this.#adminServer.listen();
     await this.#cniServer.listen();
     this.#beat = setInterval(() => this.#report(), beat.everyMs);
@@ -119,12 +110,12 @@ export class Agent {
 
   /** Ends everything in the order that loses nothing; safe at any point of the start. */
   async stop(): Promise<void> {
-    const { store, driver, hostNetwork, dataplanes, ipam, publisher, healthServer, datastore, host } = this.#parts;
+    const { log, store, driver, hostNetwork, dataplanes, ipam, publisher, healthServer, datastore, host } = this.#parts;
     clearInterval(this.#beat);
     this.#stage = 'stopping';
     const patience = AbortSignal.timeout(stopPatienceMs);
     await this.#cniServer[Symbol.asyncDispose]();
-    await ipam.close(patience);
+    await ipam.close().catch((error: unknown) => log.warn({ err: error }, 'the reserve stays allocated until the next start'));
     await publisher.close(patience);
     await dataplanes[Symbol.asyncDispose]();
     await driver.remove(hostNetwork);
@@ -135,7 +126,6 @@ export class Agent {
     await healthServer[Symbol.asyncDispose]();
     await this.#adminServer[Symbol.asyncDispose]();
     host[Symbol.dispose]();
-    this.#runDirLock?.[Symbol.dispose]();
   }
 
   status(): AgentStatus {
@@ -156,7 +146,7 @@ export class Agent {
         failures: failures.map(({ object, reason }) => ({ object, reason })),
       },
       datastore: {
-        location: settings.datastore.kind === 'files' ? `files:${settings.datastore.dir}` : 'kubernetes',
+        location: `files:${settings.datastore.dir}`,
         problems: datastore.problems(),
         failures: [...store.failures(), ...publishing],
       },

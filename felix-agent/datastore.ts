@@ -1,7 +1,7 @@
 import { systemClock } from '#api/clock.ts';
 import type { Datastore } from '#datastore/datastore.ts';
 import { openFilesDatastore } from '#datastore/files/files-datastore.ts';
-import { kernelFileLock } from '#native/flock.ts';
+import { KernelFileLock } from '#native/flock.ts';
 import type { DatastoreRef } from './config/bootstrap.ts';
 import type { Log } from './log.ts';
 
@@ -11,7 +11,7 @@ export function openDatastore(ref: DatastoreRef, log: Log): Promise<Datastore> {
     case 'files':
       return openFilesDatastore({
         dir: ref.dir,
-        lock: kernelFileLock,
+        lock: new KernelFileLock(),
         clock: systemClock,
         log: (level, message) => log[level](message),
       });

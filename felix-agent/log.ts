@@ -1,5 +1,6 @@
 import { pino, type DestinationStream, type Logger as PinoLogger } from 'pino';
 import type { ServiceIdentifier } from 'inversify';
+import type { Logger } from '#dataplanes/logger.ts';
 
 /** The agent's log: pino, JSON lines, to stderr. Every line has `node` and, where it concerns one, the object. */
 export type Log = PinoLogger;
@@ -18,4 +19,14 @@ export function createLog(nodeName: string, destination?: DestinationStream): Lo
 export function setSeverity(log: Log, severity: string): void {
   const level = levels[severity.toLowerCase() as keyof typeof levels];
   if (level !== undefined && log.level !== level) log.level = level;
+}
+
+/** The log as a dataplane sees it. */
+export function dataplaneLogger(log: Log): Logger {
+  return {
+    debug: (message, fields) => log.debug(fields ?? {}, message),
+    info: (message, fields) => log.info(fields ?? {}, message),
+    warn: (message, fields) => log.warn(fields ?? {}, message),
+    error: (message, fields) => log.error(fields ?? {}, message),
+  };
 }

@@ -1,7 +1,9 @@
 import { parseCommandLine, readBootstrap } from '../config/bootstrap.ts';
 import { createAgentContainer } from '../container.ts';
-import { Agent } from '../agent.ts';
-import { Log } from '../log.ts';
+import { AgentId } from '../agent.ts';
+import { createLog } from '../log.ts';
+import { lockNode } from '../node-lock.ts';
+import { KernelFileLock } from '#native/flock.ts';
 import type { Command } from './command.ts';
 
 export const agentCommand: Command = {
@@ -12,12 +14,13 @@ export const agentCommand: Command = {
     const { flags } = parseCommandLine(args);
     const settings = readBootstrap(flags, env);
     if (process.getuid?.() !== 0) throw new Error('must run as root: it programs routes, rules and BPF');
-    const container = await createAgentContainer(settings);
-    const log = container.get(Log);
+    const log = createLog(settings.nodeName);
+    using _lock = await lockNode(settings, new KernelFileLock(), log);
+    const container = await createAgentContainer(settings, log);
     const stop = Promise.withResolvers<string>();
     const onSignal = (signal: NodeJS.Signals) => stop.resolve(signal);
     process.on('SIGTERM', onSignal).on('SIGINT', onSignal);
-    const agent = container.get(Agent);
+    const agent = container.get(AgentId);
     const failed = agent.start().then(
       () => stop.promise,
       (error: unknown) => {

@@ -1,5 +1,5 @@
 import type { CniDeps } from '#cni/deps.ts';
-import { KeyedLocks } from '#cni/keyed-mutex.ts';
+import { KeyedMutex } from '#cni/keyed-mutex.ts';
 import type { Namespaces } from '#cni/namespaces.ts';
 import type { Datastore } from '#datastore/datastore.ts';
 import type { Ipam } from '#ipam/ipam.ts';
@@ -42,12 +42,16 @@ export function agentDeps(parts: AgentDepsParts): CniDeps {
     endpoints,
     host,
     namespaces,
-    locks: new KeyedLocks(),
+    locks: new KeyedMutex(),
     commands,
     pod: (namespace, name, uid) => lookUpPod(store, datastore, namespace, name, uid),
     node: () => Promise.resolve(store.of('Node').get({ name: nodeName })),
     notReadyReason: () => Promise.resolve(notReadyReason(parts)),
     podDeviceOps: (ifaceName) => dataplanes.podDeviceOps(ifaceName),
+    podRoutes: () => {
+      const { deviceRouteProtocol, routeMetricV4, routeMetricV6 } = config.current.dataplane;
+      return { protocol: deviceRouteProtocol, metric4: routeMetricV4, metric6: routeMetricV6 };
+    },
     defaultMtu: () => mtu.current,
     standalone: false,
     log: (level, message, fields) => log[level](fields ?? {}, message),

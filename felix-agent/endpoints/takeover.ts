@@ -38,8 +38,8 @@ export class Takeover {
   async run(): Promise<void> {
     const { files, host, endpoints, publisher, ipam, log, interfacePrefix } = this.#parts;
     const fromFiles = files.load();
-    const known = [...fromFiles, ...(await this.#onlyInDatastore(fromFiles))];
-    const { alive, dead, orphans, routedAddresses } = await readLiveState(host, known, interfacePrefix(), isOurs);
+    const lost = await this.#onlyInDatastore(fromFiles);
+    const { alive, dead, orphans, routedAddresses } = await readLiveState(host, [...fromFiles, ...lost], interfacePrefix(), isOurs);
     for (const { endpoint } of dead) {
       log.info({ endpoint: endpoint.metadata.name }, 'the endpoint has no device any more; letting it go');
       files.remove(endpoint.metadata.namespace, endpoint.metadata.name);
@@ -49,26 +49,39 @@ export class Takeover {
       log.warn({ devices: orphans.map(({ name }) => name) }, 'deleting devices of ADDs that never finished');
       await host.run(orphans.map(({ index }) => ({ op: 'link.del', link: index })));
     }
-    await ipam.start({ live: liveAddresses(alive, routedAddresses), isGone: isGoneWithout(alive) });
-    for (const endpoint of alive) endpoints.adopt(endpoint);
+    const known = alive.filter((endpoint) => !lost.includes(endpoint));
+    await ipam.start({ live: liveAddresses(known, routedAddresses), valid: new Set(known.map(handleOf)) });
+    for (const endpoint of known) endpoints.adopt(endpoint);
+    const found = await this.#withNetworks(alive.filter((endpoint) => lost.includes(endpoint)));
+    for (const endpoint of found) {
+      files.save(endpoint);
+      endpoints.adopt(endpoint);
+    }
   }
 
-  /** WorkloadEndpoints of this node of which the state dir knows nothing. Their network is told by who holds their addresses. */
+  /** Endpoints of this node of which the state dir knows nothing, as far as their objects tell. */
   async #onlyInDatastore(known: readonly LocalEndpoint[]): Promise<readonly LocalEndpoint[]> {
-    const { datastore, nodeName, ipam } = this.#parts;
+    const { datastore, nodeName } = this.#parts;
     const { items } = await datastore.list('WorkloadEndpoint');
     const names = new Set(known.map(({ endpoint: { metadata } }) => `${metadata.namespace}/${metadata.name}`));
-    const lost = items.filter(({ spec, metadata }) => spec.node === nodeName && !names.has(`${metadata.namespace}/${metadata.name}`));
-    if (lost.length === 0) return [];
-    const handles = [...(await ipam.allocations()).keys()];
-    return lost.map((endpoint) => {
-      const suffix = `.${endpoint.spec.containerID ?? ''}`;
+    return items
+      .filter(({ spec, metadata }) => spec.node === nodeName && !names.has(`${metadata.namespace}/${metadata.name}`))
+      .map((endpoint) => ({ endpoint, network: '', ifname: endpoint.spec.endpoint, netns: '' }));
+  }
+
+  /** The network's name isn't in the object, but in the handle that holds the endpoint's addresses. */
+  async #withNetworks(endpoints: readonly LocalEndpoint[]): Promise<readonly LocalEndpoint[]> {
+    if (endpoints.length === 0) return [];
+    const handles = [...(await this.#parts.ipam.allocations()).keys()];
+    return endpoints.map((endpoint) => {
+      const suffix = `.${endpoint.endpoint.spec.containerID ?? ''}`;
       const network = handles.find((handle) => handle.endsWith(suffix))?.slice(0, -suffix.length) ?? '';
-      return { endpoint, network, ifname: endpoint.spec.endpoint, netns: '' };
+      return { ...endpoint, network };
     });
   }
 }
 
+/** IPAM's handle of an endpoint. */
 function handleOf({ endpoint, network, ifname }: LocalEndpoint): string {
   return attachmentHandle({ network, containerId: endpoint.spec.containerID ?? '', ifname });
 }
@@ -87,10 +100,4 @@ function liveAddresses(
     for (const net of endpoint.endpoint.spec.ipNetworks) live.set(net.split('/')[0] ?? net, { handle: handleOf(endpoint) });
   }
   return live;
-}
-
-/** A sandbox without a device here is gone: no ADD can be under way while no agent runs. */
-function isGoneWithout(alive: readonly LocalEndpoint[]): (handle: string) => boolean {
-  const handles = new Set(alive.map(handleOf));
-  return (handle) => !handles.has(handle);
 }

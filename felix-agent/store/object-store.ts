@@ -1,4 +1,3 @@
-import type { ServiceIdentifier } from 'inversify';
 import type { KindName } from '#api/kinds.ts';
 import type { Datastore } from '#datastore/datastore.ts';
 import type { Log } from '../log.ts';
@@ -54,4 +53,3 @@ export class ObjectStore implements AsyncDisposable {
     await Promise.all(watchedKinds.map((kind) => this.#informers[kind].stop()));
   }
 }
-export const ObjectStoreId: ServiceIdentifier<ObjectStore> = Symbol.for('ObjectStore');

@@ -1,0 +1,156 @@
+import { join } from 'node:path';
+import { ContainerModule, type ServiceIdentifier } from 'inversify';
+import { Clock } from '#api/clock.ts';
+import { kernelNamespaces } from '#cni/namespaces.ts';
+import type { Datastore } from '#datastore/datastore.ts';
+import { DataplaneFactory } from '#dataplanes/contract.ts';
+import { HostNetlink, HostNetworkId } from '#dataplanes/shared/services.ts';
+import { NodeIpam } from '#ipam/node-ipam.ts';
+import { CommandRunner } from '#native/command-runner.ts';
+import type { Netlink } from '#native/types.ts';
+import { Agent, AgentId } from './agent.ts';
+import { CalcFeed } from './calc-feed.ts';
+import { CalcGraph } from './calc/calc-graph.ts';
+import { agentDeps } from './cni-server/agent-deps.ts';
+import { CniHandlers } from './cni-server/cni-handlers.ts';
+import { NodeMtu } from './cni-server/node-mtu.ts';
+import type { BootstrapSettings } from './config/bootstrap.ts';
+import { ConfigWatcher } from './config/config-watcher.ts';
+import { Driver } from './driver/driver.ts';
+import { EndpointFiles } from './endpoints/endpoint-files.ts';
+import { EndpointPublisher } from './endpoints/endpoint-publisher.ts';
+import { EndpointStore } from './endpoints/endpoint-store.ts';
+import { Takeover } from './endpoints/takeover.ts';
+import { Health, HealthAggregator } from './health/health.ts';
+import { HealthServer } from './health/health-server.ts';
+import type { Log } from './log.ts';
+import { StoreFacts } from './store/ipam-facts.ts';
+import { ObjectStore } from './store/object-store.ts';
+import { ActiveFile } from './switch/active-file.ts';
+import { DataplaneSwitch } from './switch/switch.ts';
+
+const id = <T>(name: string): ServiceIdentifier<T> => Symbol.for(name);
+const StoreId = id<ObjectStore>('ObjectStore');
+const ConfigId = id<ConfigWatcher>('ConfigWatcher');
+const DriverId = id<Driver>('Driver');
+const FeedId = id<CalcFeed>('CalcFeed');
+const SwitchId = id<DataplaneSwitch>('DataplaneSwitch');
+const IpamId = id<NodeIpam>('NodeIpam');
+const FilesId = id<EndpointFiles>('EndpointFiles');
+const PublisherId = id<EndpointPublisher>('EndpointPublisher');
+const EndpointsId = id<EndpointStore>('EndpointStore');
+const TakeoverId = id<Takeover>('Takeover');
+const MtuId = id<NodeMtu>('NodeMtu');
+const CniId = id<CniHandlers>('CniHandlers');
+const HealthServerId = id<HealthServer>('HealthServer');
+
+/** The agent of one node, on a datastore that is open already. Everything is made once. */
+export function agentModule(settings: BootstrapSettings, log: Log, datastore: Datastore): ContainerModule {
+  const { nodeName, stateDir } = settings;
+  return new ContainerModule(({ bind }) => {
+    bind(Health).toResolvedValue((clock: Clock) => new HealthAggregator(clock), [Clock]);
+    bind(HealthServerId).toResolvedValue((health: Health) => new HealthServer(health, log), [Health]);
+    bind(StoreId).toConstantValue(new ObjectStore(datastore, log));
+    bind(ConfigId).toResolvedValue((store) => new ConfigWatcher(store, nodeName, settings.felixEnv, log), [StoreId]);
+    bind(DriverId).toResolvedValue((clock: Clock) => new Driver(clock, log), [Clock]);
+    bind(FeedId).toResolvedValue((driver) => new CalcFeed(new CalcGraph(nodeName), driver), [DriverId]);
+    bind(SwitchId).toResolvedValue(
+      (factories: DataplaneFactory[], driver: Driver, clock: Clock) => new DataplaneSwitch(factories, driver, new ActiveFile(stateDir), clock, log),
+      [{ isMultiple: true, serviceIdentifier: DataplaneFactory }, DriverId, Clock],
+    );
+    bind(IpamId).toResolvedValue(
+      (store, clock: Clock) =>
+        new NodeIpam({
+          datastore,
+          nodeName,
+          clock,
+          facts: new StoreFacts(store, datastore, nodeName),
+          journalPath: join(stateDir, 'ipam.journal'),
+          log: (level, message) => log[level](message),
+        }),
+      [StoreId, Clock],
+    );
+    bind(FilesId).toResolvedValue(() => new EndpointFiles(stateDir, log));
+    bind(PublisherId).toResolvedValue((clock: Clock) => new EndpointPublisher(datastore, clock, log), [Clock]);
+    bind(EndpointsId).toResolvedValue(
+      (files, publisher, feed) => new EndpointStore(files, publisher, feed),
+      [FilesId, PublisherId, FeedId],
+    );
+    bind(TakeoverId).toResolvedValue(
+      (host: Netlink, files, endpoints, publisher, ipam, config) =>
+        new Takeover({
+          nodeName,
+          log,
+          datastore,
+          host,
+          files,
+          endpoints,
+          publisher,
+          ipam,
+          interfacePrefix: () => config.current.settings.interfacePrefix[0] ?? 'cali',
+        }),
+      [HostNetlink, FilesId, EndpointsId, PublisherId, IpamId, ConfigId],
+    );
+    bind(MtuId).toResolvedValue((host, store) => new NodeMtu(host, store, nodeName, log), [HostNetlink, StoreId]);
+    bind(CniId).toResolvedValue(
+      (store, config, dataplanes, ipam, endpoints, host, commands: CommandRunner, mtu) =>
+        new CniHandlers(
+          agentDeps({
+            nodeName,
+            log,
+            datastore,
+            store,
+            config,
+            dataplanes,
+            ipam,
+            endpoints,
+            host,
+            commands,
+            mtu,
+            namespaces: kernelNamespaces(),
+          }),
+        ),
+      [StoreId, ConfigId, SwitchId, IpamId, EndpointsId, HostNetlink, CommandRunner, MtuId],
+    );
+    bind(AgentId).toResolvedValue(
+      (host, store, config, feed, driver, hostNetwork, dataplanes, ipam, endpoints, publisher, takeover, mtu, cni, health, healthServer) =>
+        new Agent({
+          settings,
+          log,
+          datastore,
+          host,
+          store,
+          config,
+          feed,
+          driver,
+          hostNetwork,
+          dataplanes,
+          ipam,
+          endpoints,
+          publisher,
+          takeover,
+          mtu,
+          cni,
+          health,
+          healthServer,
+        }),
+      [
+        HostNetlink,
+        StoreId,
+        ConfigId,
+        FeedId,
+        DriverId,
+        HostNetworkId,
+        SwitchId,
+        IpamId,
+        EndpointsId,
+        PublisherId,
+        TakeoverId,
+        MtuId,
+        CniId,
+        Health,
+        HealthServerId,
+      ],
+    );
+  });
+}

@@ -1,0 +1,77 @@
+import { rmdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseAlias } from '#cni/names.ts';
+import type { Link, Netlink } from '#native/types.ts';
+import { askAgent, isAgentAbsent } from '../admin/client.ts';
+import { cleanupParts } from '../container.ts';
+import { parseCommandLine, readNodeSettings, type NodeSettings } from '../config/bootstrap.ts';
+import { resolveAgentConfig } from '../config/agent-config.ts';
+import { createLog } from '../log.ts';
+import type { Command } from './command.ts';
+
+export const cleanupCommand: Command = {
+  name: 'cleanup',
+  usage: 'cleanup [--force]',
+  summary: 'removes every trace of Tortie from this node; --force also cuts off pods that are still wired',
+  async run(args, env, output) {
+    const { flags } = parseCommandLine(args, { force: { type: 'boolean' } });
+    const settings = readNodeSettings(flags, env);
+    if (process.getuid?.() !== 0) throw new Error('must run as root: it removes routes, rules and BPF objects');
+    await refuseWhileAgentRuns(settings.runDir);
+    await using parts = cleanupParts(settings, createLog(settings.nodeName));
+    const devices = (await parts.host.links()).filter(isOurs);
+    if (devices.length > 0 && flags['force'] !== true) {
+      output.err(`tortie cleanup: pods are still wired: ${devices.map(({ name }) => name).join(', ')}`);
+      output.err('Delete them first, or cut them off with --force. Nothing was changed.');
+      return 1;
+    }
+    await removeDevices(parts.host, devices);
+    const { dataplane } = resolveAgentConfig({}, undefined, undefined);
+    for (const programmer of parts.programmers) {
+      programmer.onUpdate({ type: 'configUpdate', config: dataplane });
+      await programmer.cleanup();
+    }
+    removeDirectories(settings);
+    output.out(`node ${settings.nodeName}: nothing of Tortie is left`);
+    return 0;
+  },
+};
+
+async function refuseWhileAgentRuns(runDir: string): Promise<void> {
+  try {
+    await askAgent(runDir, '/status');
+  } catch (error) {
+    if (isAgentAbsent(error)) return;
+    throw error;
+  }
+  throw new Error(`the agent at ${runDir} is running and would put everything back: stop it first`);
+}
+
+function isOurs({ alias }: Link): boolean {
+  return parseAlias(alias) !== undefined;
+}
+
+async function removeDevices(host: Netlink, devices: readonly Link[]): Promise<void> {
+  const results = await host.batch(devices.map(({ index }) => ({ op: 'link.del', link: index })));
+  // Gone in between is what was wanted.
+  const failed = results.find((result) => !result.ok && result.error.code !== 'ENODEV');
+  if (failed?.ok === false) throw failed.error;
+}
+
+/** Only what the agent makes there; a directory that holds anything else stays. */
+function removeDirectories({ runDir, stateDir }: NodeSettings): void {
+  for (const name of ['cni.sock', 'admin.sock', 'agent.lock']) rmSync(join(runDir, name), { force: true });
+  for (const name of ['endpoints', 'ipam.journal', 'dataplane.json', 'agent.lock']) {
+    rmSync(join(stateDir, name), { force: true, recursive: true });
+  }
+  for (const dir of [runDir, stateDir]) removeIfEmpty(dir);
+}
+
+function removeIfEmpty(dir: string): void {
+  try {
+    rmdirSync(dir);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== 'ENOENT' && code !== 'ENOTEMPTY' && code !== 'EBUSY') throw error;
+  }
+}

@@ -1,0 +1,27 @@
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { FileLock } from '#datastore/lock.ts';
+import type { NodeSettings } from './config/bootstrap.ts';
+import type { Log } from './log.ts';
+
+/** How long the lock may be waited for in silence, in ms. */
+const silentMs = 1_000;
+
+/**
+ * Makes the node's directories (for root alone) and takes the lock that lets one agent at a time use them. Waits for an agent that is
+ * still stopping, and says so; the kernel gives the lock back when its holder dies.
+ */
+export async function lockNode({ runDir, stateDir }: NodeSettings, lock: FileLock, log: Log): Promise<Disposable> {
+  const held = new DisposableStack();
+  for (const dir of [runDir, stateDir]) {
+    mkdirSync(dir, { recursive: true, mode: 0o700 });
+    const path = join(dir, 'agent.lock');
+    const notice = setTimeout(() => log.warn({ path }, 'waiting for another agent to let go of this directory'), silentMs);
+    try {
+      held.use(await lock.acquire(path));
+    } finally {
+      clearTimeout(notice);
+    }
+  }
+  return held;
+}
