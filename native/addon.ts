@@ -11,6 +11,7 @@ let loaded: unknown;
  * The C++ addon. Each file of this folder types the part of it that it uses: `loadAddon<{ netnsInode(...): number }>()`; nobody outside
  * calls it. Throws `ERR_ADDON_MISSING` when it wasn't built, `ERR_ADDON_UNUSABLE` (with the loader's words) when it can't be loaded.
  */
+// oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- the caller says which part of the addon it knows
 export function loadAddon<Part extends object>(): Part {
   loaded ??= load();
   return loaded as Part;

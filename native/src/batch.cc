@@ -7,6 +7,9 @@
 namespace tortie
 {
 
+// Against arrays of absurd length: an Op takes some 300 bytes.
+static constexpr uint32_t maxOps = 1000000;
+
 struct Encoder {
 	const char *op;
 	void (*encode)(const Args &args, Op &op);
@@ -39,6 +42,9 @@ static void Encode(Napi::Value value, Op &op)
 	} catch (const KernelError &error) {
 		op.failure = error.failure;
 		op.failure->object = op.object + ": " + error.failure.object;
+	} catch (const Napi::Error &thrown) {
+		// A getter of the request threw.
+		op.failure = FailureOf(BadArgument("", thrown.Message()), op.object);
 	}
 	op.messages.clear();
 	op.fds.clear();
@@ -50,6 +56,8 @@ Batch::Batch(Napi::Value ops)
 		throw BadArgument("ops", "must be an array, not " + Describe(ops));
 	const auto array = ops.As<Napi::Array>();
 	const uint32_t count = array.Length();
+	if (count > maxOps)
+		throw BadArgument("ops", "must have " + std::to_string(maxOps) + " entries at most");
 	ops_.resize(count);
 	for (uint32_t i = 0; i < count; i++) {
 		Napi::HandleScope scope(array.Env());

@@ -85,6 +85,8 @@ static bool WriteSysctl(const std::string &path, const std::string &value)
 	return true;
 }
 
+static constexpr uint32_t maxSysctls = 100000;
+
 // Only names below /proc/sys.
 static void CheckSysctlPath(const Args &entry, const std::string &path)
 {
@@ -98,6 +100,8 @@ std::vector<SysctlWrite> ReadSysctls(Napi::Value list)
 	if (!list.IsArray())
 		throw BadArgument("sysctls", "must be an array, not " + Describe(list));
 	const auto entries = list.As<Napi::Array>();
+	if (entries.Length() > maxSysctls)
+		throw BadArgument("sysctls", "must have " + std::to_string(maxSysctls) + " entries at most");
 	std::vector<SysctlWrite> writes(entries.Length());
 	for (uint32_t i = 0; i < writes.size(); i++) {
 		SysctlWrite &write = writes[i];

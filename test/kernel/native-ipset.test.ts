@@ -103,7 +103,8 @@ describe('ipset', () => {
       ['10.0.0.1', 'fd00::1', '10.0.0.2', '0.0.0.0/0', 'nonsense', '10.0.0.3'],
       [],
     );
-    expect(failures.map(({ member, error }) => [member, error.code, error.object]).sort()).toEqual([
+    const byMember = [...failures].sort((a, b) => (a.member < b.member ? -1 : 1));
+    expect(byMember.map(({ member, error }) => [member, error.code, error.object])).toEqual([
       ['0.0.0.0/0', 'IPSET_ERR_INVALID_CIDR', 'ipset.add s 0.0.0.0/0'],
       ['fd00::1', expect.any(String), 'ipset.add s fd00::1'],
       ['nonsense', 'EINVAL', 'ipset.add s'],
