@@ -81,10 +81,10 @@ test: build ## Every test; T='-t name path' narrows it
 	$(Q)$(JEST) $(T)
 
 test-unit: native ## Only the tests that need no root
-	$(Q)$(JEST) --selectProjects unit $(T)
+	$(Q)$(JEST) $(T) --selectProjects unit
 
 test-kernel: build ## Only the tests on the real kernel
-	$(Q)$(JEST) --selectProjects kernel $(T)
+	$(Q)$(JEST) $(T) --selectProjects kernel
 
 test-cluster: ## Tests on a real Kubernetes on this machine (not there yet)
 	$(call NOT_YET,the Kubernetes datastore)
