@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { allocate, annotationsOf, type Allocation } from './addresses.ts';
-import { isOf, type Call } from './call.ts';
+import { isOf, newDevice, type Call } from './call.ts';
 import type { CniDeps, PodFacts } from './deps.ts';
 import { makeEndpoint } from './endpoint.ts';
 import { cniCode, CniError, errorText } from './errors.ts';
@@ -28,8 +28,9 @@ export async function cmdAdd(deps: CniDeps, call: Call): Promise<CniResult> {
     const allocation = await allocate(deps, call, facts, wishes);
     undo.push(`addresses ${allocation.addresses.join(', ')}`, () => allocation.release());
     const mac = wishes.hwAddr ?? call.conf.conf.runtimeConfig?.mac?.toLowerCase() ?? call.environment.args.mac ?? randomMac();
-    const endpoint = makeEndpoint(call, { nodeName: deps.nodeName, facts, wishes, addresses: allocation.addresses, mac });
-    const spec = wiringSpec(deps, call, allocation, mac);
+    const hostDevice = newDevice(deps, call);
+    const endpoint = makeEndpoint(call, { nodeName: deps.nodeName, hostDevice, facts, wishes, addresses: allocation.addresses, mac });
+    const spec = wiringSpec(deps, call, allocation, { hostDevice, mac });
     await wire(deps, planWiring(spec), undo);
     const { namespace, name } = call.identity;
     undo.push(`WorkloadEndpoint ${namespace}/${name}`, () => deps.endpoints.remove(namespace, name, call.attachment.containerId));
@@ -96,11 +97,17 @@ export function addressReleaser(deps: CniDeps, { delegate, handle }: Call): () =
   return () => (delegate === undefined ? deps.ipam.releaseHandle(handle) : delegate.run('DEL'));
 }
 
-function wiringSpec(deps: CniDeps, call: Call, { addresses }: Allocation, mac: string): WiringSpec {
+function wiringSpec(
+  deps: CniDeps,
+  call: Call,
+  { addresses }: Allocation,
+  { hostDevice, mac }: { readonly hostDevice: string; readonly mac: string },
+): WiringSpec {
   const { conf } = call.conf;
   return {
-    hostDevice: call.hostDevice,
+    hostDevice,
     alias: aliasOf(call.attachment),
+    replacesOthers: call.pod !== undefined,
     ifname: call.attachment.ifname,
     netns: call.environment.netns,
     mac,
@@ -110,7 +117,7 @@ function wiringSpec(deps: CniDeps, call: Call, { addresses }: Allocation, mac: s
     customRoutes: conf.ipam?.routes?.map(({ dst }) => dst),
     includeDefaultRoutes: conf.include_default_routes ?? false,
     allowForwarding: conf.container_settings?.allow_ip_forwarding ?? false,
-    deviceOps: deps.podDeviceOps(call.hostDevice),
+    deviceOps: deps.podDeviceOps(hostDevice),
     routes: deps.podRoutes(),
   };
 }

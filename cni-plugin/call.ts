@@ -3,7 +3,7 @@ import { delegatedIpam, type ParsedConf } from './conf.ts';
 import { DelegatedIpam } from './delegate-ipam.ts';
 import type { Environment } from './environment.ts';
 import type { PodRef } from './args.ts';
-import { endpointIdentity, handleOf, hostDeviceName, type Attachment, type EndpointIdentity } from './names.ts';
+import { aliasOf, endpointIdentity, handleOf, hostDeviceNames, parseAlias, type Attachment, type EndpointIdentity } from './names.ts';
 
 /** One ADD, DEL or CHECK, parsed, with all names that follow from it. */
 export interface Call {
@@ -12,7 +12,8 @@ export interface Call {
   readonly attachment: Attachment;
   readonly pod: PodRef | undefined;
   readonly identity: EndpointIdentity;
-  readonly hostDevice: string;
+  /** What the host's device may be called, the preferred name first. */
+  readonly hostDevices: readonly string[];
   readonly handle: string;
   /** Undefined: addresses are ours to give. */
   readonly delegate: DelegatedIpam | undefined;
@@ -30,7 +31,7 @@ export function makeCall(deps: CniDeps, request: CniRequest, conf: ParsedConf, e
     attachment,
     pod,
     identity: endpointIdentity(deps.nodeName, pod, attachment),
-    hostDevice: hostDeviceName(deps.interfacePrefix, pod, attachment),
+    hostDevices: hostDeviceNames(deps.interfacePrefix, pod, attachment),
     handle: handleOf(attachment),
     delegate: type === undefined ? undefined : new DelegatedIpam(deps, type, conf, request.env),
   };
@@ -40,6 +41,25 @@ export function makeCall(deps: CniDeps, request: CniRequest, conf: ParsedConf, e
 export function ownEndpoint(deps: CniDeps, { identity, attachment }: Call): LocalEndpoint | undefined {
   const present = deps.endpoints.get(identity.namespace, identity.name);
   return present !== undefined && isOf(present, attachment) ? present : undefined;
+}
+
+/** The device that this attachment has, by record or by alias; else the preferred name. */
+export function presentDevice(deps: CniDeps, call: Call): string {
+  const recorded = ownEndpoint(deps, call)?.endpoint.spec.interfaceName;
+  const alias = aliasOf(call.attachment);
+  return recorded ?? call.hostDevices.find((name) => deps.host.link(name)?.alias === alias) ?? call.hostDevices[0] ?? '';
+}
+
+/** The name for a new device: the first that no other container's device of ours has. A pod's earlier sandbox gives its device up. */
+export function newDevice(deps: CniDeps, { hostDevices, attachment }: Call): string {
+  const [preferred = '', ...others] = hostDevices;
+  if (others.length === 0) return preferred;
+  const alias = aliasOf(attachment);
+  const isFree = (name: string): boolean => {
+    const present = deps.host.link(name)?.alias;
+    return parseAlias(present) === undefined || present === alias;
+  };
+  return hostDevices.find(isFree) ?? preferred;
 }
 
 /** True if the endpoint was made for this attachment. */

@@ -1,12 +1,12 @@
 import { tryParseIpInNetwork, hostCidr, parseIp } from '#api/cidr.ts';
 import type { Link, Netlink, Route } from '#native/types.ts';
 import { bareIp } from './args.ts';
-import { ownEndpoint, type Call } from './call.ts';
+import { ownEndpoint, presentDevice, type Call } from './call.ts';
 import type { CniDeps } from './deps.ts';
 import { cniCode, CniError, errorText } from './errors.ts';
 import { aliasOf } from './names.ts';
 import { parseResult, type CniResult } from './result.ts';
-import { familiesOf, GATEWAY4, GATEWAY6, isV6, podRouteTargets } from './wiring-plan.ts';
+import { familiesOf, isV6, podRoutes } from './wiring-plan.ts';
 
 /** CHECK: compares what is there with what the ADD's result says. Throws code 105 with every difference. */
 export async function cmdCheck(deps: CniDeps, call: Call): Promise<void> {
@@ -33,7 +33,10 @@ function addressesOf({ interfaces, ips }: CniResult, { attachment }: Call): read
     .map(({ address }) => hostCidr(parseIp(bareIp(address))).text);
 }
 
-function hostDifferences({ host }: CniDeps, { hostDevice, attachment, conf }: Call, before: CniResult): string[] {
+function hostDifferences(deps: CniDeps, call: Call, before: CniResult): string[] {
+  const { attachment, conf } = call;
+  const { host } = deps;
+  const hostDevice = presentDevice(deps, call);
   const link = host.link(hostDevice);
   if (link === undefined) return [`the node's device ${hostDevice} is missing`];
   const wrong: string[] = [];
@@ -42,13 +45,15 @@ function hostDifferences({ host }: CniDeps, { hostDevice, attachment, conf }: Ca
   return [...wrong, ...linkDifferences(`the node's device ${hostDevice}`, link, known?.mac, known?.mtu ?? (conf.conf.mtu || undefined))];
 }
 
-async function hostRouteDifferences({ host }: CniDeps, call: Call, before: CniResult): Promise<string[]> {
-  const link = host.link(call.hostDevice);
+async function hostRouteDifferences(deps: CniDeps, call: Call, before: CniResult): Promise<string[]> {
+  const { host } = deps;
+  const hostDevice = presentDevice(deps, call);
+  const link = host.link(hostDevice);
   if (link === undefined) return []; // Said already.
   const routes = await host.routes({ link: link.index });
   return addressesOf(before, call)
     .filter((address) => !routes.some(({ dst, linkIndex }) => dst === address && linkIndex === link.index))
-    .map((address) => `the node's route ${address} dev ${call.hostDevice} is missing`);
+    .map((address) => `the node's route ${address} dev ${hostDevice} is missing`);
 }
 
 async function podDifferences(deps: CniDeps, call: Call, before: CniResult): Promise<string[]> {
@@ -72,15 +77,11 @@ async function podDifferences(deps: CniDeps, call: Call, before: CniResult): Pro
 
 function podRouteDifferences(routes: readonly Route[], { conf, environment }: Call, addresses: readonly string[]): string[] {
   const spec = {
+    ifname: environment.ifname,
     customRoutes: conf.conf.ipam?.routes?.map(({ dst }) => dst),
     includeDefaultRoutes: conf.conf.include_default_routes ?? false,
   };
-  const { has4, has6 } = familiesOf(addresses);
-  const wanted = [
-    ...(has4 ? [{ dst: `${GATEWAY4}/32`, via: undefined }, ...podRouteTargets(spec, 4).map((dst) => ({ dst, via: GATEWAY4 }))] : []),
-    ...(has6 ? podRouteTargets(spec, 6).map((dst) => ({ dst, via: GATEWAY6 })) : []),
-  ];
-  return wanted
+  return podRoutes(spec, familiesOf(addresses))
     .filter(({ dst, via }) => !routes.some((route) => sameNet(route.dst, dst) && route.via === via))
     .map(({ dst, via }) => `the container's route ${dst}${via === undefined ? '' : ` via ${via}`} dev ${environment.ifname} is missing`);
 }

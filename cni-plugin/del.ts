@@ -1,5 +1,5 @@
 import { addressReleaser } from './add.ts';
-import { ownEndpoint, type Call } from './call.ts';
+import { ownEndpoint, presentDevice, type Call } from './call.ts';
 import type { CniDeps } from './deps.ts';
 import { release } from './release.ts';
 
@@ -11,7 +11,7 @@ export async function cmdDel(deps: CniDeps, call: Call): Promise<void> {
   const endpoint = ownEndpoint(deps, call)?.endpoint;
   await release(deps, {
     attachment: call.attachment,
-    hostDevice: endpoint?.spec.interfaceName ?? call.hostDevice,
+    hostDevice: presentDevice(deps, call),
     endpoint,
     giveBack: addressReleaser(deps, call),
   });

@@ -11,6 +11,7 @@ type Pod = KindMap['Pod'];
 /** What the endpoint carries that isn't in the call. */
 export interface EndpointParts {
   readonly nodeName: string;
+  readonly hostDevice: string;
   readonly facts: PodFacts | undefined;
   readonly wishes: PodAnnotations;
   /** With /32 and /128. */
@@ -20,7 +21,7 @@ export interface EndpointParts {
 
 /** The WorkloadEndpoint of an attachment, as Calico writes it. */
 export function makeEndpoint(call: Call, parts: EndpointParts): WorkloadEndpoint {
-  const { identity, attachment, pod, hostDevice } = call;
+  const { identity, attachment, pod } = call;
   const { facts, wishes } = parts;
   const serviceAccount = facts?.pod.spec.serviceAccountName || 'default';
   const nats = floatingIps(call, parts);
@@ -49,7 +50,7 @@ export function makeEndpoint(call: Call, parts: EndpointParts): WorkloadEndpoint
       // A container that is no pod belongs to the profile of its network, as with Calico.
       profiles:
         pod === undefined ? [attachment.network] : [`kns.${pod.namespace}`, `ksa.${pod.namespace}.${serviceAccount}`],
-      interfaceName: hostDevice,
+      interfaceName: parts.hostDevice,
       mac: parts.mac,
       ports: facts === undefined ? [] : portsOf(facts.pod),
       ...(wishes.allowedSourcePrefixes === undefined ? {} : { allowSpoofedSourcePrefixes: wishes.allowedSourcePrefixes }),

@@ -24,13 +24,14 @@ export interface AliasParts {
 }
 
 /**
- * The host's end of the veth: for a pod's eth0 Calico's name, prefix + 11 hex digits of SHA-1 over `namespace.pod`; for other containers
- * prefix + the first 11 characters of the container id. For any other interface the hash also covers `.ifname`.
+ * The host's end of the veth, the preferred name first. For a pod's eth0 it is Calico's: prefix + 11 hex digits of SHA-1 over
+ * `namespace.pod`. For other containers Calico takes prefix + the first 11 characters of the container id; ids that people choose may
+ * share those, so a hash of the whole id is the second choice. For any other interface the hash also covers `.ifname`.
  */
-export function hostDeviceName(prefix: string, pod: PodRef | undefined, { containerId, ifname }: Attachment): string {
+export function hostDeviceNames(prefix: string, pod: PodRef | undefined, { containerId, ifname }: Attachment): readonly string[] {
   const owner = pod === undefined ? containerId : `${pod.namespace}.${pod.name}`;
-  if (ifname !== PRIMARY_IFNAME) return prefix + sha1(`${owner}.${ifname}`);
-  return prefix + (pod === undefined ? containerId.slice(0, 11) : sha1(owner));
+  if (ifname !== PRIMARY_IFNAME) return [prefix + sha1(`${owner}.${ifname}`)];
+  return pod === undefined ? [prefix + containerId.slice(0, 11), prefix + sha1(owner)] : [prefix + sha1(owner)];
 }
 
 /** The alias of the host's link: tells our links from others', and whose they are. At most 255 bytes (IFALIASZ). */

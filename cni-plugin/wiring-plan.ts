@@ -1,4 +1,6 @@
+import { createHash } from 'node:crypto';
 import type { NetlinkOp, RouteOp, Sysctl, VethAdd } from '#native/types.ts';
+import { PRIMARY_IFNAME } from './names.ts';
 import { hostDeviceSysctls, podSysctls, type Families } from './sysctls.ts';
 
 /** Of every host device: the pod's neighbour entries and IPv6 gateway never change, whatever node it is on. */
@@ -11,6 +13,8 @@ export const GATEWAY6 = 'fe80::ecee:eeff:feee:eeee';
 export interface WiringSpec {
   readonly hostDevice: string;
   readonly alias: string;
+  /** True if a device of ours under that name may be replaced: another sandbox of the same pod has it. False: only this attachment's. */
+  readonly replacesOthers: boolean;
   readonly ifname: string;
   /** Path of the pod's network namespace. */
   readonly netns: string;
@@ -71,12 +75,35 @@ export function familiesOf(addresses: readonly string[]): Families {
   return { has4: addresses.some((text) => !isV6(text)), has6: addresses.some(isV6) };
 }
 
-/** The networks that the pod reaches through its gateway of that family. */
-export function podRouteTargets(spec: Pick<WiringSpec, 'customRoutes' | 'includeDefaultRoutes'>, family: 4 | 6): readonly string[] {
-  const everything = family === 4 ? '0.0.0.0/0' : '::/0';
-  const custom = (spec.customRoutes ?? []).filter((dst) => isV6(dst) === (family === 6));
-  if (spec.customRoutes === undefined) return [everything];
-  return spec.includeDefaultRoutes && !custom.includes(everything) ? [everything, ...custom] : custom;
+/** One route in the pod's namespace. */
+export interface PodRoute {
+  readonly dst: string;
+  readonly family: 4 | 6;
+  /** Absent: the link route to the gateway itself. */
+  readonly via?: string;
+  readonly metric?: number;
+}
+
+/**
+ * The pod's routes. Those of an interface other than eth0 have a metric, made from its name: several interfaces can be in one namespace,
+ * and eth0's routes win. (IPv6 routes without a metric have 1024.)
+ */
+export function podRoutes(
+  { ifname, customRoutes, includeDefaultRoutes }: Pick<WiringSpec, 'ifname' | 'customRoutes' | 'includeDefaultRoutes'>,
+  { has4, has6 }: Families,
+): readonly PodRoute[] {
+  const isPrimary = ifname === PRIMARY_IFNAME;
+  const metric = isPrimary ? {} : { metric: 2000 + (createHash('sha1').update(ifname).digest().readUInt16BE() % 30_000) };
+  const routesOf = (family: 4 | 6, everything: string, via: string): readonly PodRoute[] => {
+    const custom = (customRoutes ?? []).filter((dst) => isV6(dst) === (family === 6));
+    const withDefault = customRoutes === undefined || (includeDefaultRoutes && !custom.includes(everything));
+    return [...(withDefault ? [everything] : []), ...custom].map((dst) => ({ dst, family, via, ...metric }));
+  };
+  return [
+    ...(has4 && isPrimary ? [{ dst: `${GATEWAY4}/32`, family: 4 as const }] : []),
+    ...(has4 ? routesOf(4, '0.0.0.0/0', GATEWAY4) : []),
+    ...(has6 ? routesOf(6, '::/0', GATEWAY6) : []),
+  ];
 }
 
 /** The dataplane's requests first: no packet may pass before its policy is there. */
@@ -108,23 +135,22 @@ function hostRoute({ hostDevice, routes }: WiringSpec, address: string): RouteOp
  * The gateways' neighbour entries are permanent: the first packet needs no ARP or ND, and a node without a default route, whose proxy ARP
  * is silent, still routes for its pods.
  */
-function podOps(spec: WiringSpec, { has4, has6 }: Families): readonly NetlinkOp[] {
+function podOps(spec: WiringSpec, families: Families): readonly NetlinkOp[] {
   const link = spec.ifname;
-  const addresses = spec.addresses.map((address): NetlinkOp => ({ op: 'addr.add', link, address, noDad: true }));
-  const gateway = (address: string): NetlinkOp => ({ op: 'neigh.replace', link, address, mac: HOST_MAC, state: 'permanent' });
-  const routesVia = (family: 4 | 6, via: string): readonly NetlinkOp[] =>
-    podRouteTargets(spec, family).map((dst) => ({ op: 'route.add', dst, family, link, via }));
+  const gateways = [...(families.has4 ? [GATEWAY4] : []), ...(families.has6 ? [GATEWAY6] : [])];
   return [
-    ...addresses,
+    ...spec.addresses.map((address): NetlinkOp => ({ op: 'addr.add', link, address, noDad: true })),
     { op: 'link.set', link, up: true },
-    ...(has4
-      ? [
-          { op: 'route.add', dst: `${GATEWAY4}/32`, link, scope: 'link' } as const,
-          gateway(GATEWAY4),
-          ...routesVia(4, GATEWAY4),
-        ]
-      : []),
-    ...(has6 ? [gateway(GATEWAY6), ...routesVia(6, GATEWAY6)] : []),
+    ...gateways.map((address): NetlinkOp => ({ op: 'neigh.replace', link, address, mac: HOST_MAC, state: 'permanent' })),
+    ...podRoutes(spec, families).map(({ dst, family, via, metric }): NetlinkOp => ({
+      op: 'route.add',
+      dst,
+      family,
+      link,
+      // Only eth0 has the link route that says where the IPv4 gateway is.
+      ...(via === undefined ? { scope: 'link' } : { via, ...(family === 4 && metric !== undefined ? { onlink: true } : {}) }),
+      ...(metric === undefined ? {} : { metric }),
+    })),
   ];
 }
 

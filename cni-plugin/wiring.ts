@@ -71,6 +71,11 @@ async function addVeth({ host }: WiringPort, { spec, veth }: WiringPlan): Promis
         { cause: result.error },
       );
     }
+    if (!spec.replacesOthers && present.alias !== spec.alias) {
+      throw new CniError(cniCode.tryAgain, `the node's device ${spec.hostDevice} belongs to another container (${present.alias ?? ''})`, {
+        cause: result.error,
+      });
+    }
     // Of an earlier sandbox of this pod, or of an ADD that was cut short.
     await deleteLink(host, present.index);
   }

@@ -1,0 +1,304 @@
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type Server } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseAs } from '#api/kinds.ts';
+import type { CniDeps, EndpointRegistry, LocalEndpoint } from '#cni/deps.ts';
+import { runCni } from '#cni/dispatcher.ts';
+import { KeyedMutex } from '#cni/keyed-mutex.ts';
+import { kernelNamespaces } from '#cni/namespaces.ts';
+import { decodeRequest, encodeAnswer } from '#cni/protocol.ts';
+import { IpamError, type AllocationOwner, type Assignment, type AutoAssignRequest, type Ipam } from '#ipam/ipam.ts';
+import { systemCommandRunner } from '#native/command-runner.ts';
+import { openNetlink } from '#native/netlink.ts';
+import { exec, type Finished } from '../lab/exec.ts';
+import { createNetns, uniqueName, type TestNetns } from '../lab/netns.ts';
+
+const distDir = fileURLToPath(new URL('../../dist', import.meta.url));
+export const launcher = join(distDir, 'cni/tortie');
+/** Where Debian's containernetworking-plugins are. */
+export const debianPlugins = '/usr/lib/cni';
+const NODE = 'node-1';
+
+/** Who answers: the plugin behind a socket, as in the agent, or the stand-alone program that the launcher becomes. */
+export type Mode = 'agent' | 'standalone';
+
+/** A pool of a few addresses of each family, in memory. */
+export class MemoryIpam implements Ipam {
+  readonly #free: { 4: string[]; 6: string[] };
+  readonly #held = new Map<string, { addresses: string[]; attributes: Readonly<Record<string, string>> }>();
+
+  constructor(size: number) {
+    const numbers = Array.from({ length: size }, (_, index) => index);
+    this.#free = { 4: numbers.map((n) => `10.65.0.${n}`), 6: numbers.map((n) => (n === 0 ? 'fd65::' : `fd65::${n.toString(16)}`)) };
+  }
+
+  async autoAssign(request: AutoAssignRequest): Promise<Assignment> {
+    const families = [...(request.want4 ? [4 as const] : []), ...(request.want6 ? [6 as const] : [])];
+    for (const family of families) {
+      if (this.#free[family].length === 0) throw new IpamError('no-free-address', `no IPv${family} address is free in pool test`);
+    }
+    return this.#give(families.map((family) => this.#free[family].shift() ?? ''), request);
+  }
+
+  async assignIps(request: AllocationOwner & { readonly addresses: readonly string[] }): Promise<Assignment> {
+    for (const address of request.addresses) {
+      const free = this.#free[address.includes(':') ? 6 : 4];
+      if (!free.includes(address)) throw new IpamError('taken', `address ${address} is taken`);
+      free.splice(free.indexOf(address), 1);
+    }
+    return this.#give(request.addresses, request);
+  }
+
+  async releaseHandle(handle: string): Promise<readonly string[]> {
+    const addresses = this.#held.get(handle)?.addresses ?? [];
+    this.#held.delete(handle);
+    for (const address of addresses) this.#free[address.includes(':') ? 6 : 4].push(address);
+    return addresses;
+  }
+
+  async addressesOf(handle: string): Promise<readonly string[]> {
+    return this.#held.get(handle)?.addresses ?? [];
+  }
+
+  async allocations(): ReturnType<Ipam['allocations']> {
+    return this.#held;
+  }
+
+  unavailableReason(): string | undefined {
+    return undefined;
+  }
+
+  #give(addresses: readonly string[], { handle, attributes }: AllocationOwner): Assignment {
+    const before = this.#held.get(handle)?.addresses ?? [];
+    this.#held.set(handle, { addresses: [...before, ...addresses], attributes });
+    return { addresses: addresses.map((address) => `${address}/${address.includes(':') ? 128 : 32}`) };
+  }
+}
+
+/** Endpoints in memory; their policy is in force at once, unless `failNext` says otherwise. */
+export class MemoryEndpoints implements EndpointRegistry {
+  readonly #endpoints = new Map<string, LocalEndpoint>();
+  failNext: string | undefined;
+
+  get(namespace: string, name: string): LocalEndpoint | undefined {
+    return this.#endpoints.get(`${namespace}/${name}`);
+  }
+
+  list(): readonly LocalEndpoint[] {
+    return [...this.#endpoints.values()];
+  }
+
+  async add(endpoint: LocalEndpoint): Promise<void> {
+    const { failNext } = this;
+    this.failNext = undefined;
+    if (failNext !== undefined) throw new Error(failNext);
+    const { namespace, name } = parseAs('WorkloadEndpoint', endpoint.endpoint).object.metadata;
+    this.#endpoints.set(`${namespace ?? ''}/${name}`, endpoint);
+  }
+
+  async remove(namespace: string, name: string, containerId: string): Promise<void> {
+    if (this.get(namespace, name)?.endpoint.spec.containerID === containerId) this.#endpoints.delete(`${namespace}/${name}`);
+  }
+}
+
+/** How one call differs from the usual one. */
+export interface CallOptions {
+  readonly conf?: object;
+  readonly env?: Readonly<Record<string, string>>;
+  /** Instead of the conf. */
+  readonly stdin?: string;
+}
+
+/** A finished call; `json` is its stdout. */
+export interface Answer extends Finished {
+  // Tests look at whatever they expect.
+  readonly json: Record<string, never> & { readonly [key: string]: unknown };
+}
+
+/** A node as a namespace, containers as namespaces, and the real CNI executable between them. */
+export class CniTestbed implements AsyncDisposable {
+  readonly mode: Mode;
+  readonly node: TestNetns;
+  readonly dir: string;
+  readonly ipam: MemoryIpam;
+  readonly endpoints = new MemoryEndpoints();
+  /** What the test changes of the plugin's world, agent mode only. */
+  overrides: Partial<CniDeps> = {};
+  readonly #containers: TestNetns[] = [];
+  #server: Server | undefined;
+  #host: CniDeps['host'] | undefined;
+
+  private constructor(mode: Mode, node: TestNetns, poolSize: number) {
+    this.mode = mode;
+    this.node = node;
+    this.dir = mkdtempSync(join(tmpdir(), 'tortie-cni-'));
+    this.ipam = new MemoryIpam(poolSize);
+  }
+
+  /** `poolSize`: addresses of each family, a power of two. */
+  static async create(mode: Mode, poolSize = 16): Promise<CniTestbed> {
+    const bed = new CniTestbed(mode, await createNetns(), poolSize);
+    await bed.node.exec('ip', 'link', 'set', 'lo', 'up');
+    bed.#writeCluster(poolSize);
+    if (mode === 'agent') await bed.#listen();
+    return bed;
+  }
+
+  /** A container's namespace. */
+  async container(): Promise<TestNetns> {
+    const netns = await createNetns();
+    this.#containers.push(netns);
+    return netns;
+  }
+
+  /** A Pod in the datastore. */
+  pod(name: string, annotations: Readonly<Record<string, string>> = {}, namespace = 'default'): void {
+    this.#write(`pod-${namespace}-${name}`, {
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: { name, namespace, labels: { app: name }, annotations },
+      spec: { nodeName: NODE, containers: [{ name: 'main', ports: [{ name: 'http', containerPort: 80 }] }] },
+    });
+  }
+
+  /** Runs the CNI executable in the node's namespace. */
+  async call(verb: string, netns: string, containerId: string, { conf, env, stdin }: CallOptions = {}): Promise<Answer> {
+    const finished = await exec('nsenter', [`--net=${this.node.path}`, launcher], {
+      input: stdin ?? JSON.stringify({ ...this.conf(), ...conf }),
+      env: {
+        TORTIE_NODE_NAME: NODE,
+        TORTIE_STATE_DIR: join(this.dir, 'state'),
+        CNI_COMMAND: verb,
+        CNI_CONTAINERID: containerId,
+        CNI_NETNS: netns,
+        CNI_IFNAME: 'eth0',
+        CNI_PATH: `${join(distDir, 'cni')}:${debianPlugins}`,
+        CNI_ARGS: '',
+        ...env,
+      },
+    });
+    return { ...finished, json: finished.stdout === '' ? {} : JSON.parse(finished.stdout) };
+  }
+
+  conf(): object {
+    return {
+      cniVersion: '1.0.0',
+      name: 'k8s-pod-network',
+      type: 'tortie',
+      socket: this.socket,
+      ...(this.mode === 'standalone' ? { standalone: true, datastore_type: `files:${join(this.dir, 'cluster')}`, node: process.execPath } : {}),
+      ipam: { type: 'calico-ipam' },
+    };
+  }
+
+  get socket(): string {
+    return join(this.dir, 'cni.sock');
+  }
+
+  /** How many addresses are given away. */
+  async addressesInUse(): Promise<number> {
+    if (this.mode === 'agent') return [...(await this.ipam.allocations()).values()].flatMap(({ addresses }) => addresses).length;
+    const blocks = join(this.dir, 'cluster/.tortie/IPAMBlock');
+    let count = 0;
+    for (const file of readdirSync(blocks, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.json'))) {
+      const { spec } = JSON.parse(readFileSync(join(blocks, file), 'utf8')) as { spec: { allocations: (number | null)[]; attributes: { releasedAt?: string }[] } };
+      count += spec.allocations.filter((index) => index !== null && spec.attributes[index]?.releasedAt === undefined).length;
+    }
+    return count;
+  }
+
+  /** Names of the node's devices besides lo. */
+  async devices(): Promise<string[]> {
+    return (await this.node.ip<{ ifname: string }[]>('link', 'show')).map(({ ifname }) => ifname).filter((name) => name !== 'lo');
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await new Promise<void>((resolve) => {
+      if (this.#server === undefined) resolve();
+      else this.#server.close(() => resolve());
+    });
+    this.#host?.[Symbol.dispose]();
+    for (const container of this.#containers) {
+      if (existsSync(container.path)) await container[Symbol.asyncDispose](); // A test may have removed it.
+    }
+    await this.node[Symbol.asyncDispose]();
+    rmSync(this.dir, { recursive: true });
+  }
+
+  async #listen(): Promise<void> {
+    this.#host = openNetlink({ path: this.node.path });
+    const base: CniDeps = {
+      nodeName: NODE,
+      interfacePrefix: 'cali',
+      ipam: this.ipam,
+      endpoints: this.endpoints,
+      host: this.#host,
+      namespaces: kernelNamespaces({ path: this.node.path }),
+      locks: new KeyedMutex(),
+      commands: systemCommandRunner,
+      pod: async (namespace, name) => this.#podFacts(namespace, name),
+      node: async () => parseAs('Node', this.#manifests.get('node')).object,
+      notReadyReason: async () => undefined,
+      podDeviceOps: () => [],
+      podRoutes: () => ({ protocol: 3, metric4: 1024, metric6: 1024 }),
+      defaultMtu: () => undefined,
+      standalone: false,
+      log: () => {},
+    };
+    const server = createServer({ allowHalfOpen: true }, (socket) => {
+      const chunks: Buffer[] = [];
+      socket.on('error', () => {});
+      socket.on('data', (chunk: Buffer) => chunks.push(chunk));
+      socket.on('end', () => {
+        void runCni(decodeRequest(Buffer.concat(chunks)), { ...base, ...this.overrides }).then((answer) => socket.end(encodeAnswer(answer)));
+      });
+    });
+    await new Promise<void>((resolve) => {
+      server.listen(this.socket, resolve);
+    });
+    this.#server = server;
+  }
+
+  #podFacts(namespace: string, name: string) {
+    const pod = this.#manifests.get(`pod-${namespace}-${name}`);
+    if (pod === undefined) return undefined;
+    const found = this.#manifests.get(`namespace-${namespace}`);
+    return { pod: parseAs('Pod', pod).object, namespace: found === undefined ? undefined : parseAs('Namespace', found).object };
+  }
+
+  readonly #manifests = new Map<string, object>();
+
+  #write(file: string, object: object): void {
+    this.#manifests.set(file, object);
+    mkdirSync(join(this.dir, 'cluster'), { recursive: true });
+    writeFileSync(join(this.dir, 'cluster', `${file}.yaml`), `${JSON.stringify(object)}\n`);
+  }
+
+  #writeCluster(poolSize: number): void {
+    const bits = Math.log2(poolSize);
+    const pool = (name: string, cidr: string, blockSize: number) =>
+      this.#write(name, { apiVersion: 'projectcalico.org/v3', kind: 'IPPool', metadata: { name }, spec: { cidr, blockSize } });
+    pool('pool4', `10.65.0.0/${32 - bits}`, 32 - bits);
+    pool('pool6', `fd65::/${128 - bits}`, 128 - bits);
+    this.#write('node', {
+      apiVersion: 'v1',
+      kind: 'Node',
+      metadata: { name: NODE },
+      spec: { podCIDR: '10.66.1.0/24', podCIDRs: ['10.66.1.0/24', 'fd66:1::/64'] },
+    });
+    this.#write('namespace-default', { apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'default' } });
+  }
+}
+
+/** A container id as runtimes make them. */
+export function containerId(seed: string): string {
+  return createHash('sha256').update(`${uniqueName()} ${seed}`).digest('hex');
+}
+
+/** CNI_ARGS of a pod. */
+export function podArgs(name: string, namespace = 'default'): Readonly<Record<string, string>> {
+  return { CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=${namespace};K8S_POD_NAME=${name};K8S_POD_INFRA_CONTAINER_ID=x` };
+}
