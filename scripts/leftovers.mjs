@@ -24,6 +24,8 @@ const DEFAULT_PATHS = [
 ];
 /** The environment variable by which processes are told apart: it names the run that started them. */
 export const RUN_MARK = 'TORTIE_TEST_RUN';
+/** Command lines of what makes objects of ours without such a mark. */
+const PROGRAMS = /\/tortie\.mjs |playground\/main\.ts|bench\/\S+\.ts/;
 
 /**
  * @param {Trace} trace
@@ -57,17 +59,17 @@ export function traces(onProblem) {
  * @returns {Trace[]}
  */
 export function processesOf(mark) {
-  return markedProcesses()
+  return processes()
     .filter((p) => p.mark === mark && p.pid !== process.pid)
     .map((p) => ({ kind: 'process', name: `${p.pid} (${p.command})` }));
 }
 
 /**
  * @param {string} mark our own
- * @returns {boolean} whether another run is under way on this machine: what carries no pid may then be the other's
+ * @returns {boolean} whether other tests, a playground or an agent run on this machine: what carries no pid may be theirs
  */
 export function othersRun(mark) {
-  return markedProcesses().some((p) => p.mark !== mark);
+  return processes().some((p) => (p.mark === undefined ? PROGRAMS.test(p.command) : p.mark !== mark));
 }
 
 /**
@@ -176,18 +178,16 @@ function readdirOf(folder) {
   }
 }
 
-/** @returns {{ pid: number, mark: string, command: string }[]} */
-function markedProcesses() {
+/** @returns {{ pid: number, mark: string | undefined, command: string }[]} mark: of the run that started it */
+function processes() {
   return entries('/proc').flatMap((name) => {
     if (!/^\d+$/.test(name)) return [];
     try {
       // The environment of a zombie is empty, that of another user's process can't be read: neither is ours to end.
-      const variable = readFileSync(`/proc/${name}/environ`, 'utf8')
-        .split('\0')
-        .find((v) => v.startsWith(`${RUN_MARK}=`));
-      if (variable === undefined) return [];
+      const environment = readFileSync(`/proc/${name}/environ`, 'utf8').split('\0');
+      const mark = environment.find((variable) => variable.startsWith(`${RUN_MARK}=`))?.slice(RUN_MARK.length + 1);
       const command = readFileSync(`/proc/${name}/cmdline`, 'utf8').split('\0').join(' ').trim();
-      return [{ pid: Number(name), mark: variable.slice(RUN_MARK.length + 1), command }];
+      return [{ pid: Number(name), mark, command }];
     } catch {
       return [];
     }
