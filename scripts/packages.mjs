@@ -38,6 +38,11 @@ export const PACKAGES = [
   },
   { name: 'ipset', need: 'tests', why: 'sets read back with other eyes than ours' },
   { name: 'iputils-ping', need: 'tests', why: 'test traffic between pods' },
+  {
+    name: 'containernetworking-plugins',
+    need: 'tests',
+    why: 'delegated and chained CNI plugins; `ptp` and `host-local` for the benchmark',
+  },
   { name: 'clang-format-19', need: 'tests', why: 'the format of C and C++ (`make check`)' },
 ];
 
