@@ -13,7 +13,7 @@ import { join } from 'node:path';
  */
 
 /** Names of ours: test objects carry the pid of the process that made them (`tt1234-a`), folders at least `tt-`; host devices start with `cali`. */
-const OURS = /(?:^|[^A-Za-z0-9])(?:tt(\d+)|tt-|cali|tortie)/;
+const OURS = /(?:^|[^A-Za-z0-9])(?:tt(\d+)|tortie-[a-z]+-(\d+)-|tt-|cali|tortie)/;
 /** Paths that the agent uses unless told otherwise; tests tell it otherwise. */
 const DEFAULT_PATHS = [
   '/run/tortie',
@@ -24,8 +24,8 @@ const DEFAULT_PATHS = [
 ];
 /** The environment variable by which processes are told apart: it names the run that started them. */
 export const RUN_MARK = 'TORTIE_TEST_RUN';
-/** Command lines of what makes objects of ours without such a mark. */
-const PROGRAMS = /\/tortie\.mjs |playground\/main\.ts|bench\/\S+\.ts/;
+/** Command lines of what makes objects of ours without such a mark; Jest's first process gets it too late to show it. */
+const PROGRAMS = /\/tortie\.mjs |\/jest\.js|playground\/main\.ts|bench\/\S+\.ts/;
 
 /**
  * @param {Trace} trace
@@ -69,7 +69,9 @@ export function processesOf(mark) {
  * @returns {boolean} whether other tests, a playground or an agent run on this machine: what carries no pid may be theirs
  */
 export function othersRun(mark) {
-  return processes().some((p) => (p.mark === undefined ? PROGRAMS.test(p.command) : p.mark !== mark));
+  return processes().some(
+    (p) => p.pid !== process.pid && (p.mark === undefined ? PROGRAMS.test(p.command) : p.mark !== mark),
+  );
 }
 
 /**
@@ -77,7 +79,8 @@ export function othersRun(mark) {
  * @returns {number | undefined} the process that made it, if the name says so
  */
 export function makerOf(trace) {
-  const pid = OURS.exec(trace.name)?.[1];
+  const [, short, long] = OURS.exec(trace.name) ?? [];
+  const pid = short ?? long;
   return pid === undefined ? undefined : Number(pid);
 }
 

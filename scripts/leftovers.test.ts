@@ -33,6 +33,8 @@ describe('the maker of an object', () => {
     ['tt4711-a', 4711],
     ['/run/netns/tt4711-a', 4711],
     ['-A tt12-cali-FORWARD -j DROP', 12],
+    ['/tmp/tortie-ipam-8881-xyz', 8881],
+    ['/tmp/tortie-lab-9abcde', undefined],
     ['cali0123456789a', undefined],
     ['mtt12', undefined],
   ])('%s: %s', (name, maker) => {
