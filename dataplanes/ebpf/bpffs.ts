@@ -1,0 +1,63 @@
+import { existsSync, mkdirSync, readFileSync, rmdirSync, statfsSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { mountBpffs, unmountBpffs } from '#native/bpf.ts';
+
+/** `BPF_FS_MAGIC` of linux/magic.h. */
+const BPF_FS_MAGIC = 0xcafe4a11;
+/** What mountinfo shows as the source of a bpf file system that we mounted, so that cleanup knows it after a restart. */
+const OUR_MOUNT = 'tortie';
+
+/** True if the path exists and lies on a bpf file system. */
+function isOnBpffs(path: string): boolean {
+  // The magic is a signed word on some architectures.
+  return existsSync(path) && statfsSync(path).type >>> 0 === BPF_FS_MAGIC;
+}
+
+/**
+ * Makes sure that `dir` can hold pins: its parent must be on a bpf file system, and if it is not, one is mounted at the parent. Returns
+ * why not, or undefined.
+ */
+export function prepareBpffs(dir: string): string | undefined {
+  const parent = dirname(dir);
+  try {
+    if (isOnBpffs(parent)) return undefined;
+    // In /sys only the kernel makes directories: one that is missing there can't be made.
+    mkdirSync(parent, { recursive: true });
+    mountBpffs(parent, OUR_MOUNT);
+    return undefined;
+  } catch (error) {
+    return `no bpf file system at ${parent}, and none can be mounted there: ${(error as Error).message}`;
+  }
+}
+
+/** Unmounts the bpf file system above `dir` if it was mounted by us and holds nothing any more. */
+export function releaseBpffs(dir: string): void {
+  const parent = dirname(dir);
+  if (!isOnBpffs(parent) || mountSource(parent) !== OUR_MOUNT) return;
+  try {
+    unmountBpffs(parent);
+  } catch (error) {
+    // Somebody else has come to use it; it goes with the reboot.
+    if ((error as NodeJS.ErrnoException).code !== 'EBUSY') throw error;
+  }
+}
+
+/** Removes a directory if it is empty or not there. */
+export function removeEmptyDir(dir: string): void {
+  try {
+    rmdirSync(dir);
+  } catch (error) {
+    if (!['ENOENT', 'ENOTEMPTY'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+  }
+}
+
+/** The source of what is mounted exactly at the path (proc_pid_mountinfo(5)), the last one if several are; undefined if nothing is. */
+function mountSource(path: string): string | undefined {
+  for (const line of readFileSync('/proc/self/mountinfo', 'utf8').trimEnd().split('\n').reverse()) {
+    const [before = '', after = ''] = line.split(' - ');
+    // Blanks in paths are octal there.
+    const point = before.split(' ')[4]?.replaceAll(/\\(\d{3})/g, (_, digits: string) => String.fromCodePoint(Number.parseInt(digits, 8)));
+    if (point === path) return after.split(' ')[1];
+  }
+  return undefined;
+}

@@ -1,0 +1,99 @@
+import type { Filter, FilterOp, Netlink, NetlinkOp, OpResult } from '#native/types.ts';
+import type { PodPrograms } from './programs.ts';
+
+/**
+ * Our place on a device's clsact. Priority 1, because a filter of another program that comes first and ends classification would let
+ * packets past us; the handle tells our filter from others at that priority ("to").
+ */
+export const ourFilter = { priority: 1, handle: 0x746f } as const;
+
+const directions = ['ingress', 'egress'] as const;
+const names = { ingress: 'tortie_from_pod', egress: 'tortie_to_pod' } as const;
+/** Behind the name of a filter on a clsact that was there before us: then the qdisc is not ours to remove, whoever asks and whenever. */
+const guestSuffix = '/guest';
+
+/** What a device has of ours. */
+export interface AttachedState {
+  /** `yes`: the right programs in both directions; `stale`: ours, of another build; `no`: one of them is missing. */
+  readonly attached: 'yes' | 'stale' | 'no';
+  /** Whose qdisc it is, by the names of our filters on it; `unknown` without any. */
+  readonly clsact: 'ours' | 'foreign' | 'unknown';
+}
+
+/** What a new device needs: nothing is on it yet, so the qdisc is ours. */
+export function newDeviceOps(link: string, programs: PodPrograms): readonly NetlinkOp[] {
+  return [{ op: 'clsact.add', link }, ...filterOps(link, programs, false)];
+}
+
+/** Looks whether a device has our filters. Throws NetlinkFailure (`ENODEV` when it is gone). */
+export async function readAttached(host: Netlink, ifindex: number, programs: PodPrograms): Promise<AttachedState> {
+  const [ingress, egress] = await Promise.all(directions.map(async (direction) => (await host.filters(ifindex, direction)).find(isOurs)));
+  const present = [ingress, egress].filter((filter) => filter !== undefined);
+  const clsact = present.length === 0 ? 'unknown' : present.some(isGuest) ? 'foreign' : 'ours';
+  if (ingress === undefined || egress === undefined) return { attached: 'no', clsact };
+  const isCurrent = ingress.programId === programs.fromPod.id && egress.programId === programs.toPod.id;
+  return { attached: isCurrent ? 'yes' : 'stale', clsact };
+}
+
+/**
+ * Puts our filters on a device, or replaces older ones: each direction changes from one program to the other between two packets.
+ * Throws the first NetlinkFailure.
+ */
+export async function attach(host: Netlink, ifindex: number, programs: PodPrograms, state: AttachedState): Promise<void> {
+  const [clsact, ...filters] = await host.batch([
+    { op: 'clsact.add', link: ifindex },
+    ...filterOps(ifindex, programs, state.clsact === 'foreign'),
+  ]);
+  if (clsact?.ok === false && clsact.error.code !== 'EEXIST') throw clsact.error;
+  throwFirst(filters);
+  // The qdisc was there without us: say so in the names of our filters.
+  if (clsact?.ok === false && state.clsact === 'unknown') throwFirst(await host.batch(filterOps(ifindex, programs, true)));
+}
+
+/** Takes our filters off, and the qdisc with them if we made it and nobody else uses it. True if there was something; a missing device is done. */
+export async function detach(host: Netlink, ifindex: number): Promise<boolean> {
+  try {
+    const filters = (await Promise.all(directions.map((direction) => host.filters(ifindex, direction)))).flat();
+    const ours = filters.filter(isOurs);
+    if (ours.length === 0) return false;
+    const results = await host.batch(
+      ours.map(({ direction, priority, handle }) => ({ op: 'filter.del', link: ifindex, direction, priority, handle })),
+    );
+    throwFirst(results.filter((result) => result.ok || !['ENOENT', 'ENODEV', 'EINVAL'].includes(result.error.code)));
+    const others = (await Promise.all(directions.map((direction) => host.filters(ifindex, direction)))).flat();
+    if (others.length === 0 && !ours.some(isGuest)) {
+      await host.run([{ op: 'clsact.del', link: ifindex }]);
+    }
+    return true;
+  } catch (error) {
+    if (['ENODEV', 'ENOENT'].includes((error as NodeJS.ErrnoException).code ?? '')) return false;
+    throw error;
+  }
+}
+
+function isOurs(filter: Filter): boolean {
+  return (
+    filter.priority === ourFilter.priority &&
+    filter.handle === ourFilter.handle &&
+    filter.name?.startsWith(names[filter.direction]) === true
+  );
+}
+
+function filterOps(link: string | number, programs: PodPrograms, guest: boolean): FilterOp[] {
+  return directions.map((direction) => ({
+    op: 'filter.replace',
+    link,
+    direction,
+    ...ourFilter,
+    name: guest ? names[direction] + guestSuffix : names[direction],
+    fd: direction === 'ingress' ? programs.fromPod.fd : programs.toPod.fd,
+  }));
+}
+
+function isGuest(filter: Filter): boolean {
+  return filter.name?.endsWith(guestSuffix) === true;
+}
+
+function throwFirst(results: readonly OpResult[]): void {
+  for (const result of results) if (!result.ok) throw result.error;
+}

@@ -1,0 +1,36 @@
+import { accessSync, constants } from 'node:fs';
+import { probeBpf, type ProbeRequest } from '#native/bpf.ts';
+import { prepareBpffs } from './bpffs.ts';
+import { mapShapes } from './bpf-types.gen.ts';
+
+/** BPF_PROG_TYPE_SCHED_CLS of linux/bpf.h. */
+const SCHED_CLS = 3;
+
+const needs: readonly { readonly what: ProbeRequest; readonly text: string }[] = [
+  { what: { map: mapShapes.tortie_devices }, text: 'device maps (which pods are announced)' },
+  { what: { map: mapShapes.tortie_sources }, text: 'LPM maps (which addresses a pod may use)' },
+  { what: { map: mapShapes.tortie_counters }, text: 'per-CPU hash maps (counters)' },
+  { what: { program: SCHED_CLS }, text: 'traffic control programs (everything a pod sends and gets)' },
+  { what: { clsact: true }, text: 'clsact with BPF filters (CONFIG_NET_SCH_INGRESS, CONFIG_NET_CLS_BPF)' },
+];
+
+/**
+ * Tries what the programs need, each by itself. Kernel type information (BTF) is not among it: the programs read only the stable
+ * user-space ABI. Mounts a bpf file system if there is none where pins go. Empty when all is there.
+ */
+export async function probeEbpf(dir: string, elfPath: string): Promise<readonly string[]> {
+  const missing: string[] = [];
+  for (const { what, text } of needs) {
+    const answer = await probeBpf(what);
+    if (answer.answer === 'no') missing.push(`this kernel has no ${text}: ${answer.reason}`);
+    if (answer.answer === 'unknown') missing.push(`could not try ${text}: ${answer.reason}`);
+  }
+  const bpffs = prepareBpffs(dir);
+  if (bpffs !== undefined) missing.push(bpffs);
+  try {
+    accessSync(elfPath, constants.R_OK);
+  } catch (error) {
+    missing.push(`the programs are not installed: ${(error as Error).message}: run \`make bpf\``);
+  }
+  return missing;
+}
