@@ -179,7 +179,8 @@ export class Agent {
     setSeverity(log, settings.logSeverityScreen);
     config.logNews(report);
     feed.onConfig(dataplane);
-    await healthServer.configure({ enabled: settings.healthEnabled, host: settings.healthHost, port: settings.healthPort });
+    const { healthEnabled: enabled, healthHost: host = 'localhost', healthPort: port = 0 } = settings;
+    await healthServer.configure({ enabled: enabled && port !== 0, host, port });
     if (this.#stage === '') await dataplanes.want(wanted);
   }
 

@@ -1,5 +1,6 @@
 import { ContainerModule } from 'inversify';
 import { Clock, systemClock } from '#api/clock.ts';
+import { BpffsDir } from '#dataplanes/ebpf/ebpf.module.ts';
 import { Logger } from '#dataplanes/logger.ts';
 import { HostNetlink } from '#dataplanes/shared/services.ts';
 import { CommandRunner, systemCommandRunner } from '#native/command-runner.ts';
@@ -8,12 +9,13 @@ import type { NodeSettings } from './config/bootstrap.ts';
 import { dataplaneLogger, Log } from './log.ts';
 
 /** The machine, as every part sees it: time, programs, the node's network namespace. */
-export function nodeModule(_settings: NodeSettings, log: Log): ContainerModule {
+export function nodeModule(settings: NodeSettings, log: Log): ContainerModule {
   return new ContainerModule(({ bind }) => {
     bind(Clock).toConstantValue(systemClock);
     bind(CommandRunner).toConstantValue(systemCommandRunner);
     bind(Log).toConstantValue(log);
     bind(Logger).toConstantValue(dataplaneLogger(log));
+    bind(BpffsDir).toConstantValue(settings.bpffs);
     bind(HostNetlink).toResolvedValue(() => openNetlink());
   });
 }
