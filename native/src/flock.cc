@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <memory>
 #include <sys/file.h>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -38,6 +39,18 @@ void Settle(Napi::Env env, Napi::Function, std::nullptr_t *, Wait *raw)
 
 using Return = Napi::TypedThreadSafeFunction<std::nullptr_t, Wait, Settle>;
 
+void WaitForLock(int fd, Return back, Wait *wait)
+{
+	int result;
+	do
+		result = flock(fd, LOCK_EX);
+	while (result != 0 && errno == EINTR);
+	wait->error = result == 0 ? 0 : errno;
+	// Otherwise the environment is gone, and the wait's handle with it.
+	if (back.BlockingCall(wait) == napi_ok)
+		back.Release();
+}
+
 int FdFrom(Napi::Value value)
 {
 	if (!value.IsNumber() || value.As<Napi::Number>().Int32Value() < 0)
@@ -68,15 +81,15 @@ Napi::Value FlockWait(const Napi::CallbackInfo &info)
 		    Wait{Napi::Promise::Deferred::New(env), "lock " + info[1].ToString().Utf8Value()});
 		const Napi::Promise promise = wait->deferred.Promise();
 		Return back = Return::New(env, "flock", 1, 1);
-		std::thread([fd, back, wait = wait.release()]() mutable {
-			int result;
-			do
-				result = flock(fd, LOCK_EX);
-			while (result != 0 && errno == EINTR);
-			wait->error = result == 0 ? 0 : errno;
-			if (back.BlockingCall(wait) == napi_ok)
-				back.Release();
-		}).detach();
+		try {
+			std::thread(WaitForLock, fd, back, wait.get()).detach();
+		} catch (const std::system_error &error) {
+			back.Release();
+			errno = error.code().value();
+			ThrowErrno("clone", wait->object);
+		}
+		// It is the thread's now.
+		(void)wait.release();
 		return promise;
 	});
 }

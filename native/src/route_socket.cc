@@ -15,7 +15,19 @@ namespace tortie
 namespace
 {
 
-using Dumped = std::vector<std::vector<uint8_t>>;
+// The messages of one request, and the family that it asked for (0: any).
+struct DumpedMessages {
+	uint8_t family;
+	std::vector<uint8_t> bytes;
+};
+using Dumped = std::vector<DumpedMessages>;
+
+// All families' headers begin with it.
+uint8_t FamilyOf(const nlmsghdr *message)
+{
+	const auto *family = FixedHeader<uint8_t>(message);
+	return family ? *family : 0;
+}
 
 // One kind of dump: its requests, and what its messages become.
 struct DumpPlan {
@@ -260,10 +272,12 @@ static Napi::Array DecodeDump(Napi::Env env, const DumpPlan &plan, const Dumped 
 {
 	Napi::Array array = Napi::Array::New(env);
 	uint32_t count = 0;
-	for (const auto &bytes : dumped) {
+	for (const auto &[family, bytes] : dumped) {
 		int rest = static_cast<int>(bytes.size());
 		for (const auto *message = reinterpret_cast<const nlmsghdr *>(bytes.data());
 		     mnl_nlmsg_ok(message, rest); message = mnl_nlmsg_next(message, &rest)) {
+			if (family && FamilyOf(message) != family)
+				continue;
 			Napi::HandleScope scope(env);
 			const Napi::Value value = plan.decode(env, message, linkIndex);
 			if (!value.IsUndefined())
@@ -298,9 +312,10 @@ Napi::Value RouteSocket::Dump(const Napi::CallbackInfo &info)
 					    throw KernelError(failure);
 				    }
 			    }
-			    for (const Message &request : plan->requests) {
+			    for (Message &request : plan->requests) {
 				    try {
-					    answer.first.push_back(socket->Dump(request, plan->object));
+					    answer.first.push_back({FamilyOf(request.header()),
+								    socket->Dump(request, plan->object)});
 				    } catch (const KernelError &error) {
 					    if (!plan->emptyError || error.failure.number != plan->emptyError)
 						    throw;

@@ -10,6 +10,8 @@
 namespace tortie
 {
 
+static constexpr int receiveBuffer = 512 << 10;
+
 Socket::Socket(mnl_socket *socket) : socket_(socket)
 {
 }
@@ -38,6 +40,10 @@ std::shared_ptr<Socket> Socket::Open(int protocol)
 	mnl_socket_setsockopt(raw, NETLINK_EXT_ACK, const_cast<int *>(&on), sizeof(on));
 	// Filters of dumps are obeyed. Older kernels ignore them, so decoding filters too.
 	mnl_socket_setsockopt(raw, NETLINK_GET_STRICT_CHK, const_cast<int *>(&on), sizeof(on));
+	// Room for all answers to what is sent at once, whatever the system's default; FORCE needs
+	// CAP_NET_ADMIN.
+	if (setsockopt(socket->fd(), SOL_SOCKET, SO_RCVBUFFORCE, &receiveBuffer, sizeof(receiveBuffer)) != 0)
+		setsockopt(socket->fd(), SOL_SOCKET, SO_RCVBUF, &receiveBuffer, sizeof(receiveBuffer));
 	if (mnl_socket_bind(raw, 0, MNL_SOCKET_AUTOPID) != 0)
 		ThrowErrno("bind", "netlink socket");
 	return socket;

@@ -104,6 +104,16 @@ describe('file lock', () => {
     );
   });
 
+  test('a process that waits can exit', async () => {
+    const path = join(folder, 'exit');
+    using _mine = await new KernelFileLock().acquire(path);
+    const script = `import { KernelFileLock } from './native/flock.ts';
+      void new KernelFileLock().acquire(${JSON.stringify(path)});
+      setImmediate(() => process.exit(3));`;
+    const child = spawn(process.execPath, ['--input-type=module', '-e', script], { stdio: 'inherit' });
+    expect(await once(child, 'exit')).toEqual([3, null]);
+  });
+
   test('another process is kept out until it is released', async () => {
     const path = join(folder, 'out');
     const mine = await new KernelFileLock().acquire(path);
