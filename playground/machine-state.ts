@@ -1,7 +1,10 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { must } from '../test/lab/exec.ts';
 
-/** What on the machine could be left over by Tortie: names only, so that two readings can be compared. */
+/**
+ * What on the machine could be left over by this run: names only, so that two readings can be compared. Everything that a lab makes has
+ * `tt<pid>` in its name; in the machine's own namespace a lab makes nothing, so there links and rules are compared whole.
+ */
 export class MachineState {
   readonly #items: ReadonlySet<string>;
 
@@ -10,29 +13,26 @@ export class MachineState {
   }
 
   static async read(): Promise<MachineState> {
+    const own = `tt${process.pid}-`;
     const items = new Set<string>();
     for (const line of (await must('ip', '-o', 'link')).split('\n')) {
       const name = /^\d+: ([^:@]+)/.exec(line)?.[1];
-      if (name !== undefined) items.add(`link ${name}`);
+      if (name?.startsWith('cali') === true) items.add(`link ${name}`);
     }
-    for (const line of (await must('ip', 'netns', 'list')).split('\n')) {
-      if (line !== '') items.add(`network namespace ${line.split(' ')[0]}`);
-    }
+    for (const name of listed('/run/netns', own)) items.add(`network namespace ${name}`);
+    for (const name of listed('/tmp', own)) items.add(`directory /tmp/${name}`);
     for (const line of readFileSync('/proc/self/mountinfo', 'utf8').split('\n')) {
       const path = line.split(' ')[4];
-      if (path !== undefined) items.add(`mount ${path}`);
+      if (path?.includes(own) === true) items.add(`mount ${path}`);
     }
     for (const save of ['iptables-save', 'ip6tables-save']) {
       for (const line of (await must(save)).split('\n')) {
-        if (line.includes('cali')) items.add(`${save} rule ${line}`);
+        if (line.includes('cali')) items.add(`${save}: ${line}`);
       }
-    }
-    for (const name of readdirSync('/tmp')) {
-      if (name.startsWith('tortie-')) items.add(`directory /tmp/${name}`);
     }
     for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
       const command = commandLine(pid);
-      if (command.includes('tortie.mjs') || command.includes('lab/peer.ts')) items.add(`process ${pid} ${command}`);
+      if (command.includes(own)) items.add(`process ${pid} ${command}`);
     }
     return new MachineState(items);
   }
@@ -40,6 +40,16 @@ export class MachineState {
   /** What is here that wasn't in `before`. */
   beyond(before: MachineState): readonly string[] {
     return [...this.#items].filter((item) => !before.#items.has(item));
+  }
+}
+
+/** Entries of a directory with this text in their name; none when there is no such directory. */
+function listed(dir: string, text: string): readonly string[] {
+  try {
+    return readdirSync(dir).filter((name) => name.includes(text));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
+    throw error;
   }
 }
 

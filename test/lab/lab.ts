@@ -37,7 +37,7 @@ export class Lab implements AsyncDisposable {
 
   static async create(options: LabOptions): Promise<Lab> {
     const prefix = `tt${process.pid}-${Lab.#count++}`;
-    const dir = mkdtempSync(join(tmpdir(), 'tortie-lab-'));
+    const dir = mkdtempSync(join(tmpdir(), `tortie-lab-${prefix}-`));
     mkdirSync(join(dir, 'cluster', 'pods'), { recursive: true });
     mkdirSync(join(dir, 'bpf'));
     const fabric = `${prefix}-fabric`;
