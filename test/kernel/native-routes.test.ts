@@ -218,7 +218,8 @@ describe('routes', () => {
   });
 
   test('an unknown device is named and nothing is changed', async () => {
-    const before = await netlink.routes();
+    // IPv6 routes come by themselves, with link-local addresses.
+    const before = await netlink.routes({ family: 4 });
     expect(netlink.batchSync([{ op: 'route.replace', dst: '10.65.0.3/32', link: 'nope' }])).toMatchObject([
       {
         ok: false,
@@ -229,6 +230,6 @@ describe('routes', () => {
         },
       },
     ]);
-    expect(await netlink.routes()).toEqual(before);
+    expect(await netlink.routes({ family: 4 })).toEqual(before);
   });
 });
