@@ -1,4 +1,4 @@
-import type { Table } from './table.ts';
+import type { Table } from '../netfilter/table.ts';
 import { wlSourceSet } from './wl-source.ts';
 
 /** What the iptables dataplane puts into one family's tables. Nothing here depends on a pod. */

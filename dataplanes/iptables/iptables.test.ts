@@ -1,11 +1,11 @@
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import type { DataplaneConfig, DataplaneUpdate, WorkloadEndpointInfo } from '../messages.ts';
+import { FakeSets } from '../netfilter/fake-sets.ts';
+import { FakeXtables } from '../netfilter/fake-xtables.ts';
+import { VariantChoice } from '../netfilter/variant-choice.ts';
 import { FakeClock, silentLogger } from '../shared/fake-clock.ts';
 import { TEST_CONFIG, testEndpoint } from '../shared/test-config.ts';
-import type { DataplaneConfig, DataplaneUpdate, WorkloadEndpointInfo } from '../messages.ts';
-import { FakeSets } from './fake-sets.ts';
-import { FakeXtables } from './fake-xtables.ts';
 import { IptablesDataplane } from './iptables.ts';
-import { VariantChoice } from './variant-choice.ts';
 
 let commands: FakeXtables;
 let sets: FakeSets;

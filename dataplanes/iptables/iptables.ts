@@ -4,14 +4,15 @@ import type { Family, NetlinkOp } from '#native/types.ts';
 import type { ApplyFailure, ApplyReport, Dataplane, DeviceCounters } from '../contract.ts';
 import type { Logger } from '../logger.ts';
 import type { DataplaneConfig, DataplaneUpdate, EndpointId } from '../messages.ts';
+import { Ipsets, type SetKernel, temporaryName } from '../netfilter/ipsets.ts';
+import { removeLeftovers } from '../netfilter/leftovers.ts';
+import { settingsOf } from '../netfilter/table-settings.ts';
+import { Table } from '../netfilter/table.ts';
+import type { VariantChoice } from '../netfilter/variant-choice.ts';
+import { type Variant, Xtables } from '../netfilter/xtables.ts';
 import { setFilterChains, setRawChains } from './chains.ts';
-import { Ipsets, type SetKernel, temporaryName } from './ipsets.ts';
-import { removeLeftovers } from './leftovers.ts';
 import { probeIptables } from './probe.ts';
-import { Table, type TableSettings } from './table.ts';
-import type { VariantChoice } from './variant-choice.ts';
 import { type SourceMember, WorkloadSources, wlSourceSet } from './wl-source.ts';
-import { type Variant, Xtables } from './xtables.ts';
 
 /** What the dataplane works with. */
 export interface IptablesDeps {
@@ -294,14 +295,4 @@ export class IptablesDataplane implements Dataplane {
   #dropTables(): void {
     for (const table of this.#tables.splice(0)) table[Symbol.dispose]();
   }
-}
-
-/** A table driver's part of the configuration. */
-export function settingsOf(config: DataplaneConfig): TableSettings {
-  return {
-    lockTimeoutS: config.iptablesLockTimeoutS,
-    refreshIntervalMs: config.iptablesRefreshIntervalMs,
-    postWriteCheckMs: config.iptablesPostWriteCheckIntervalMs,
-    insertMode: config.chainInsertMode,
-  };
 }

@@ -1,8 +1,8 @@
 import type { CommandRunner } from '#native/command-runner.ts';
 import type { Family } from '#native/types.ts';
-import { type SetKernel, setName } from './ipsets.ts';
-import type { VariantChoice } from './variant-choice.ts';
-import { type Variant, Xtables } from './xtables.ts';
+import { type SetKernel, setName } from '../netfilter/ipsets.ts';
+import type { VariantChoice } from '../netfilter/variant-choice.ts';
+import { type Variant, Xtables } from '../netfilter/xtables.ts';
 
 /**
  * What this host lacks to run the iptables dataplane, each with what it is needed for. It tries rather than compares versions: makes

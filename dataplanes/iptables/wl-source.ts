@@ -1,6 +1,6 @@
 import type { Family } from '#native/types.ts';
 import type { DataplaneConfig, EndpointId, WorkloadEndpointInfo } from '../messages.ts';
-import { netMembers, setName } from './ipsets.ts';
+import { netMembers, setName } from '../netfilter/ipsets.ts';
 
 /** The set of {address, device} pairs: what may come from which pod device. */
 export const wlSourceSet = (family: Family): string => setName(family, 'wl-src');

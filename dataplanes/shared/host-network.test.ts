@@ -1,9 +1,9 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { FakeSets } from '../iptables/fake-sets.ts';
-import { FakeXtables } from '../iptables/fake-xtables.ts';
-import { VariantChoice } from '../iptables/variant-choice.ts';
 import type { DataplaneUpdate } from '../messages.ts';
+import { FakeSets } from '../netfilter/fake-sets.ts';
+import { FakeXtables } from '../netfilter/fake-xtables.ts';
+import { VariantChoice } from '../netfilter/variant-choice.ts';
 import { FakeClock, silentLogger } from './fake-clock.ts';
 import { FakeNetlink } from './fake-netlink.ts';
 import { FakeSysctls } from './fake-sysctls.ts';

@@ -2,10 +2,10 @@ import type { Clock } from '#api/clock.ts';
 import type { CommandRunner } from '#native/command-runner.ts';
 import type { Family, Netlink, NetlinkEvent } from '#native/types.ts';
 import type { ApplyFailure, ApplyReport, Programmer } from '../contract.ts';
-import type { SetKernel } from '../iptables/ipsets.ts';
-import type { VariantChoice } from '../iptables/variant-choice.ts';
 import type { Logger } from '../logger.ts';
 import type { DataplaneConfig, DataplaneUpdate, EndpointId } from '../messages.ts';
+import type { SetKernel } from '../netfilter/ipsets.ts';
+import type { VariantChoice } from '../netfilter/variant-choice.ts';
 import {
   acceptRaSysctls,
   forwardingSysctls,
@@ -17,8 +17,8 @@ import {
 import { KernelView } from './kernel-view.ts';
 import { Masquerade } from './masquerade.ts';
 import { NeighbourSync } from './neighbour-sync.ts';
-import { netsOf, RouteWishes } from './route-wishes.ts';
 import { RouteSync } from './route-sync.ts';
+import { netsOf, RouteWishes } from './route-wishes.ts';
 
 /** Events of the node's namespace: links, addresses, routes, neighbours. */
 export type Monitor = AsyncIterable<NetlinkEvent> & Disposable;

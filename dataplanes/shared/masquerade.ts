@@ -2,14 +2,14 @@ import type { Clock } from '#api/clock.ts';
 import type { CommandRunner } from '#native/command-runner.ts';
 import type { Family } from '#native/types.ts';
 import type { ApplyFailure } from '../contract.ts';
-import { settingsOf } from '../iptables/iptables.ts';
-import { Ipsets, netMembers, setName, type SetKernel, temporaryName } from '../iptables/ipsets.ts';
-import { removeLeftovers } from '../iptables/leftovers.ts';
-import { Table } from '../iptables/table.ts';
-import type { VariantChoice } from '../iptables/variant-choice.ts';
-import { type Variant, Xtables } from '../iptables/xtables.ts';
 import type { Logger } from '../logger.ts';
 import type { DataplaneConfig, HostInfo, IpText, PoolInfo } from '../messages.ts';
+import { Ipsets, netMembers, setName, type SetKernel, temporaryName } from '../netfilter/ipsets.ts';
+import { removeLeftovers } from '../netfilter/leftovers.ts';
+import { settingsOf } from '../netfilter/table-settings.ts';
+import { Table } from '../netfilter/table.ts';
+import type { VariantChoice } from '../netfilter/variant-choice.ts';
+import { type Variant, Xtables } from '../netfilter/xtables.ts';
 import { familyOf } from './addresses.ts';
 
 export interface MasqueradeDeps {

@@ -1,7 +1,7 @@
 import type { ServiceIdentifier } from 'inversify';
 import type { Ipset } from '#native/ipset.ts';
 import type { Netlink } from '#native/types.ts';
-import type { VariantChoice } from '../iptables/variant-choice.ts';
+import type { VariantChoice } from '../netfilter/variant-choice.ts';
 import type { HostNetwork, Monitor } from './host-network.ts';
 import type { SysctlPort } from './host-sysctls.ts';
 

@@ -5,13 +5,11 @@ import { CommandRunner } from '#native/command-runner.ts';
 import { openIpset } from '#native/ipset.ts';
 import { openMonitor } from '#native/monitor.ts';
 import { writeSysctls } from '#native/netns.ts';
-import { VariantChoice } from '../iptables/variant-choice.ts';
 import { Logger } from '../logger.ts';
+import { VariantChoice } from '../netfilter/variant-choice.ts';
 import { HostNetwork } from './host-network.ts';
 import type { SysctlPort } from './host-sysctls.ts';
 import { HostIpset, HostMonitor, HostNetlink, HostNetworkId, HostSysctls, VariantChoiceId } from './services.ts';
-
-export { HostNetworkId } from './services.ts';
 
 /** The sysctls of the namespace in which the process runs: /proc/sys/net shows the reader's own. */
 const ownSysctls: SysctlPort = {

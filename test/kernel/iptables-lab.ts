@@ -1,10 +1,10 @@
 import { execFileSync } from 'node:child_process';
 import { systemClock } from '#api/clock.ts';
-import type { Logger } from '#dataplanes/logger.ts';
 import { IptablesDataplane } from '#dataplanes/iptables/iptables.ts';
-import type { Variant } from '#dataplanes/iptables/xtables.ts';
-import { VariantChoice } from '#dataplanes/iptables/variant-choice.ts';
+import type { Logger } from '#dataplanes/logger.ts';
 import type { DataplaneConfig, DataplaneUpdate, WorkloadEndpointInfo } from '#dataplanes/messages.ts';
+import { VariantChoice } from '#dataplanes/netfilter/variant-choice.ts';
+import type { Variant } from '#dataplanes/netfilter/xtables.ts';
 import { HostNetwork } from '#dataplanes/shared/host-network.ts';
 import type { SysctlPort } from '#dataplanes/shared/host-sysctls.ts';
 import { TEST_CONFIG } from '#dataplanes/shared/test-config.ts';

@@ -2,19 +2,8 @@ import type { Clock } from '#api/clock.ts';
 import type { Family } from '#native/types.ts';
 import type { Logger } from '../logger.ts';
 import { CHAIN_PREFIX, type HashedRules, hashRules, renderRules, type SavedChain, type SavedTable } from './rules.ts';
+import type { TableSettings } from './table-settings.ts';
 import type { Xtables } from './xtables.ts';
-
-/** Settings of a table's driver; they may change while it runs. */
-export interface TableSettings {
-  /** How long the tools may wait for the xtables lock, in seconds; 0: as long as it takes. */
-  readonly lockTimeoutS: number;
-  /** Compare with the kernel this often, in milliseconds; 0: only after writes and on request. */
-  readonly refreshIntervalMs: number;
-  /** The first comparison after a write; each further one waits twice as long, up to the refresh interval. */
-  readonly postWriteCheckMs: number;
-  /** Where the jumps stand in the kernel's chains: before or after what others have there. */
-  readonly insertMode: 'insert' | 'append';
-}
 
 /** Our rules in one of the kernel's chains. */
 export interface Hook {

@@ -2,7 +2,8 @@ import { beforeEach, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { FakeClock, silentLogger } from '../shared/fake-clock.ts';
 import { FakeXtables } from './fake-xtables.ts';
-import { removeOurs, Table, type TableSettings } from './table.ts';
+import type { TableSettings } from './table-settings.ts';
+import { removeOurs, Table } from './table.ts';
 import { Xtables } from './xtables.ts';
 
 const SETTINGS: TableSettings = {
