@@ -256,7 +256,7 @@ function missing(kind: string, name: string, among: ReadonlyMap<string, unknown>
 
 /**
  * Loads an object on a worker (10-500 ms). Throws a VerifierFailure when the verifier refuses a program, else NetlinkFailure with
- * libbpf's words. Nothing stays in the kernel when it fails.
+ * libbpf's words (`code` `ERR_BPF_OBJECT` for a file that is no usable object). Nothing stays in the kernel when it fails.
  */
 export async function loadObject(spec: ObjectSpec): Promise<LoadedObject> {
   const bytes = typeof spec.elf === 'string' ? await readFile(spec.elf) : spec.elf;

@@ -23,6 +23,8 @@ export type NetlinkOp =
     }
   | LinkSet
   | { readonly op: 'link.del'; readonly link: LinkRef }
+  /** Deletes every device of a group (not 0) at once. */
+  | { readonly op: 'linkGroup.del'; readonly group: number }
   | {
       readonly op: 'addr.add' | 'addr.replace' | 'addr.del';
       readonly link: LinkRef;
@@ -69,6 +71,8 @@ export interface LinkSet {
   readonly name?: string;
   /** A bridge, or 0 to leave it. */
   readonly master?: LinkRef;
+  /** A number that devices can share; all are in 0 at first. */
+  readonly group?: number;
   /** Move there. */
   readonly netns?: NetnsRef;
 }
@@ -135,6 +139,7 @@ export interface Link {
   /** `veth`, `bridge`, `vxlan`, ...; absent for hardware and `lo`. */
   readonly kind?: string;
   readonly mac?: string;
+  readonly group: number;
   readonly mtu: number;
   readonly up: boolean;
   /** operstate is up, or the device doesn't say. */

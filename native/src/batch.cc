@@ -16,11 +16,22 @@ struct Encoder {
 };
 
 static const Encoder encoders[] = {
-    {"veth.add", EncodeVethAdd},  {"bridge.add", EncodeBridgeAdd},    {"link.set", EncodeLinkSet},
-    {"link.del", EncodeLinkDel},  {"addr.add", EncodeAddress},	      {"addr.replace", EncodeAddress},
-    {"addr.del", EncodeAddress},  {"route.add", EncodeRoute},	      {"route.replace", EncodeRoute},
-    {"route.del", EncodeRoute},	  {"neigh.replace", EncodeNeighbour}, {"neigh.del", EncodeNeighbour},
-    {"clsact.add", EncodeClsact}, {"clsact.del", EncodeClsact},	      {"filter.replace", EncodeFilter},
+    {"veth.add", EncodeVethAdd},
+    {"bridge.add", EncodeBridgeAdd},
+    {"link.set", EncodeLinkSet},
+    {"link.del", EncodeLinkDel},
+    {"linkGroup.del", EncodeLinkGroupDel},
+    {"addr.add", EncodeAddress},
+    {"addr.replace", EncodeAddress},
+    {"addr.del", EncodeAddress},
+    {"route.add", EncodeRoute},
+    {"route.replace", EncodeRoute},
+    {"route.del", EncodeRoute},
+    {"neigh.replace", EncodeNeighbour},
+    {"neigh.del", EncodeNeighbour},
+    {"clsact.add", EncodeClsact},
+    {"clsact.del", EncodeClsact},
+    {"filter.replace", EncodeFilter},
     {"filter.del", EncodeFilter},
 };
 

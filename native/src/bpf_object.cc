@@ -84,12 +84,13 @@ struct ObjectCloser {
 };
 using Object = std::unique_ptr<bpf_object, ObjectCloser>;
 
-[[noreturn]] void Refuse(const LoadRequest &request, int number, std::string text)
+[[noreturn]] void Refuse(const LoadRequest &request, int number, std::string text, const char *code = "")
 {
 	Failure failure;
 	failure.number = number;
 	failure.syscall = "libbpf";
 	failure.object = request.object();
+	failure.code = code;
 	failure.text = std::move(text);
 	while (!failure.text.empty() && failure.text.back() == '\n')
 		failure.text.pop_back();
@@ -98,9 +99,11 @@ using Object = std::unique_ptr<bpf_object, ObjectCloser>;
 
 [[noreturn]] void RefuseWithComplaints(const LoadRequest &request, int number)
 {
-	const char *words = strerrordesc_np(number);
-	std::string text = words ? words : "error " + std::to_string(number);
-	Refuse(request, number, complaints.empty() ? text : text + ": " + complaints);
+	char words[256];
+	// Also of libbpf's own numbers, from 4000 on.
+	libbpf_strerror(number, words, sizeof(words));
+	std::string text = complaints.empty() ? words : std::string(words) + ": " + complaints;
+	Refuse(request, number, std::move(text), number >= __LIBBPF_ERRNO__START ? "ERR_BPF_OBJECT" : "");
 }
 
 bpf_map *ReadOnlyData(bpf_object *object)

@@ -139,6 +139,8 @@ void EncodeLinkSet(const Args &args, Op &op)
 		writer.PutString(IFLA_IFNAME, args.DeviceName("name"));
 	if (const auto master = args.OptionalLinkOrNone("master"))
 		writer.PutLink(IFLA_MASTER, *master);
+	if (const auto group = args.OptionalNumber("group", 0, UINT32_MAX))
+		writer.PutU32(IFLA_GROUP, *group);
 	PutNetns(writer, op, args.OptionalNetns("netns"));
 	op.messages.push_back(writer.Finish());
 }
@@ -152,6 +154,19 @@ void EncodeLinkDel(const Args &args, Op &op)
 	writer.Fixed<ifinfomsg>()->ifi_index = static_cast<int>(link.index);
 	if (!link.name.empty())
 		writer.PutString(IFLA_IFNAME, link.name);
+	op.messages.push_back(writer.Finish());
+}
+
+// All devices of a group go in one step of the kernel, and so wait for RCU once.
+void EncodeLinkGroupDel(const Args &args, Op &op)
+{
+	// 0 is where every device is that nobody put elsewhere.
+	const uint32_t group = args.Number("group", 1, UINT32_MAX);
+	op.object += " " + std::to_string(group);
+	op.changesNames = true;
+	MessageWriter writer(RTM_DELLINK, 0);
+	writer.Fixed<ifinfomsg>();
+	writer.PutU32(IFLA_GROUP, group);
 	op.messages.push_back(writer.Finish());
 }
 
@@ -206,6 +221,7 @@ Napi::Value DecodeLink(Napi::Env env, const nlmsghdr *message)
 	if (const nlattr *mac = attributes[IFLA_ADDRESS]; mac && mnl_attr_get_payload_len(mac) > 0)
 		link.Set("mac", MacText(static_cast<const uint8_t *>(mnl_attr_get_payload(mac)),
 					mnl_attr_get_payload_len(mac)));
+	link.Set("group", Napi::Number::New(env, attributes.U32(IFLA_GROUP).value_or(0)));
 	link.Set("mtu", Napi::Number::New(env, attributes.U32(IFLA_MTU).value_or(0)));
 	link.Set("up", Napi::Boolean::New(env, info->ifi_flags & IFF_UP));
 	const uint8_t *state = attributes.Bytes(IFLA_OPERSTATE, 1);

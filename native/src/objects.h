@@ -16,6 +16,7 @@ void EncodeVethAdd(const Args &args, Op &op);
 void EncodeBridgeAdd(const Args &args, Op &op);
 void EncodeLinkSet(const Args &args, Op &op);
 void EncodeLinkDel(const Args &args, Op &op);
+void EncodeLinkGroupDel(const Args &args, Op &op);
 void EncodeAddress(const Args &args, Op &op);
 void EncodeRoute(const Args &args, Op &op);
 void EncodeNeighbour(const Args &args, Op &op);
