@@ -5,6 +5,7 @@ import {
   compareIps,
   containsCidr,
   containsIp,
+  familyOf,
   firstIp,
   hostCidr,
   ipAt,
@@ -41,6 +42,7 @@ describe('an address', () => {
     const ip = parseIp(text);
     expect(ip.family).toBe(family);
     expect(ip.text).toBe(canonical);
+    expect(familyOf(text)).toBe(family);
     if (value !== undefined) {
       expect(BigInt(ip.value)).toBe(value);
     }

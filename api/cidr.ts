@@ -94,6 +94,11 @@ export function tryParseNet(text: string): Cidr | undefined {
   return ip === undefined ? tryParseIpInNetwork(text)?.network : hostCidr(ip);
 }
 
+/** The family of a valid address or network in text form; nothing is parsed. */
+export function familyOf(text: IpText | CidrText): Family {
+  return text.includes(':') ? 6 : 4;
+}
+
 /** 32 or 128. */
 export function bitsOf(family: Family): 32 | 128 {
   return family === 4 ? 32 : 128;

@@ -2,16 +2,17 @@ import 'reflect-metadata';
 import { expect, test } from '@jest/globals';
 import { Container } from 'inversify';
 import { Clock } from '#api/clock.ts';
+import { FakeClock } from '#api/fake-clock.ts';
 import { CommandRunner } from '#native/command-runner.ts';
 import { DataplaneFactory } from '../contract.ts';
 import { Logger } from '../logger.ts';
 import { FakeSets } from '../netfilter/fake-sets.ts';
 import { FakeXtables } from '../netfilter/fake-xtables.ts';
-import { FakeClock, silentLogger } from '../shared/fake-clock.ts';
 import { FakeNetlink } from '../shared/fake-netlink.ts';
 import { HostNetwork } from '../shared/host-network.ts';
 import { HostIpset, HostNetlink, HostNetworkId } from '../shared/services.ts';
 import { sharedModule } from '../shared/shared.module.ts';
+import { silentLogger } from '../silent-logger.ts';
 import { iptablesModule } from './iptables.module.ts';
 
 test('the modules make a host network and a factory of the iptables dataplane', () => {

@@ -1,10 +1,11 @@
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { FakeClock } from '#api/fake-clock.ts';
 import type { DataplaneConfig, DataplaneUpdate, WorkloadEndpointInfo } from '../messages.ts';
 import { FakeSets } from '../netfilter/fake-sets.ts';
 import { FakeXtables } from '../netfilter/fake-xtables.ts';
 import { VariantChoice } from '../netfilter/variant-choice.ts';
-import { FakeClock, silentLogger } from '../shared/fake-clock.ts';
 import { TEST_CONFIG, testEndpoint } from '../shared/test-config.ts';
+import { silentLogger } from '../silent-logger.ts';
 import { IptablesDataplane } from './iptables.ts';
 
 let commands: FakeXtables;
@@ -55,7 +56,7 @@ async function running(...updates: DataplaneUpdate[]): Promise<IptablesDataplane
 beforeEach(() => {
   commands = new FakeXtables();
   sets = new FakeSets();
-  clock = new FakeClock();
+  clock = new FakeClock({ sleepsPass: true });
   hasIpv6 = true;
 });
 afterEach(async () => {

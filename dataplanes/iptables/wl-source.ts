@@ -1,3 +1,4 @@
+import { familyOf } from '#api/cidr.ts';
 import type { Family } from '#native/types.ts';
 import type { DataplaneConfig, EndpointId, WorkloadEndpointInfo } from '../messages.ts';
 import { netMembers, setName } from '../netfilter/ipsets.ts';
@@ -71,7 +72,7 @@ export class WorkloadSources {
     const nets = [...ipv4Nets, ...ipv6Nets, ...(this.#spoofing === 'any' ? allowedSourcePrefixes : [])];
     const members = nets.flatMap((net) =>
       netMembers(net).map((part): SourceMember => ({
-        family: net.includes(':') ? 6 : 4,
+        family: familyOf(net),
         member: `${part},${ifaceName}`,
       })),
     );

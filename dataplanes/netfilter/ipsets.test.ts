@@ -1,6 +1,7 @@
 import { beforeEach, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { FakeClock, silentLogger } from '../shared/fake-clock.ts';
+import { FakeClock } from '#api/fake-clock.ts';
+import { silentLogger } from '../silent-logger.ts';
 import { FakeSets } from './fake-sets.ts';
 import { Ipsets, netMembers, setName, type SetSpec, temporaryName } from './ipsets.ts';
 

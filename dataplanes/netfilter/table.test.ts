@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { FakeClock, silentLogger } from '../shared/fake-clock.ts';
+import { FakeClock } from '#api/fake-clock.ts';
+import { silentLogger } from '../silent-logger.ts';
 import { FakeXtables } from './fake-xtables.ts';
 import type { TableSettings } from './table-settings.ts';
 import { removeOurs, Table } from './table.ts';
@@ -49,7 +50,7 @@ describe.each(['nft', 'legacy'] as const)('a table (%s)', (variant) => {
 
   beforeEach(() => {
     fake = new FakeXtables();
-    clock = new FakeClock();
+    clock = new FakeClock({ sleepsPass: true });
     due = 0;
     fake.write(tool, FOREIGN);
   });
@@ -230,7 +231,7 @@ test('a table reaches the wanted chains from any state, in at most one restore a
           'filter',
           new Xtables(fake, 'legacy', 4),
           SETTINGS,
-          { clock: new FakeClock(), log: silentLogger },
+          { clock: new FakeClock({ sleepsPass: true }), log: silentLogger },
           () => {},
         );
         table.allowRemoval();
@@ -272,7 +273,13 @@ test('a table reaches the wanted chains from any state, in at most one restore a
 test('an nft table that did not exist before us is known as ours, and goes when nothing else is in it', async () => {
   const fake = new FakeXtables();
   const tools = new Xtables(fake, 'nft', 4);
-  const table = new Table('raw', tools, SETTINGS, { clock: new FakeClock(), log: silentLogger }, () => {});
+  const table = new Table(
+    'raw',
+    tools,
+    SETTINGS,
+    { clock: new FakeClock({ sleepsPass: true }), log: silentLogger },
+    () => {},
+  );
   table.setChain('cali-PREROUTING', ['-j DROP']);
   table.setHook('PREROUTING', { first: ['-j cali-PREROUTING'] });
   table.setHooked(true);

@@ -1,3 +1,4 @@
+import { familyOf } from '#api/cidr.ts';
 import type {
   Address,
   Family,
@@ -13,7 +14,6 @@ import type {
   Route,
   RouteOp,
 } from '#native/types.ts';
-import { familyOf } from './addresses.ts';
 import type { Monitor } from './host-network.ts';
 import { metricOf } from './kernel-view.ts';
 
@@ -36,7 +36,7 @@ export class FakeNetlink implements Netlink {
   addLink(name: string, up = true): number {
     const index = this.#nextIndex;
     this.#nextIndex += 1;
-    this.#putLink({ index, name, mtu: 1500, up, running: up, stats: NO_STATS });
+    this.#putLink({ index, name, group: 0, mtu: 1500, up, running: up, stats: NO_STATS });
     return index;
   }
 

@@ -1,10 +1,11 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
+import { FakeClock } from '#api/fake-clock.ts';
 import type { DataplaneUpdate } from '../messages.ts';
 import { FakeSets } from '../netfilter/fake-sets.ts';
 import { FakeXtables } from '../netfilter/fake-xtables.ts';
 import { VariantChoice } from '../netfilter/variant-choice.ts';
-import { FakeClock, silentLogger } from './fake-clock.ts';
+import { silentLogger } from '../silent-logger.ts';
 import { FakeNetlink } from './fake-netlink.ts';
 import { FakeSysctls } from './fake-sysctls.ts';
 import { HostNetwork } from './host-network.ts';
@@ -60,7 +61,7 @@ beforeEach(() => {
   sysctls = new FakeSysctls();
   sets = new FakeSets();
   commands = new FakeXtables();
-  clock = new FakeClock();
+  clock = new FakeClock({ sleepsPass: true });
   disturbed = 0;
 });
 afterEach(async () => {
@@ -84,6 +85,15 @@ async function running(): Promise<HostNetwork> {
 }
 
 describe('pod routes and neighbours', () => {
+  test('are made whatever odd routes others have', async () => {
+    host.addLink('eth0');
+    host.runSync([{ op: 'route.add', dst: '::ffff:0.0.0.0/96', link: 'eth0', protocol: 4 }]);
+    await running();
+    host.runSync([{ op: 'route.del', dst: '::ffff:0.0.0.0/96', link: 'eth0' }]);
+    await events();
+    expect(host.dump()).toEqual([...podState(1), ...podState(2)].sort());
+  });
+
   test('are made for each announced pod, in both families', async () => {
     await running();
     expect(host.dump()).toEqual([...podState(1), ...podState(2)].sort());

@@ -1,5 +1,5 @@
+import { type Cidr, containsIp, parseIp, tryParseCidr } from '#api/cidr.ts';
 import type { Family, Link, Neighbour, Netlink, NetlinkEvent, Route } from '#native/types.ts';
-import { contains, type ParsedCidr, parseCidr } from './addresses.ts';
 
 /** rtnetlink's protocol number of every route over other nodes and of every blackhole: ours wherever it is, as Calico's. */
 export const BLOCK_PROTOCOL = 80;
@@ -18,7 +18,7 @@ export class KernelView {
   /** By destination, then by what else makes a route different from another. */
   readonly #routes = new Map<string, Map<string, Route>>();
   /** Destinations by which other nodes may be reached: those of any route that isn't one over another node. A small part of all. */
-  readonly #reaching = new Map<string, ParsedCidr>();
+  readonly #reaching = new Map<string, Cidr>();
   /** Permanent ones, by ifindex, then by address. */
   readonly #neighbours = new Map<number, Map<string, Neighbour>>();
 
@@ -98,14 +98,14 @@ export class KernelView {
 
   /** The route by which the kernel reaches another node's `address`, routes over other nodes aside: longest prefix, then lowest metric. */
   routeToNode(address: string): Route | undefined {
-    const target = parseCidr(address);
+    const target = parseIp(address);
     let best: { readonly route: Route; readonly length: number } | undefined;
     for (const [dst, cidr] of this.#reaching) {
-      if (!contains(cidr, target) || (best !== undefined && best.length >= cidr.prefixLength)) continue;
+      if (!containsIp(cidr, target) || (best !== undefined && best.length >= cidr.prefix)) continue;
       const [route] = this.routesTo(dst)
         .filter(({ protocol }) => protocol !== BLOCK_PROTOCOL)
         .sort((a, b) => metricOf(a) - metricOf(b));
-      if (route !== undefined) best = { route, length: cidr.prefixLength };
+      if (route !== undefined) best = { route, length: cidr.prefix };
     }
     return best?.route;
   }
@@ -157,7 +157,10 @@ export class KernelView {
   #index(dst: string, routes: ReadonlyMap<string, Route> | undefined): void {
     const reaches = [...(routes?.values() ?? [])].some(({ protocol }) => protocol !== BLOCK_PROTOCOL);
     if (!reaches) this.#reaching.delete(dst);
-    else if (!this.#reaching.has(dst)) this.#reaching.set(dst, parseCidr(dst));
+    else if (!this.#reaching.has(dst)) {
+      const cidr = tryParseCidr(dst); // Undefined for IPv4 inside IPv6 (`::ffff:0.0.0.0/96`): no node has such an address.
+      if (cidr !== undefined) this.#reaching.set(dst, cidr);
+    }
   }
 
   #dropLink(index: number): void {

@@ -1,3 +1,4 @@
+import { familyOf } from '#api/cidr.ts';
 import type { Clock } from '#api/clock.ts';
 import type { CommandRunner } from '#native/command-runner.ts';
 import type { Family } from '#native/types.ts';
@@ -10,7 +11,6 @@ import { settingsOf } from '../netfilter/table-settings.ts';
 import { Table } from '../netfilter/table.ts';
 import type { VariantChoice } from '../netfilter/variant-choice.ts';
 import { type Variant, Xtables } from '../netfilter/xtables.ts';
-import { familyOf } from './addresses.ts';
 
 export interface MasqueradeDeps {
   readonly commands: CommandRunner;

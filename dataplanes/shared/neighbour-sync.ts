@@ -1,3 +1,4 @@
+import { familyOf } from '#api/cidr.ts';
 import type { NeighOp, Netlink, OpResult } from '#native/types.ts';
 import type { ApplyFailure } from '../contract.ts';
 import type { EndpointId } from '../messages.ts';
@@ -134,7 +135,7 @@ export class NeighbourSync {
     if (op.op === 'neigh.del') this.#view.dropNeighbour(linkIndex, op.address);
     else {
       this.#view.putNeighbour({
-        family: op.address.includes(':') ? 6 : 4,
+        family: familyOf(op.address),
         linkIndex,
         address: op.address,
         state: 'permanent',

@@ -1,7 +1,7 @@
+import { containsIp, familyOf, parseIp, tryParseCidr } from '#api/cidr.ts';
 import type { Netlink, OpResult, Route, RouteOp } from '#native/types.ts';
 import type { ApplyFailure } from '../contract.ts';
 import type { CidrText, DataplaneConfig, RouteInfo } from '../messages.ts';
-import { contains, familyOf, parseCidr } from './addresses.ts';
 import { BLOCK_PROTOCOL, type KernelView, MAIN_TABLE, metricOf } from './kernel-view.ts';
 import type { RouteWishes } from './route-wishes.ts';
 
@@ -266,9 +266,10 @@ export class RouteSync {
 
   /** Wanted destinations over nodes whose address is inside `dst`. */
   #overNodesWithin(dst: CidrText): CidrText[] {
-    const cidr = parseCidr(dst);
+    const cidr = tryParseCidr(dst);
+    if (cidr === undefined) return []; // IPv4 inside IPv6: no node has such an address.
     return [...this.#wishes.overNodes()].flatMap((route) =>
-      route.nodeIp !== undefined && contains(cidr, parseCidr(route.nodeIp)) ? [route.dst] : [],
+      route.nodeIp !== undefined && containsIp(cidr, parseIp(route.nodeIp)) ? [route.dst] : [],
     );
   }
 

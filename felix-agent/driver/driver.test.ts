@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { pino } from 'pino';
+import { FakeClock } from '#api/fake-clock.ts';
 import type { DataplaneUpdate } from '#dataplanes/messages.ts';
-import { FakeClock } from '../fake-clock.ts';
 import { Driver } from './driver.ts';
 import { FakeDataplane } from './fake-dataplane.ts';
 

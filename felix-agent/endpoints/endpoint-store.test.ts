@@ -1,12 +1,12 @@
-import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { pino } from 'pino';
+import { FakeClock } from '#api/fake-clock.ts';
 import type { LocalEndpoint } from '#cni/deps.ts';
 import { DatastoreError } from '#datastore/errors.ts';
 import { MemoryDatastore } from '#datastore/memory/memory-datastore.ts';
-import { FakeClock } from '../fake-clock.ts';
 import { EndpointFiles } from './endpoint-files.ts';
 import { EndpointPublisher } from './endpoint-publisher.ts';
 import { EndpointStore, type EndpointSink } from './endpoint-store.ts';

@@ -1,11 +1,11 @@
-import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { pino } from 'pino';
+import { FakeClock } from '#api/fake-clock.ts';
 import { Driver } from '../driver/driver.ts';
 import { FakeDataplane } from '../driver/fake-dataplane.ts';
-import { FakeClock } from '../fake-clock.ts';
 import { ActiveFile } from './active-file.ts';
 import { DataplaneSwitch } from './switch.ts';
 
