@@ -1,0 +1,415 @@
+import { existsSync, readdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { afterAll, afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { EbpfDataplane } from '#dataplanes/ebpf/ebpf.ts';
+import { ourFilter } from '#dataplanes/ebpf/filters.ts';
+import { u32Key } from '#dataplanes/ebpf/keys.ts';
+import { loadObject, openPinnedMap } from '#native/bpf.ts';
+import { must } from '#test/lab/exec.ts';
+import { Peer } from '#test/lab/peer-client.ts';
+import { type BedPod, drive, EbpfBed, packetsOf } from './ebpf-bed.ts';
+
+/*
+ * The eBPF dataplane on a real kernel. Pods talk TCP and UDP with real programs in their namespaces:
+ *
+ *     pod 1 --> from-pod on cali1 --> node's routes --> to-pod on cali2 --> pod 2
+ */
+let bed: EbpfBed;
+const peers: Peer[] = [];
+
+beforeEach(async () => {
+  bed = await EbpfBed.create();
+});
+
+afterEach(async () => {
+  for (const peer of peers.splice(0)) await peer[Symbol.asyncDispose]();
+  await bed[Symbol.asyncDispose]();
+});
+
+afterAll(() => {
+  expect(peers).toEqual([]);
+});
+
+/** Two pods wired through an active dataplane, with a program in each. */
+async function twoPods(dataplane: EbpfDataplane): Promise<{ one: BedPod; two: BedPod; onePeer: Peer }> {
+  const one = await bed.pod(1, dataplane);
+  const two = await bed.pod(2, dataplane);
+  const onePeer = await Peer.start(one.netns.path);
+  peers.push(onePeer, await Peer.start(two.netns.path));
+  return { one, two, onePeer };
+}
+
+async function announce(dataplane: EbpfDataplane, ...pods: BedPod[]): Promise<void> {
+  for (const { id, endpoint } of pods) dataplane.onUpdate({ type: 'workloadEndpointUpdate', id, endpoint });
+  expect(await dataplane.apply()).toMatchObject({ programmed: pods.map(({ id }) => id), failed: [] });
+}
+
+async function active(): Promise<EbpfDataplane> {
+  const dataplane = await bed.dataplane();
+  await dataplane.activate();
+  return dataplane;
+}
+
+/** Ids of our programs on a device, by direction. */
+async function attachedIds(device: string): Promise<(number | undefined)[]> {
+  const filters = [...(await bed.host.filters(device, 'ingress')), ...(await bed.host.filters(device, 'egress'))];
+  return filters.filter(({ handle, priority }) => handle === ourFilter.handle && priority === ourFilter.priority).map(({ programId }) => programId);
+}
+
+describe('a pod', () => {
+  test('passes nothing before it is announced, and then both families both ways', async () => {
+    const dataplane = await active();
+    const { one, two, onePeer } = await twoPods(dataplane);
+    await announce(dataplane, two);
+    for (const host of [two.ipv4, two.ipv6]) expect(await onePeer.connect(host, 300)).toMatchObject({ ok: false });
+    const before = await packetsOf(dataplane, 'cali1', 'from-pod');
+    expect(before['not-announced']).toBeGreaterThan(0);
+    expect(before['passed']).toBeUndefined();
+    await announce(dataplane, one);
+    for (const [host, seenAs] of [[two.ipv4, one.ipv4], [two.ipv6, one.ipv6]] as const) {
+      expect(await onePeer.connect(host, 5_000)).toEqual({ ok: true, seenAs });
+      expect(await onePeer.datagram(host, 5_000)).toEqual({ ok: true, seenAs });
+    }
+    for (const device of ['cali1', 'cali2']) {
+      for (const direction of ['from-pod', 'to-pod'] as const) expect((await packetsOf(dataplane, device, direction))['passed']).toBeGreaterThan(3);
+    }
+  });
+
+  test('cannot send from an address that is not its own, and each try is counted', async () => {
+    const dataplane = await active();
+    const { one, two, onePeer } = await twoPods(dataplane);
+    await announce(dataplane, one, two);
+    expect(await onePeer.connect(two.ipv4, 5_000)).toMatchObject({ ok: true });
+    await one.netns.ip('addr', 'add', '203.0.113.9/32', 'dev', 'eth0');
+    await one.netns.ip('addr', 'add', '2001:db8::9/128', 'dev', 'eth0', 'nodad');
+    const arrivedBefore = await packetsOf(dataplane, 'cali2', 'to-pod');
+    await one.netns.exec('sh', '-c', `ping -c 3 -i 0.01 -W 0.2 -I 203.0.113.9 ${two.ipv4}; ping -c 2 -i 0.01 -W 0.2 -I 2001:db8::9 ${two.ipv6}; true`);
+    expect((await packetsOf(dataplane, 'cali1', 'from-pod'))['spoofed-source']).toBe(5);
+    expect(await packetsOf(dataplane, 'cali2', 'to-pod')).toEqual(arrivedBefore);
+  });
+
+  test('may use its allowedSourcePrefixes only where the configuration lets it', async () => {
+    const dataplane = await active();
+    const one = await bed.pod(1, dataplane);
+    const endpoint = { ...one.endpoint, allowedSourcePrefixes: ['198.51.100.0/24'] };
+    await announce(dataplane, { ...one, endpoint });
+    const ping = (): Promise<string> => one.netns.exec('sh', '-c', 'ping -c 1 -W 0.1 -I 198.51.100.7 169.254.1.1; true');
+    await one.netns.ip('addr', 'add', '198.51.100.7/32', 'dev', 'eth0');
+    await one.netns.exec('sh', '-c', 'ping -c 1 -W 0.1 -I 10.65.0.1 169.254.1.1; true'); // Resolves the gateway first.
+    await ping();
+    expect((await packetsOf(dataplane, 'cali1', 'from-pod'))['spoofed-source']).toBe(1);
+    dataplane.onUpdate({ type: 'configUpdate', config: { ...(await import('#dataplanes/shared/test-config.ts')).TEST_CONFIG, workloadSourceSpoofing: 'any' } });
+    expect(await dataplane.apply()).toMatchObject({ programmed: [one.id], failed: [] });
+    await ping();
+    expect((await packetsOf(dataplane, 'cali1', 'from-pod'))['spoofed-source']).toBe(1);
+  });
+
+  test('that is removed is closed at once, and of its device nothing stays when that goes', async () => {
+    const dataplane = await active();
+    const { one, two, onePeer } = await twoPods(dataplane);
+    await announce(dataplane, one, two);
+    expect(await onePeer.connect(two.ipv4, 5_000)).toMatchObject({ ok: true });
+    dataplane.onUpdate({ type: 'workloadEndpointRemove', id: one.id });
+    expect(await dataplane.apply()).toMatchObject({ removed: [one.id], failed: [] });
+    expect(await onePeer.connect(two.ipv4, 300)).toMatchObject({ ok: false });
+    await bed.host.run([{ op: 'link.del', link: 'cali1' }]);
+    dataplane.requestResync();
+    await dataplane.apply();
+    expect((await dataplane.deviceCounters()).map(({ ifaceName }) => ifaceName)).toEqual(['cali2', 'cali2']);
+    for (const [name, count] of [['tortie_devices', 1], ['tortie_sources', 2], ['tortie_counters', 1]] as const) {
+      using map = openPinnedMap(join(bed.bpffs, 'v1', name));
+      expect(await map?.entries()).toHaveLength(count);
+    }
+  });
+
+  test('whose device is not there is reported, and is opened when it comes', async () => {
+    const dataplane = await active();
+    const driven = drive(dataplane);
+    const pod = await bed.pod(1, dataplane);
+    await bed.host.run([{ op: 'link.del', link: 'cali1' }]);
+    dataplane.onUpdate({ type: 'workloadEndpointUpdate', id: pod.id, endpoint: pod.endpoint });
+    expect(await dataplane.apply()).toMatchObject({
+      programmed: [],
+      failed: [{ endpoint: pod.id, reason: 'its device cali1 is not there' }],
+    });
+    await bed.wire(pod, dataplane);
+    await driven.idle();
+    await dataplane.apply();
+    const link = bed.host.link('cali1');
+    using devices = openPinnedMap(join(bed.bpffs, 'v1', 'tortie_devices'));
+    expect(devices?.get(u32Key(link?.index ?? 0))).toBeDefined();
+  });
+});
+
+describe('a device that another one follows under the same ifindex', () => {
+  test('inherits nothing, even if the agent is not running meanwhile', async () => {
+    const dataplane = await active();
+    const one = await bed.pod(1, dataplane);
+    await announce(dataplane, one);
+    const { index } = bed.host.link('cali1') ?? { index: 0 };
+    const ops = dataplane.podDeviceOps('cali9');
+    await bed.host.run([{ op: 'link.del', link: 'cali1' }]);
+    await must('ip', '-n', bed.node.name, 'link', 'add', 'cali9', 'index', `${index}`, 'type', 'veth', 'peer', 'name', 'eth9', 'netns', one.netns.name);
+    expect(bed.host.link('cali9')?.index).toBe(index);
+    await bed.host.run([...ops, { op: 'link.set', link: 'cali9', up: true }]);
+    await one.netns.ip('link', 'set', 'eth9', 'up');
+    await one.netns.ip('addr', 'add', `${one.ipv4}/32`, 'dev', 'eth9');
+    await one.netns.exec('sh', '-c', `ip route add 10.65.0.7/32 dev eth9; ping -c 2 -i 0.01 -W 0.2 10.65.0.7; true`);
+    const counted = await packetsOf(dataplane, 'cali9', 'from-pod');
+    expect(counted['not-announced']).toBeGreaterThan(0);
+  });
+});
+
+describe('an agent that comes after another', () => {
+  test('adopts programs and maps, before it knows any endpoint, and a running flow loses nothing', async () => {
+    const first = await active();
+    const { one, two, onePeer } = await twoPods(first);
+    await announce(first, one, two);
+    const ids = await attachedIds('cali1');
+    expect(ids).toHaveLength(2);
+    const stream = await onePeer.stream(two.ipv4, 1);
+    // The first is left as kill -9 leaves it: nothing of it runs any more, nothing was taken back.
+    for (let restarts = 0; restarts < 3; restarts += 1) {
+      const next = bed.idle();
+      next.onUpdate({ type: 'configUpdate', config: (await import('#dataplanes/shared/test-config.ts')).TEST_CONFIG });
+      await next.apply();
+      await next.activate();
+      for (const { id, endpoint } of [one, two]) next.onUpdate({ type: 'workloadEndpointUpdate', id, endpoint });
+      next.onUpdate({ type: 'inSync' });
+      expect(await next.apply()).toMatchObject({ failed: [], repaired: [] });
+      expect(await attachedIds('cali1')).toEqual(ids);
+    }
+    const report = await stream.stop();
+    expect(report).toMatchObject({ failure: null, answered: report.sent });
+    expect(report.sent).toBeGreaterThan(0);
+  });
+
+  test('replaces programs of another build in place, under a running flow', async () => {
+    const first = await active();
+    const { one, two, onePeer } = await twoPods(first);
+    await announce(first, one, two);
+    const before = await attachedIds('cali1');
+    const stream = await onePeer.stream(two.ipv4, 1);
+    // Another configuration is another build.
+    const second = await bed.dataplane([one, two], { config: { ipv6Support: false } });
+    expect(await attachedIds('cali1')).toEqual(before);
+    await second.activate();
+    const after = await attachedIds('cali1');
+    expect(after).toHaveLength(2);
+    for (const id of after) expect(before).not.toContain(id);
+    const report = await stream.stop();
+    expect(report).toMatchObject({ failure: null, answered: report.sent });
+    expect(readdirSync(join(bed.bpffs, 'v1')).filter((name) => name.startsWith('programs-'))).toHaveLength(1);
+    expect(await onePeer.connect(two.ipv6, 300)).toMatchObject({ ok: false });
+    expect((await packetsOf(second, 'cali1', 'from-pod'))['ipv6-disabled']).toBeGreaterThan(0);
+  });
+
+  test('takes a map of another size into use with what it held, under a running flow', async () => {
+    const first = await active();
+    const { one, two, onePeer } = await twoPods(first);
+    await announce(first, one, two);
+    const counted = (await packetsOf(first, 'cali1', 'from-pod'))['not-announced'];
+    const stream = await onePeer.stream(two.ipv6, 1);
+    const second = await bed.dataplane([], { sizes: { devices: 16, sources: 64 }, inSync: false });
+    await second.activate();
+    using sources = openPinnedMap(join(bed.bpffs, 'v1', 'tortie_sources'));
+    expect(sources?.shape.maxEntries).toBe(64);
+    const report = await stream.stop();
+    expect(report).toMatchObject({ failure: null, answered: report.sent });
+    expect((await packetsOf(second, 'cali1', 'from-pod'))['not-announced']).toBe(counted);
+  });
+
+  test('closes what no endpoint has any more, once it knows all of them', async () => {
+    const first = await active();
+    const { one, two, onePeer } = await twoPods(first);
+    await announce(first, one, two);
+    const second = await bed.dataplane([two], { inSync: false });
+    await second.activate();
+    expect(await onePeer.connect(two.ipv4, 5_000)).toMatchObject({ ok: true });
+    second.onUpdate({ type: 'inSync' });
+    await second.apply();
+    expect(await onePeer.connect(two.ipv4, 300)).toMatchObject({ ok: false });
+  });
+});
+
+describe('what somebody else changes', () => {
+  test.each([
+    ['a filter', ['filter', 'del', 'dev', 'cali1', 'ingress', 'pref', '1']],
+    ['the qdisc with both filters', ['qdisc', 'del', 'dev', 'cali1', 'clsact']],
+    ['all filters of a direction', ['filter', 'del', 'dev', 'cali1', 'egress']],
+  ])('is repaired: %s removed', async (_, command) => {
+    const dataplane = await active();
+    const driven = drive(dataplane);
+    const { one, two, onePeer } = await twoPods(dataplane);
+    await announce(dataplane, one, two);
+    const before = await attachedIds('cali1');
+    const repaired = driven.next();
+    await bed.node.exec('tc', ...command);
+    expect(await repaired).toEqual({ repaired: ['BPF filters of cali1'], failed: [] });
+    expect(await attachedIds('cali1')).toEqual(before);
+    expect(await onePeer.connect(two.ipv4, 5_000)).toMatchObject({ ok: true });
+    await driven.idle();
+  });
+
+  test('is repaired at the next comparison: map entries removed', async () => {
+    const dataplane = await active();
+    const one = await bed.pod(1, dataplane);
+    await announce(dataplane, one);
+    using sources = openPinnedMap(join(bed.bpffs, 'v1', 'tortie_sources'));
+    const [first] = (await sources?.entries()) ?? [];
+    sources?.delete(first?.key ?? new Uint8Array());
+    dataplane.requestResync();
+    expect(await dataplane.apply()).toMatchObject({ repaired: [`BPF map entries of endpoint ${one.id} (cali1)`], programmed: [one.id] });
+    expect(await sources?.entries()).toHaveLength(2);
+    dataplane.requestResync();
+    expect(await dataplane.apply()).toMatchObject({ repaired: [], programmed: [] });
+  });
+});
+
+describe("another program's filters", () => {
+  const others = async (): Promise<string> => await bed.node.exec('tc', '-s', 'filter', 'show', 'dev', 'cali1', 'ingress');
+
+  test('on the same clsact keep running, and stay with their qdisc when we go', async () => {
+    const dataplane = await active();
+    const { one, two, onePeer } = await twoPods(dataplane);
+    await announce(dataplane, one, two);
+    await bed.node.exec('tc', 'filter', 'add', 'dev', 'cali1', 'ingress', 'pref', '77', 'matchall', 'action', 'ok');
+    expect(await onePeer.connect(two.ipv4, 5_000)).toMatchObject({ ok: true });
+    expect(await others()).toMatch(/Sent [1-9]\d* bytes/);
+    await dataplane.release();
+    expect(await attachedIds('cali1')).toEqual([]);
+    expect(await others()).toContain('pref 77');
+    expect(await bed.host.hasClsact('cali2')).toBe(false);
+  });
+
+  test('that were there before us stay as they were, and so does an empty qdisc', async () => {
+    const one = await bed.pod(1);
+    const two = await bed.pod(2);
+    await bed.node.exec('tc', 'qdisc', 'add', 'dev', 'cali1', 'clsact');
+    const dataplane = await bed.dataplane([one, two]);
+    await dataplane.activate();
+    expect(await attachedIds('cali1')).toHaveLength(2);
+    // A later agent, which hasn't seen how it began, cleans up.
+    await bed.idle().cleanup();
+    expect([await bed.host.hasClsact('cali1'), await bed.host.hasClsact('cali2')]).toEqual([true, false]);
+  });
+
+  test('in our place keep us out: nothing is attached and the reason says where', async () => {
+    const one = await bed.pod(1);
+    const two = await bed.pod(2);
+    await bed.node.exec('tc', 'qdisc', 'add', 'dev', 'cali2', 'clsact');
+    await bed.node.exec('tc', 'filter', 'add', 'dev', 'cali2', 'ingress', 'pref', '1', 'matchall', 'action', 'ok');
+    const dataplane = await bed.dataplane([one, two]);
+    await expect(dataplane.activate()).rejects.toThrow(/cali2: filter\.replace/);
+    expect([await attachedIds('cali1'), await attachedIds('cali2')]).toEqual([[], []]);
+    expect(dataplane.podDeviceOps('cali3')).toEqual([]);
+  });
+});
+
+describe('entering and leaving the path', () => {
+  test('nothing is attached before activate; then every device is, and release takes all off again', async () => {
+    const one = await bed.pod(1);
+    const dataplane = await bed.dataplane([one]);
+    expect(dataplane.podDeviceOps('cali2')).toEqual([]);
+    expect(await bed.host.hasClsact('cali1')).toBe(false);
+    const unknown = await bed.pod(2);
+    await dataplane.activate();
+    expect(await attachedIds('cali1')).toHaveLength(2);
+    expect(await attachedIds(unknown.device)).toHaveLength(2); // Closed: nobody has announced it.
+    await dataplane.release();
+    for (const device of ['cali1', 'cali2']) expect(await bed.host.hasClsact(device)).toBe(false);
+  });
+
+  test('a pod that is there keeps its flow when the dataplane enters the path', async () => {
+    const one = await bed.pod(1);
+    const two = await bed.pod(2);
+    const onePeer = await Peer.start(one.netns.path);
+    peers.push(onePeer, await Peer.start(two.netns.path));
+    const stream = await onePeer.stream(two.ipv4, 1);
+    const dataplane = await bed.dataplane([one, two]);
+    await dataplane.activate();
+    await dataplane.release();
+    await dataplane.activate();
+    const report = await stream.stop();
+    expect(report).toMatchObject({ failure: null, answered: report.sent });
+  });
+
+  test('cleanup by an agent that knows nothing leaves no filter, pin, program, map or mount', async () => {
+    const dataplane = await active();
+    const one = await bed.pod(1, dataplane);
+    await announce(dataplane, one);
+    const programs = (await attachedIds('cali1')).filter((id) => id !== undefined);
+    await dataplane[Symbol.asyncDispose]();
+    expect(existsSync(join(bed.bpffs, 'v1'))).toBe(true);
+    await bed.idle().cleanup();
+    expect(await bed.host.hasClsact('cali1')).toBe(false);
+    expect(existsSync(bed.bpffs)).toBe(false);
+    expect(await must('cat', '/proc/self/mountinfo')).not.toContain(dirname(bed.bpffs));
+    const left = JSON.parse(await must('bpftool', '-j', 'prog', 'show')) as { id: number }[];
+    expect(left.filter(({ id }) => programs.includes(id))).toEqual([]);
+    await bed.idle().cleanup(); // Twice is once.
+  });
+});
+
+describe('when a map is full', () => {
+  test.each([
+    ['tortie_devices', { devices: 1, sources: 64 }, 'tortie_counters'],
+    ['tortie_sources', { devices: 16, sources: 3 }, 'tortie_sources'],
+  ])('(%s) the endpoint stays closed with the reason, the others work, and room opens it', async (_, sizes, named) => {
+    const dataplane = await bed.dataplane([], { sizes });
+    await dataplane.activate();
+    const one = await bed.pod(1, dataplane);
+    const two = await bed.pod(2);
+    dataplane.onUpdate({ type: 'workloadEndpointUpdate', id: one.id, endpoint: one.endpoint });
+    await dataplane.apply();
+    dataplane.onUpdate({ type: 'workloadEndpointUpdate', id: two.id, endpoint: two.endpoint });
+    expect(await dataplane.apply()).toMatchObject({
+      programmed: [],
+      failed: [{ endpoint: two.id, reason: expect.stringContaining(`map ${named} is full`) }],
+    });
+    expect(await attachedIds('cali2')).toHaveLength(2);
+    expect((await dataplane.apply()).failed).toHaveLength(1);
+    dataplane.onUpdate({ type: 'workloadEndpointRemove', id: one.id });
+    await bed.host.run([{ op: 'link.del', link: 'cali1' }]);
+    dataplane.requestResync();
+    await dataplane.apply();
+    expect((await dataplane.apply()).failed).toEqual([]);
+    using devices = openPinnedMap(join(bed.bpffs, 'v1', 'tortie_devices'));
+    expect(await devices?.entries()).toHaveLength(1);
+  });
+});
+
+describe('the probe', () => {
+  test('finds nothing missing here', async () => {
+    expect(await bed.idle().probe()).toEqual([]);
+  });
+
+  test('says where pins cannot go, and that programs are missing', async () => {
+    const dataplane = new EbpfDataplane({
+      host: bed.host,
+      openMonitor: () => {
+        throw new Error('not needed');
+      },
+      place: { dir: '/proc/nothing/bpf/tortie', elfPath: '/nothing.o', sizes: { devices: 1, sources: 1 } },
+      clock: { now: () => 0, sleep: () => Promise.resolve(), after: () => ({ [Symbol.dispose]: () => {} }) },
+      log: { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} },
+    });
+    expect(await dataplane.probe()).toEqual([
+      expect.stringMatching(/^no bpf file system at \/proc\/nothing\/bpf, and none can be mounted there: ENOENT/),
+      expect.stringMatching(/^the programs are not installed: ENOENT.*\/nothing\.o/),
+    ]);
+  });
+
+  test('a pinned map of a layout that nobody knows is refused by name, and cleanup gets rid of it', async () => {
+    const first = await bed.dataplane();
+    await first[Symbol.asyncDispose]();
+    using object = await loadObject({ name: 'tortie', elf: new URL('../../dist/bpf/pod.bpf.o', import.meta.url).pathname });
+    await must('rm', join(bed.bpffs, 'v1', 'tortie_sources'));
+    object.map('tortie_devices').pin(join(bed.bpffs, 'v1', 'tortie_sources'));
+    const second = bed.idle();
+    second.onUpdate({ type: 'configUpdate', config: (await import('#dataplanes/shared/test-config.ts')).TEST_CONFIG });
+    expect(await second.apply()).toMatchObject({ failed: [{ object: 'BPF programs', reason: expect.stringContaining('v1/tortie_sources is not tortie_sources: type is 25') }] });
+    await second.cleanup();
+    expect(existsSync(bed.bpffs)).toBe(false);
+  });
+});
