@@ -43,6 +43,8 @@ const dnsSchema = z.looseObject({
   options: z.optional(texts),
 });
 
+const attachments = z.array(z.looseObject({ containerID: text, ifname: text }));
+
 /** Every key of Calico's conf, the specification's, and our three; `docs/design/cni.md` says which ones act. */
 const confSchema = z.object({
   cniVersion: z.optional(text),
@@ -67,10 +69,8 @@ const confSchema = z.object({
   disableCheck: z.optional(flag),
   disableGC: z.optional(flag),
   loadOnlyInlinedPlugins: z.optional(flag),
-  'cni.dev/valid-attachments': z.optional(
-    z.array(z.looseObject({ containerID: z.optional(text), containerId: z.optional(text), ifname: text })),
-  ),
-  'cni.dev/attachments': z.optional(z.unknown()),
+  'cni.dev/valid-attachments': z.optional(attachments),
+  'cni.dev/attachments': z.optional(attachments),
   nodename: z.optional(text),
   nodename_file: z.optional(text),
   nodename_file_optional: z.optional(flag),

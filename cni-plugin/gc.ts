@@ -13,12 +13,9 @@ import { deleteLink } from './wiring.ts';
  */
 export async function cmdGc(deps: CniDeps, request: CniRequest, parsed: ParsedConf): Promise<void> {
   const network = parsed.conf.name;
-  const listed = parsed.conf['cni.dev/valid-attachments'];
-  if (listed === undefined) {
-    // An empty list would take every container's network: it must be said.
-    throw new CniError(cniCode.invalidConf, 'network configuration: cni.dev/valid-attachments is missing; GC removes what it does not list');
-  }
-  const valid = listed.map(({ containerID, containerId, ifname }): Attachment => ({ network, containerId: containerID ?? containerId ?? '', ifname }));
+  // Go's runtimes write an empty list as null, and the reference library as nothing at all. The older name is the specification's misprint.
+  const listed = parsed.conf['cni.dev/valid-attachments'] ?? parsed.conf['cni.dev/attachments'] ?? [];
+  const valid = listed.map(({ containerID, ifname }): Attachment => ({ network, containerId: containerID, ifname }));
   const failures: string[] = [];
   const attempt = async (what: string, action: () => Promise<unknown>): Promise<void> => {
     try {

@@ -65,7 +65,7 @@ describe.each(modes)('in a chain, %s', (mode) => {
     expect(await run('add', lost)).toMatchObject({ status: 0 });
     expect(await bed.devices()).toHaveLength(2);
     // cnitool's gc knows no container at all.
-    expect(await run('gc', kept)).toMatchObject({ status: 0 });
+    expect(await run('gc', kept)).toMatchObject({ status: 0, stderr: '' });
     expect(await bed.devices()).toEqual([]);
     expect(await bed.addressesInUse()).toBe(0);
 
@@ -87,10 +87,20 @@ describe.each(modes)('in a chain, %s', (mode) => {
     expect(rules).toContain(`--to-destination ${ips[0]?.address.split('/')[0]}:80`);
     const device = interfaces[0]?.name ?? '';
     expect(await bed.node.exec('tc', 'qdisc', 'show', 'dev', device)).toContain('tbf');
-    if (cniVersion !== '0.3.1') expect(await run('check', container, { portMappings, bandwidth })).toMatchObject({ status: 0 });
     expect(await run('del', container, { portMappings, bandwidth })).toMatchObject({ status: 0, stderr: '' });
     expect(await bed.devices()).toEqual([]);
     expect(await bed.addressesInUse()).toBe(0);
+  });
+
+  // Not with portmap: its CHECK in Debian's version looks for the IPv4 rules among ip6tables'.
+  test('CHECK passes through a chain with bandwidth', async () => {
+    bed = await CniTestbed.create(mode);
+    configure('1.0.0', { type: 'bandwidth', capabilities: { bandwidth: true } });
+    const container = await bed.container();
+    expect(await run('add', container, { bandwidth })).toMatchObject({ status: 0, stderr: '' });
+    expect(await run('check', container, { bandwidth })).toMatchObject({ status: 0, stderr: '' });
+    expect(await run('del', container, { bandwidth })).toMatchObject({ status: 0, stderr: '' });
+    expect(await bed.devices()).toEqual([]);
   });
 
   test.each([

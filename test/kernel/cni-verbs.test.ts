@@ -351,8 +351,10 @@ describe.each(modes)('CNI verbs, %s', (mode) => {
     expect(await bed.call('GC', '', '', { conf })).toMatchObject({ status: 0, stdout: '' });
     expect((await bed.devices()).toSorted()).toEqual([keep, other].map((id) => `cali${id.slice(0, 11)}`).toSorted());
     expect(await bed.addressesInUse()).toBe(2);
-    expect(await bed.call('GC', '', '', { conf: { cniVersion: '1.1.0' } })).toMatchObject({ status: 1, json: { code: 7 } });
-    expect(await bed.addressesInUse()).toBe(2);
+    // An empty list comes as null from runtimes written in Go.
+    expect(await bed.call('GC', '', '', { conf: { ...conf, 'cni.dev/valid-attachments': null } })).toMatchObject({ status: 0 });
+    expect(await bed.devices()).toEqual([`cali${other.slice(0, 11)}`]);
+    expect(await bed.addressesInUse()).toBe(1);
   });
 
   test('STATUS is truthful', async () => {
