@@ -101,6 +101,9 @@ export class WatchedFacts implements FactsSource, AsyncDisposable {
             this.#changed();
           }
         }
+        if (!this.#stop.signal.aborted) {
+          throw new Error(`the watch of ${kind} ended by itself`);
+        }
       } catch (error) {
         position = undefined;
         if (!this.#stop.signal.aborted) {

@@ -141,7 +141,7 @@ export async function startNode(
 /** A process's view of the datastore that ends at one call: from there on nothing returns, as if the process had been killed. */
 export class MortalDatastore implements Datastore {
   readonly #real: Datastore;
-  readonly #dieAt: number;
+  #dieAt: number;
   readonly #afterEffect: boolean;
   readonly #death = Promise.withResolvers<'dead'>();
   #calls = 0;
@@ -155,6 +155,16 @@ export class MortalDatastore implements Datastore {
 
   get calls(): number {
     return this.#calls;
+  }
+
+  /** Kills it now: calls under way may still take effect, but are never answered. */
+  kill(): void {
+    this.#dieAt = 0;
+    this.#death.resolve('dead');
+  }
+
+  get isDead(): boolean {
+    return this.#calls >= this.#dieAt;
   }
 
   /** Resolves when the process is dead. */
@@ -221,4 +231,26 @@ export async function expectSoundBlocks(datastore: Datastore): Promise<void> {
 export async function expectNoFindings(datastore: Datastore): Promise<void> {
   const findings = await checkIpam(datastore);
   expect(findings.filter(({ kind }) => kind !== 'allocation-without-node' && kind !== 'allocation-without-pod')).toEqual([]);
+}
+
+/** Pseudo-random numbers from a seed (mulberry32), so that a failure can be repeated. */
+export class Random {
+  #state: number;
+
+  constructor(seed: number) {
+    this.#state = seed >>> 0;
+  }
+
+  /** From 0 to `n` - 1. */
+  below(n: number): number {
+    this.#state = (this.#state + 0x6d2b79f5) >>> 0;
+    let t = this.#state;
+    t = Math.imul(t ^ (t >>> 15), t | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) % n;
+  }
+
+  pick<T>(items: readonly T[]): T | undefined {
+    return items[this.below(items.length)];
+  }
 }

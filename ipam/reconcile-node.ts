@@ -128,6 +128,9 @@ async function settleAddress(deps: ReconcileDeps, facts: NodeFacts, found: Found
   const keepsRecord =
     (verdict.do === 'give' && record?.type === 'give' && record.handle === verdict.handle) || verdict.do === 'release';
   if (record !== undefined && !keepsRecord) {
+    // The block has (or never will have) what it says, but the crash may have come before the handle was counted down.
+    journal.append([{ type: 'intent', handle: record.handle }]);
+    deps.compareCounts(record.handle);
     journal.forget(record);
   }
   switch (verdict.do) {
