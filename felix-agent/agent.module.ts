@@ -55,7 +55,8 @@ export function agentModule(settings: BootstrapSettings, log: Log, datastore: Da
     bind(DriverId).toResolvedValue((clock: Clock) => new Driver(clock, log), [Clock]);
     bind(FeedId).toResolvedValue((driver) => new CalcFeed(new CalcGraph(nodeName), driver), [DriverId]);
     bind(SwitchId).toResolvedValue(
-      (factories: DataplaneFactory[], driver: Driver, clock: Clock) => new DataplaneSwitch(factories, driver, new ActiveFile(stateDir), clock, log),
+      (factories: DataplaneFactory[], driver: Driver, clock: Clock) =>
+        new DataplaneSwitch(factories, driver, new ActiveFile(stateDir), clock, log),
       [{ isMultiple: true, serviceIdentifier: DataplaneFactory }, DriverId, Clock],
     );
     bind(IpamId).toResolvedValue(
@@ -113,7 +114,23 @@ export function agentModule(settings: BootstrapSettings, log: Log, datastore: Da
       [StoreId, ConfigId, SwitchId, IpamId, EndpointsId, HostNetlink, CommandRunner, MtuId],
     );
     bind(AgentId).toResolvedValue(
-      (host, store, config, feed, driver, hostNetwork, dataplanes, ipam, endpoints, publisher, takeover, mtu, cni, health, healthServer) =>
+      (
+        host,
+        store,
+        config,
+        feed,
+        driver,
+        hostNetwork,
+        dataplanes,
+        ipam,
+        endpoints,
+        publisher,
+        takeover,
+        mtu,
+        cni,
+        health,
+        healthServer,
+      ) =>
         new Agent({
           settings,
           log,

@@ -85,7 +85,7 @@ export class Agent {
 
     this.#stage = 'reading the datastore';
     feed.follow(store);
-    config.onChange(() => this.#applyConfig());
+    config.onChange(() => void this.#applyConfig().catch((error: unknown) => log.error({ err: error }, 'new settings')));
     store.start();
     config.start();
     await store.synced();
@@ -103,6 +103,7 @@ export class Agent {
     await dataplanes.start(config.current.wanted);
     await driver.settled();
     this.#stage = '';
+    if (config.current.wanted !== dataplanes.status().wanted) void dataplanes.want(config.current.wanted); // Changed meanwhile.
     cni.open();
     this.#report();
     log.info({ ...dataplanes.status(), endpoints: this.#parts.endpoints.list().length }, 'in sync');
@@ -115,7 +116,9 @@ export class Agent {
     this.#stage = 'stopping';
     const patience = AbortSignal.timeout(stopPatienceMs);
     await this.#cniServer[Symbol.asyncDispose]();
-    await ipam.close().catch((error: unknown) => log.warn({ err: error }, 'the reserve stays allocated until the next start'));
+    await ipam
+      .close()
+      .catch((error: unknown) => log.warn({ err: error }, 'the reserve stays allocated until the next start'));
     await publisher.close(patience);
     await dataplanes[Symbol.asyncDispose]();
     await driver.remove(hostNetwork);
@@ -163,7 +166,9 @@ export class Agent {
     const noAddresses = ipam.unavailableReason();
     return [
       ...reasons,
-      ...(noNode ? [`the datastore has no Node ${settings.nodeName}: this node's name and labels are unknown to the others`] : []),
+      ...(noNode
+        ? [`the datastore has no Node ${settings.nodeName}: this node's name and labels are unknown to the others`]
+        : []),
       ...(noAddresses === undefined ? [] : [noAddresses]),
       ...driver.failures().map(({ object, reason }) => `${object}: ${reason}`),
     ];
@@ -176,11 +181,10 @@ export class Agent {
   async #applyConfig(): Promise<void> {
     const { config, log, feed, dataplanes, healthServer } = this.#parts;
     const { settings, dataplane, wanted, report } = config.current;
-    setSeverity(log, settings.logSeverityScreen);
+    setSeverity(log, settings.logSeverityScreen ?? 'none');
     config.logNews(report);
     feed.onConfig(dataplane);
-    const { healthEnabled: enabled, healthHost: host = 'localhost', healthPort: port = 0 } = settings;
-    await healthServer.configure({ enabled: enabled && port !== 0, host, port });
+    await healthServer.configure({ enabled: settings.healthEnabled, host: settings.healthHost, port: settings.healthPort });
     if (this.#stage === '') await dataplanes.want(wanted);
   }
 

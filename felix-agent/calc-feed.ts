@@ -26,9 +26,11 @@ export class CalcFeed implements EndpointSink {
   follow(store: ObjectStore): void {
     store.of('Node').onChange((key, node) => this.#change(() => this.#graph.onNode(key.name, node)));
     store.of('IPPool').onChange((key, pool) => this.#change(() => this.#graph.onPool(key.name, pool)));
-    store.of('IPAMBlock').onChange((key: ObjectKey, block: KindMap['IPAMBlock'] | undefined) =>
-      this.#change(() => this.#graph.onBlock(keyText(key), block)),
-    );
+    store
+      .of('IPAMBlock')
+      .onChange((key: ObjectKey, block: KindMap['IPAMBlock'] | undefined) =>
+        this.#change(() => this.#graph.onBlock(keyText(key), block)),
+      );
   }
 
   onConfig(config: DataplaneConfig): void {

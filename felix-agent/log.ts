@@ -7,7 +7,14 @@ export type Log = PinoLogger;
 export const Log: ServiceIdentifier<Log> = Symbol.for('Log');
 
 /** Felix's severities, by pino's names. */
-const levels = { debug: 'debug', info: 'info', warning: 'warn', error: 'error', fatal: 'fatal', none: 'silent' } as const;
+const levels = {
+  debug: 'debug',
+  info: 'info',
+  warning: 'warn',
+  error: 'error',
+  fatal: 'fatal',
+  none: 'silent',
+} as const;
 
 /** Makes the log. `destination` is for tests; the default is stderr, written at once so that a crash loses nothing. */
 export function createLog(nodeName: string, destination?: DestinationStream): Log {

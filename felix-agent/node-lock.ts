@@ -16,7 +16,10 @@ export async function lockNode({ runDir, stateDir }: NodeSettings, lock: FileLoc
   for (const dir of [runDir, stateDir]) {
     mkdirSync(dir, { recursive: true, mode: 0o700 });
     const path = join(dir, 'agent.lock');
-    const notice = setTimeout(() => log.warn({ path }, 'waiting for another agent to let go of this directory'), silentMs);
+    const notice = setTimeout(
+      () => log.warn({ path }, 'waiting for another agent to let go of this directory'),
+      silentMs,
+    );
     try {
       held.use(await lock.acquire(path));
     } finally {

@@ -17,12 +17,20 @@ export interface AgentStatus {
   readonly datastore: {
     /** As in --datastore. */
     readonly location: string;
-    readonly problems: readonly { readonly source: string; readonly objects: readonly string[]; readonly message: string }[];
+    readonly problems: readonly {
+      readonly source: string;
+      readonly objects: readonly string[];
+      readonly message: string;
+    }[];
     readonly failures: readonly string[];
   };
   readonly configuration: {
     /** Fields set by FELIX_* variables: changing FelixConfiguration doesn't change them. */
-    readonly overriddenByEnvironment: readonly { readonly field: string; readonly variable: string; readonly value: string }[];
+    readonly overriddenByEnvironment: readonly {
+      readonly field: string;
+      readonly variable: string;
+      readonly value: string;
+    }[];
     /** Fields that are set but that this version does not act on. */
     readonly notActedOn: readonly string[];
     /** Values that can't be used; the default stands. */

@@ -49,7 +49,9 @@ async function show(): Promise<void> {
 }
 
 async function scenes(lab: Lab): Promise<void> {
-  await report.step('an agent on each, dataplane iptables', () => Promise.all(lab.nodes.map((node) => node.startAgent())));
+  await report.step('an agent on each, dataplane iptables', () =>
+    Promise.all(lab.nodes.map((node) => node.startAgent())),
+  );
   await report.step(`${podsPerNode} pods a node, by CNI ADD (IPv4 and IPv6)`, async () => {
     for (const node of lab.nodes) {
       for (let index = 1; index <= podsPerNode; index++) await node.addPod(`pod-${node.name.at(-1)}${index}`);

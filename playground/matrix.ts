@@ -22,7 +22,9 @@ export async function matrix(report: Report, title: string, pods: readonly LabPo
         });
         const wrong = (await Promise.all(tries)).filter(({ own, answer }) => !answer.ok || answer.seenAs !== own);
         for (const { what, answer } of wrong) {
-          failures.push(`${pod.name} ${what} (${target.name}): ${answer.ok ? `seen as ${answer.seenAs}` : answer.reason}`);
+          failures.push(
+            `${pod.name} ${what} (${target.name}): ${answer.ok ? `seen as ${answer.seenAs}` : answer.reason}`,
+          );
         }
         return wrong.length === 0 ? '+' : '-';
       }),
@@ -30,5 +32,9 @@ export async function matrix(report: Report, title: string, pods: readonly LabPo
     report.line(`  ${pod.name.padEnd(width)}  ${cells.map((cell) => cell.padEnd(width)).join('  ')}`);
   }
   report.line();
-  report.check(failures.length === 0, 'every pod reaches every pod, and its address is seen unchanged', failures.join('; '));
+  report.check(
+    failures.length === 0,
+    'every pod reaches every pod, and its address is seen unchanged',
+    failures.join('; '),
+  );
 }

@@ -31,7 +31,8 @@ export class Report {
   }
 
   failed(error: unknown): void {
-    const text = error instanceof AggregateError ? `${error.message}: ${error.errors.map(String).join('; ')}` : String(error);
+    const text =
+      error instanceof AggregateError ? `${error.message}: ${error.errors.map(String).join('; ')}` : String(error);
     this.#problems.push(text);
     console.error(`  NOT done: ${text}`);
   }
@@ -39,7 +40,9 @@ export class Report {
   /** Prints the end and returns the exit status. */
   finish(): number {
     const seconds = ((performance.now() - this.#started) / 1000).toFixed(0);
-    console.log(this.ok ? `\nAll as expected, in ${seconds} s.` : `\n${this.#problems.length} thing(s) not as expected:`);
+    console.log(
+      this.ok ? `\nAll as expected, in ${seconds} s.` : `\n${this.#problems.length} thing(s) not as expected:`,
+    );
     for (const problem of this.#problems) console.log(`  - ${problem}`);
     return this.ok ? 0 : 1;
   }

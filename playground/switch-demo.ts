@@ -17,9 +17,15 @@ export async function switchUnderConnection(report: Report, lab: Lab, from: LabP
   ] as const) {
     await report.step(`bpfEnabled: ${enabled} (every node to ${kind})`, async () => {
       lab.setBpfEnabled(enabled);
-      await Promise.all(lab.nodes.map((node) => node.waitFor((status) => status.ready && status.dataplane.active === kind)));
+      await Promise.all(
+        lab.nodes.map((node) => node.waitFor((status) => status.ready && status.dataplane.active === kind)),
+      );
     });
-    await matrix(report, kind, lab.nodes.flatMap((node) => node.pods));
+    await matrix(
+      report,
+      kind,
+      lab.nodes.flatMap((node) => node.pods),
+    );
   }
   const { sent, answered, longestStallMs, failure } = await stream.stop();
   report.check(

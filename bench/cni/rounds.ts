@@ -15,7 +15,10 @@ export interface RoundData {
 }
 
 /** One call at a time, the sides in turn: first every ADD, then every DEL. */
-export async function sequentialRounds(lab: Lab, rounds: number): Promise<{ table: Table; data: Record<string, RoundData> }> {
+export async function sequentialRounds(
+  lab: Lab,
+  rounds: number,
+): Promise<{ table: Table; data: Record<string, RoundData> }> {
   const containers = new Containers(lab);
   const both = sides(lab, containers);
   const collected = new Map<string, Timing[]>();

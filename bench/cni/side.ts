@@ -67,7 +67,12 @@ export function sides(lab: Lab, containers: Containers): readonly [Side, Side] {
     cniVersion: '1.0.0',
     name: 'bench-ptp',
     type: 'ptp',
-    ipam: { type: 'host-local', ranges: [[{ subnet: '10.66.0.0/16' }]], routes: [{ dst: '0.0.0.0/0' }], dataDir: join(lab.dir, 'host-local') },
+    ipam: {
+      type: 'host-local',
+      ranges: [[{ subnet: '10.66.0.0/16' }]],
+      routes: [{ dst: '0.0.0.0/0' }],
+      dataDir: join(lab.dir, 'host-local'),
+    },
   });
   return [
     {

@@ -36,7 +36,12 @@ export async function timeJobs(
     const jobDir = join(dir, `job${index}`);
     mkdirSync(jobDir, { recursive: true });
     writeFileSync(join(jobDir, 'argv0'), job.program);
-    writeFileSync(join(jobDir, 'env'), Object.entries(job.env).map(([name, value]) => `${name}=${value}`).join('\n'));
+    writeFileSync(
+      join(jobDir, 'env'),
+      Object.entries(job.env)
+        .map(([name, value]) => `${name}=${value}`)
+        .join('\n'),
+    );
     writeFileSync(join(jobDir, 'stdin'), job.stdin);
     return jobDir;
   });

@@ -27,7 +27,10 @@ export function askAgent(runDir: string, path: string): Promise<unknown> {
       response.on('end', () => {
         const text = Buffer.concat(chunks).toString();
         if (response.statusCode === 200) resolve(JSON.parse(text));
-        else reject(new AdminError('refused', `the agent at ${socketPath} answered ${response.statusCode}: ${text.trim()}`));
+        else
+          reject(
+            new AdminError('refused', `the agent at ${socketPath} answered ${response.statusCode}: ${text.trim()}`),
+          );
       });
     });
     call.on('timeout', () => call.destroy(new Error(`no answer within ${timeoutMs / 1000} s`)));

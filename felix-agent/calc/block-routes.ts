@@ -31,7 +31,7 @@ export class BlockRoutes {
   }
 
   onBlock(name: string, block: Block | undefined): void {
-    const routes = block === undefined || block.spec.deleted === true ? [] : this.#routesOf(block);
+    const routes = block === undefined || block.spec.deleted ? [] : this.#routesOf(block);
     const present = new Set(routes.map((route) => route.dst));
     for (const old of this.#blocks.get(name)?.routes ?? []) {
       this.#blocksOfNode.get(old.nodeName)?.delete(name);
@@ -63,7 +63,11 @@ export class BlockRoutes {
       if (index === null) continue;
       const node = attributes[index]?.secondary?.['node'];
       if (node === undefined || node === owner || node === this.#self) continue;
-      routes.push({ dst: `${ipAt(network, ordinal).text}/${bitsOf(network.family)}`, nodeName: node, type: 'borrowed' });
+      routes.push({
+        dst: `${ipAt(network, ordinal).text}/${bitsOf(network.family)}`,
+        nodeName: node,
+        type: 'borrowed',
+      });
     }
     return routes;
   }

@@ -30,11 +30,10 @@ export class CalcGraph {
   onNode(name: string, node: KindMap['Node'] | undefined): void {
     const host = node === undefined ? undefined : hostInfo(node);
     this.#routes.onHost(name, host);
-    this.#hosts.set(
-      name,
-      host === undefined ? undefined : { type: 'hostUpdate', node: name, host },
-      { type: 'hostRemove', node: name },
-    );
+    this.#hosts.set(name, host === undefined ? undefined : { type: 'hostUpdate', node: name, host }, {
+      type: 'hostRemove',
+      node: name,
+    });
   }
 
   onPool(name: string, pool: KindMap['IPPool'] | undefined): void {
@@ -42,7 +41,7 @@ export class CalcGraph {
       name,
       pool === undefined
         ? undefined
-        : { type: 'poolUpdate', id: name, pool: { cidr: pool.spec.cidr, masquerade: pool.spec.natOutgoing === true } },
+        : { type: 'poolUpdate', id: name, pool: { cidr: pool.spec.cidr, masquerade: pool.spec.natOutgoing } },
       { type: 'poolRemove', id: name },
     );
   }
@@ -53,11 +52,10 @@ export class CalcGraph {
 
   /** One of this node's endpoints. */
   onEndpoint(id: EndpointId, endpoint: WorkloadEndpointInfo | undefined): void {
-    this.#endpoints.set(
+    this.#endpoints.set(id, endpoint === undefined ? undefined : { type: 'workloadEndpointUpdate', id, endpoint }, {
+      type: 'workloadEndpointRemove',
       id,
-      endpoint === undefined ? undefined : { type: 'workloadEndpointUpdate', id, endpoint },
-      { type: 'workloadEndpointRemove', id },
-    );
+    });
   }
 
   /** Every input has been given once: what isn't known by now does not exist. */

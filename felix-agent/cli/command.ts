@@ -22,7 +22,7 @@ export function wantsJson(flags: Readonly<Record<string, unknown>>): boolean {
   const format = flags['output'];
   if (format === undefined) return false;
   if (format === 'json') return true;
-  throw new Error(`-o ${String(format)}: the only format besides the default is json`);
+  throw new Error(`-o ${JSON.stringify(format)}: the only format besides the default is json`);
 }
 
 /** Rows with columns aligned, as kubectl prints them; nothing below the header when there are no rows. */

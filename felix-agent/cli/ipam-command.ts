@@ -3,7 +3,13 @@ import type { Datastore } from '#datastore/datastore.ts';
 import { releaseByHand } from '#ipam/release.ts';
 import { checkIpam, ipamUsage, type IpamUsage } from '#ipam/report.ts';
 import { askAgent } from '../admin/client.ts';
-import { datastoreRef, parseCommandLine, readDatastoreRef, readRunDir, type DatastoreRef } from '../config/bootstrap.ts';
+import {
+  datastoreRef,
+  parseCommandLine,
+  readDatastoreRef,
+  readRunDir,
+  type DatastoreRef,
+} from '../config/bootstrap.ts';
 import { openDatastore } from '../datastore.ts';
 import { createLog } from '../log.ts';
 import type { AgentStatus } from '../status.ts';
@@ -47,7 +53,13 @@ async function check(datastore: Datastore, json: boolean, output: Output): Promi
   const findings = await checkIpam(datastore);
   if (json) output.out(JSON.stringify(findings, null, 2));
   else if (findings.length === 0) output.out('nothing found');
-  else output.out(table(['KIND', 'SUBJECT', 'WHAT'], findings.map(({ kind, subject, message }) => [kind, subject, message])));
+  else
+    output.out(
+      table(
+        ['KIND', 'SUBJECT', 'WHAT'],
+        findings.map(({ kind, subject, message }) => [kind, subject, message]),
+      ),
+    );
   return findings.length === 0 ? 0 : 1;
 }
 
@@ -55,13 +67,27 @@ function usageText({ pools, strayBlocks, borrowed }: IpamUsage): string {
   const numbers = ({ size, inUse, reserved, cooling, free }: IpamUsage['strayBlocks'][number]) =>
     [size, inUse, reserved, cooling, free].map(String);
   const rows = pools.flatMap((pool) => [
-    [`pool ${pool.name}${pool.disabled ? ' (disabled)' : ''}`, pool.cidr, '', String(pool.size), String(pool.inUse), '', '', ''],
+    [
+      `pool ${pool.name}${pool.disabled ? ' (disabled)' : ''}`,
+      pool.cidr,
+      '',
+      String(pool.size),
+      String(pool.inUse),
+      '',
+      '',
+      '',
+    ],
     ...pool.blocks.map((block) => ['  block', block.cidr, block.node ?? '-', ...numbers(block)]),
   ]);
   const stray = strayBlocks.map((block) => ['block in no pool', block.cidr, block.node ?? '-', ...numbers(block)]);
   const lines = [table(['WHAT', 'CIDR', 'NODE', 'SIZE', 'IN USE', 'RESERVE', 'COOLING', 'FREE'], [...rows, ...stray])];
   if (borrowed.length > 0) {
-    const rowsOfBorrowed = borrowed.map(({ address, node, block, blockNode }) => [address, node, block, blockNode ?? '-']);
+    const rowsOfBorrowed = borrowed.map(({ address, node, block, blockNode }) => [
+      address,
+      node,
+      block,
+      blockNode ?? '-',
+    ]);
     lines.push('', table(['BORROWED', 'BY', 'FROM', 'OF'], rowsOfBorrowed));
   }
   return lines.join('\n');

@@ -31,7 +31,8 @@ export interface AgentDepsParts {
 
 /** The plugin's dependencies, as one agent has them. */
 export function agentDeps(parts: AgentDepsParts): CniDeps {
-  const { nodeName, log, datastore, store, config, dataplanes, ipam, endpoints, host, namespaces, commands, mtu } = parts;
+  const { nodeName, log, datastore, store, config, dataplanes, ipam, endpoints, host, namespaces, commands, mtu } =
+    parts;
   return {
     nodeName,
     // A list is allowed as in Calico; devices are named by its first entry.

@@ -26,7 +26,10 @@ export class CniHandlers {
   async answer(request: CniRequest): Promise<CniAnswer> {
     if (this.#isOpen || earlyVerbs.has(request.env['CNI_COMMAND'] ?? '')) return runCni(request, this.#deps);
     const reason = (await this.#deps.notReadyReason()) ?? 'the agent is starting';
-    const error = new CniError(cniCode.tryAgain, `node ${this.#deps.nodeName}: not ready for ${request.env['CNI_COMMAND']} yet: ${reason}`);
+    const error = new CniError(
+      cniCode.tryAgain,
+      `node ${this.#deps.nodeName}: not ready for ${request.env['CNI_COMMAND']} yet: ${reason}`,
+    );
     return { exitCode: 1, stdout: renderError(error, LATEST_CNI_VERSION) };
   }
 }

@@ -27,7 +27,9 @@ export class NodeMtu {
   /** Never rejects: when the devices can't be read, the last value stays. */
   async refresh(): Promise<void> {
     const node = this.#store.of('Node').get({ name: this.#nodeName });
-    const own = new Set((node?.status.addresses ?? []).filter(({ type }) => type === 'InternalIP').map(({ address }) => address));
+    const own = new Set(
+      (node?.status.addresses ?? []).filter(({ type }) => type === 'InternalIP').map(({ address }) => address),
+    );
     try {
       const addresses = await this.#host.addresses();
       const holder = addresses.find(({ address }) => own.has(address.split('/')[0] ?? ''));

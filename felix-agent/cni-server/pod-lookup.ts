@@ -28,7 +28,10 @@ export async function lookUpPod(
     (await pods.waitFor(key, deadline, isIt));
   if (pod === undefined) return undefined;
   const namespaces = store.of('Namespace');
-  return { pod, namespace: namespaces.get({ name: namespace }) ?? (await datastore.get('Namespace', { name: namespace })) };
+  return {
+    pod,
+    namespace: namespaces.get({ name: namespace }) ?? (await datastore.get('Namespace', { name: namespace })),
+  };
 }
 
 function matching<T>(object: T | undefined, isIt: (object: T) => boolean): T | undefined {

@@ -64,10 +64,15 @@ function reportOf({ settings, sources, problems }: ResolvedFelix): AgentStatus['
   return {
     overriddenByEnvironment: felixFieldNames
       .filter((field) => sources[field] === 'environment')
-      .map((field) => ({ field, variable: felixVariable(field), value: String(settings[field]) })),
+      .map((field) => ({ field, variable: felixVariable(field), value: valueText(settings[field]) })),
     notActedOn: felixFieldNames.filter((field) => sources[field] !== 'built-in' && !actedOn.has(field)),
     problems: problems.map(({ message }) => message),
   };
+}
+
+/** As a user would write it. */
+function valueText(value: unknown): string {
+  return typeof value === 'string' ? value : JSON.stringify(value);
 }
 
 /** A dataplane's part of the settings. Intervals of 0 mean never. */

@@ -133,7 +133,8 @@ function absolutePath(name: SettingName, flags: Readonly<Record<string, unknown>
 
 /** As it is written in the setting: `files:DIR`. */
 export function datastoreRef(text: string): DatastoreRef {
-  if (!text.startsWith('files:/')) throw bad('datastore', `must be files:DIR with an absolute DIR (is ${JSON.stringify(text)})`);
+  if (!text.startsWith('files:/'))
+    throw bad('datastore', `must be files:DIR with an absolute DIR (is ${JSON.stringify(text)})`);
   return { kind: 'files', dir: text.slice('files:'.length).replace(/\/+$/, '') || '/' };
 }
 

@@ -40,7 +40,8 @@ export class ConfigWatcher {
   /** Says each thing that a user should know about the settings once. */
   logNews({ notActedOn, problems, overriddenByEnvironment }: AgentStatus['configuration']): void {
     for (const problem of problems) this.#once(`FelixConfiguration: ${problem}`);
-    for (const field of notActedOn) this.#once(`FelixConfiguration: ${field} is set, but this version does not act on it`);
+    for (const field of notActedOn)
+      this.#once(`FelixConfiguration: ${field} is set, but this version does not act on it`);
     for (const { field, variable } of overriddenByEnvironment) {
       this.#once(`FelixConfiguration: ${field} comes from ${variable}; changing the object doesn't change it`);
     }
@@ -54,7 +55,11 @@ export class ConfigWatcher {
 
   #resolve(): void {
     const objects = this.#store.of('FelixConfiguration');
-    const next = resolveAgentConfig(this.#env, objects.get({ name: `node.${this.#nodeName}` }), objects.get({ name: 'default' }));
+    const next = resolveAgentConfig(
+      this.#env,
+      objects.get({ name: `node.${this.#nodeName}` }),
+      objects.get({ name: 'default' }),
+    );
     const changed = JSON.stringify(next) !== JSON.stringify(this.#current);
     this.#current = next;
     if (changed) for (const listener of this.#listeners) listener();

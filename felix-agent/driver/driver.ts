@@ -131,7 +131,9 @@ export class Driver implements AsyncDisposable {
       // The contract says it never throws: a defect, but one programmer's defect must not stop the others.
       this.#log.error({ err: error }, 'apply threw');
       const reason = error instanceof Error ? error.message : String(error);
-      const endpoints = this.#desired.endpointIds().map((endpoint) => ({ object: `endpoint ${endpoint}`, endpoint, reason }));
+      const endpoints = this.#desired
+        .endpointIds()
+        .map((endpoint) => ({ object: `endpoint ${endpoint}`, endpoint, reason }));
       return { programmed: [], removed: [], failed: [{ object: 'dataplane', reason }, ...endpoints], repaired: [] };
     }
   }

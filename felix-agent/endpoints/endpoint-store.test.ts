@@ -10,6 +10,7 @@ import { MemoryDatastore } from '#datastore/memory/memory-datastore.ts';
 import { EndpointFiles } from './endpoint-files.ts';
 import { EndpointPublisher } from './endpoint-publisher.ts';
 import { EndpointStore, type EndpointSink } from './endpoint-store.ts';
+import { until } from '#test/lab/until.ts';
 
 const silent = pino({ level: 'silent' });
 const name = 'node1-k8s-web-eth0';
@@ -125,11 +126,3 @@ describe('the endpoint store', () => {
     expect(readdirSync(join(dir, 'endpoints')).toSorted()).toEqual(['broken.json.broken', `default@${name}.json`]);
   });
 });
-
-async function until(isSo: () => boolean): Promise<void> {
-  const deadline = Date.now() + 5_000;
-  while (!isSo()) {
-    if (Date.now() > deadline) throw new Error('it never became so');
-    await new Promise((resolve) => setTimeout(resolve, 2));
-  }
-}

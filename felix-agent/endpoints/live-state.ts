@@ -27,16 +27,22 @@ export async function readLiveState(
   const orphans = links.filter((link) => isOurs(link) && !aliveNames.has(link.name));
   const orphanIndexes = new Set(orphans.map(({ index }) => index));
   const podIndexes = new Set(
-    links.filter(({ name, index }) => name.startsWith(interfacePrefix) && !orphanIndexes.has(index)).map(({ index }) => index),
+    links
+      .filter(({ name, index }) => name.startsWith(interfacePrefix) && !orphanIndexes.has(index))
+      .map(({ index }) => index),
   );
   return {
     alive,
     dead: known.filter((endpoint) => !alive.includes(endpoint)),
     orphans,
-    routedAddresses: new Set(routes.filter((route) => isPodRoute(route, podIndexes)).map(({ dst }) => dst.split('/')[0] ?? dst)),
+    routedAddresses: new Set(
+      routes.filter((route) => isPodRoute(route, podIndexes)).map(({ dst }) => dst.split('/')[0] ?? dst),
+    ),
   };
 }
 
 function isPodRoute({ dst, family, linkIndex, table }: Route, podIndexes: ReadonlySet<number>): boolean {
-  return table === 254 && linkIndex !== undefined && podIndexes.has(linkIndex) && dst.endsWith(family === 4 ? '/32' : '/128');
+  return (
+    table === 254 && linkIndex !== undefined && podIndexes.has(linkIndex) && dst.endsWith(family === 4 ? '/32' : '/128')
+  );
 }

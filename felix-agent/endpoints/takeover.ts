@@ -39,7 +39,12 @@ export class Takeover {
     const { files, host, endpoints, publisher, ipam, log, interfacePrefix } = this.#parts;
     const fromFiles = files.load();
     const lost = await this.#onlyInDatastore(fromFiles);
-    const { alive, dead, orphans, routedAddresses } = await readLiveState(host, [...fromFiles, ...lost], interfacePrefix(), isOurs);
+    const { alive, dead, orphans, routedAddresses } = await readLiveState(
+      host,
+      [...fromFiles, ...lost],
+      interfacePrefix(),
+      isOurs,
+    );
     for (const { endpoint } of dead) {
       log.info({ endpoint: endpoint.metadata.name }, 'the endpoint has no device any more; letting it go');
       files.remove(endpoint.metadata.namespace, endpoint.metadata.name);
@@ -95,9 +100,12 @@ function liveAddresses(
   alive: readonly LocalEndpoint[],
   routed: ReadonlySet<string>,
 ): ReadonlyMap<string, { readonly handle: string } | undefined> {
-  const live = new Map<string, { readonly handle: string } | undefined>([...routed].map((address) => [address, undefined]));
+  const live = new Map<string, { readonly handle: string } | undefined>(
+    [...routed].map((address) => [address, undefined]),
+  );
   for (const endpoint of alive) {
-    for (const net of endpoint.endpoint.spec.ipNetworks) live.set(net.split('/')[0] ?? net, { handle: handleOf(endpoint) });
+    for (const net of endpoint.endpoint.spec.ipNetworks)
+      live.set(net.split('/')[0] ?? net, { handle: handleOf(endpoint) });
   }
   return live;
 }

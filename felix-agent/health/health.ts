@@ -29,7 +29,10 @@ export interface HealthReporter {
 
 export class HealthAggregator implements Health {
   readonly #clock: Clock;
-  readonly #reporters = new Map<string, { notReady: readonly string[]; beatMs: number | undefined; lastBeat: number }>();
+  readonly #reporters = new Map<
+    string,
+    { notReady: readonly string[]; beatMs: number | undefined; lastBeat: number }
+  >();
 
   constructor(clock: Clock) {
     this.#clock = clock;

@@ -4,6 +4,7 @@ import type { KindMap } from '#api/kinds.ts';
 import { DatastoreError } from '#datastore/errors.ts';
 import { MemoryDatastore } from '#datastore/memory/memory-datastore.ts';
 import { Informer } from './informer.ts';
+import { until } from '#test/lab/until.ts';
 
 const silent = pino({ level: 'silent' });
 const namespace = (name: string, labels: Record<string, string> = {}): KindMap['Namespace'] => ({
@@ -20,7 +21,9 @@ beforeEach(() => {
   datastore = new MemoryDatastore({ historyLimit: 3 });
   informer = new Informer(datastore, 'Namespace', silent);
   changes = [];
-  informer.onChange((key, object) => changes.push(`${key.name} ${object === undefined ? 'gone' : JSON.stringify(object.metadata.labels)}`));
+  informer.onChange((key, object) =>
+    changes.push(`${key.name} ${object === undefined ? 'gone' : JSON.stringify(object.metadata.labels)}`),
+  );
 });
 afterEach(async () => {
   await informer.stop();
@@ -73,11 +76,3 @@ describe('an informer', () => {
     expect(await informer.waitFor({ name: 'never' }, AbortSignal.timeout(1))).toBeUndefined();
   });
 });
-
-async function until(isSo: () => boolean): Promise<void> {
-  const deadline = Date.now() + 5_000;
-  while (!isSo()) {
-    if (Date.now() > deadline) throw new Error('it never became so');
-    await new Promise((resolve) => setTimeout(resolve, 2));
-  }
-}

@@ -115,7 +115,10 @@ export class Informer<K extends KindName> {
         if (signal.aborted) return;
         if (isDatastoreError(error, 'expired')) continue;
         this.#failure = `can't read ${this.kind} objects: ${error instanceof Error ? error.message : String(error)}`;
-        this.#log.warn({ kind: this.kind, retryMs: pauseMs, err: error }, 'datastore read failed; keeping what is known');
+        this.#log.warn(
+          { kind: this.kind, retryMs: pauseMs, err: error },
+          'datastore read failed; keeping what is known',
+        );
         await delay(pauseMs * (0.75 + Math.random() / 2), undefined, { signal }).catch(() => {});
         pauseMs = Math.min(pauseMs * 2, retryMs.longest);
       }

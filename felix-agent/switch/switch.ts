@@ -138,7 +138,10 @@ export class DataplaneSwitch implements AsyncDisposable {
     const failures = this.#driver.failuresOf(next);
     // On a node that has no dataplane yet, one that works in part is better than none: its failures are retried and reported.
     if (failures.length > 0 && previous !== undefined) {
-      this.#refuse(next.kind, failures.map(({ object, reason }) => `${object}: ${reason}`));
+      this.#refuse(
+        next.kind,
+        failures.map(({ object, reason }) => `${object}: ${reason}`),
+      );
       await this.#drop(next);
       return;
     }

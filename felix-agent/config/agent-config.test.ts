@@ -1,0 +1,57 @@
+import { describe, expect, test } from '@jest/globals';
+import { parseAs } from '#api/kinds.ts';
+import { resolveAgentConfig } from './agent-config.ts';
+
+const felix = (name: string, spec: object) =>
+  parseAs('FelixConfiguration', {
+    apiVersion: 'projectcalico.org/v3',
+    kind: 'FelixConfiguration',
+    metadata: { name },
+    spec,
+  }).object;
+
+describe('the agent configuration', () => {
+  test('without anything: Calico defaults, iptables wanted, nothing to report', () => {
+    const config = resolveAgentConfig({}, undefined, undefined);
+    expect(config.wanted).toBe('iptables');
+    expect(config.dataplane).toMatchObject({
+      interfacePrefixes: ['cali'],
+      deviceRouteProtocol: 3,
+      routeMetricV4: 1024,
+      routeRefreshIntervalMs: 90_000,
+      iptablesBackend: 'auto',
+      chainInsertMode: 'insert',
+      workloadSourceSpoofing: 'disabled',
+      maxIpsetSize: 1_048_576,
+    });
+    expect(config.report).toEqual({ overriddenByEnvironment: [], notActedOn: [], problems: [] });
+  });
+
+  test('a variable beats the node object, which beats the default object', () => {
+    const node = felix('node.n1', { bpfEnabled: false, routeRefreshInterval: '10s' });
+    const global = felix('default', { bpfEnabled: true, routeRefreshInterval: '20s', iptablesBackend: 'Legacy' });
+    expect(resolveAgentConfig({}, undefined, global).wanted).toBe('ebpf');
+    expect(resolveAgentConfig({}, node, global).wanted).toBe('iptables');
+    const config = resolveAgentConfig({ FELIX_BPFENABLED: 'true' }, node, global);
+    expect(config.wanted).toBe('ebpf');
+    expect(config.dataplane).toMatchObject({ routeRefreshIntervalMs: 10_000, iptablesBackend: 'legacy' });
+    expect(config.report.overriddenByEnvironment).toEqual([
+      { field: 'bpfEnabled', variable: 'FELIX_BPFENABLED', value: 'true' },
+    ]);
+  });
+
+  test('a field that is set but not acted on is listed', () => {
+    const config = resolveAgentConfig({}, undefined, felix('default', { wireguardEnabled: true, bpfEnabled: true }));
+    expect(config.report.notActedOn).toEqual(['wireguardEnabled']);
+  });
+
+  test('a variable that cannot be used is reported; one that Calico calls fatal stops the agent', () => {
+    const config = resolveAgentConfig(
+      { FELIX_ROUTEREFRESHINTERVAL: 'soon', FELIX_CHAININSERTMODE: 'sideways' },
+      undefined,
+      undefined,
+    );
+    expect(config.report.problems.join('\n')).toContain('FELIX_ROUTEREFRESHINTERVAL');
+    expect(config.fatal).toEqual([expect.stringContaining('FELIX_CHAININSERTMODE')]);
+  });
+});
