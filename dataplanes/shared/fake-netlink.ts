@@ -21,7 +21,8 @@ const NO_STATS = { rxPackets: 0, txPackets: 0, rxBytes: 0, txBytes: 0, rxDropped
 
 /**
  * A namespace's links, routes and neighbours in memory, for tests, with the kernel's manners as far as this folder depends on them: EEXIST
- * for a second route of one destination and metric, ESRCH, ENODEV, ENETDOWN; IPv4 routes go silently when their device does. Monitors
+ * for a second route of one destination and metric, ESRCH, ENODEV, ENETDOWN; IPv4 routes go silently when their device does, replaced ones
+ * always; IPv6 blackholes hang on lo. Monitors
  * get an event for every change, delivered when the test awaits.
  */
 export class FakeNetlink implements Netlink {
@@ -32,6 +33,10 @@ export class FakeNetlink implements Netlink {
   #nextIndex = 1;
   /** How many batches, ops and dumps were asked for. */
   readonly counts = { batches: 0, ops: 0, dumps: 0 };
+
+  constructor() {
+    this.addLink('lo');
+  }
 
   addLink(name: string, up = true): number {
     const index = this.#nextIndex;
@@ -175,12 +180,19 @@ export class FakeNetlink implements Netlink {
 
   #route(op: RouteOp): void {
     const what = `${op.op} ${op.dst}`;
-    const linkIndex = op.link === undefined ? undefined : this.link(op.link)?.index;
+    const family = op.family ?? familyOf(op.dst);
+    const isUnicast = (op.type ?? 'unicast') === 'unicast';
+    const linkIndex =
+      op.link !== undefined
+        ? this.link(op.link)?.index
+        : family === 6 && !isUnicast
+          ? this.link('lo')?.index
+          : undefined;
     if (op.link !== undefined && linkIndex === undefined) throw failure('ENODEV', what);
     if (op.op !== 'route.del' && linkIndex !== undefined && this.#links.get(linkIndex)?.up !== true)
       throw failure('ENETDOWN', what);
     const route: Route = {
-      family: op.family ?? familyOf(op.dst),
+      family,
       dst: op.dst,
       table: op.table ?? 254,
       protocol: op.protocol ?? 4,

@@ -248,6 +248,33 @@ describe('what others change', () => {
     expect((await network.apply()).repaired).toEqual([]);
   });
 
+  test('a replaced IPv6 route, of which only the new one is told, is noticed and repaired, and nothing is repaired that was right', async () => {
+    const network = await running();
+    tell(network, { type: 'routeUpdate', route: { dst: 'fd00:65::/122', type: 'localBlock', nodeName: 'a' } });
+    expect((await network.apply()).repaired).toEqual([]);
+    await events();
+    expect([disturbed, (await network.apply()).repaired]).toEqual([0, []]);
+    const good = host.dump();
+    host.runSync([{ op: 'route.replace', dst: 'fd00:65::1/128', link: 'cali2', protocol: 3, metric: 1024 }]);
+    await events();
+    expect(disturbed).toBeGreaterThan(0);
+    expect((await network.apply()).repaired).toEqual(['route fd00:65::1/128 had been changed']);
+    await events();
+    expect((await network.apply()).repaired).toEqual([]);
+    expect(host.dump()).toEqual(good);
+  });
+
+  test("an IPv6 route to a pod that another's replaced is a failure that names it", async () => {
+    const network = await running();
+    host.addLink('eth0');
+    host.runSync([{ op: 'route.replace', dst: 'fd00:65::1/128', link: 'eth0', protocol: 4, metric: 1024 }]);
+    await events();
+    expect(disturbed).toBeGreaterThan(0);
+    expect((await network.apply()).failed.map(({ object, reason }) => `${object}: ${reason}`)).toEqual([
+      expect.stringContaining('route fd00:65::1/128: there is a route that is not ours: fd00:65::1/128 dev eth0'),
+    ]);
+  });
+
   test('a device that went down and up gets routes, neighbours and sysctls again', async () => {
     const network = await running();
     host.setUp('cali1', false);
@@ -471,6 +498,7 @@ test('whatever order things come in, the kernel ends as wanted and nothing forei
         'down' as const,
         'up' as const,
         'spoil' as const,
+        'lead astray' as const,
       ),
       n,
     }),
@@ -501,6 +529,16 @@ test('whatever order things come in, the kernel ends as wanted and nothing forei
             { op: 'route.del', dst: `10.65.0.${n}/32`, metric: 1024 },
             { op: 'neigh.del', link: name, address: `10.65.0.${n}` },
           ]);
+        else if (what === 'lead astray')
+          host.batchSync(
+            [`10.65.0.${n}/32`, `fd00:65::${n}/128`].map((dst) => ({
+              op: 'route.replace',
+              dst,
+              link: `cali${(n % 4) + 1}`,
+              protocol: 3,
+              metric: 1024,
+            })),
+          );
         else if (what === 'apply') await network.apply();
         else if (what === 'events') await events();
         else if (what === 'restart') {

@@ -83,6 +83,20 @@ export class KernelView {
     return [...(this.#routes.get(dst)?.values() ?? [])];
   }
 
+  /** Puts what a dump said of `dst` in the place of what was known of it. */
+  setRoutesTo(dst: string, routes: readonly Route[]): void {
+    for (const route of this.routesTo(dst)) this.dropRoute(route);
+    for (const route of routes) this.putRoute(route);
+  }
+
+  /**
+   * True if two routes to `dst` are known with this metric. IPv6 may have both (`append`), or the later one has replaced the
+   * earlier, of which the kernel sends no event: only a dump can tell.
+   */
+  isAmbiguous(dst: string, metric: number): boolean {
+    return this.routesTo(dst).filter((route) => metricOf(route) === metric).length > 1;
+  }
+
   *routes(): Iterable<Route> {
     for (const routes of this.#routes.values()) yield* routes.values();
   }
@@ -180,5 +194,9 @@ export class KernelView {
 export const metricOf = ({ family, metric }: { readonly family: Family; readonly metric?: number }): number =>
   family === 6 && (metric ?? 0) === 0 ? 1024 : (metric ?? 0);
 
+/**
+ * What makes a route another one. Only a unicast route is by a device: the kernel hangs IPv6 blackholes on lo, whatever was asked for, so
+ * that ours, as we wrote it, and its event would be two.
+ */
 const routeKey = (route: Route): string =>
-  `${metricOf(route)} ${route.type} ${route.linkIndex ?? 0} ${route.via ?? ''} ${route.protocol}`;
+  `${metricOf(route)} ${route.type} ${route.type === 'unicast' ? (route.linkIndex ?? 0) : 0} ${route.via ?? ''} ${route.protocol}`;

@@ -1,5 +1,5 @@
 import { containsIp, familyOf, parseIp, tryParseCidr } from '#api/cidr.ts';
-import type { Netlink, OpResult, Route, RouteOp } from '#native/types.ts';
+import type { Family, Netlink, OpResult, Route, RouteOp } from '#native/types.ts';
 import type { ApplyFailure } from '../contract.ts';
 import type { CidrText, DataplaneConfig, RouteInfo } from '../messages.ts';
 import { BLOCK_PROTOCOL, type KernelView, MAIN_TABLE, metricOf } from './kernel-view.ts';
@@ -10,6 +10,13 @@ const KERNEL_PROTOCOL = 2;
 
 /** A route that cannot be made, and why. */
 class RouteProblem extends Error {}
+
+interface PlannedOp {
+  readonly op: RouteOp;
+  readonly route: Route;
+  /** The route that goes by `route.replace`; the kernel says nothing of it. */
+  readonly replaces?: Route;
+}
 
 /**
  * Keeps the routes of the main table as wanted. Ours are: protocol 80 anywhere; on pod devices the configured protocol and, unless
@@ -95,12 +102,11 @@ export class RouteSync {
   async apply(): Promise<{ failed: Map<CidrText, ApplyFailure>; repaired: string[] }> {
     const failed = new Map<CidrText, ApplyFailure>();
     const repaired: string[] = [];
+    await this.#reread([...this.#dirty].filter((dst) => this.#isAmbiguous(dst)));
     const stale = await this.#pass([...this.#dirty], failed, repaired);
     if (stale.length > 0) {
       // The kernel has something to these destinations that the view doesn't know yet: its event is still on the way.
-      for (const family of new Set(stale.map(familyOf))) {
-        for (const route of await this.#host.routes({ family, table: MAIN_TABLE })) this.#view.putRoute(route);
-      }
+      await this.#reread(stale);
       for (const dst of await this.#pass(stale, failed, repaired)) {
         failed.set(dst, {
           object: `route ${dst}`,
@@ -111,9 +117,29 @@ export class RouteSync {
     return { failed, repaired };
   }
 
+  /** Asks the kernel what it has to these destinations. */
+  async #reread(dsts: readonly CidrText[]): Promise<void> {
+    for (const family of new Set(dsts.map(familyOf))) {
+      const routes = Map.groupBy(await this.#host.routes({ family, table: MAIN_TABLE }), ({ dst }) => dst);
+      for (const dst of dsts) if (familyOf(dst) === family) this.#view.setRoutesTo(dst, routes.get(dst) ?? []);
+    }
+  }
+
+  /** True if the view can't tell which route the kernel has to a wanted destination. What nobody wants is removed whichever it is. */
+  #isAmbiguous(dst: CidrText): boolean {
+    const wanted = this.#wishes.winner(dst) !== undefined;
+    return (
+      wanted && this.#config !== undefined && this.#view.isAmbiguous(dst, this.#metric(familyOf(dst), this.#config))
+    );
+  }
+
+  #metric(family: Family, config: DataplaneConfig): number {
+    return metricOf({ family, metric: family === 4 ? config.routeMetricV4 : config.routeMetricV6 });
+  }
+
   /** One round of ops for these destinations. Returns those where the kernel had a route that the view doesn't. */
   async #pass(dsts: readonly CidrText[], failed: Map<CidrText, ApplyFailure>, repaired: string[]): Promise<CidrText[]> {
-    const ops: { readonly dst: CidrText; readonly op: RouteOp; readonly route: Route }[] = [];
+    const ops: (PlannedOp & { readonly dst: CidrText })[] = [];
     const wrong = new Set<CidrText>();
     for (const dst of dsts) {
       try {
@@ -130,10 +156,11 @@ export class RouteSync {
     if (ops.length === 0) return [];
     const results = await this.#host.batch(ops.map(({ op }) => op));
     const stale = new Set<CidrText>();
-    for (const [index, { dst, op, route }] of ops.entries()) {
+    for (const [index, { dst, op, route, replaces }] of ops.entries()) {
       const result = results[index] as OpResult;
       const isGone = op.op === 'route.del' && !result.ok && ['ESRCH', 'ENODEV', 'ENOENT'].includes(result.error.code);
       if (result.ok || isGone) {
+        if (replaces !== undefined) this.#view.dropRoute(replaces);
         if (op.op === 'route.del') this.#view.dropRoute(route);
         else this.#view.putRoute(route);
       } else if (op.op === 'route.add' && result.error.code === 'EEXIST') {
@@ -157,6 +184,7 @@ export class RouteSync {
   }
 
   #isRight(dst: CidrText): boolean {
+    if (this.#isAmbiguous(dst)) return false;
     try {
       return this.#plan(dst).length === 0;
     } catch (error) {
@@ -166,11 +194,11 @@ export class RouteSync {
   }
 
   /** What must be done for one destination; additions before removals. Throws RouteProblem. */
-  #plan(dst: CidrText): { readonly op: RouteOp; readonly route: Route }[] {
+  #plan(dst: CidrText): PlannedOp[] {
     const wanted = this.#wanted(dst);
     const present = this.#view.routesTo(dst);
     const right = wanted === undefined ? undefined : present.find((route) => isSame(route, wanted));
-    const ops: { op: RouteOp; route: Route }[] = [];
+    const ops: PlannedOp[] = [];
     let replaced: Route | undefined;
     if (wanted !== undefined && right === undefined) {
       replaced = present.find((route) => metricOf(route) === metricOf(wanted));
@@ -179,7 +207,11 @@ export class RouteSync {
           `there is a route that is not ours: ${this.#describe(replaced)}; remove it, or the pod's address from elsewhere`,
         );
       }
-      ops.push({ op: toOp(replaced === undefined ? 'route.add' : 'route.replace', wanted), route: wanted });
+      ops.push(
+        replaced === undefined
+          ? { op: toOp('route.add', wanted), route: wanted }
+          : { op: toOp('route.replace', wanted), route: wanted, replaces: replaced },
+      );
     }
     if (this.#mayRemove) {
       for (const route of present) {
@@ -203,7 +235,7 @@ export class RouteSync {
       table: MAIN_TABLE,
       onlink: false,
       multipath: false,
-      metric: family === 4 ? config.routeMetricV4 : config.routeMetricV6,
+      metric: this.#metric(family, config),
     };
     if (claim.kind === 'pod') {
       const link = this.#podLink(claim.ifaceName);

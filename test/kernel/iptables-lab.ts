@@ -5,7 +5,7 @@ import type { Logger } from '#dataplanes/logger.ts';
 import type { DataplaneConfig, DataplaneUpdate, WorkloadEndpointInfo } from '#dataplanes/messages.ts';
 import { VariantChoice } from '#dataplanes/netfilter/variant-choice.ts';
 import type { Variant } from '#dataplanes/netfilter/xtables.ts';
-import { HostNetwork } from '#dataplanes/shared/host-network.ts';
+import { HostNetwork, type Monitor } from '#dataplanes/shared/host-network.ts';
 import type { SysctlPort } from '#dataplanes/shared/host-sysctls.ts';
 import { TEST_CONFIG } from '#dataplanes/shared/test-config.ts';
 import { type CommandRunner, systemCommandRunner } from '#native/command-runner.ts';
@@ -134,8 +134,8 @@ export class NodeLab implements AsyncDisposable {
     return dataplane;
   }
 
-  /** The host network of this node. */
-  hostNetwork(): HostNetwork {
+  /** The host network of this node; each of the kernel's events reaches it when `gate` resolves. */
+  hostNetwork(gate: () => Promise<void> = () => Promise.resolve()): HostNetwork {
     const ns = { path: this.node.path };
     const { commands } = this;
     const [host, sets] = [openNetlink(ns), openIpset(ns)];
@@ -143,7 +143,7 @@ export class NodeLab implements AsyncDisposable {
       host,
       sets,
       commands,
-      openMonitor: () => openMonitor(['link', 'addr4', 'addr6', 'route4', 'route6', 'neigh'], ns),
+      openMonitor: () => gated(openMonitor(['link', 'addr4', 'addr6', 'route4', 'route6', 'neigh'], ns), gate),
       sysctls: this.sysctls,
       variants: new VariantChoice(commands, quiet),
       clock: systemClock,
@@ -210,6 +210,18 @@ export class NodeLab implements AsyncDisposable {
     }
     for (const netns of [...this.#pods, this.outside, this.node]) await netns[Symbol.asyncDispose]();
   }
+}
+
+function gated(monitor: Monitor, gate: () => Promise<void>): Monitor {
+  return {
+    async *[Symbol.asyncIterator]() {
+      for await (const event of monitor) {
+        await gate();
+        yield event;
+      }
+    },
+    [Symbol.dispose]: () => monitor[Symbol.dispose](),
+  };
 }
 
 function withoutEmptyTables(save: string): string {

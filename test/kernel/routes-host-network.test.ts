@@ -52,6 +52,11 @@ describe('pods of a node', () => {
       'ip route replace 10.65.0.1/32 dev cali2 metric 1024',
       'route 10.65.0.1/32 had been changed',
     ],
+    [
+      'an IPv6 route led elsewhere',
+      'ip -6 route replace fd00:65::1/128 dev cali2 metric 1024',
+      'route fd00:65::1/128 had been changed',
+    ],
     ['a deleted neighbour', 'ip neigh del 10.65.0.1 dev cali1', 'neighbour 10.65.0.1 had been changed'],
     [
       'a forged neighbour',
@@ -129,6 +134,54 @@ test("blocks of other nodes go over the node's address, own blocks are blackhole
   network.requestResync();
   expect((await network.apply()).repaired).toEqual([]);
   expect([await lab.node.exec('ip', 'route'), await lab.node.exec('ip', '-6', 'route')]).toEqual([v4, v6]);
+});
+
+test.each([
+  ['late', true],
+  ['as they happen', false],
+])('what the node itself writes is not taken for a change by others when the events come %s', async (_name, late) => {
+  await using lab = await NodeLab.create();
+  const [one, two] = [await lab.addPod(1), await lab.addPod(2)];
+  let gate = Promise.withResolvers<void>();
+  const network = lab.hostNetwork(() => gate.promise);
+  if (!late) gate.resolve();
+  const seen: string[] = [];
+  /** Applies until the kernel's events of all that was written before have come: they are in order, and the last one is our mark's. */
+  const settle = async (): Promise<void> => {
+    gate.resolve();
+    let disturbed = nextDisturbance(network);
+    await lab.node.exec('ip', 'route', 'del', '10.65.0.2/32');
+    for (const mark = 'route 10.65.0.2/32 had been changed'; ;) {
+      await disturbed;
+      disturbed = nextDisturbance(network);
+      const { repaired, failed } = await network.apply();
+      seen.push(...repaired.filter((words) => words !== mark), ...failed.map(({ reason }) => reason));
+      if (repaired.includes(mark)) break;
+    }
+    if (late) gate = Promise.withResolvers();
+  };
+  tell(network, labConfig('nft'), announce(2, two), { type: 'inSync' });
+  await network.apply();
+  await settle();
+  for (const dst of ['10.65.0.0/26', 'fd00:65::/122'])
+    tell(network, { type: 'routeUpdate', route: { dst, type: 'localBlock', nodeName: 'node' } });
+  await network.apply();
+  await settle();
+  tell(network, announce(1, one));
+  await network.apply();
+  await settle();
+  // The pod's addresses move to another device, and back.
+  tell(network, announce(3, { ...two, endpoint: { ...one.endpoint, ifaceName: 'cali2', mac: two.endpoint.mac } }));
+  await network.apply();
+  await settle();
+  tell(network, { type: 'workloadEndpointRemove', id: 'k8s/default/pod-3/eth0' });
+  await network.apply();
+  await settle();
+  expect(seen).toEqual([]);
+  expect(await lab.node.exec('ip', 'route')).toContain('blackhole 10.65.0.0/26 proto 80 metric 1024');
+  const v6 = await lab.node.exec('ip', '-6', 'route');
+  expect(v6).toContain('blackhole fd00:65::/122 dev lo proto 80 metric 1024');
+  expect(v6).toContain('fd00:65::1 dev cali1 metric 1024');
 });
 
 describe.each(['nft', 'legacy'] as const)('natOutgoing (iptables-%s)', (variant) => {
