@@ -98,7 +98,7 @@ describe.each(implementations)('%s', (_, implementation, width) => {
     const { addresses } = await ipam.autoAssign(wants('net.a', { want6: true }));
     expect(addresses).toEqual([expect.stringMatching(/^10\.65\.0\.\d+\/32$/), expect.stringMatching(/^fd00:65::.*\/128$/)]);
     expect(await ipam.allocations()).toEqual(
-      new Map([['net.a', { addresses: expect.arrayContaining(plain({ addresses })), attributes: { namespace: 'default', pod: 'net.a', node: 'n1' } }]]),
+      new Map([['net.a', { addresses: expect.arrayContaining([...plain({ addresses })]), attributes: { namespace: 'default', pod: 'net.a', node: 'n1' } }]]),
     );
     expect(new Set(await ipam.addressesOf('net.a'))).toEqual(new Set(plain({ addresses })));
     await world.settle();

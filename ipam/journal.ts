@@ -35,9 +35,7 @@ export class Journal implements Disposable {
   constructor(path: string) {
     this.#path = path;
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    for (const record of readRecords(path)) {
-      this.#pending.set(keyOf(record), record);
-    }
+    this.#remember(readRecords(path));
     this.#fd = this.#rewrite();
   }
 
@@ -63,10 +61,7 @@ export class Journal implements Disposable {
       throw error;
     }
     this.#size += data.length;
-    for (const record of records) {
-      this.#pending.delete(keyOf(record));
-      this.#pending.set(keyOf(record), record);
-    }
+    this.#remember(records);
   }
 
   /** The datastore has it. Only if it is still the newest for its address. */
@@ -83,6 +78,14 @@ export class Journal implements Disposable {
 
   [Symbol.dispose](): void {
     closeSync(this.#fd);
+  }
+
+  /** Newest last, whatever was said of the address before. */
+  #remember(records: readonly JournalRecord[]): void {
+    for (const record of records) {
+      this.#pending.delete(keyOf(record));
+      this.#pending.set(keyOf(record), record);
+    }
   }
 
   /** A fresh file with what is pending in the old one's place; returns its descriptor. */
