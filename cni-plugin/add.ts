@@ -8,7 +8,7 @@ import { aliasOf, parseAlias } from './names.ts';
 import { release } from './release.ts';
 import type { CniResult } from './result.ts';
 import { UndoStack } from './undo.ts';
-import { deleteLink, wire } from './wiring.ts';
+import { wire } from './wiring.ts';
 import { HOST_MAC, planWiring, type WiringSpec } from './wiring-plan.ts';
 
 /**
@@ -27,16 +27,30 @@ export async function cmdAdd(deps: CniDeps, call: Call): Promise<CniResult> {
   try {
     const allocation = await allocate(deps, call, facts, wishes);
     undo.push(`addresses ${allocation.addresses.join(', ')}`, () => allocation.release());
-    const mac = wishes.hwAddr ?? call.conf.conf.runtimeConfig?.mac?.toLowerCase() ?? call.environment.args.mac ?? randomMac();
+    const mac =
+      wishes.hwAddr ?? call.conf.conf.runtimeConfig?.mac?.toLowerCase() ?? call.environment.args.mac ?? randomMac();
     const hostDevice = newDevice(deps, call);
-    const endpoint = makeEndpoint(call, { nodeName: deps.nodeName, hostDevice, facts, wishes, addresses: allocation.addresses, mac });
+    const endpoint = makeEndpoint(call, {
+      nodeName: deps.nodeName,
+      hostDevice,
+      facts,
+      wishes,
+      addresses: allocation.addresses,
+      mac,
+    });
     const spec = wiringSpec(deps, call, allocation, { hostDevice, mac });
     await wire(deps, planWiring(spec), undo);
     const { namespace, name } = call.identity;
-    undo.push(`WorkloadEndpoint ${namespace}/${name}`, () => deps.endpoints.remove(namespace, name, call.attachment.containerId));
+    undo.push(`WorkloadEndpoint ${namespace}/${name}`, () =>
+      deps.endpoints.remove(namespace, name, call.attachment.containerId),
+    );
     const { network, ifname } = call.attachment;
     await deps.endpoints.add({ endpoint, network, ifname, netns: call.environment.netns }).catch((error: unknown) => {
-      throw new CniError(cniCode.tryAgain, `policy of WorkloadEndpoint ${namespace}/${name} is not in force: ${errorText(error)}`, { cause: error });
+      throw new CniError(
+        cniCode.tryAgain,
+        `policy of WorkloadEndpoint ${namespace}/${name} is not in force: ${errorText(error)}`,
+        { cause: error },
+      );
     });
     return resultOf(call, spec, allocation);
   } catch (error) {
@@ -50,10 +64,17 @@ function requireContainerNetns(deps: CniDeps, netns: string): void {
   try {
     inode = deps.namespaces.inode(netns);
   } catch (error) {
-    throw new CniError(cniCode.unknownContainer, `can't open the container's network namespace ${netns}: ${errorText(error)}`, { cause: error });
+    throw new CniError(
+      cniCode.unknownContainer,
+      `can't open the container's network namespace ${netns}: ${errorText(error)}`,
+      { cause: error },
+    );
   }
   if (inode === deps.namespaces.inode()) {
-    throw new CniError(cniCode.invalidEnvironment, `CNI_NETNS (${netns}) is the node's own network namespace, not a container's`);
+    throw new CniError(
+      cniCode.invalidEnvironment,
+      `CNI_NETNS (${netns}) is the node's own network namespace, not a container's`,
+    );
   }
 }
 
@@ -67,7 +88,10 @@ async function findPod(deps: CniDeps, { pod }: Call): Promise<PodFacts | undefin
   // The kubelet knows a static pod by the hash of its manifest; its mirror in the API has another uid.
   const isMirror = annotations?.['kubernetes.io/config.mirror'] !== undefined;
   if (pod.uid !== undefined && uid !== undefined && pod.uid !== uid && !isMirror) {
-    throw new CniError(cniCode.tryAgain, `Pod ${pod.namespace}/${pod.name} in the datastore has uid ${uid}; the runtime started the one with ${pod.uid}`);
+    throw new CniError(
+      cniCode.tryAgain,
+      `Pod ${pod.namespace}/${pod.name} in the datastore has uid ${uid}; the runtime started the one with ${pod.uid}`,
+    );
   }
   return facts;
 }
@@ -82,13 +106,21 @@ async function clearEarlier(deps: CniDeps, call: Call): Promise<void> {
   const earlier = deps.endpoints.get(namespace, name);
   if (earlier === undefined) return;
   const { containerID = '', interfaceName } = earlier.endpoint.spec;
-  deps.log('info', 'replacing an earlier endpoint of this workload', { endpoint: `${namespace}/${name}`, container: containerID });
+  deps.log('info', 'replacing an earlier endpoint of this workload', {
+    endpoint: `${namespace}/${name}`,
+    container: containerID,
+  });
   if (isOf(earlier, call.attachment)) {
-    await release(deps, { attachment: call.attachment, hostDevice: interfaceName, endpoint: earlier.endpoint, giveBack: addressReleaser(deps, call) });
+    await release(deps, {
+      attachment: call.attachment,
+      hostDevice: interfaceName,
+      endpoint: earlier.endpoint,
+      giveBack: addressReleaser(deps, call),
+    });
     return;
   }
   const link = deps.host.link(interfaceName);
-  if (link !== undefined && parseAlias(link.alias) !== undefined) await deleteLink(deps.host, link.index);
+  if (link !== undefined && parseAlias(link.alias) !== undefined) await deps.namespaces.removeHostLink(link.index);
   await deps.endpoints.remove(namespace, name, containerID);
 }
 
@@ -142,4 +174,3 @@ function randomMac(): string {
   bytes[0] = ((bytes[0] ?? 0) & 0xfc) | 0x02;
   return [...bytes].map((byte) => byte.toString(16).padStart(2, '0')).join(':');
 }
-

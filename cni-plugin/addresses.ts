@@ -32,12 +32,20 @@ export function annotationsOf(facts: PodFacts | undefined): PodAnnotations {
  * Gets addresses: from the delegated plugin; or exactly those that are asked for (annotation, then runtimeConfig.ips, then CNI_ARGS' IP);
  * or any, from the pod's pools, else the namespace's, else the conf's, else all.
  */
-export async function allocate(deps: CniDeps, call: Call, facts: PodFacts | undefined, wishes: PodAnnotations): Promise<Allocation> {
+export async function allocate(
+  deps: CniDeps,
+  call: Call,
+  facts: PodFacts | undefined,
+  wishes: PodAnnotations,
+): Promise<Allocation> {
   const { conf } = call.conf;
   if (wishes.ipAddrsNoIpam !== undefined) {
     requireOwnIpam(call, annotation.ipAddrsNoIpam);
     if (conf.feature_control?.ip_addrs_no_ipam !== true) {
-      throw new CniError(cniCode.podRefused, `annotation ${annotation.ipAddrsNoIpam} needs feature_control.ip_addrs_no_ipam in the network configuration`);
+      throw new CniError(
+        cniCode.podRefused,
+        `annotation ${annotation.ipAddrsNoIpam} needs feature_control.ip_addrs_no_ipam in the network configuration`,
+      );
     }
     return { addresses: inOrder(wishes.ipAddrsNoIpam), delegated: undefined, release: async () => {} };
   }
@@ -70,12 +78,17 @@ function exactAddresses(call: Call, wishes: PodAnnotations): readonly IpText[] {
   try {
     asked = (call.conf.conf.runtimeConfig?.ips ?? []).map(bareIp);
   } catch (error) {
-    throw new CniError(cniCode.invalidConf, `network configuration: runtimeConfig.ips: ${errorText(error)}`, { cause: error });
+    throw new CniError(cniCode.invalidConf, `network configuration: runtimeConfig.ips: ${errorText(error)}`, {
+      cause: error,
+    });
   }
   if (asked.length === 0) asked = call.environment.args.ips;
   const families = asked.map((text) => tryParseIp(text)?.family);
   if (new Set(families).size < families.length) {
-    throw new CniError(cniCode.invalidEnvironment, `one address of each family may be asked for, not ${asked.join(', ')}`);
+    throw new CniError(
+      cniCode.invalidEnvironment,
+      `one address of each family may be asked for, not ${asked.join(', ')}`,
+    );
   }
   return asked;
 }
@@ -86,7 +99,10 @@ function wantedFrom(call: Call, wishes: PodAnnotations) {
   const wanted =
     ipFamilies === undefined ? wantedFamilies(conf) : { want4: ipFamilies.includes(4), want6: ipFamilies.includes(6) };
   if (!wanted.want4 && !wanted.want6) {
-    throw new CniError(cniCode.invalidConf, 'network configuration: ipam.assign_ipv4 and ipam.assign_ipv6 are both false: no address would be given');
+    throw new CniError(
+      cniCode.invalidConf,
+      'network configuration: ipam.assign_ipv4 and ipam.assign_ipv6 are both false: no address would be given',
+    );
   }
   const pools4 = wishes.ipv4Pools ?? nonEmpty(conf.ipam?.ipv4_pools);
   const pools6 = wishes.ipv6Pools ?? nonEmpty(conf.ipam?.ipv6_pools);
@@ -110,7 +126,10 @@ function attributesOf(deps: CniDeps, { pod, attachment }: Call): Readonly<Record
 
 function requireOwnIpam({ delegate, conf }: Call, name: string): void {
   if (delegate === undefined) return;
-  throw new CniError(cniCode.podRefused, `annotation ${name} can't be used with ipam.type ${conf.conf.ipam?.type ?? ''}`);
+  throw new CniError(
+    cniCode.podRefused,
+    `annotation ${name} can't be used with ipam.type ${conf.conf.ipam?.type ?? ''}`,
+  );
 }
 
 function inOrder(ips: readonly Ip[]): readonly string[] {

@@ -3,7 +3,15 @@ import { delegatedIpam, type ParsedConf } from './conf.ts';
 import { DelegatedIpam } from './delegate-ipam.ts';
 import type { Environment } from './environment.ts';
 import type { PodRef } from './args.ts';
-import { aliasOf, endpointIdentity, handleOf, hostDeviceNames, parseAlias, type Attachment, type EndpointIdentity } from './names.ts';
+import {
+  aliasOf,
+  endpointIdentity,
+  handleOf,
+  hostDeviceNames,
+  parseAlias,
+  type Attachment,
+  type EndpointIdentity,
+} from './names.ts';
 
 /** One ADD, DEL or CHECK, parsed, with all names that follow from it. */
 export interface Call {
@@ -47,7 +55,9 @@ export function ownEndpoint(deps: CniDeps, { identity, attachment }: Call): Loca
 export function presentDevice(deps: CniDeps, call: Call): string {
   const recorded = ownEndpoint(deps, call)?.endpoint.spec.interfaceName;
   const alias = aliasOf(call.attachment);
-  return recorded ?? call.hostDevices.find((name) => deps.host.link(name)?.alias === alias) ?? call.hostDevices[0] ?? '';
+  return (
+    recorded ?? call.hostDevices.find((name) => deps.host.link(name)?.alias === alias) ?? call.hostDevices[0] ?? ''
+  );
 }
 
 /** The name for a new device: the first that no other container's device of ours has. A pod's earlier sandbox gives its device up. */
@@ -64,16 +74,28 @@ export function newDevice(deps: CniDeps, { hostDevices, attachment }: Call): str
 
 /** True if the endpoint was made for this attachment. */
 export function isOf({ endpoint, network, ifname }: LocalEndpoint, attachment: Attachment): boolean {
-  return network === attachment.network && ifname === attachment.ifname && endpoint.spec.containerID === attachment.containerId;
+  return (
+    network === attachment.network &&
+    ifname === attachment.ifname &&
+    endpoint.spec.containerID === attachment.containerId
+  );
 }
 
 /** ADD, DEL and GC of one workload's interface exclude each other by this key. */
-export function lockKey({ namespace, name }: { readonly namespace?: string | undefined; readonly name: string }): string {
+export function lockKey({
+  namespace,
+  name,
+}: {
+  readonly namespace?: string | undefined;
+  readonly name: string;
+}): string {
   return `${namespace ?? ''}/${name}`;
 }
 
 /** Not every runtime repeats CNI_ARGS in DEL. */
 function recordedPod(deps: CniDeps, attachment: Attachment): PodRef | undefined {
   const spec = deps.endpoints.list().find((candidate) => isOf(candidate, attachment))?.endpoint;
-  return spec?.spec.pod === undefined ? undefined : { namespace: spec.metadata.namespace ?? 'default', name: spec.spec.pod, uid: undefined };
+  return spec?.spec.pod === undefined
+    ? undefined
+    : { namespace: spec.metadata.namespace ?? 'default', name: spec.spec.pod, uid: undefined };
 }

@@ -15,7 +15,11 @@ export async function cmdCheck(deps: CniDeps, call: Call): Promise<void> {
     throw new CniError(cniCode.invalidConf, 'network configuration: prevResult is missing; CHECK compares with it');
   }
   const before = parseResult(prevResult, 'network configuration: prevResult');
-  const wrong = [...hostDifferences(deps, call, before), ...(await hostRouteDifferences(deps, call, before)), ...(await podDifferences(deps, call, before))];
+  const wrong = [
+    ...hostDifferences(deps, call, before),
+    ...(await hostRouteDifferences(deps, call, before)),
+    ...(await podDifferences(deps, call, before)),
+  ];
   if (ownEndpoint(deps, call) === undefined) {
     wrong.push(`there is no WorkloadEndpoint ${call.identity.namespace}/${call.identity.name} of this container`);
   }
@@ -27,9 +31,13 @@ export async function cmdCheck(deps: CniDeps, call: Call): Promise<void> {
 
 /** The addresses of the result that are ours, as we gave them. */
 function addressesOf({ interfaces, ips }: CniResult, { attachment }: Call): readonly string[] {
-  const ours = interfaces.findIndex(({ name, sandbox }) => name === attachment.ifname && sandbox !== undefined && sandbox !== '');
+  const ours = interfaces.findIndex(
+    ({ name, sandbox }) => name === attachment.ifname && sandbox !== undefined && sandbox !== '',
+  );
   return ips
-    .filter((ip) => (ip.interface === undefined || ip.interface === ours) && tryParseIpInNetwork(ip.address) !== undefined)
+    .filter(
+      (ip) => (ip.interface === undefined || ip.interface === ours) && tryParseIpInNetwork(ip.address) !== undefined,
+    )
     .map(({ address }) => hostCidr(parseIp(bareIp(address))).text);
 }
 
@@ -40,9 +48,13 @@ function hostDifferences(deps: CniDeps, call: Call, before: CniResult): string[]
   const link = host.link(hostDevice);
   if (link === undefined) return [`the node's device ${hostDevice} is missing`];
   const wrong: string[] = [];
-  if (link.alias !== aliasOf(attachment)) wrong.push(`the node's device ${hostDevice} is not this container's (alias ${JSON.stringify(link.alias ?? '')})`);
+  if (link.alias !== aliasOf(attachment))
+    wrong.push(`the node's device ${hostDevice} is not this container's (alias ${JSON.stringify(link.alias ?? '')})`);
   const known = before.interfaces.find(({ name, sandbox }) => name === hostDevice && !sandbox);
-  return [...wrong, ...linkDifferences(`the node's device ${hostDevice}`, link, known?.mac, known?.mtu ?? (conf.conf.mtu || undefined))];
+  return [
+    ...wrong,
+    ...linkDifferences(`the node's device ${hostDevice}`, link, known?.mac, known?.mtu ?? (conf.conf.mtu || undefined)),
+  ];
 }
 
 async function hostRouteDifferences(deps: CniDeps, call: Call, before: CniResult): Promise<string[]> {
@@ -68,14 +80,27 @@ async function podDifferences(deps: CniDeps, call: Call, before: CniResult): Pro
   const link = pod.link(ifname);
   if (link === undefined) return [`interface ${ifname} is missing`];
   const known = before.interfaces.find(({ name, sandbox }) => name === ifname && sandbox);
-  const wrong = linkDifferences(`interface ${ifname}`, link, known?.mac, known?.mtu ?? (call.conf.conf.mtu || undefined));
+  const wrong = linkDifferences(
+    `interface ${ifname}`,
+    link,
+    known?.mac,
+    known?.mtu ?? (call.conf.conf.mtu || undefined),
+  );
   const wanted = addressesOf(before, call);
   const present = new Set((await pod.addresses({ link: link.index })).map(({ address }) => address));
-  wrong.push(...wanted.filter((address) => !present.has(address)).map((address) => `interface ${ifname} has no address ${address}`));
+  wrong.push(
+    ...wanted
+      .filter((address) => !present.has(address))
+      .map((address) => `interface ${ifname} has no address ${address}`),
+  );
   return [...wrong, ...podRouteDifferences(await pod.routes({ link: link.index }), call, wanted)];
 }
 
-function podRouteDifferences(routes: readonly Route[], { conf, environment }: Call, addresses: readonly string[]): string[] {
+function podRouteDifferences(
+  routes: readonly Route[],
+  { conf, environment }: Call,
+  addresses: readonly string[],
+): string[] {
   const spec = {
     ifname: environment.ifname,
     customRoutes: conf.conf.ipam?.routes?.map(({ dst }) => dst),
@@ -83,18 +108,25 @@ function podRouteDifferences(routes: readonly Route[], { conf, environment }: Ca
   };
   return podRoutes(spec, familiesOf(addresses))
     .filter(({ dst, via }) => !routes.some((route) => sameNet(route.dst, dst) && route.via === via))
-    .map(({ dst, via }) => `the container's route ${dst}${via === undefined ? '' : ` via ${via}`} dev ${environment.ifname} is missing`);
+    .map(
+      ({ dst, via }) =>
+        `the container's route ${dst}${via === undefined ? '' : ` via ${via}`} dev ${environment.ifname} is missing`,
+    );
 }
 
 function linkDifferences(what: string, link: Link, mac: string | undefined, mtu: number | undefined): string[] {
   return [
     ...(link.up ? [] : [`${what} is down`]),
-    ...(mac === undefined || link.mac === mac.toLowerCase() ? [] : [`${what} has MAC ${link.mac ?? '(none)'}, not ${mac}`]),
+    ...(mac === undefined || link.mac === mac.toLowerCase()
+      ? []
+      : [`${what} has MAC ${link.mac ?? '(none)'}, not ${mac}`]),
     ...(mtu === undefined || link.mtu === mtu ? [] : [`${what} has MTU ${link.mtu}, not ${mtu}`]),
   ];
 }
 
 /** Destinations may be spelled differently in a conf. */
 function sameNet(a: string, b: string): boolean {
-  return a === b || (isV6(a) === isV6(b) && tryParseIpInNetwork(a)?.network.text === tryParseIpInNetwork(b)?.network.text);
+  return (
+    a === b || (isV6(a) === isV6(b) && tryParseIpInNetwork(a)?.network.text === tryParseIpInNetwork(b)?.network.text)
+  );
 }

@@ -20,7 +20,9 @@ const anything = z.record(z.string(), z.unknown());
 const networkText = text.check(
   rule((value) => (tryParseCidr(value) === undefined ? 'must be a network, e.g. 10.1.0.0/16' : undefined)),
 );
-const macText = text.check(rule((value) => (tryParseMac(value) === undefined ? 'must be a unicast MAC address' : undefined)));
+const macText = text.check(
+  rule((value) => (tryParseMac(value) === undefined ? 'must be a unicast MAC address' : undefined)),
+);
 
 /** Calico's IPAM keys; others belong to the delegated plugin, which judges them. */
 const ipamSchema = z.looseObject({
@@ -102,9 +104,24 @@ const confSchema = z.object({
 
 /** Their job is done elsewhere here: the agent has a connection, a name, a log and a policy wait of its own. Saying so once is enough. */
 const withoutEffect = new Set([
-  ...['nodename', 'nodename_file', 'nodename_file_optional', 'hostname', 'require_mtu_file', 'etcd_endpoints', 'etcd_discovery_srv'],
+  ...[
+    'nodename',
+    'nodename_file',
+    'nodename_file_optional',
+    'hostname',
+    'require_mtu_file',
+    'etcd_endpoints',
+    'etcd_discovery_srv',
+  ],
   ...['etcd_authority', 'etcd_scheme', 'etcd_key_file', 'etcd_cert_file', 'etcd_ca_cert_file', 'kubernetes', 'policy'],
-  ...['readiness_gates', 'policy_setup_timeout_seconds', 'endpoint_status_dir', 'log_level', 'log_file_path', 'log_file_max_size'],
+  ...[
+    'readiness_gates',
+    'policy_setup_timeout_seconds',
+    'endpoint_status_dir',
+    'log_level',
+    'log_file_path',
+    'log_file_max_size',
+  ],
   ...['log_file_max_age', 'log_file_max_count', 'ipam_lock_file', 'qps', 'burst', 'calico_api_group'],
 ]);
 
@@ -143,11 +160,9 @@ export function parseConf(json: Readonly<Record<string, unknown>>): ParsedConf {
   if (!outcome.ok) throw new CniError(cniCode.invalidConf, `network configuration: ${issueText(outcome.issues)}`);
   const { cniVersion } = outcome.value;
   if (!isCniVersion(cniVersion)) {
-    throw new CniError(
-      cniCode.incompatibleVersion,
-      `cniVersion ${cniVersion ?? '(none given)'} is not supported`,
-      { details: `supported are ${CNI_VERSIONS.join(', ')}` },
-    );
+    throw new CniError(cniCode.incompatibleVersion, `cniVersion ${cniVersion ?? '(none given)'} is not supported`, {
+      details: `supported are ${CNI_VERSIONS.join(', ')}`,
+    });
   }
   const conf: NetConf = { ...outcome.value, cniVersion };
   const dataplane = conf.dataplane_options?.type;
@@ -167,7 +182,10 @@ export function delegatedIpam(conf: NetConf): string | undefined {
   const type = conf.ipam?.type ?? '';
   if (type === '' || type === 'calico-ipam' || type === 'tortie') return undefined;
   if (type.includes('/') || type === '.' || type === '..') {
-    throw new CniError(cniCode.invalidConf, `network configuration: ipam.type must be a plugin's name (is ${JSON.stringify(type)})`);
+    throw new CniError(
+      cniCode.invalidConf,
+      `network configuration: ipam.type must be a plugin's name (is ${JSON.stringify(type)})`,
+    );
   }
   return type;
 }

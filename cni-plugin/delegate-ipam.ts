@@ -39,7 +39,10 @@ export class DelegatedIpam {
     }
     for (const { address } of result.ips) {
       if (tryParseIpInNetwork(address) === undefined) {
-        throw new CniError(cniCode.delegate, `IPAM plugin ${this.#type} gave ${JSON.stringify(address)}, which is no address with prefix length`);
+        throw new CniError(
+          cniCode.delegate,
+          `IPAM plugin ${this.#type} gave ${JSON.stringify(address)}, which is no address with prefix length`,
+        );
       }
     }
     return result;
@@ -60,25 +63,39 @@ export class DelegatedIpam {
         throw new CniError(cniCode.delegate, `can't run IPAM plugin ${file}: ${errorText(error)}`, { cause: error });
       });
     if (status === 0) return stdout;
-    throw this.#failure(verb, status === null ? `was ended by ${signal ?? 'a signal'}` : `ended with status ${status}`, stdout, stderr);
+    throw this.#failure(
+      verb,
+      status === null ? `was ended by ${signal ?? 'a signal'}` : `ended with status ${status}`,
+      stdout,
+      stderr,
+    );
   }
 
   #failure(verb: DelegateVerb, how: string, stdout: string, stderr: string): CniError {
     try {
       const { code, msg, details } = JSON.parse(stdout) as { code?: unknown; msg?: unknown; details?: unknown };
       if (typeof code === 'number' && Number.isSafeInteger(code) && code > 0 && typeof msg === 'string') {
-        return new CniError(code, `IPAM plugin ${this.#type}: ${msg}`, { details: typeof details === 'string' ? details : undefined });
+        return new CniError(code, `IPAM plugin ${this.#type}: ${msg}`, {
+          details: typeof details === 'string' ? details : undefined,
+        });
       }
     } catch {
       // No JSON: reported as it came, below.
     }
     const said = (stdout.trim() || stderr.trim()).slice(0, 500);
-    return new CniError(cniCode.delegate, `IPAM plugin ${this.#type} ${how} at ${verb}${said === '' ? '' : `: ${said}`}`);
+    return new CniError(
+      cniCode.delegate,
+      `IPAM plugin ${this.#type} ${how} at ${verb}${said === '' ? '' : `: ${said}`}`,
+    );
   }
 
   #find(): string {
     const path = this.#env['CNI_PATH'] ?? '';
-    if (path === '') throw new CniError(cniCode.invalidEnvironment, `CNI_PATH is not set; IPAM plugin ${this.#type} is looked for in it`);
+    if (path === '')
+      throw new CniError(
+        cniCode.invalidEnvironment,
+        `CNI_PATH is not set; IPAM plugin ${this.#type} is looked for in it`,
+      );
     for (const dir of path.split(':')) {
       if (!dir.startsWith('/')) continue;
       const file = join(dir, this.#type);
@@ -96,7 +113,9 @@ export class DelegatedIpam {
     try {
       return JSON.parse(stdout);
     } catch (error) {
-      throw new CniError(cniCode.delegate, `IPAM plugin ${this.#type} answered no JSON: ${errorText(error)}`, { cause: error });
+      throw new CniError(cniCode.delegate, `IPAM plugin ${this.#type} answered no JSON: ${errorText(error)}`, {
+        cause: error,
+      });
     }
   }
 
@@ -112,11 +131,17 @@ export class DelegatedIpam {
       const wants6 = subnet === 'usePodCidrIPv6';
       const cidr = cidrs.find((text) => text.includes(':') === wants6);
       if (cidr === undefined) {
-        throw new CniError(cniCode.tryAgain, `Node ${this.#deps.nodeName} has no IPv${wants6 ? 6 : 4} podCIDR, which ipam.subnet ${subnet} needs`);
+        throw new CniError(
+          cniCode.tryAgain,
+          `Node ${this.#deps.nodeName} has no IPv${wants6 ? 6 : 4} podCIDR, which ipam.subnet ${subnet} needs`,
+        );
       }
       return cidr;
     };
-    const ipam = json['ipam'] as { readonly subnet?: unknown; readonly ranges?: readonly (readonly { readonly subnet?: unknown }[])[] };
+    const ipam = json['ipam'] as {
+      readonly subnet?: unknown;
+      readonly ranges?: readonly (readonly { readonly subnet?: unknown }[])[];
+    };
     return {
       ...json,
       ipam: {

@@ -33,7 +33,11 @@ export async function runCni(request: CniRequest, deps: CniDeps): Promise<CniAns
     return { exitCode: 0, stdout };
   } catch (thrown) {
     const error = toCniError(thrown);
-    deps.log('error', `CNI ${verb} failed: ${error.message}`, { ...fields(), code: error.code, details: error.details });
+    deps.log('error', `CNI ${verb} failed: ${error.message}`, {
+      ...fields(),
+      code: error.code,
+      details: error.details,
+    });
     // A stack is for our log, not for a pod's events.
     const shown = error.code === cniCode.internal ? new CniError(error.code, error.message) : error;
     return { exitCode: 1, stdout: `${renderError(shown, versionFor(request.stdin))}\n` };
@@ -94,7 +98,9 @@ function versionAnswer(stdin: string): string {
 function versionFor(stdin: string): string {
   try {
     const { cniVersion } = decodeStdin(stdin);
-    return typeof cniVersion === 'string' && /^\d{1,4}(\.\d{1,4}){2}$/.test(cniVersion) ? cniVersion : LATEST_CNI_VERSION;
+    return typeof cniVersion === 'string' && /^\d{1,4}(\.\d{1,4}){2}$/.test(cniVersion)
+      ? cniVersion
+      : LATEST_CNI_VERSION;
   } catch {
     return LATEST_CNI_VERSION; // What is wrong with it is the error that is being answered.
   }
@@ -102,6 +108,10 @@ function versionFor(stdin: string): string {
 
 function logConf(deps: CniDeps, { conf: { unknownKeys, keysWithoutEffect, conf } }: Call): void {
   if (unknownKeys.length > 0 || keysWithoutEffect.length > 0) {
-    deps.log('info', 'keys of the network configuration that change nothing', { network: conf.name, unknownKeys, keysWithoutEffect });
+    deps.log('info', 'keys of the network configuration that change nothing', {
+      network: conf.name,
+      unknownKeys,
+      keysWithoutEffect,
+    });
   }
 }

@@ -53,7 +53,9 @@ export function makeEndpoint(call: Call, parts: EndpointParts): WorkloadEndpoint
       interfaceName: parts.hostDevice,
       mac: parts.mac,
       ports: facts === undefined ? [] : portsOf(facts.pod),
-      ...(wishes.allowedSourcePrefixes === undefined ? {} : { allowSpoofedSourcePrefixes: wishes.allowedSourcePrefixes }),
+      ...(wishes.allowedSourcePrefixes === undefined
+        ? {}
+        : { allowSpoofedSourcePrefixes: wishes.allowedSourcePrefixes }),
     },
   };
 }
@@ -76,12 +78,18 @@ function portsOf({ spec }: Pod): WorkloadEndpoint['spec']['ports'] {
 function floatingIps({ conf }: Call, { wishes, addresses }: EndpointParts): WorkloadEndpoint['spec']['ipNATs'] {
   if (wishes.floatingIPs === undefined) return undefined;
   if (conf.conf.feature_control?.floating_ips !== true) {
-    throw new CniError(cniCode.podRefused, `annotation ${annotation.floatingIPs} needs feature_control.floating_ips in the network configuration`);
+    throw new CniError(
+      cniCode.podRefused,
+      `annotation ${annotation.floatingIPs} needs feature_control.floating_ips in the network configuration`,
+    );
   }
   return wishes.floatingIPs.map((externalIP) => {
     const internal = addresses.find((address) => isV6(address) === isV6(externalIP));
     if (internal === undefined) {
-      throw new CniError(cniCode.podRefused, `annotation ${annotation.floatingIPs}: the pod has no address of the family of ${externalIP}`);
+      throw new CniError(
+        cniCode.podRefused,
+        `annotation ${annotation.floatingIPs}: the pod has no address of the family of ${externalIP}`,
+      );
     }
     return { internalIP: withoutPrefix(internal), externalIP };
   });

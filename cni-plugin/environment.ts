@@ -32,14 +32,23 @@ export function verbOf(env: Env): CniVerb {
 export function readEnvironment(verb: 'ADD' | 'DEL' | 'CHECK', env: Env): Environment {
   const containerId = required(verb, env, 'CNI_CONTAINERID');
   if (containerId.length > 255 || !/^[A-Za-z0-9][A-Za-z0-9_.-]*$/.test(containerId)) {
-    throw invalid('CNI_CONTAINERID', 'up to 255 letters, digits, _ . and -, beginning with a letter or digit', containerId);
+    throw invalid(
+      'CNI_CONTAINERID',
+      'up to 255 letters, digits, _ . and -, beginning with a letter or digit',
+      containerId,
+    );
   }
   const ifname = required(verb, env, 'CNI_IFNAME');
   if (!isInterfaceName(ifname)) {
-    throw invalid('CNI_IFNAME', 'an interface name: letters, digits, _ . and -, at most 15, with no - at its ends', ifname);
+    throw invalid(
+      'CNI_IFNAME',
+      'an interface name: letters, digits, _ . and -, at most 15, with no - at its ends',
+      ifname,
+    );
   }
   const netns = verb === 'DEL' ? (env['CNI_NETNS'] ?? '') : required(verb, env, 'CNI_NETNS');
-  if (netns !== '' && (!netns.startsWith('/') || netns.length > 4095)) throw invalid('CNI_NETNS', 'an absolute path', netns);
+  if (netns !== '' && (!netns.startsWith('/') || netns.length > 4095))
+    throw invalid('CNI_NETNS', 'an absolute path', netns);
   return { containerId, ifname, netns, args: parseArgs(env['CNI_ARGS'] ?? '') };
 }
 

@@ -1,5 +1,3 @@
-import type { CniVersion } from './versions.ts';
-
 /**
  * Every error number that we answer with: those below 100 are the CNI specification's ("Error"), the rest are ours.
  * `tryAgain` means that the same call may succeed later; a runtime retries it.
@@ -75,12 +73,12 @@ export function toCniError(error: unknown): CniError {
 /** An error's words, for messages that hold more than one. */
 export function errorText(error: unknown): string {
   return error instanceof Error || (typeof error === 'object' && error !== null && 'message' in error)
-    ? String((error as Error).message)
+    ? (error as Error).message
     : String(error);
 }
 
 /** The error object of the specification ("Error"), as it is printed. */
-export function renderError(error: CniError, cniVersion: CniVersion | string): string {
+export function renderError(error: CniError, cniVersion: string): string {
   const { code, message: msg, details } = error;
   return JSON.stringify({ cniVersion, code, msg, ...(details === undefined ? {} : { details }) });
 }

@@ -5,7 +5,6 @@ import type { CniDeps, CniRequest } from './deps.ts';
 import { cniCode, CniError, errorText } from './errors.ts';
 import { aliasOf, aliasPart, handleOf, parseAlias, type Attachment } from './names.ts';
 import { release } from './release.ts';
-import { deleteLink } from './wiring.ts';
 
 /**
  * GC: takes away what this network has on this node for attachments that the runtime no longer knows: endpoints, links, addresses. Goes on
@@ -32,15 +31,25 @@ export async function cmdGc(deps: CniDeps, request: CniRequest, parsed: ParsedCo
   if (failures.length === 0) await collectAddresses(deps, network, valid, attempt);
   const type = delegatedIpam(parsed.conf);
   if (type !== undefined) {
-    await new DelegatedIpam(deps, type, parsed, request.env).run('GC').catch((error: unknown) => failures.push(errorText(error)));
+    await new DelegatedIpam(deps, type, parsed, request.env)
+      .run('GC')
+      .catch((error: unknown) => failures.push(errorText(error)));
   }
-  if (failures.length > 0) throw new CniError(cniCode.incomplete, `GC of network ${network} left something: ${failures.join('; ')}`);
+  if (failures.length > 0)
+    throw new CniError(cniCode.incomplete, `GC of network ${network} left something: ${failures.join('; ')}`);
 }
 
 type Attempt = (what: string, action: () => Promise<unknown>) => Promise<void>;
 
-async function collectEndpoints(deps: CniDeps, network: string, valid: readonly Attachment[], attempt: Attempt): Promise<void> {
-  const stale = deps.endpoints.list().filter((local) => local.network === network && !valid.some((attachment) => isOf(local, attachment)));
+async function collectEndpoints(
+  deps: CniDeps,
+  network: string,
+  valid: readonly Attachment[],
+  attempt: Attempt,
+): Promise<void> {
+  const stale = deps.endpoints
+    .list()
+    .filter((local) => local.network === network && !valid.some((attachment) => isOf(local, attachment)));
   for (const { endpoint, ifname } of stale) {
     const { namespace, name } = endpoint.metadata;
     await attempt(`WorkloadEndpoint ${namespace ?? 'default'}/${name}`, async () => {
@@ -56,15 +65,25 @@ async function collectEndpoints(deps: CniDeps, network: string, valid: readonly 
   }
 }
 
-async function collectLinks(deps: CniDeps, network: string, valid: readonly Attachment[], attempt: Attempt): Promise<void> {
+async function collectLinks(
+  deps: CniDeps,
+  network: string,
+  valid: readonly Attachment[],
+  attempt: Attempt,
+): Promise<void> {
   const wanted = new Set(valid.map(aliasOf));
   for (const { name, index, alias } of await deps.host.links()) {
     if (parseAlias(alias)?.network !== aliasPart(network) || wanted.has(alias ?? '')) continue;
-    await attempt(`device ${name}`, () => deleteLink(deps.host, index));
+    await attempt(`device ${name}`, () => deps.namespaces.removeHostLink(index));
   }
 }
 
-async function collectAddresses(deps: CniDeps, network: string, valid: readonly Attachment[], attempt: Attempt): Promise<void> {
+async function collectAddresses(
+  deps: CniDeps,
+  network: string,
+  valid: readonly Attachment[],
+  attempt: Attempt,
+): Promise<void> {
   // Handles are objects' names, which have no capitals.
   const wanted = new Set(valid.map((attachment) => handleOf(attachment).toLowerCase()));
   for (const [handle, { addresses, attributes }] of await deps.ipam.allocations()) {
@@ -77,5 +96,9 @@ async function collectAddresses(deps: CniDeps, network: string, valid: readonly 
 function isOfNetwork(handle: string, attributes: Readonly<Record<string, string>>, network: string): boolean {
   const owner = attributes['network'];
   if (owner !== undefined) return owner === network;
-  return attributes['pod'] !== undefined && handle.startsWith(`${network}.`) && /^[0-9a-f]{64}$/.test(handle.slice(network.length + 1));
+  return (
+    attributes['pod'] !== undefined &&
+    handle.startsWith(`${network}.`) &&
+    /^[0-9a-f]{64}$/.test(handle.slice(network.length + 1))
+  );
 }

@@ -28,7 +28,11 @@ export interface AliasParts {
  * `namespace.pod`. For other containers Calico takes prefix + the first 11 characters of the container id; ids that people choose may
  * share those, so a hash of the whole id is the second choice. For any other interface the hash also covers `.ifname`.
  */
-export function hostDeviceNames(prefix: string, pod: PodRef | undefined, { containerId, ifname }: Attachment): readonly string[] {
+export function hostDeviceNames(
+  prefix: string,
+  pod: PodRef | undefined,
+  { containerId, ifname }: Attachment,
+): readonly string[] {
   const owner = pod === undefined ? containerId : `${pod.namespace}.${pod.name}`;
   if (ifname !== PRIMARY_IFNAME) return [prefix + sha1(`${owner}.${ifname}`)];
   return pod === undefined ? [prefix + containerId.slice(0, 11), prefix + sha1(owner)] : [prefix + sha1(owner)];
@@ -70,7 +74,11 @@ export interface EndpointIdentity {
 }
 
 /** Who the endpoint is. Two sandboxes of one pod have the same identity: the later one takes over. */
-export function endpointIdentity(node: string, pod: PodRef | undefined, { containerId, ifname }: Attachment): EndpointIdentity {
+export function endpointIdentity(
+  node: string,
+  pod: PodRef | undefined,
+  { containerId, ifname }: Attachment,
+): EndpointIdentity {
   const orchestrator = pod === undefined ? 'cni' : 'k8s';
   const workload = pod?.name ?? containerId;
   // Object names are DNS subdomains. Container ids may hold capitals and `_`, and interfaces as well: then a hash stands for them.

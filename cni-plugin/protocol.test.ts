@@ -21,22 +21,32 @@ describe('decodeRequest', () => {
     const name = fc.string({ minLength: 1, unit: 'grapheme-ascii' }).filter((text) => !/[=\0]/.test(text));
     const value = fc.string({ unit: 'grapheme' }).filter((text) => !text.includes('\0'));
     fc.assert(
-      fc.property(fc.dictionary(name, value, { noNullPrototype: true }), fc.string({ unit: 'grapheme' }), (env, stdin) => {
-        const request = decodeRequest(encode(env, stdin));
-        expect(Object.entries(request.env)).toEqual(Object.entries(env));
-        expect(request.stdin).toBe(stdin);
-      }),
+      fc.property(
+        fc.dictionary(name, value, { noNullPrototype: true }),
+        fc.string({ unit: 'grapheme' }),
+        (env, stdin) => {
+          const request = decodeRequest(encode(env, stdin));
+          expect(Object.entries(request.env)).toEqual(Object.entries(env));
+          expect(request.stdin).toBe(stdin);
+        },
+      ),
     );
   });
 
   test.each([
     ['another first line', Buffer.from('tortie-cni 2\n\0{}'), /not of one version/],
     ['nothing', Buffer.alloc(0), /not of one version/],
-    ['an environment that never ends', Buffer.from(`${PROTOCOL_LINE}CNI_COMMAND=ADD\0CNI_`), /ends inside its environment/],
+    [
+      'an environment that never ends',
+      Buffer.from(`${PROTOCOL_LINE}CNI_COMMAND=ADD\0CNI_`),
+      /ends inside its environment/,
+    ],
     ['a variable without an equal sign', Buffer.from(`${PROTOCOL_LINE}CNI_COMMAND\0\0`), /not NAME=VALUE/],
     ['too much', Buffer.alloc(MAX_REQUEST_BYTES + 1), /over \d+ bytes/],
   ])('refuses %s', (_what, bytes, message) => {
-    expect(() => decodeRequest(bytes)).toThrow(expect.objectContaining({ code: 'bad-request', message: expect.stringMatching(message) }));
+    expect(() => decodeRequest(bytes)).toThrow(
+      expect.objectContaining({ code: 'bad-request', message: expect.stringMatching(message) }),
+    );
   });
 });
 

@@ -26,7 +26,9 @@ export class ProtocolError extends Error {
 export function decodeRequest(bytes: Uint8Array): CniRequest {
   const data = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   if (data.length > MAX_REQUEST_BYTES) {
-    throw new ProtocolError(`the request has over ${MAX_REQUEST_BYTES} bytes: a network configuration may have ${MAX_STDIN_BYTES}`);
+    throw new ProtocolError(
+      `the request has over ${MAX_REQUEST_BYTES} bytes: a network configuration may have ${MAX_STDIN_BYTES}`,
+    );
   }
   if (data.toString('latin1', 0, PROTOCOL_LINE.length) !== PROTOCOL_LINE) {
     throw new ProtocolError(
@@ -41,7 +43,10 @@ export function decodeRequest(bytes: Uint8Array): CniRequest {
     if (end === at) return { env, stdin: data.toString('utf8', end + 1) };
     const variable = data.toString('utf8', at, end);
     const equals = variable.indexOf('=');
-    if (equals <= 0) throw new ProtocolError(`the request's environment holds ${JSON.stringify(variable.slice(0, 64))}, which is not NAME=VALUE`);
+    if (equals <= 0)
+      throw new ProtocolError(
+        `the request's environment holds ${JSON.stringify(variable.slice(0, 64))}, which is not NAME=VALUE`,
+      );
     // defineProperty: a variable called `__proto__` must stay a variable.
     Object.defineProperty(env, variable.slice(0, equals), {
       value: variable.slice(equals + 1),

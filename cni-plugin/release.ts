@@ -1,7 +1,7 @@
 import type { KindMap } from '#api/kinds.ts';
 import type { CniDeps } from './deps.ts';
 import { aliasOf, type Attachment } from './names.ts';
-import { deleteLink } from './wiring.ts';
+import { removeOwnLink } from './wiring.ts';
 
 /** What an attachment has on this node, as far as it is known. */
 export interface Held {
@@ -18,11 +18,13 @@ export interface Held {
  * can use it any more. So a step that fails stops the rest, and the next DEL goes on from there.
  */
 export async function release(deps: CniDeps, { attachment, hostDevice, endpoint, giveBack }: Held): Promise<void> {
-  const link = deps.host.link(hostDevice);
-  // A device of that name with another alias belongs to a newer sandbox, or isn't ours.
-  if (link !== undefined && link.alias === aliasOf(attachment)) await deleteLink(deps.host, link.index);
+  await removeOwnLink(deps, hostDevice, aliasOf(attachment));
   if (endpoint !== undefined) {
-    await deps.endpoints.remove(endpoint.metadata.namespace ?? 'default', endpoint.metadata.name, attachment.containerId);
+    await deps.endpoints.remove(
+      endpoint.metadata.namespace ?? 'default',
+      endpoint.metadata.name,
+      attachment.containerId,
+    );
   }
   await giveBack();
 }

@@ -52,7 +52,12 @@ export function renderResult(result: CniResult, version: CniVersion): string {
   const isNewest = atLeast(version, '1.1.0');
   return JSON.stringify({
     cniVersion: version,
-    interfaces: result.interfaces.map(({ name, mac, mtu, sandbox }) => ({ name, mac, ...(isNewest ? { mtu } : {}), sandbox })),
+    interfaces: result.interfaces.map(({ name, mac, mtu, sandbox }) => ({
+      name,
+      mac,
+      ...(isNewest ? { mtu } : {}),
+      sandbox,
+    })),
     ips: result.ips.map((ip) => ({
       ...(atLeast(version, '1.0.0') ? {} : { version: ip.address.includes(':') ? '6' : '4' }),
       interface: ip.interface,
@@ -69,7 +74,9 @@ export function renderResult(result: CniResult, version: CniVersion): string {
 export function parseResult(raw: unknown, what: string): CniResult {
   const outcome = applySchema<z.infer<typeof resultSchema>>(resultSchema, raw, 'keep');
   if (!outcome.ok) {
-    const issues = outcome.issues.map(({ path, message }) => (path === '' ? message : `${path}: ${message}`)).join('; ');
+    const issues = outcome.issues
+      .map(({ path, message }) => (path === '' ? message : `${path}: ${message}`))
+      .join('; ');
     throw new CniError(cniCode.invalidConf, `${what}: ${issues}`);
   }
   return outcome.value;

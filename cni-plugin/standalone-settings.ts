@@ -35,9 +35,13 @@ function nodeNameOf(conf: Partial<NetConf>, env: NodeJS.ProcessEnv): string {
   } catch (error) {
     const isMissing = (error as NodeJS.ErrnoException).code === 'ENOENT';
     if (!isMissing || (conf.nodename_file && conf.nodename_file_optional !== true)) {
-      throw new CniError(cniCode.tryAgain, `can't read the node's name: ${(error as Error).message} (key nodename_file of the network configuration)`, {
-        cause: error,
-      });
+      throw new CniError(
+        cniCode.tryAgain,
+        `can't read the node's name: ${(error as Error).message} (key nodename_file of the network configuration)`,
+        {
+          cause: error,
+        },
+      );
     }
   }
   return (conf.hostname || hostname()).toLowerCase();

@@ -42,7 +42,8 @@ export class EndpointFiles implements EndpointRegistry {
   }
 
   async remove(namespace: string, name: string, containerId: string): Promise<void> {
-    if (this.get(namespace, name)?.endpoint.spec.containerID === containerId) rmSync(this.#path(namespace, name), { force: true });
+    if (this.get(namespace, name)?.endpoint.spec.containerID === containerId)
+      rmSync(this.#path(namespace, name), { force: true });
   }
 
   /** Names of objects have up to 253 characters each, a file's name 255. */
@@ -82,7 +83,10 @@ function readEndpoint(path: string): LocalEndpoint | undefined {
     }
     return { endpoint: parseAs('WorkloadEndpoint', endpoint).object, network, ifname, netns };
   } catch (error) {
-    throw new Error(`endpoint file ${path} can't be used: ${(error as Error).message}; remove it, and its device by GC`, { cause: error });
+    throw new Error(
+      `endpoint file ${path} can't be used: ${(error as Error).message}; remove it, and its device by GC`,
+      { cause: error },
+    );
   }
 }
 

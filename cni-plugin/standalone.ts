@@ -25,7 +25,14 @@ const TIME_LIMIT_MS = 90_000;
 
 const request = readRequest();
 setTimeout(() => {
-  finish(failure(new CniError(cniCode.tryAgain, `the standalone plugin was not done with ${request.env['CNI_COMMAND'] ?? ''} in ${TIME_LIMIT_MS / 1000} s`)));
+  finish(
+    failure(
+      new CniError(
+        cniCode.tryAgain,
+        `the standalone plugin was not done with ${request.env['CNI_COMMAND'] ?? ''} in ${TIME_LIMIT_MS / 1000} s`,
+      ),
+    ),
+  );
 }, TIME_LIMIT_MS).unref();
 finish(await run(request).catch((error: unknown) => failure(toCniError(error))));
 
@@ -37,8 +44,9 @@ function readRequest(): CniRequest {
 async function run(request: CniRequest): Promise<CniAnswer> {
   const settings = readStandaloneSettings(leniently(request.stdin), process.env);
   using host = openNetlink();
+  using namespaces = kernelNamespaces();
   await using store = settings.datastoreDir === undefined ? undefined : await openStore(settings.datastoreDir);
-  return await runCni(request, makeDeps(settings, host, store));
+  return await runCni(request, makeDeps(settings, { host, namespaces }, store));
 }
 
 /** What the settings need; a conf that can't be used is refused by `runCni`, with the right error. */
@@ -60,10 +68,17 @@ function openStore(dir: string): Promise<Datastore> {
   });
 }
 
-function makeDeps({ nodeName, interfacePrefix, stateDir }: StandaloneSettings, host: CniDeps['host'], store: Datastore | undefined): CniDeps {
+function makeDeps(
+  { nodeName, interfacePrefix, stateDir }: StandaloneSettings,
+  { host, namespaces }: Pick<CniDeps, 'host' | 'namespaces'>,
+  store: Datastore | undefined,
+): CniDeps {
   const needStore = (what: string): Datastore => {
     if (store !== undefined) return store;
-    throw new CniError(cniCode.invalidConf, `network configuration: datastore_type is missing; the standalone plugin needs files:DIR for ${what}`);
+    throw new CniError(
+      cniCode.invalidConf,
+      `network configuration: datastore_type is missing; the standalone plugin needs files:DIR for ${what}`,
+    );
   };
   return {
     nodeName,
@@ -71,7 +86,7 @@ function makeDeps({ nodeName, interfacePrefix, stateDir }: StandaloneSettings, h
     ipam: store === undefined ? withoutStore(needStore) : new DirectIpam(store, nodeName, systemClock),
     endpoints: new EndpointFiles(stateDir),
     host,
-    namespaces: kernelNamespaces(),
+    namespaces,
     locks: new FileLocks(stateDir),
     commands: systemCommandRunner,
     pod: async (namespace, name) => {
@@ -82,7 +97,9 @@ function makeDeps({ nodeName, interfacePrefix, stateDir }: StandaloneSettings, h
     node: () => needStore(`Node ${nodeName}`).get('Node', { name: nodeName }),
     notReadyReason: async () => {
       const cluster = await store?.get('ClusterInformation', { name: 'default' });
-      return cluster?.spec.datastoreReady === false ? 'ClusterInformation default has datastoreReady false' : undefined;
+      return cluster !== undefined && cluster.spec.datastoreReady !== true
+        ? 'ClusterInformation default says that the datastore is not ready (spec.datastoreReady is not true)'
+        : undefined;
     },
     podDeviceOps: () => [],
     // deviceRouteProtocol's default; no metric, so that another route to the same address is noticed.
@@ -109,7 +126,11 @@ function withoutStore(needStore: (what: string) => Datastore): Ipam {
 }
 
 /** stdout is the protocol's; runtimes keep stderr for their log. */
-function log(level: 'debug' | 'info' | 'warn' | 'error', message: string, fields: Readonly<Record<string, unknown>> = {}): void {
+function log(
+  level: 'debug' | 'info' | 'warn' | 'error',
+  message: string,
+  fields: Readonly<Record<string, unknown>> = {},
+): void {
   if (level === 'debug') return;
   writeSync(2, `${JSON.stringify({ level, time: new Date().toISOString(), msg: message, ...fields })}\n`);
 }
@@ -119,6 +140,6 @@ function failure(error: CniError): CniAnswer {
 }
 
 function finish({ exitCode, stdout }: CniAnswer): never {
-  for (let rest = Buffer.from(stdout); rest.length > 0; ) rest = rest.subarray(writeSync(1, rest));
+  for (let rest = Buffer.from(stdout); rest.length > 0;) rest = rest.subarray(writeSync(1, rest));
   process.exit(exitCode);
 }

@@ -15,7 +15,8 @@ export async function cmdStatus(deps: CniDeps, request: CniRequest, parsed: Pars
   const type = delegatedIpam(parsed.conf);
   if (type === undefined) {
     const ipamReason = deps.ipam.unavailableReason();
-    if (ipamReason !== undefined) throw new CniError(cniCode.unavailable, `no address can be given at present: ${ipamReason}`);
+    if (ipamReason !== undefined)
+      throw new CniError(cniCode.unavailable, `no address can be given at present: ${ipamReason}`);
   } else {
     await new DelegatedIpam(deps, type, parsed, request.env).run('STATUS');
   }

@@ -40,7 +40,14 @@ export function hostDeviceSysctls(device: string, { has4, has6 }: Families): rea
         ]
       : []),
     ...(has6
-      ? under(6, { disable_ipv6: '0', addr_gen_mode: '0', proxy_ndp: '1', forwarding: '1', accept_ra: '0', accept_dad: '0' })
+      ? under(6, {
+          disable_ipv6: '0',
+          addr_gen_mode: '0',
+          proxy_ndp: '1',
+          forwarding: '1',
+          accept_ra: '0',
+          accept_dad: '0',
+        })
       : []),
   ];
 }

@@ -93,7 +93,9 @@ export function podRoutes(
   { has4, has6 }: Families,
 ): readonly PodRoute[] {
   const isPrimary = ifname === PRIMARY_IFNAME;
-  const metric = isPrimary ? {} : { metric: 2000 + (createHash('sha1').update(ifname).digest().readUInt16BE() % 30_000) };
+  const metric = isPrimary
+    ? {}
+    : { metric: 2000 + (createHash('sha1').update(ifname).digest().readUInt16BE() % 30_000) };
   const routesOf = (family: 4 | 6, everything: string, via: string): readonly PodRoute[] => {
     const custom = (customRoutes ?? []).filter((dst) => isV6(dst) === (family === 6));
     const withDefault = customRoutes === undefined || (includeDefaultRoutes && !custom.includes(everything));
@@ -113,9 +115,13 @@ function hostOps(spec: WiringSpec): readonly NetlinkOp[] {
     ...spec.deviceOps,
     { op: 'link.set', link, up: true },
     ...spec.addresses.map((address) => hostRoute(spec, address)),
-    ...spec.addresses.map(
-      (address): NetlinkOp => ({ op: 'neigh.replace', link, address: withoutPrefix(address), mac: spec.mac, state: 'permanent' }),
-    ),
+    ...spec.addresses.map((address): NetlinkOp => ({
+      op: 'neigh.replace',
+      link,
+      address: withoutPrefix(address),
+      mac: spec.mac,
+      state: 'permanent',
+    })),
   ];
 }
 
@@ -141,14 +147,22 @@ function podOps(spec: WiringSpec, families: Families): readonly NetlinkOp[] {
   return [
     ...spec.addresses.map((address): NetlinkOp => ({ op: 'addr.add', link, address, noDad: true })),
     { op: 'link.set', link, up: true },
-    ...gateways.map((address): NetlinkOp => ({ op: 'neigh.replace', link, address, mac: HOST_MAC, state: 'permanent' })),
+    ...gateways.map((address): NetlinkOp => ({
+      op: 'neigh.replace',
+      link,
+      address,
+      mac: HOST_MAC,
+      state: 'permanent',
+    })),
     ...podRoutes(spec, families).map(({ dst, family, via, metric }): NetlinkOp => ({
       op: 'route.add',
       dst,
       family,
       link,
       // Only eth0 has the link route that says where the IPv4 gateway is.
-      ...(via === undefined ? { scope: 'link' } : { via, ...(family === 4 && metric !== undefined ? { onlink: true } : {}) }),
+      ...(via === undefined
+        ? { scope: 'link' }
+        : { via, ...(family === 4 && metric !== undefined ? { onlink: true } : {}) }),
       ...(metric === undefined ? {} : { metric }),
     })),
   ];

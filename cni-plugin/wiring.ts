@@ -1,4 +1,4 @@
-import type { Netlink, NetlinkFailure, NetlinkOp, OpResult, SysctlResult } from '#native/types.ts';
+import type { Netlink, NetlinkOp, OpResult, SysctlResult } from '#native/types.ts';
 import { cniCode, CniError, errorText } from './errors.ts';
 import { parseAlias } from './names.ts';
 import type { Namespaces } from './namespaces.ts';
@@ -20,16 +20,16 @@ export interface WiringPort {
 export async function wire(port: WiringPort, plan: WiringPlan, undo: UndoStack): Promise<void> {
   using pod = openPod(port.namespaces, plan);
   await addVeth(port, plan);
-  undo.push(`device ${plan.spec.hostDevice}`, () => deleteLink(port.host, plan.spec.hostDevice));
+  undo.push(`device ${plan.spec.hostDevice}`, () => removeOwnLink(port, plan.spec.hostDevice, plan.spec.alias));
   checkSysctls(port.namespaces.writeHostSysctls(plan.hostSysctls), `device ${plan.spec.hostDevice}`);
   await checkHostOps(port.host, plan, port.host.batchSync(plan.hostOps));
   checkOps(plan.podOps, pod.batchSync(plan.podOps), `the pod's ${plan.spec.ifname}`);
 }
 
-/** Deletes a host link, and with it the pod's end, routes and neighbours; one that is gone is success. */
-export async function deleteLink(host: Netlink, link: string | number): Promise<void> {
-  const [result] = await host.batch([{ op: 'link.del', link }]);
-  if (result?.ok === false && !isGone(result.error)) throw result.error;
+/** Deletes the host link if it has this alias; any other one is a newer sandbox's, or not ours. */
+export async function removeOwnLink({ host, namespaces }: WiringPort, device: string, alias: string): Promise<void> {
+  const link = host.link(device);
+  if (link?.alias === alias) await namespaces.removeHostLink(link.index);
 }
 
 function openPod(namespaces: Namespaces, { spec, podSysctls }: WiringPlan): Netlink {
@@ -37,9 +37,13 @@ function openPod(namespaces: Namespaces, { spec, podSysctls }: WiringPlan): Netl
   try {
     opened = namespaces.open(spec.netns, podSysctls);
   } catch (error) {
-    throw new CniError(cniCode.unknownContainer, `can't enter the container's network namespace ${spec.netns}: ${errorText(error)}`, {
-      cause: error,
-    });
+    throw new CniError(
+      cniCode.unknownContainer,
+      `can't enter the container's network namespace ${spec.netns}: ${errorText(error)}`,
+      {
+        cause: error,
+      },
+    );
   }
   try {
     checkSysctls(opened.sysctls, `network namespace ${spec.netns}`);
@@ -51,7 +55,7 @@ function openPod(namespaces: Namespaces, { spec, podSysctls }: WiringPlan): Netl
 }
 
 /** Tries first and looks afterwards: nearly always nothing is in the way. */
-async function addVeth({ host }: WiringPort, { spec, veth }: WiringPlan): Promise<void> {
+async function addVeth({ host, namespaces }: WiringPort, { spec, veth }: WiringPlan): Promise<void> {
   for (let isRetry = false; ; isRetry = true) {
     const [result] = host.batchSync([veth]);
     if (result === undefined || result.ok) return;
@@ -72,12 +76,16 @@ async function addVeth({ host }: WiringPort, { spec, veth }: WiringPlan): Promis
       );
     }
     if (!spec.replacesOthers && present.alias !== spec.alias) {
-      throw new CniError(cniCode.tryAgain, `the node's device ${spec.hostDevice} belongs to another container (${present.alias ?? ''})`, {
-        cause: result.error,
-      });
+      throw new CniError(
+        cniCode.tryAgain,
+        `the node's device ${spec.hostDevice} belongs to another container (${present.alias ?? ''})`,
+        {
+          cause: result.error,
+        },
+      );
     }
     // Of an earlier sandbox of this pod, or of an ADD that was cut short.
-    await deleteLink(host, present.index);
+    await namespaces.removeHostLink(present.index);
   }
 }
 
@@ -99,7 +107,9 @@ async function routeConflict(host: Netlink, dst: string, device: string, error: 
   const routes = await host.routes({ family: isV6(dst) ? 6 : 4 });
   const others = routes
     .filter((route) => route.dst === dst)
-    .map(({ linkIndex, type }) => (linkIndex === undefined ? `a ${type} route` : `device ${host.link(linkIndex)?.name ?? linkIndex}`));
+    .map(({ linkIndex, type }) =>
+      linkIndex === undefined ? `a ${type} route` : `device ${host.link(linkIndex)?.name ?? linkIndex}`,
+    );
   return new CniError(
     cniCode.wiring,
     `can't route ${dst} to device ${device}: the node routes it to ${others.join(' and ') || 'something else'} already`,
@@ -110,17 +120,16 @@ async function routeConflict(host: Netlink, dst: string, device: string, error: 
 function checkOps(ops: readonly NetlinkOp[], results: readonly OpResult[], where: string): void {
   for (const index of ops.keys()) {
     const result = results[index];
-    if (result?.ok === false) throw new CniError(cniCode.wiring, `can't set up ${where}: ${result.error.message}`, { cause: result.error });
+    if (result?.ok === false)
+      throw new CniError(cniCode.wiring, `can't set up ${where}: ${result.error.message}`, { cause: result.error });
   }
 }
 
 function checkSysctls(results: readonly SysctlResult[], where: string): void {
   for (const result of results) {
     if (result.status !== 'failed') continue;
-    throw new CniError(cniCode.wiring, `can't set sysctl ${result.path} for ${where}: ${result.error.message}`, { cause: result.error });
+    throw new CniError(cniCode.wiring, `can't set sysctl ${result.path} for ${where}: ${result.error.message}`, {
+      cause: result.error,
+    });
   }
-}
-
-function isGone(error: NetlinkFailure): boolean {
-  return error.code === 'ENODEV' || error.code === 'ENOENT';
 }

@@ -82,7 +82,10 @@ describe.each(modes)('in a chain, %s', (mode) => {
     const container = await bed.container();
     const added = await run('add', container, { portMappings, bandwidth });
     expect(added).toMatchObject({ status: 0, stderr: '' });
-    const { ips, interfaces } = JSON.parse(added.stdout) as { ips: { address: string }[]; interfaces: { name: string }[] };
+    const { ips, interfaces } = JSON.parse(added.stdout) as {
+      ips: { address: string }[];
+      interfaces: { name: string }[];
+    };
     const rules = await bed.node.exec('iptables-save', '-t', 'nat');
     expect(rules).toContain(`--to-destination ${ips[0]?.address.split('/')[0]}:80`);
     const device = interfaces[0]?.name ?? '';
@@ -106,7 +109,11 @@ describe.each(modes)('in a chain, %s', (mode) => {
   test.each([
     ['a subnet', { subnet: '10.77.0.0/24' }, ['10.77.0.2/32']],
     ['the node’s podCIDR', { subnet: 'usePodCidr' }, ['10.66.1.2/32']],
-    ['the node’s podCIDRs', { ranges: [[{ subnet: 'usePodCidr' }], [{ subnet: 'usePodCidrIPv6' }]] }, ['10.66.1.2/32', 'fd66:1::2/128']],
+    [
+      'the node’s podCIDRs',
+      { ranges: [[{ subnet: 'usePodCidr' }], [{ subnet: 'usePodCidrIPv6' }]] },
+      ['10.66.1.2/32', 'fd66:1::2/128'],
+    ],
   ])('host-local gives addresses from %s', async (_what, ranges, addresses) => {
     bed = await CniTestbed.create(mode);
     const container = await bed.container();
@@ -126,9 +133,13 @@ describe.each(modes)('in a chain, %s', (mode) => {
   test('a delegated plugin’s own error comes through, and nothing is left', async () => {
     bed = await CniTestbed.create(mode);
     const container = await bed.container();
-    const none = await bed.call('ADD', container.path, containerId('x'), { conf: { ipam: { type: 'no-such-plugin' } } });
+    const none = await bed.call('ADD', container.path, containerId('x'), {
+      conf: { ipam: { type: 'no-such-plugin' } },
+    });
     expect(none).toMatchObject({ status: 1, json: { code: 7, msg: expect.stringContaining('no-such-plugin') } });
-    const wrong = await bed.call('ADD', container.path, containerId('y'), { conf: { ipam: { type: 'host-local', subnet: '10.0.0.0/31' } } });
+    const wrong = await bed.call('ADD', container.path, containerId('y'), {
+      conf: { ipam: { type: 'host-local', subnet: '10.0.0.0/31' } },
+    });
     expect(wrong).toMatchObject({ status: 1, json: { msg: expect.stringMatching(/host-local.*too small/) } });
     const outside = await bed.call('ADD', container.path, containerId('z'), { conf: { ipam: { type: '../bin/sh' } } });
     expect(outside).toMatchObject({ status: 1, json: { code: 7, msg: expect.stringContaining('ipam.type') } });

@@ -1,5 +1,5 @@
 /** A failure at any step of an ADD leaves nothing: each step fails once, on the real kernel, in an order that the plan gives. */
-import { afterEach, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { CniDeps } from '#cni/deps.ts';
 import { kernelNamespaces, type Namespaces } from '#cni/namespaces.ts';
 import type { Netlink, NetlinkFailure, NetlinkOp, OpResult, SysctlResult } from '#native/types.ts';
@@ -9,7 +9,12 @@ import { CniTestbed, containerId } from './cni-testbed.ts';
 const dual = { ipam: { type: 'calico-ipam', assign_ipv4: 'true', assign_ipv6: 'true' } };
 
 function failure(object: string): Error & NetlinkFailure {
-  return Object.assign(new Error(`sendmsg ${object}: injected`), { code: 'ENOBUFS', errno: 105, syscall: 'sendmsg', object });
+  return Object.assign(new Error(`sendmsg ${object}: injected`), {
+    code: 'ENOBUFS',
+    errno: 105,
+    syscall: 'sendmsg',
+    object,
+  });
 }
 
 /** The socket, except that ops which `breaks` picks aren't done, and fail. */
@@ -31,24 +36,31 @@ function breaking(netlink: Netlink, breaks: (op: NetlinkOp) => boolean): Netlink
 
 describe('a failing step of ADD', () => {
   let bed: CniTestbed;
-  let host: Netlink | undefined;
+  let opened: DisposableStack;
+  beforeEach(() => {
+    opened = new DisposableStack();
+  });
   afterEach(async () => {
-    host?.[Symbol.dispose]();
+    opened.dispose();
     await bed[Symbol.asyncDispose]();
   });
 
-  const broken = (how: { op?: (op: NetlinkOp) => boolean; sysctl?: RegExp }): Partial<CniDeps> => {
+  const broken = (how: { removal?: true; op?: (op: NetlinkOp) => boolean; sysctl?: RegExp }): Partial<CniDeps> => {
     const path = bed.node.path;
-    host = openNetlink({ path });
-    const real = kernelNamespaces({ path });
+    const host = opened.use(openNetlink({ path }));
+    const real = opened.use(kernelNamespaces({ path }));
     const fail = (results: readonly SysctlResult[]): readonly SysctlResult[] =>
-      results.map((result) => (how.sysctl?.test(result.path) ? { path: result.path, status: 'failed', error: failure(result.path) } : result));
+      results.map((result) =>
+        how.sysctl?.test(result.path) ? { path: result.path, status: 'failed', error: failure(result.path) } : result,
+      );
     const namespaces: Namespaces = {
       inode: (of) => real.inode(of),
       writeHostSysctls: (sysctls) => fail(real.writeHostSysctls(sysctls)),
+      removeHostLink: (index) => (how.removal ? Promise.reject(failure('link.del')) : real.removeHostLink(index)),
+      [Symbol.dispose]: () => {},
       open: (of, sysctls) => {
-        const opened = real.open(of, sysctls);
-        return { netlink: breaking(opened.netlink, how.op ?? (() => false)), sysctls: fail(opened.sysctls) };
+        const { netlink, sysctls: results } = real.open(of, sysctls);
+        return { netlink: breaking(netlink, how.op ?? (() => false)), sysctls: fail(results) };
       },
     };
     return { host: breaking(host, how.op ?? (() => false)), namespaces };
@@ -60,9 +72,15 @@ describe('a failing step of ADD', () => {
     ['the pod’s sysctls', () => broken({ sysctl: /ip_forward/ })],
     ['the veth', () => broken({ op: ({ op }) => op === 'veth.add' })],
     ['the host’s sysctls', () => broken({ sysctl: /proxy_arp/ })],
-    ['the dataplane’s requests', () => ({ podDeviceOps: (link) => [{ op: 'filter.del', link, direction: 'ingress', priority: 1, handle: 1 }] })],
+    [
+      'the dataplane’s requests',
+      () => ({ podDeviceOps: (link) => [{ op: 'filter.del', link, direction: 'ingress', priority: 1, handle: 1 }] }),
+    ],
     ['the host’s link', () => broken({ op: (op) => op.op === 'link.set' && op.link !== podDevice })],
-    ['the host’s IPv4 route', () => broken({ op: (op) => op.op === 'route.add' && op.dst.endsWith('/32') && op.link !== podDevice })],
+    [
+      'the host’s IPv4 route',
+      () => broken({ op: (op) => op.op === 'route.add' && op.dst.endsWith('/32') && op.link !== podDevice }),
+    ],
     ['the host’s IPv6 route', () => broken({ op: (op) => op.op === 'route.add' && op.dst.endsWith('/128') })],
     ['the host’s neighbour', () => broken({ op: (op) => op.op === 'neigh.replace' && op.link !== podDevice })],
     ['the pod’s address', () => broken({ op: ({ op }) => op === 'addr.add' })],
@@ -89,18 +107,26 @@ describe('a failing step of ADD', () => {
     bed = await CniTestbed.create('agent');
     bed.endpoints.failNext = 'no map space';
     const container = await bed.container();
-    expect(await bed.call('ADD', container.path, containerId('p'))).toMatchObject({ status: 1, json: { code: 11, msg: expect.stringContaining('no map space') } });
+    expect(await bed.call('ADD', container.path, containerId('p'))).toMatchObject({
+      status: 1,
+      json: { code: 11, msg: expect.stringContaining('no map space') },
+    });
     expect(await bed.devices()).toEqual([]);
     expect(await bed.addressesInUse()).toBe(0);
   });
 
   test('an address is not given back while its link can’t be removed; the DEL completes it', async () => {
     bed = await CniTestbed.create('agent');
-    bed.overrides = broken({ op: (op) => op.op === 'link.del' || op.op === 'addr.add' });
+    bed.overrides = broken({ removal: true, op: (op) => op.op === 'addr.add' });
     const container = await bed.container();
     const id = containerId('stuck');
     const answer = await bed.call('ADD', container.path, id);
-    expect(answer).toMatchObject({ status: 1, json: { msg: expect.stringMatching(/addr\.add: injected.*could not be undone.*link\.del: injected.*left: device cali/) } });
+    expect(answer).toMatchObject({
+      status: 1,
+      json: {
+        msg: expect.stringMatching(/addr\.add: injected.*could not be undone.*link\.del: injected.*left: device cali/),
+      },
+    });
     expect(await bed.addressesInUse()).toBe(1);
     expect(await bed.call('DEL', container.path, id)).toMatchObject({ status: 1, json: { code: 103 } });
     expect(await bed.addressesInUse()).toBe(1);
@@ -116,7 +142,10 @@ describe('a failing step of ADD', () => {
     bed.pod('busy');
     const env = { CNI_ARGS: 'K8S_POD_NAMESPACE=default;K8S_POD_NAME=busy' };
     const sandboxes = await Promise.all(
-      Array.from({ length: 4 }, async (_, index) => ({ netns: await bed.container(), id: containerId(`busy${index}`) })),
+      Array.from({ length: 4 }, async (_, index) => ({
+        netns: await bed.container(),
+        id: containerId(`busy${index}`),
+      })),
     );
     const added = await Promise.all(sandboxes.map(({ netns, id }) => bed.call('ADD', netns.path, id, { env })));
     expect(added.map(({ status }) => status)).toEqual([0, 0, 0, 0]);

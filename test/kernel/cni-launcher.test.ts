@@ -68,7 +68,12 @@ describe('launcher', () => {
     const done = await run('ADD', input, { CNI_ARGS: 'A=1;B=2', CNI_NETNS: '', NOT_CNI: 'x' });
     expect(done).toEqual({ status: 0, stdout: '{"cniVersion":"1.0.0"}\n', stderr: '' });
     expect(seen.request?.stdin).toBe(input);
-    expect(seen.request?.env).toEqual({ CNI_COMMAND: 'ADD', CNI_ARGS: 'A=1;B=2', CNI_NETNS: '', PATH: process.env['PATH'] });
+    expect(seen.request?.env).toEqual({
+      CNI_COMMAND: 'ADD',
+      CNI_ARGS: 'A=1;B=2',
+      CNI_NETNS: '',
+      PATH: process.env['PATH'],
+    });
   });
 
   test('a large request and a large answer arrive whole', async () => {
@@ -80,9 +85,21 @@ describe('launcher', () => {
 
   test.each<readonly [string, (socket: Socket, request: () => Promise<Buffer>) => void, RegExp]>([
     ['hangs up at once', (socket) => socket.destroy(), /went away without an answer/],
-    ['dies after the request', (socket, request) => void request().then(() => socket.destroy()), /went away without an answer/],
-    ['dies in its answer', (socket, request) => void request().then(() => socket.end('0{"cniVersion":"1.')), /in the middle of its answer/],
-    ['speaks another language', (socket, request) => void request().then(() => socket.end('HTTP/1.1 400 {}')), /in the middle of its answer/],
+    [
+      'dies after the request',
+      (socket, request) => void request().then(() => socket.destroy()),
+      /went away without an answer/,
+    ],
+    [
+      'dies in its answer',
+      (socket, request) => void request().then(() => socket.end('0{"cniVersion":"1.')),
+      /in the middle of its answer/,
+    ],
+    [
+      'speaks another language',
+      (socket, request) => void request().then(() => socket.end('HTTP/1.1 400 {}')),
+      /in the middle of its answer/,
+    ],
   ])('an agent that %s is code 11', async (_what, handle, message) => {
     const path = await serve(handle);
     const done = await run('ADD', JSON.stringify({ cniVersion: '0.4.0', socket: path, pad: 'y'.repeat(900_000) }));
@@ -93,7 +110,10 @@ describe('launcher', () => {
 
   test('an answer that comes before the request was read counts', async () => {
     const path = await serve((socket) => socket.end('1{"code":7}', () => socket.destroy()));
-    expect(await run('ADD', JSON.stringify({ socket: path, pad: 'y'.repeat(1_000_000) }))).toMatchObject({ status: 1, stdout: '{"code":7}' });
+    expect(await run('ADD', JSON.stringify({ socket: path, pad: 'y'.repeat(1_000_000) }))).toMatchObject({
+      status: 1,
+      stdout: '{"code":7}',
+    });
   });
 
   test.each([
@@ -119,7 +139,10 @@ describe('launcher', () => {
     dir = mkdtempSync(join(tmpdir(), 'tortie-launcher-'));
     const path = join(dir, 'file');
     writeFileSync(path, '');
-    expect(JSON.parse((await run('ADD', JSON.stringify({ socket: path }))).stdout)).toMatchObject({ code: 11, msg: expect.stringContaining('Connection refused') });
+    expect(JSON.parse((await run('ADD', JSON.stringify({ socket: path }))).stdout)).toMatchObject({
+      code: 11,
+      msg: expect.stringContaining('Connection refused'),
+    });
   });
 
   test('run by hand it says what it is, without waiting for input', async () => {
@@ -129,8 +152,16 @@ describe('launcher', () => {
 
   test.each([
     ['too much input', () => [' '.repeat(MAX_STDIN_BYTES + 1), {}] as const, 7],
-    ['a socket path that no socket can have', () => [JSON.stringify({ socket: `/${'a'.repeat(200)}` }), {}] as const, 7],
-    ['too many variables', () => ['{}', { CNI_A: 'a'.repeat(120_000), CNI_B: 'b'.repeat(120_000), CNI_C: 'c'.repeat(120_000) }] as const, 4],
+    [
+      'a socket path that no socket can have',
+      () => [JSON.stringify({ socket: `/${'a'.repeat(200)}` }), {}] as const,
+      7,
+    ],
+    [
+      'too many variables',
+      () => ['{}', { CNI_A: 'a'.repeat(120_000), CNI_B: 'b'.repeat(120_000), CNI_C: 'c'.repeat(120_000) }] as const,
+      4,
+    ],
   ])('%s is refused', async (_what, make, code) => {
     const { path } = await echo('');
     const [input, env] = make();
@@ -140,16 +171,26 @@ describe('launcher', () => {
 
   test('a node that is not there is named', async () => {
     const done = await run('ADD', '{"cniVersion":"1.0.0","standalone":true,"node":"/no/such/\\"node"}');
-    expect(JSON.parse(done.stdout)).toEqual({ cniVersion: '1.0.0', code: 5, msg: expect.stringContaining('/no/such/"node') });
+    expect(JSON.parse(done.stdout)).toEqual({
+      cniVersion: '1.0.0',
+      code: 5,
+      msg: expect.stringContaining('/no/such/"node'),
+    });
   });
 
   test.each<readonly [string, (path: string) => string]>([
     ['escapes', (path) => `{"\\u0073ock\\u0065t":${JSON.stringify(path).replaceAll('/', '\\/')}}`],
-    ['a nested key of that name before', (path) => `{"a":{"socket":"/x","b":["}","\\"socket\\""]},"socket":${JSON.stringify(path)}}`],
+    [
+      'a nested key of that name before',
+      (path) => `{"a":{"socket":"/x","b":["}","\\"socket\\""]},"socket":${JSON.stringify(path)}}`,
+    ],
     ['a nested key of that name after', (path) => `{"socket":${JSON.stringify(path)},"a":[{"socket":"/x"}]}`],
     ['a value of that text', (path) => `{"a":"socket","b":"\\\\","socket" : ${JSON.stringify(path)} }`],
     ['the last of two', (path) => `{"socket":"/x","socket":${JSON.stringify(path)}}`],
-    ['standalone as text, or nested', (path) => `{"standalone":"true","a":{"standalone":true},"socket":${JSON.stringify(path)}}`],
+    [
+      'standalone as text, or nested',
+      (path) => `{"standalone":"true","a":{"standalone":true},"socket":${JSON.stringify(path)}}`,
+    ],
   ])('finds the socket in spite of %s', async (_what, conf) => {
     const { path } = await echo('{"found":true}');
     expect(await run('ADD', conf(path))).toMatchObject({ status: 0, stdout: '{"found":true}' });
@@ -158,10 +199,18 @@ describe('launcher', () => {
   test('finds what JSON.parse finds', async () => {
     const { path } = await echo('{"found":true}');
     const key = fc.constantFrom('socket', 'sock', 'a', 'standalone ', 'so"cket');
-    const conf = fc.tuple(fc.dictionary(key, fc.jsonValue({ maxDepth: 3 }), { maxKeys: 4 }), fc.integer({ min: 0, max: 3 }), fc.boolean());
+    const conf = fc.tuple(
+      fc.dictionary(key, fc.jsonValue({ maxDepth: 3 }), { maxKeys: 4 }),
+      fc.integer({ min: 0, max: 3 }),
+      fc.boolean(),
+    );
     await fc.assert(
       fc.asyncProperty(conf, async ([value, indent, isThere]) => {
-        const text = JSON.stringify({ ...value, ...(isThere ? { socket: path } : { socket: '/nowhere' }), after: value }, undefined, indent);
+        const text = JSON.stringify(
+          { ...value, ...(isThere ? { socket: path } : { socket: '/nowhere' }), after: value },
+          undefined,
+          indent,
+        );
         const done = await run('ADD', text);
         expect(done.stdout.includes('found')).toBe(isThere);
       }),

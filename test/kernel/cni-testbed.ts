@@ -32,15 +32,22 @@ export class MemoryIpam implements Ipam {
 
   constructor(size: number) {
     const numbers = Array.from({ length: size }, (_, index) => index);
-    this.#free = { 4: numbers.map((n) => `10.65.0.${n}`), 6: numbers.map((n) => (n === 0 ? 'fd65::' : `fd65::${n.toString(16)}`)) };
+    this.#free = {
+      4: numbers.map((n) => `10.65.0.${n}`),
+      6: numbers.map((n) => (n === 0 ? 'fd65::' : `fd65::${n.toString(16)}`)),
+    };
   }
 
   async autoAssign(request: AutoAssignRequest): Promise<Assignment> {
     const families = [...(request.want4 ? [4 as const] : []), ...(request.want6 ? [6 as const] : [])];
     for (const family of families) {
-      if (this.#free[family].length === 0) throw new IpamError('no-free-address', `no IPv${family} address is free in pool test`);
+      if (this.#free[family].length === 0)
+        throw new IpamError('no-free-address', `no IPv${family} address is free in pool test`);
     }
-    return this.#give(families.map((family) => this.#free[family].shift() ?? ''), request);
+    return this.#give(
+      families.map((family) => this.#free[family].shift() ?? ''),
+      request,
+    );
   }
 
   async assignIps(request: AllocationOwner & { readonly addresses: readonly string[] }): Promise<Assignment> {
@@ -100,7 +107,8 @@ export class MemoryEndpoints implements EndpointRegistry {
   }
 
   async remove(namespace: string, name: string, containerId: string): Promise<void> {
-    if (this.get(namespace, name)?.endpoint.spec.containerID === containerId) this.#endpoints.delete(`${namespace}/${name}`);
+    if (this.get(namespace, name)?.endpoint.spec.containerID === containerId)
+      this.#endpoints.delete(`${namespace}/${name}`);
   }
 }
 
@@ -129,7 +137,8 @@ export class CniTestbed implements AsyncDisposable {
   overrides: Partial<CniDeps> = {};
   readonly #containers: TestNetns[] = [];
   #server: Server | undefined;
-  #host: CniDeps['host'] | undefined;
+  #host: Disposable | undefined;
+  #namespaces: Disposable | undefined;
 
   private constructor(mode: Mode, node: TestNetns, poolSize: number) {
     this.mode = mode;
@@ -165,7 +174,12 @@ export class CniTestbed implements AsyncDisposable {
   }
 
   /** Runs the CNI executable in the node's namespace. */
-  async call(verb: string, netns: string, containerId: string, { conf, env, stdin }: CallOptions = {}): Promise<Answer> {
+  async call(
+    verb: string,
+    netns: string,
+    containerId: string,
+    { conf, env, stdin }: CallOptions = {},
+  ): Promise<Answer> {
     const finished = await exec('nsenter', [`--net=${this.node.path}`, launcher], {
       input: stdin ?? JSON.stringify({ ...this.conf(), ...conf }),
       env: {
@@ -189,7 +203,9 @@ export class CniTestbed implements AsyncDisposable {
       name: 'k8s-pod-network',
       type: 'tortie',
       socket: this.socket,
-      ...(this.mode === 'standalone' ? { standalone: true, datastore_type: `files:${join(this.dir, 'cluster')}`, node: process.execPath } : {}),
+      ...(this.mode === 'standalone'
+        ? { standalone: true, datastore_type: `files:${join(this.dir, 'cluster')}`, node: process.execPath }
+        : {}),
       ipam: { type: 'calico-ipam' },
     };
   }
@@ -200,19 +216,28 @@ export class CniTestbed implements AsyncDisposable {
 
   /** How many addresses are given away. */
   async addressesInUse(): Promise<number> {
-    if (this.mode === 'agent') return [...(await this.ipam.allocations()).values()].flatMap(({ addresses }) => addresses).length;
+    if (this.mode === 'agent')
+      return [...(await this.ipam.allocations()).values()].flatMap(({ addresses }) => addresses).length;
     const blocks = join(this.dir, 'cluster/.tortie/IPAMBlock');
     let count = 0;
-    for (const file of readdirSync(blocks, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.json'))) {
-      const { spec } = JSON.parse(readFileSync(join(blocks, file), 'utf8')) as { spec: { allocations: (number | null)[]; attributes: { releasedAt?: string }[] } };
-      count += spec.allocations.filter((index) => index !== null && spec.attributes[index]?.releasedAt === undefined).length;
+    for (const file of readdirSync(blocks, { recursive: true, encoding: 'utf8' }).filter((name) =>
+      name.endsWith('.json'),
+    )) {
+      const { spec } = JSON.parse(readFileSync(join(blocks, file), 'utf8')) as {
+        spec: { allocations: (number | null)[]; attributes: { releasedAt?: string }[] };
+      };
+      count += spec.allocations.filter(
+        (index) => index !== null && spec.attributes[index]?.releasedAt === undefined,
+      ).length;
     }
     return count;
   }
 
   /** Names of the node's devices besides lo. */
   async devices(): Promise<string[]> {
-    return (await this.node.ip<{ ifname: string }[]>('link', 'show')).map(({ ifname }) => ifname).filter((name) => name !== 'lo');
+    return (await this.node.ip<{ ifname: string }[]>('link', 'show'))
+      .map(({ ifname }) => ifname)
+      .filter((name) => name !== 'lo');
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -221,6 +246,7 @@ export class CniTestbed implements AsyncDisposable {
       else this.#server.close(() => resolve());
     });
     this.#host?.[Symbol.dispose]();
+    this.#namespaces?.[Symbol.dispose]();
     for (const container of this.#containers) {
       if (existsSync(container.path)) await container[Symbol.asyncDispose](); // A test may have removed it.
     }
@@ -229,14 +255,17 @@ export class CniTestbed implements AsyncDisposable {
   }
 
   async #listen(): Promise<void> {
-    this.#host = openNetlink({ path: this.node.path });
+    const host = openNetlink({ path: this.node.path });
+    const namespaces = kernelNamespaces({ path: this.node.path });
+    this.#host = host;
+    this.#namespaces = namespaces;
     const base: CniDeps = {
       nodeName: NODE,
       interfacePrefix: 'cali',
       ipam: this.ipam,
       endpoints: this.endpoints,
-      host: this.#host,
-      namespaces: kernelNamespaces({ path: this.node.path }),
+      host,
+      namespaces,
       locks: new KeyedMutex(),
       commands: systemCommandRunner,
       pod: async (namespace, name) => this.#podFacts(namespace, name),
@@ -253,7 +282,9 @@ export class CniTestbed implements AsyncDisposable {
       socket.on('error', () => {});
       socket.on('data', (chunk: Buffer) => chunks.push(chunk));
       socket.on('end', () => {
-        void runCni(decodeRequest(Buffer.concat(chunks)), { ...base, ...this.overrides }).then((answer) => socket.end(encodeAnswer(answer)));
+        void runCni(decodeRequest(Buffer.concat(chunks)), { ...base, ...this.overrides }).then((answer) =>
+          socket.end(encodeAnswer(answer)),
+        );
       });
     });
     await new Promise<void>((resolve) => {
@@ -266,7 +297,10 @@ export class CniTestbed implements AsyncDisposable {
     const pod = this.#manifests.get(`pod-${namespace}-${name}`);
     if (pod === undefined) return undefined;
     const found = this.#manifests.get(`namespace-${namespace}`);
-    return { pod: parseAs('Pod', pod).object, namespace: found === undefined ? undefined : parseAs('Namespace', found).object };
+    return {
+      pod: parseAs('Pod', pod).object,
+      namespace: found === undefined ? undefined : parseAs('Namespace', found).object,
+    };
   }
 
   readonly #manifests = new Map<string, object>();
@@ -280,7 +314,12 @@ export class CniTestbed implements AsyncDisposable {
   #writeCluster(poolSize: number): void {
     const bits = Math.log2(poolSize);
     const pool = (name: string, cidr: string, blockSize: number) =>
-      this.#write(name, { apiVersion: 'projectcalico.org/v3', kind: 'IPPool', metadata: { name }, spec: { cidr, blockSize } });
+      this.#write(name, {
+        apiVersion: 'projectcalico.org/v3',
+        kind: 'IPPool',
+        metadata: { name },
+        spec: { cidr, blockSize },
+      });
     pool('pool4', `10.65.0.0/${32 - bits}`, 32 - bits);
     pool('pool6', `fd65::/${128 - bits}`, 128 - bits);
     this.#write('node', {
@@ -300,5 +339,7 @@ export function containerId(seed: string): string {
 
 /** CNI_ARGS of a pod. */
 export function podArgs(name: string, namespace = 'default'): Readonly<Record<string, string>> {
-  return { CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=${namespace};K8S_POD_NAME=${name};K8S_POD_INFRA_CONTAINER_ID=x` };
+  return {
+    CNI_ARGS: `IgnoreUnknown=1;K8S_POD_NAMESPACE=${namespace};K8S_POD_NAME=${name};K8S_POD_INFRA_CONTAINER_ID=x`,
+  };
 }

@@ -27,7 +27,8 @@ interface LinkInfo {
 }
 
 /** Calico's rule. */
-const caliName = (pod: string): string => `cali${createHash('sha1').update(`default.${pod}`).digest('hex').slice(0, 11)}`;
+const caliName = (pod: string): string =>
+  `cali${createHash('sha1').update(`default.${pod}`).digest('hex').slice(0, 11)}`;
 
 describe.each(modes)('CNI verbs, %s', (mode) => {
   let bed: CniTestbed;
@@ -73,7 +74,12 @@ describe.each(modes)('CNI verbs, %s', (mode) => {
     expect(result.ips.every((ip) => ip.interface === 1)).toBe(true);
     expect(addressesOf(eth0)).toEqual(addresses);
     expect(eth0).toMatchObject({ mtu: 1440, operstate: 'UP' });
-    expect(host).toMatchObject({ mtu: 1440, operstate: 'UP', address: 'ee:ee:ee:ee:ee:ee', ifalias: `tortie:k8s-pod-network/${id}/eth0` });
+    expect(host).toMatchObject({
+      mtu: 1440,
+      operstate: 'UP',
+      address: 'ee:ee:ee:ee:ee:ee',
+      ifalias: `tortie:k8s-pod-network/${id}/eth0`,
+    });
     expect(host?.addr_info.map(({ local }) => local)).toEqual(['fe80::ecee:eeff:feee:eeee']);
 
     expect(await pod.ip<Route[]>('route')).toEqual([
@@ -84,9 +90,18 @@ describe.each(modes)('CNI verbs, %s', (mode) => {
       expect.objectContaining({ gateway: 'fe80::ecee:eeff:feee:eeee', dev: 'eth0' }),
     ]);
     const [ip4 = '', ip6 = ''] = addresses.map((address) => address.split('/')[0] ?? '');
-    expect(await bed.node.ip<Route[]>('-d', 'route')).toEqual([expect.objectContaining({ dst: ip4, dev: device, scope: 'link', protocol: 'boot' })]);
-    expect(await bed.node.ip<Route[]>('-6', '-d', 'route', 'show', 'dev', device, 'proto', 'boot')).toEqual([expect.objectContaining({ dst: ip6 })]);
-    const neighbours = await bed.node.ip<{ dst: string; lladdr: string; state: string[] }[]>('neigh', 'show', 'nud', 'permanent');
+    expect(await bed.node.ip<Route[]>('-d', 'route')).toEqual([
+      expect.objectContaining({ dst: ip4, dev: device, scope: 'link', protocol: 'boot' }),
+    ]);
+    expect(await bed.node.ip<Route[]>('-6', '-d', 'route', 'show', 'dev', device, 'proto', 'boot')).toEqual([
+      expect.objectContaining({ dst: ip6 }),
+    ]);
+    const neighbours = await bed.node.ip<{ dst: string; lladdr: string; state: string[] }[]>(
+      'neigh',
+      'show',
+      'nud',
+      'permanent',
+    );
     expect(neighbours.filter(({ dst }) => dst === ip4 || dst === ip6)).toEqual([
       expect.objectContaining({ dst: ip4, lladdr: eth0?.address }),
       expect.objectContaining({ dst: ip6, lladdr: eth0?.address }),
@@ -94,9 +109,15 @@ describe.each(modes)('CNI verbs, %s', (mode) => {
     const sysctl = (netns: { exec(file: string, ...args: string[]): Promise<string> }, ...names: string[]) =>
       netns.exec('sysctl', '-n', ...names).then((text) => text.trim().split('\n').join(' '));
     const conf4 = ['route_localnet', 'proxy_arp', 'forwarding'].map((name) => `net.ipv4.conf.${device}.${name}`);
-    const conf6 = ['disable_ipv6', 'proxy_ndp', 'forwarding', 'accept_ra', 'accept_dad'].map((name) => `net.ipv6.conf.${device}.${name}`);
-    expect(await sysctl(bed.node, ...conf4, `net.ipv4.neigh.${device}.proxy_delay`, ...conf6)).toBe('1 1 1 0 0 1 1 0 0');
-    expect(await sysctl(pod, 'net.ipv4.ip_forward', 'net.ipv6.conf.all.forwarding', 'net.ipv6.conf.default.accept_dad')).toBe('0 0 0');
+    const conf6 = ['disable_ipv6', 'proxy_ndp', 'forwarding', 'accept_ra', 'accept_dad'].map(
+      (name) => `net.ipv6.conf.${device}.${name}`,
+    );
+    expect(await sysctl(bed.node, ...conf4, `net.ipv4.neigh.${device}.proxy_delay`, ...conf6)).toBe(
+      '1 1 1 0 0 1 1 0 0',
+    );
+    expect(
+      await sysctl(pod, 'net.ipv4.ip_forward', 'net.ipv6.conf.all.forwarding', 'net.ipv6.conf.default.accept_dad'),
+    ).toBe('0 0 0');
 
     // Two containers of one node, through it. Nothing else forwards here.
     const other = await bed.container();
@@ -110,7 +131,9 @@ describe.each(modes)('CNI verbs, %s', (mode) => {
     bed = await CniTestbed.create(mode);
     const container = await bed.container();
     const id = containerId('plain');
-    const result = await add(container.path, id, { conf: { container_settings: { allow_ip_forwarding: true }, ...dual } });
+    const result = await add(container.path, id, {
+      conf: { container_settings: { allow_ip_forwarding: true }, ...dual },
+    });
     expect(result.interfaces[0]?.name).toBe(`cali${id.slice(0, 11)}`);
     expect(await container.exec('sysctl', '-n', 'net.ipv4.ip_forward', 'net.ipv6.conf.all.forwarding')).toBe('1\n1\n');
   });
@@ -130,7 +153,9 @@ describe.each(modes)('CNI verbs, %s', (mode) => {
     expect(result.ips.map(({ version }) => version)).toEqual(versions);
     expect(result.interfaces.map((each) => each.mtu)).toEqual([mtu, mtu]);
     const check = await bed.call('CHECK', container.path, id, { conf: { ...conf, prevResult: result } });
-    expect(check).toMatchObject(cniVersion === '0.3.1' ? { status: 1, json: { code: 1, cniVersion } } : { status: 0, stdout: '' });
+    expect(check).toMatchObject(
+      cniVersion === '0.3.1' ? { status: 1, json: { code: 1, cniVersion } } : { status: 0, stdout: '' },
+    );
     expect(await bed.call('DEL', container.path, id, { conf })).toMatchObject({ status: 0, stdout: '' });
     expect(await bed.devices()).toEqual([]);
     expect(await bed.addressesInUse()).toBe(0);
@@ -151,7 +176,10 @@ describe.each(modes)('CNI verbs, %s', (mode) => {
 
   test('a pod’s annotations decide address and MAC', async () => {
     bed = await CniTestbed.create(mode);
-    const annotations = { 'cni.projectcalico.org/ipAddrs': '["10.65.0.9"]', 'cni.projectcalico.org/hwAddr': '02:00:00:00:be:ef' };
+    const annotations = {
+      'cni.projectcalico.org/ipAddrs': '["10.65.0.9"]',
+      'cni.projectcalico.org/hwAddr': '02:00:00:00:be:ef',
+    };
     bed.pod('fixed', annotations);
     bed.pod('late', annotations);
     const pod = await bed.container();
@@ -174,7 +202,10 @@ describe.each(modes)('CNI verbs, %s', (mode) => {
       interfaces: [{}, { mac: '02:00:00:00:00:05' }],
     });
     const result = await add(two.path, containerId('2'), { env: { CNI_ARGS: 'IP=10.65.0.6;MAC=02:00:00:00:00:06' } });
-    expect(result).toMatchObject({ ips: [{ address: '10.65.0.6/32' }], interfaces: [{}, { mac: '02:00:00:00:00:06' }] });
+    expect(result).toMatchObject({
+      ips: [{ address: '10.65.0.6/32' }],
+      interfaces: [{}, { mac: '02:00:00:00:00:06' }],
+    });
   });
 
   test('custom routes take the default route’s place', async () => {
@@ -252,32 +283,64 @@ describe.each(modes)('CNI verbs, %s', (mode) => {
     bed = await CniTestbed.create(mode, 1);
     const [one, two] = [await bed.container(), await bed.container()];
     await add(one.path, containerId('one'));
-    expect(await bed.call('ADD', two.path, containerId('two'), { conf: dual })).toMatchObject({ status: 1, json: { code: 101 } });
+    expect(await bed.call('ADD', two.path, containerId('two'), { conf: dual })).toMatchObject({
+      status: 1,
+      json: { code: 101 },
+    });
     expect(await bed.devices()).toHaveLength(1);
     expect(await bed.addressesInUse()).toBe(1);
     expect((await two.ip<LinkInfo[]>('link')).map(({ ifname }) => ifname)).toEqual(['lo']);
   });
 
-  test.each<readonly [string, (netns: { exec(file: string, ...args: string[]): Promise<string> }, id: string) => Promise<unknown>, RegExp]>([
-    ['a device of the node has the name', (_, id) => bed.node.exec('ip', 'link', 'add', `cali${id.slice(0, 11)}`, 'type', 'veth', 'peer', 'stranger'), /not ours/],
-    ['the container has an eth0', (pod) => pod.exec('ip', 'link', 'add', 'eth0', 'type', 'veth', 'peer', 'other'), /has an interface eth0 already/],
-    ['the node routes the address elsewhere', () => bed.node.exec('ip', 'route', 'add', '10.65.0.7/32', 'dev', 'lo', 'metric', mode === 'agent' ? '1024' : '0'), /10\.65\.0\.7\/32 .* device lo already/],
+  test.each<
+    readonly [
+      string,
+      (netns: { exec(file: string, ...args: string[]): Promise<string> }, id: string) => Promise<unknown>,
+      RegExp,
+    ]
+  >([
+    [
+      'a device of the node has the name',
+      (_, id) => bed.node.exec('ip', 'link', 'add', `cali${id.slice(0, 11)}`, 'type', 'veth', 'peer', 'stranger'),
+      /not ours/,
+    ],
+    [
+      'the container has an eth0',
+      (pod) => pod.exec('ip', 'link', 'add', 'eth0', 'type', 'veth', 'peer', 'other'),
+      /has an interface eth0 already/,
+    ],
+    [
+      'the node routes the address elsewhere',
+      () => bed.node.exec('ip', 'route', 'add', '10.65.0.7/32', 'dev', 'lo', 'metric', mode === 'agent' ? '1024' : '0'),
+      /10\.65\.0\.7\/32 .* device lo already/,
+    ],
   ])('ADD fails when %s, and leaves all as it was', async (_what, obstruct, message) => {
     bed = await CniTestbed.create(mode);
     const container = await bed.container();
     const id = containerId('obstructed');
     await obstruct(container, id);
-    const before = [await bed.node.exec('ip', 'addr'), await bed.node.exec('ip', 'route'), await container.exec('ip', 'link')];
+    const before = [
+      await bed.node.exec('ip', 'addr'),
+      await bed.node.exec('ip', 'route'),
+      await container.exec('ip', 'link'),
+    ];
     const answer = await bed.call('ADD', container.path, id, { env: { CNI_ARGS: 'IP=10.65.0.7' } });
     expect(answer).toMatchObject({ status: 1, json: { code: 103, msg: expect.stringMatching(message) } });
-    expect([await bed.node.exec('ip', 'addr'), await bed.node.exec('ip', 'route'), await container.exec('ip', 'link')]).toEqual(before);
+    expect([
+      await bed.node.exec('ip', 'addr'),
+      await bed.node.exec('ip', 'route'),
+      await container.exec('ip', 'link'),
+    ]).toEqual(before);
     expect(await bed.addressesInUse()).toBe(0);
   });
 
   test('ADD refuses the node’s own namespace, and one that does not exist', async () => {
     bed = await CniTestbed.create(mode);
     expect(await bed.call('ADD', bed.node.path, containerId('x'))).toMatchObject({ status: 1, json: { code: 4 } });
-    expect(await bed.call('ADD', '/run/netns/tt-never-was', containerId('x'))).toMatchObject({ status: 1, json: { code: 3 } });
+    expect(await bed.call('ADD', '/run/netns/tt-never-was', containerId('x'))).toMatchObject({
+      status: 1,
+      json: { code: 3 },
+    });
   });
 
   test('ADD of a pod that the datastore does not have is to be tried again', async () => {
@@ -296,7 +359,9 @@ describe.each(modes)('CNI verbs, %s', (mode) => {
     const second = { ...podArgs('two'), CNI_IFNAME: 'net1' };
     const conf = {};
     const prevResult = await add(container.path, id, { env: second, conf });
-    expect(await bed.call('CHECK', container.path, id, { env: second, conf: { prevResult } })).toMatchObject({ status: 0 });
+    expect(await bed.call('CHECK', container.path, id, { env: second, conf: { prevResult } })).toMatchObject({
+      status: 0,
+    });
     const defaults = await container.ip<Route[]>('route', 'show', 'default');
     expect(defaults.map(({ dev }) => dev)).toEqual(['eth0', 'net1']); // In order of preference.
     expect(await bed.devices()).toHaveLength(2);
@@ -313,28 +378,57 @@ describe.each(modes)('CNI verbs, %s', (mode) => {
     const second = await add(two.path, 'web-server-2');
     expect(await bed.devices()).toHaveLength(2);
     expect(await bed.devices()).toContain('caliweb-server-');
-    expect(await bed.call('CHECK', two.path, 'web-server-2', { conf: { prevResult: second } })).toMatchObject({ status: 0 });
+    expect(await bed.call('CHECK', two.path, 'web-server-2', { conf: { prevResult: second } })).toMatchObject({
+      status: 0,
+    });
     expect(await bed.call('DEL', two.path, 'web-server-2')).toMatchObject({ status: 0 });
     expect(await bed.devices()).toEqual(['caliweb-server-']);
     expect(await bed.addressesInUse()).toBe(1);
   });
 
   test.each<readonly [string, RegExp, (container: string, device: string) => readonly string[]]>([
-    ['an address is missing', /has no address 10\.65/, (ns) => ['-n', ns, 'addr', 'flush', 'dev', 'eth0', 'scope', 'global']],
-    ['the default route is missing', /route 0\.0\.0\.0\/0 via 169\.254\.1\.1/, (ns) => ['-n', ns, 'route', 'del', 'default']],
+    [
+      'an address is missing',
+      /has no address 10\.65/,
+      (ns) => ['-n', ns, 'addr', 'flush', 'dev', 'eth0', 'scope', 'global'],
+    ],
+    [
+      'the default route is missing',
+      /route 0\.0\.0\.0\/0 via 169\.254\.1\.1/,
+      (ns) => ['-n', ns, 'route', 'del', 'default'],
+    ],
     ['the interface is down', /interface eth0 is down/, (ns) => ['-n', ns, 'link', 'set', 'eth0', 'down']],
-    ['the MTU is another', /interface eth0 has MTU 1300, not 1400/, (ns) => ['-n', ns, 'link', 'set', 'eth0', 'mtu', '1300']],
-    ['the MAC is another', /interface eth0 has MAC 02:00:00:00:00:99/, (ns) => ['-n', ns, 'link', 'set', 'eth0', 'address', '02:00:00:00:00:99']],
+    [
+      'the MTU is another',
+      /interface eth0 has MTU 1300, not 1400/,
+      (ns) => ['-n', ns, 'link', 'set', 'eth0', 'mtu', '1300'],
+    ],
+    [
+      'the MAC is another',
+      /interface eth0 has MAC 02:00:00:00:00:99/,
+      (ns) => ['-n', ns, 'link', 'set', 'eth0', 'address', '02:00:00:00:00:99'],
+    ],
     ['the interface is gone', /interface eth0 is missing/, (ns) => ['-n', ns, 'link', 'del', 'eth0']],
-    ['the node’s route is missing', /node's route 10\.65.* is missing/, (_, device) => ['-n', bed.node.name, 'route', 'flush', 'dev', device]],
-    ['the node’s device is another’s', /is not this container's/, (_, device) => ['-n', bed.node.name, 'link', 'set', device, 'alias', 'mine']],
+    [
+      'the node’s route is missing',
+      /node's route 10\.65.* is missing/,
+      (_, device) => ['-n', bed.node.name, 'route', 'flush', 'dev', device],
+    ],
+    [
+      'the node’s device is another’s',
+      /is not this container's/,
+      (_, device) => ['-n', bed.node.name, 'link', 'set', device, 'alias', 'mine'],
+    ],
   ])('CHECK notices when %s', async (_what, message, tamper) => {
     bed = await CniTestbed.create(mode);
     const container = await bed.container();
     const id = containerId('check');
     const conf = { mtu: 1400 };
     const prevResult = await add(container.path, id, { conf });
-    expect(await bed.call('CHECK', container.path, id, { conf: { ...conf, prevResult } })).toMatchObject({ status: 0, stdout: '' });
+    expect(await bed.call('CHECK', container.path, id, { conf: { ...conf, prevResult } })).toMatchObject({
+      status: 0,
+      stdout: '',
+    });
     await container.exec('ip', ...tamper(container.name, `cali${id.slice(0, 11)}`));
     const answer = await bed.call('CHECK', container.path, id, { conf: { ...conf, prevResult } });
     expect(answer).toMatchObject({ status: 1, json: { code: 105, msg: expect.stringMatching(message) } });
@@ -352,7 +446,9 @@ describe.each(modes)('CNI verbs, %s', (mode) => {
     expect((await bed.devices()).toSorted()).toEqual([keep, other].map((id) => `cali${id.slice(0, 11)}`).toSorted());
     expect(await bed.addressesInUse()).toBe(2);
     // An empty list comes as null from runtimes written in Go.
-    expect(await bed.call('GC', '', '', { conf: { ...conf, 'cni.dev/valid-attachments': null } })).toMatchObject({ status: 0 });
+    expect(await bed.call('GC', '', '', { conf: { ...conf, 'cni.dev/valid-attachments': null } })).toMatchObject({
+      status: 0,
+    });
     expect(await bed.devices()).toEqual([`cali${other.slice(0, 11)}`]);
     expect(await bed.addressesInUse()).toBe(1);
   });
@@ -365,8 +461,14 @@ describe.each(modes)('CNI verbs, %s', (mode) => {
     expect(answer.stdout).toEqual(mode === 'standalone' ? expect.stringContaining('policy is not enforced') : '');
     if (mode === 'agent') {
       bed.overrides = { notReadyReason: async () => 'the datastore is out of reach' };
-      expect(await bed.call('STATUS', '', '', { conf })).toMatchObject({ status: 1, json: { code: 50, msg: /out of reach/ } });
-      expect(await bed.call('ADD', (await bed.container()).path, containerId('x'))).toMatchObject({ status: 1, json: { code: 11 } });
+      expect(await bed.call('STATUS', '', '', { conf })).toMatchObject({
+        status: 1,
+        json: { code: 50, msg: /out of reach/ },
+      });
+      expect(await bed.call('ADD', (await bed.container()).path, containerId('x'))).toMatchObject({
+        status: 1,
+        json: { code: 11 },
+      });
     }
   });
 
