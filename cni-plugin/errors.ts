@@ -34,8 +34,6 @@ export const cniCode = {
   internal: 999,
 } as const;
 
-export type CniCode = (typeof cniCode)[keyof typeof cniCode];
-
 /** A failure as the runtime gets to see it. */
 export class CniError extends Error {
   override readonly name = 'CniError';
