@@ -92,8 +92,12 @@ test-cluster: ## Tests on a real Kubernetes on this machine (not there yet)
 test-kernels: ## The BPF programs on the kernels of Debian 12 and 13, in QEMU (not there yet)
 	$(call NOT_YET,the full eBPF dataplane)
 
-soak: ## The randomised tests, for a long time (not there yet)
-	$(call NOT_YET,the long runs of the randomised tests; their short runs are in make test)
+SOAK_SECONDS ?= 600
+FUZZ_COUNT ?= 10000
+
+soak: build ## The randomised tests for a long time: SOAK_SECONDS each, FUZZ_COUNT inputs
+	$(Q)SOAK_SECONDS=$(SOAK_SECONDS) FUZZ_COUNT=$(FUZZ_COUNT) $(JEST) \
+		$$(grep -rlE 'SOAK_SECONDS|FUZZ_COUNT|soakMs' --include='*.test.ts' --exclude-dir=node_modules .)
 
 bench: bench-cni ## Every benchmark
 
