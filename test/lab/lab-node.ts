@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { createWriteStream, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { createWriteStream, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { askAgent } from '#agent/admin/client.ts';
@@ -8,6 +8,7 @@ import type { EndpointReport } from '#agent/endpoints/endpoint-report.ts';
 import type { AgentStatus } from '#agent/status.ts';
 import { exec, must } from './exec.ts';
 import { LabPod, type PodOptions } from './lab-pod.ts';
+import { Peer } from './peer-client.ts';
 
 /** What is installed: the lab runs the built thing. */
 export const distDir = fileURLToPath(new URL('../../dist', import.meta.url));
@@ -20,12 +21,14 @@ export class LabNode {
   readonly ipv6: string;
   readonly runDir: string;
   readonly stateDir: string;
+  readonly bpffs: string;
   readonly logPath: string;
   readonly #labDir: string;
   readonly #prefix: string;
   readonly #index: number;
   readonly #pods = new Map<string, LabPod>();
   #agent: ChildProcess | undefined;
+  #peer: Peer | undefined;
 
   constructor(labDir: string, prefix: string, index: number) {
     this.name = `node${index}`;
@@ -37,6 +40,7 @@ export class LabNode {
     this.#index = index;
     this.runDir = join(labDir, this.name, 'run');
     this.stateDir = join(labDir, this.name, 'state');
+    this.bpffs = join(labDir, 'bpf', this.name);
     this.logPath = join(labDir, `${this.name}.log`);
   }
 
@@ -50,6 +54,8 @@ export class LabNode {
 
   async create(fabric: string): Promise<void> {
     await must('ip', 'netns', 'add', this.netns);
+    // A node that forwards asks for its neighbours from its link-local address: without this that one is tentative for a second or two.
+    await must('nsenter', `--net=${this.netnsPath}`, 'sh', '-c', 'echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad');
     const port = `port${this.#index}`;
     await must('ip', '-n', fabric, 'link', 'add', port, 'up', 'master', 'br0', 'type', 'veth', 'peer', 'uplink', 'netns', this.netns);
     const ip = (...args: string[]) => must('ip', '-n', this.netns, ...args);
@@ -73,7 +79,7 @@ export class LabNode {
       `--datastore=files:${join(this.#labDir, 'cluster')}`,
       `--run-dir=${this.runDir}`,
       `--state-dir=${this.stateDir}`,
-      `--bpffs=${join(this.#labDir, 'bpf', this.name)}`,
+      `--bpffs=${this.bpffs}`,
     ];
   }
 
@@ -141,12 +147,13 @@ export class LabNode {
     }
   }
 
+  /** All that its agents wrote so far, each after the other. */
+  log(): string {
+    return existsSync(this.logPath) ? readFileSync(this.logPath, 'utf8') : '';
+  }
+
   logTail(): string {
-    try {
-      return readFileSync(this.logPath, 'utf8').split('\n').slice(-30).join('\n');
-    } catch {
-      return '(no log)';
-    }
+    return this.log().split('\n').slice(-30).join('\n');
   }
 
   /** A pod with its own namespace, known to the datastore, not wired yet. */
@@ -165,6 +172,17 @@ export class LabNode {
     return pod;
   }
 
+  /** A process in the node's own namespace that serves and probes; started at the first call. */
+  async peer(): Promise<Peer> {
+    this.#peer ??= await Peer.start(this.netnsPath);
+    return this.#peer;
+  }
+
+  /** Runs a command in the node's namespace; it must succeed. */
+  exec(file: string, ...args: string[]): Promise<string> {
+    return must('nsenter', `--net=${this.netnsPath}`, file, ...args);
+  }
+
   forget(pod: LabPod): void {
     this.#pods.delete(pod.name);
   }
@@ -172,9 +190,10 @@ export class LabNode {
   async destroy(): Promise<void> {
     const failures: unknown[] = [];
     await this.killAgent();
+    await this.#peer?.[Symbol.asyncDispose]();
     for (const pod of this.pods) await pod.destroy().catch((error: unknown) => failures.push(error));
     await must('ip', 'netns', 'del', this.netns).catch((error: unknown) => failures.push(error));
-    rmSync(join(this.#labDir, 'bpf', this.name), { recursive: true, force: true });
+    rmSync(this.bpffs, { recursive: true, force: true });
     if (failures.length > 0) throw new AggregateError(failures, `${this.name} could not be taken down whole`);
   }
 

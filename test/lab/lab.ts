@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { must } from './exec.ts';
 import { LabNode } from './lab-node.ts';
+import { Peer } from './peer-client.ts';
 
 /** What a lab is made of. */
 export interface LabOptions {
@@ -25,6 +26,7 @@ export class Lab implements AsyncDisposable {
   readonly nodes: readonly LabNode[];
   readonly prefix: string;
   readonly #fabric: string;
+  #outside: Peer | undefined;
 
   private constructor(dir: string, prefix: string, fabric: string, nodes: readonly LabNode[]) {
     this.dir = dir;
@@ -72,6 +74,15 @@ export class Lab implements AsyncDisposable {
     return this.#fabric;
   }
 
+  /** Of the fabric namespace, in the nodes' subnets. */
+  readonly outsideAddresses = { ipv4: '172.31.0.1', ipv6: 'fd31::1' } as const;
+
+  /** A process out there that serves and probes; started at the first call. */
+  async outside(): Promise<Peer> {
+    this.#outside ??= await Peer.start(`/run/netns/${this.#fabric}`);
+    return this.#outside;
+  }
+
   get datastoreDir(): string {
     return join(this.dir, 'cluster');
   }
@@ -102,6 +113,7 @@ export class Lab implements AsyncDisposable {
         failures.push(error);
       }
     };
+    await attempt(async () => this.#outside?.[Symbol.asyncDispose]());
     for (const node of this.nodes) await attempt(() => node.destroy());
     await attempt(() => must('ip', 'netns', 'del', this.#fabric));
     await attempt(() => must('umount', join(this.dir, 'bpf')));

@@ -1,12 +1,17 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { createInterface } from 'node:readline';
-import type { PeerRequest, ProbeAnswer, StreamReport } from './peer.ts';
+import type { Heard, PeerRequest, ProbeAnswer, StreamOptions, StreamReport, Target } from './peer.ts';
+
+/** A connection that runs in a peer until it is told to stop. */
+export interface RunningStream {
+  stop(): Promise<StreamReport>;
+}
 
 /** A peer process in a network namespace, seen from outside. */
 export class Peer implements AsyncDisposable {
   readonly #child: ChildProcess;
-  readonly #waiting = new Map<number, (answer: unknown) => void>();
+  readonly #waiting = new Map<number, PromiseWithResolvers<unknown>>();
   #nextId = 1;
 
   private constructor(child: ChildProcess) {
@@ -21,12 +26,17 @@ export class Peer implements AsyncDisposable {
     });
     const peer = new Peer(child);
     const ready = Promise.withResolvers<void>();
-    child.once('exit', (code) => ready.reject(new Error(`the peer in ${netnsPath} ended with status ${code}`)));
+    child.once('exit', (code) => {
+      const error = new Error(`the peer in ${netnsPath} ended with status ${code}`);
+      ready.reject(error);
+      for (const { reject } of peer.#waiting.values()) reject(error);
+      peer.#waiting.clear();
+    });
     createInterface({ input: child.stdout }).on('line', (line) => {
       const { ready: isReady, id, answer } = JSON.parse(line) as { ready?: boolean; id?: number; answer?: unknown };
       if (isReady === true) ready.resolve();
       if (id !== undefined) {
-        peer.#waiting.get(id)?.(answer);
+        peer.#waiting.get(id)?.resolve(answer);
         peer.#waiting.delete(id);
       }
     });
@@ -34,17 +44,26 @@ export class Peer implements AsyncDisposable {
     return peer;
   }
 
-  connect(host: string, timeoutMs = 1_000): Promise<ProbeAnswer> {
-    return this.#ask({ do: 'connect', host, timeoutMs }).answer as Promise<ProbeAnswer>;
+  connect(host: string, timeoutMs = 1_000, from?: string): Promise<ProbeAnswer> {
+    return this.#ask({ do: 'connect', ...target(host, from), timeoutMs }).answer as Promise<ProbeAnswer>;
   }
 
-  datagram(host: string, timeoutMs = 1_000): Promise<ProbeAnswer> {
-    return this.#ask({ do: 'datagram', host, timeoutMs }).answer as Promise<ProbeAnswer>;
+  datagram(host: string, timeoutMs = 1_000, from?: string): Promise<ProbeAnswer> {
+    return this.#ask({ do: 'datagram', ...target(host, from), timeoutMs }).answer as Promise<ProbeAnswer>;
+  }
+
+  /** How many datagrams its server got so far, by source address. */
+  heard(): Promise<Heard> {
+    return this.#ask({ do: 'heard' }).answer as Promise<Heard>;
   }
 
   /** Opens a running connection; `stop` on the result ends it and says what it saw. */
-  async stream(host: string, everyMs: number): Promise<{ stop(): Promise<StreamReport> }> {
-    const { id, answer } = this.#ask({ do: 'stream', host, everyMs });
+  async stream(
+    host: string,
+    everyMs: number,
+    { protocol = 'tcp', from }: Pick<StreamOptions, 'protocol'> & Pick<Target, 'from'> = {},
+  ): Promise<RunningStream> {
+    const { id, answer } = this.#ask({ do: 'stream', ...target(host, from), everyMs, protocol });
     await answer;
     return { stop: () => this.#ask({ do: 'stop', stream: id }).answer as Promise<StreamReport> };
   }
@@ -60,10 +79,17 @@ export class Peer implements AsyncDisposable {
 
   #ask(request: PeerRequest): { readonly id: number; readonly answer: Promise<unknown> } {
     const id = this.#nextId++;
-    const answer = new Promise<unknown>((resolve) => {
-      this.#waiting.set(id, resolve);
-    });
-    this.#child.stdin?.write(`${JSON.stringify({ id, ...request })}\n`);
-    return { id, answer };
+    const waiting = Promise.withResolvers<unknown>();
+    if (this.#child.exitCode === null && this.#child.signalCode === null) {
+      this.#waiting.set(id, waiting);
+      this.#child.stdin?.write(`${JSON.stringify({ id, ...request })}\n`);
+    } else {
+      waiting.reject(new Error('the peer is gone'));
+    }
+    return { id, answer: waiting.promise };
   }
+}
+
+function target(host: string, from: string | undefined): Target {
+  return from === undefined ? { host } : { host, from };
 }

@@ -1,0 +1,108 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { exec } from './exec.ts';
+import type { LabNode } from './lab-node.ts';
+
+/** What a node's namespace and directories hold, as sorted lines by kind: two snapshots can be compared as they are. */
+export type NodeSnapshot = Readonly<Record<string, readonly string[]>>;
+
+const commands = {
+  links: ['ip', '-d', '-o', 'link'],
+  addresses: ['ip', '-o', 'addr'],
+  'routes v4': ['ip', '-4', 'route', 'show', 'table', 'all'],
+  'routes v6': ['ip', '-6', 'route', 'show', 'table', 'all'],
+  'policy rules': ['ip', 'rule'],
+  neighbours: ['ip', 'neigh', 'show', 'nud', 'permanent'],
+  qdiscs: ['tc', 'qdisc'],
+  'iptables-nft': ['iptables-nft-save'],
+  'ip6tables-nft': ['ip6tables-nft-save'],
+  'iptables-legacy': ['iptables-legacy-save'],
+  'ip6tables-legacy': ['ip6tables-legacy-save'],
+  ipsets: ['ipset', 'save'],
+  nftables: ['nft', 'list', 'ruleset'],
+} as const;
+
+const sysctls = [
+  'net/ipv4/ip_forward',
+  'net/ipv4/conf/all/forwarding',
+  'net/ipv4/conf/all/rp_filter',
+  'net/ipv4/conf/all/proxy_arp',
+  'net/ipv4/conf/uplink/forwarding',
+  'net/ipv4/conf/uplink/rp_filter',
+  'net/ipv4/conf/uplink/proxy_arp',
+  'net/ipv6/conf/all/forwarding',
+  'net/ipv6/conf/all/accept_ra',
+  'net/ipv6/conf/all/proxy_ndp',
+  'net/ipv6/conf/uplink/accept_ra',
+  'net/ipv6/conf/uplink/forwarding',
+] as const;
+
+/** Looks at everything that Tortie may leave a trace in. */
+export async function snapshotOf(node: LabNode): Promise<NodeSnapshot> {
+  const lists = await Promise.all(
+    Object.entries(commands).map(async ([kind, [file, ...args]]) => {
+      const { status, stdout, stderr } = await exec('nsenter', [`--net=${node.netnsPath}`, file, ...args]);
+      if (status !== 0) throw new Error(`${file} ${args.join(' ')} in ${node.name}: ${stderr}`);
+      return [kind, linesOf(stdout)] as const;
+    }),
+  );
+  return {
+    ...Object.fromEntries(lists),
+    sysctls: await readSysctls(node),
+    'bpf pins': filesBelow(node.bpffs),
+    'BPF map elements': await mapElements(node.bpffs),
+    'run dir': filesBelow(node.runDir),
+    'state dir': filesBelow(node.stateDir),
+  };
+}
+
+/** Without counters and what changes by itself. Tables, chains and comments without a rule are how a tool says "nothing". */
+function linesOf(text: string): string[] {
+  return text
+    .split('\n')
+    .map((line) =>
+      line
+        .replaceAll(/\[\d+:\d+\]|packets \d+ bytes \d+|expires \d+sec|(valid|preferred)_lft \S+/g, '')
+        .replaceAll(/\s+/g, ' ')
+        .trim(),
+    )
+    .filter((line) => line !== '' && !/^(#|\*|COMMIT|:[A-Z]+ )/.test(line))
+    .toSorted();
+}
+
+async function readSysctls(node: LabNode): Promise<string[]> {
+  const { stdout } = await exec('nsenter', [
+    `--net=${node.netnsPath}`,
+    'grep',
+    '-H',
+    '',
+    ...sysctls.map((name) => `/proc/sys/${name}`),
+  ]);
+  return linesOf(stdout);
+}
+
+function filesBelow(dir: string): string[] {
+  if (!existsSync(dir)) return [];
+  return readdirSync(dir, { recursive: true, withFileTypes: true })
+    .map((entry) => `${join(entry.parentPath, entry.name).slice(dir.length)}${entry.isFile() ? '' : ' (no file)'}`)
+    .toSorted();
+}
+
+/** Keys in the pinned maps; values count packets. */
+async function mapElements(bpffs: string): Promise<string[]> {
+  const elements: string[] = [];
+  for (const entry of existsSync(bpffs) ? readdirSync(bpffs, { recursive: true, withFileTypes: true }) : []) {
+    if (!entry.isFile()) continue;
+    const path = join(entry.parentPath, entry.name);
+    const { status, stdout } = await exec('bpftool', ['-j', 'map', 'dump', 'pinned', path]);
+    if (status !== 0) continue; // A program.
+    const dump = JSON.parse(stdout) as readonly { readonly key: readonly string[] }[];
+    elements.push(...dump.map(({ key }) => `${entry.name} ${key.join(' ')}`));
+  }
+  return elements.toSorted();
+}
+
+/** A file's text, or undefined if it isn't there. */
+export function textOf(path: string): string | undefined {
+  return existsSync(path) ? readFileSync(path, 'utf8') : undefined;
+}
