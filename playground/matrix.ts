@@ -1,4 +1,5 @@
 import type { LabPod } from '../test/lab/lab-pod.ts';
+import type { ProbeAnswer } from '../test/lab/peer.ts';
 import type { Report } from './report.ts';
 
 /** Tries TCP and UDP, IPv4 and IPv6, from every pod to every pod, prints who reaches whom, and checks that all do, seen as themselves. */
@@ -16,8 +17,8 @@ export async function matrix(report: Report, title: string, pods: readonly LabPo
         const tries = [pod.ipv4, pod.ipv6].flatMap((own) => {
           const host = own.includes(':') ? target.ipv6 : target.ipv4;
           return [
-            peer.connect(host).then((answer) => ({ what: `TCP to ${host}`, own, answer })),
-            peer.datagram(host).then((answer) => ({ what: `UDP to ${host}`, own, answer })),
+            patiently(() => peer.connect(host)).then((answer) => ({ what: `TCP to ${host}`, own, answer })),
+            patiently(() => peer.datagram(host)).then((answer) => ({ what: `UDP to ${host}`, own, answer })),
           ];
         });
         const wrong = (await Promise.all(tries)).filter(({ own, answer }) => !answer.ok || answer.seenAs !== own);
@@ -37,4 +38,12 @@ export async function matrix(report: Report, title: string, pods: readonly LabPo
     'every pod reaches every pod, and its address is seen unchanged',
     failures.join('; '),
   );
+}
+
+/** A datagram may be lost, and a busy machine may be late: what fails is tried twice more. */
+async function patiently(probe: () => Promise<ProbeAnswer>): Promise<ProbeAnswer> {
+  const first = await probe();
+  if (first.ok) return first;
+  const second = await probe();
+  return second.ok ? second : probe();
 }
