@@ -29,7 +29,7 @@ describe('launcher', () => {
 
   /** A server that does what it likes with a connection and the bytes of the whole request. */
   const serve = async (handle: (socket: Socket, request: () => Promise<Buffer>) => void): Promise<string> => {
-    dir ??= mkdtempSync(join(tmpdir(), 'tortie-launcher-'));
+    dir ??= mkdtempSync(join(tmpdir(), `tortie-launcher-${process.pid}-`));
     const path = join(dir, 's.sock');
     const made = createServer({ allowHalfOpen: true }, (socket) => {
       sockets.add(socket);
@@ -136,7 +136,7 @@ describe('launcher', () => {
   });
 
   test('nobody listens on a socket file that was left behind', async () => {
-    dir = mkdtempSync(join(tmpdir(), 'tortie-launcher-'));
+    dir = mkdtempSync(join(tmpdir(), `tortie-launcher-${process.pid}-`));
     const path = join(dir, 'file');
     writeFileSync(path, '');
     expect(JSON.parse((await run('ADD', JSON.stringify({ socket: path }))).stdout)).toMatchObject({

@@ -143,7 +143,7 @@ export class CniTestbed implements AsyncDisposable {
   private constructor(mode: Mode, node: TestNetns, poolSize: number) {
     this.mode = mode;
     this.node = node;
-    this.dir = mkdtempSync(join(tmpdir(), 'tortie-cni-'));
+    this.dir = mkdtempSync(join(tmpdir(), `tortie-cni-${process.pid}-`));
     this.ipam = new MemoryIpam(poolSize);
   }
 
