@@ -61,12 +61,18 @@ export function isWorkloadOf(allocation: Allocation, nodeName: string): boolean 
 
 /** All workloads' handles on a node, with what they have. */
 export function nodeAllocations(blocks: readonly { readonly spec: BlockSpec }[], nodeName: string): NodeAllocations {
-  return byHandle(blocks.flatMap(({ spec }) => addressesIn(spec)).filter((allocation) => isWorkloadOf(allocation, nodeName)));
+  return byHandle(
+    blocks.flatMap(({ spec }) => addressesIn(spec)).filter((allocation) => isWorkloadOf(allocation, nodeName)),
+  );
 }
 
 /** Groups addresses by their handle. */
 export function byHandle(
-  owned: Iterable<{ readonly address: string; readonly handle?: string | undefined; readonly attributes: Readonly<Record<string, string>> }>,
+  owned: Iterable<{
+    readonly address: string;
+    readonly handle?: string | undefined;
+    readonly attributes: Readonly<Record<string, string>>;
+  }>,
 ): NodeAllocations {
   const result = new Map<string, { addresses: string[]; attributes: Readonly<Record<string, string>> }>();
   for (const { address, handle, attributes } of owned) {

@@ -1,7 +1,29 @@
 /** How an address is found: own blocks first, then a new block, then (if not strict) one address of another node's block. */
-import { containsCidr, ipAt, networkOf, ordinalOf, parseCidr, parseIp, type Cidr, type Family, type Ip } from '#api/cidr.ts';
+import {
+  containsCidr,
+  ipAt,
+  networkOf,
+  ordinalOf,
+  parseCidr,
+  parseIp,
+  type Cidr,
+  type Family,
+  type Ip,
+} from '#api/cidr.ts';
 import { hostAffinity, hostOfAffinity } from '#api/names.ts';
-import { allocationAt, allocationsOf, freeCount, releaseOrdinals, takeExact, takeFree, type Allocation, type BlockOwner, type BlockSpec, type Cooling, type Sequence } from './block.ts';
+import {
+  allocationAt,
+  allocationsOf,
+  freeCount,
+  releaseOrdinals,
+  takeExact,
+  takeFree,
+  type Allocation,
+  type BlockOwner,
+  type BlockSpec,
+  type Cooling,
+  type Sequence,
+} from './block.ts';
 import type { BlockStore } from './block-store.ts';
 import type { BlockClaims } from './claims.ts';
 import type { Handles } from './handles.ts';
@@ -49,7 +71,8 @@ export class Allocator {
     for (let tries = 0; tries < maxTries; tries++) {
       // What is known may be older than what other nodes gave back.
       const assigned =
-        (await this.#fromOwnBlocks(pools, owner, facts, false)) ?? (await this.#fromOwnBlocks(pools, owner, facts, true));
+        (await this.#fromOwnBlocks(pools, owner, facts, false)) ??
+        (await this.#fromOwnBlocks(pools, owner, facts, true));
       if (assigned !== undefined) {
         return assigned;
       }
@@ -108,7 +131,10 @@ export class Allocator {
       }
       await own.refresh(cidr.text); // Another node gave it back since the block was last read.
     }
-    throw new IpamError('unavailable', `block ${cidr.text} of ${address.text}: gave up after ${maxTries} conflicting writes by others`);
+    throw new IpamError(
+      'unavailable',
+      `block ${cidr.text} of ${address.text}: gave up after ${maxTries} conflicting writes by others`,
+    );
   }
 
   /** Releases all that a handle has according to its IPAMHandle, and then that. An unknown handle has nothing. */
@@ -155,13 +181,24 @@ export class Allocator {
     return found.flat();
   }
 
-  async #fromOwnBlocks(pools: readonly Pool[], owner: BlockOwner, facts: IpamFacts, fresh: boolean): Promise<Assigned | undefined> {
+  async #fromOwnBlocks(
+    pools: readonly Pool[],
+    owner: BlockOwner,
+    facts: IpamFacts,
+    fresh: boolean,
+  ): Promise<Assigned | undefined> {
     const blocks = await this.#deps.own.own({ fresh });
     for (const pool of pools) {
       for (const spec of blocks) {
         const cidr = parseCidr(spec.cidr);
         if (containsCidr(pool.cidr, cidr) && freeCount(spec, this.#allowed(cidr, facts)) > 0) {
-          const assigned = await this.#takeNext(this.#deps.own, cidr, owner, facts, (affinity) => affinity === hostAffinity(this.#deps.nodeName));
+          const assigned = await this.#takeNext(
+            this.#deps.own,
+            cidr,
+            owner,
+            facts,
+            (affinity) => affinity === hostAffinity(this.#deps.nodeName),
+          );
           if (assigned !== undefined) {
             return assigned;
           }
@@ -183,7 +220,9 @@ export class Allocator {
       claiming = this.#claim(family, pools, facts).finally(() => this.#claiming.delete(key));
       this.#claiming.set(key, claiming);
     }
-    return (await claiming) ? undefined : `every block is taken, or the node has ${maxBlocks} already (maxBlocksPerHost)`;
+    return (await claiming)
+      ? undefined
+      : `every block is taken, or the node has ${maxBlocks} already (maxBlocksPerHost)`;
   }
 
   async #claim(family: Family, pools: readonly Pool[], facts: IpamFacts): Promise<boolean> {
@@ -224,7 +263,11 @@ export class Allocator {
         const cidr = parseCidr(spec.cidr);
         const isBorrowable = (affinity: string | undefined) =>
           affinity === undefined || (hostOfAffinity(affinity) !== undefined && hostOfAffinity(affinity) !== nodeName);
-        if (containsCidr(pool.cidr, cidr) && isBorrowable(spec.affinity) && freeCount(spec, unreserved(facts, cidr)) > 0) {
+        if (
+          containsCidr(pool.cidr, cidr) &&
+          isBorrowable(spec.affinity) &&
+          freeCount(spec, unreserved(facts, cidr)) > 0
+        ) {
           const assigned = await this.#takeNext(direct, cidr, owner, facts, isBorrowable);
           if (assigned !== undefined) {
             return assigned;
@@ -236,7 +279,11 @@ export class Allocator {
   }
 
   /** Handles are not touched. */
-  async #releaseIn(store: BlockStore, cidr: string, chosen: (allocation: Allocation) => boolean): Promise<readonly string[]> {
+  async #releaseIn(
+    store: BlockStore,
+    cidr: string,
+    chosen: (allocation: Allocation) => boolean,
+  ): Promise<readonly string[]> {
     const block = parseCidr(cidr);
     const outcome = await store.edit(cidr, (spec) => {
       const ordinals = allocationsOf(spec)
@@ -296,7 +343,10 @@ export class Allocator {
 function usablePool(address: Ip, facts: IpamFacts): Pool {
   const pool = poolOf(facts, address);
   if (pool === undefined) {
-    throw new IpamError('not-in-pool', `${address.text} lies in no IPPool; ask for an address of a pool, or create one that holds it`);
+    throw new IpamError(
+      'not-in-pool',
+      `${address.text} lies in no IPPool; ask for an address of a pool, or create one that holds it`,
+    );
   }
   if (pool.closed !== undefined) {
     throw new IpamError('pool-disabled', `${address.text} lies in IPPool ${pool.name}, but ${pool.closed}`);
@@ -312,7 +362,8 @@ function holderText(allocation: Allocation | undefined): string {
     return `it was released at ${allocation.releasedAt} and cools down (ipCooldownSeconds)`;
   }
   const { node, namespace, pod, use } = allocation.attributes as Partial<Record<string, string>>;
-  const reserve = use === 'Reserve' ? ', which holds it ready for its next pod; use an IPReservation for static addresses' : '';
+  const reserve =
+    use === 'Reserve' ? ', which holds it ready for its next pod; use an IPReservation for static addresses' : '';
   const owner = pod === undefined ? '' : `, pod ${namespace}/${pod}`;
   return `by handle ${allocation.handle ?? '(none)'}${owner}${node === undefined ? '' : ` on node ${node}`}${reserve}`;
 }

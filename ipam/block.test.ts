@@ -1,7 +1,19 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { addressCount, parseCidr } from '#api/cidr.ts';
-import { allocationAt, allocationsOf, collectCooled, freeCount, handOver, isEmpty, newBlock, releaseOrdinals, takeExact, takeFree, type BlockSpec } from './block.ts';
+import {
+  allocationAt,
+  allocationsOf,
+  collectCooled,
+  freeCount,
+  handOver,
+  isEmpty,
+  newBlock,
+  releaseOrdinals,
+  takeExact,
+  takeFree,
+  type BlockSpec,
+} from './block.ts';
 
 const now = Date.parse('2026-11-21T00:00:00Z');
 const everything = (): boolean => true;
@@ -12,28 +24,40 @@ function owner(handle: string): { handle: string; attributes: Record<string, str
 }
 
 describe('a new block', () => {
-  test.each(['10.65.0.0/20', '10.65.0.0/26', '10.65.0.0/30', '10.65.0.7/32', 'fd00::/116', 'fd00::/122', 'fd00::7/128'])(
-    '%s gives every address, the first and the last too, in order',
-    (cidr) => {
-      const size = addressCount(parseCidr(cidr));
-      const { ordinals, spec } = takeFree(newBlock(cidr, 'host:n', now), owner('a'), size + 1, everything);
-      expect(ordinals).toEqual(Array.from({ length: size }, (_, ordinal) => ordinal));
-      expect(spec.unallocated).toEqual([]);
-      expect(spec.attributes).toHaveLength(1);
-    },
-  );
+  test.each([
+    '10.65.0.0/20',
+    '10.65.0.0/26',
+    '10.65.0.0/30',
+    '10.65.0.7/32',
+    'fd00::/116',
+    'fd00::/122',
+    'fd00::7/128',
+  ])('%s gives every address, the first and the last too, in order', (cidr) => {
+    const size = addressCount(parseCidr(cidr));
+    const { ordinals, spec } = takeFree(newBlock(cidr, 'host:n', now), owner('a'), size + 1, everything);
+    expect(ordinals).toEqual(Array.from({ length: size }, (_, ordinal) => ordinal));
+    expect(spec.unallocated).toEqual([]);
+    expect(spec.attributes).toHaveLength(1);
+  });
 
   test('made again later has higher sequence numbers than its predecessor ever had', () => {
     let old = newBlock('10.65.0.0/30', 'host:n', now);
     for (let i = 0; i < 400; i++) {
       old = releaseOrdinals(takeExact(old, 0, owner('a')) ?? old, [0], noCooling);
     }
-    expect(Number(newBlock('10.65.0.0/30', 'host:n', now + 1).sequenceNumber)).toBeGreaterThan(Number(old.sequenceNumber));
+    expect(Number(newBlock('10.65.0.0/30', 'host:n', now + 1).sequenceNumber)).toBeGreaterThan(
+      Number(old.sequenceNumber),
+    );
   });
 });
 
 test('taking leaves reserved addresses at their place in the queue', () => {
-  const { spec, ordinals } = takeFree(newBlock('10.65.0.0/29', 'host:n', now), owner('a'), 2, (ordinal) => ordinal % 2 === 1);
+  const { spec, ordinals } = takeFree(
+    newBlock('10.65.0.0/29', 'host:n', now),
+    owner('a'),
+    2,
+    (ordinal) => ordinal % 2 === 1,
+  );
   expect(ordinals).toEqual([1, 3]);
   expect(spec.unallocated).toEqual([0, 2, 4, 5, 6, 7]);
   expect(freeCount(spec, (ordinal) => ordinal > 5)).toBe(2);
@@ -51,7 +75,7 @@ test('a hand-over keeps the sequence number, and the old owner disappears with i
   const { spec } = takeFree(newBlock('10.65.0.0/30', 'host:n', now), owner('reserve'), 2, everything);
   const once = handOver(spec, 0, owner('a'));
   expect(allocationAt(once, 0)).toMatchObject({ handle: 'a', sequence: allocationAt(spec, 0)?.sequence });
-  expect(once.sequenceNumber).toBeGreaterThan(spec.sequenceNumber as number);
+  expect(once.sequenceNumber).toBeGreaterThan(spec.sequenceNumber);
   expect(handOver(once, 1, owner('a')).attributes.map((attribute) => attribute.handle_id)).toEqual(['a']);
 });
 
@@ -87,7 +111,10 @@ test('sequence numbers beyond what a number holds exactly still grow by one', ()
 });
 
 test('a block with only what Windows reserves is empty', () => {
-  const spec = takeExact(newBlock('10.65.0.0/30', 'host:n', now), 0, { handle: 'windows-reserved-IPAM-handle', attributes: {} });
+  const spec = takeExact(newBlock('10.65.0.0/30', 'host:n', now), 0, {
+    handle: 'windows-reserved-IPAM-handle',
+    attributes: {},
+  });
   expect(spec && isEmpty(spec)).toBe(true);
 });
 
@@ -123,7 +150,12 @@ class NaiveBlock {
 const handles = fc.constantFrom('a', 'b', 'c');
 const ordinals = fc.nat({ max: 7 });
 const step = fc.oneof(
-  fc.record({ op: fc.constant('take' as const), handle: handles, count: fc.integer({ min: 0, max: 4 }), refused: fc.array(ordinals, { maxLength: 3 }) }),
+  fc.record({
+    op: fc.constant('take' as const),
+    handle: handles,
+    count: fc.integer({ min: 0, max: 4 }),
+    refused: fc.array(ordinals, { maxLength: 3 }),
+  }),
   fc.record({ op: fc.constant('exact' as const), handle: handles, ordinal: ordinals }),
   fc.record({ op: fc.constant('release' as const), ordinals: fc.array(ordinals, { maxLength: 4 }) }),
   fc.record({ op: fc.constant('handOver' as const), handle: handles, ordinal: ordinals }),
@@ -169,7 +201,9 @@ test('any sequence of operations does what an owner per address and a queue woul
         expect(spec.unallocated).toEqual(naive.queue);
         expect(spec.allocations.map((_, ordinal) => allocationAt(spec, ordinal)?.handle)).toEqual(naive.owners);
         expect(new Set(spec.allocations.filter((index) => index !== null))).toEqual(new Set(spec.attributes.keys()));
-        expect(Object.keys(spec.sequenceNumberForAllocation).map(Number)).toEqual(allocationsOf(spec).map(({ ordinal }) => ordinal));
+        expect(Object.keys(spec.sequenceNumberForAllocation).map(Number)).toEqual(
+          allocationsOf(spec).map(({ ordinal }) => ordinal),
+        );
         expect(isEmpty(spec)).toBe(naive.queue.length === 8);
       }
     }),

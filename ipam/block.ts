@@ -122,7 +122,10 @@ export function takeExact(spec: BlockSpec, ordinal: number, owner: BlockOwner): 
  * before the hand-over was written still names it.
  */
 export function handOver(spec: BlockSpec, ordinal: number, owner: BlockOwner): BlockSpec {
-  const { attributes, index } = withAttribute(spec.attributes, { handle_id: owner.handle, secondary: { ...owner.attributes } });
+  const { attributes, index } = withAttribute(spec.attributes, {
+    handle_id: owner.handle,
+    secondary: { ...owner.attributes },
+  });
   const allocations = [...spec.allocations];
   allocations[ordinal] = index;
   return compact({ ...spec, allocations, attributes, sequenceNumber: nextSequence(spec.sequenceNumber) });
@@ -159,10 +162,16 @@ export function collectCooled(spec: BlockSpec, cooling: Cooling): BlockSpec {
   const since = (allocation: Allocation) => Date.parse(allocation.releasedAt ?? '');
   const due = allocationsOf(spec).filter(
     // A time that can't be read must not keep an address for ever.
-    (allocation) => allocation.releasedAt !== undefined && !(since(allocation) + cooling.cooldownSeconds * 1000 > cooling.now),
+    (allocation) =>
+      allocation.releasedAt !== undefined && !(since(allocation) + cooling.cooldownSeconds * 1000 > cooling.now),
   );
   due.sort((a, b) => since(a) - since(b));
-  return due.length === 0 ? spec : free(spec, due.map((allocation) => allocation.ordinal));
+  return due.length === 0
+    ? spec
+    : free(
+        spec,
+        due.map((allocation) => allocation.ordinal),
+      );
 }
 
 /** The number after this one, exact also beyond 2^53. */
@@ -171,7 +180,10 @@ function nextSequence(sequence: Sequence): Sequence {
 }
 
 function assign(spec: BlockSpec, ordinals: readonly number[], owner: BlockOwner): BlockSpec {
-  const { attributes, index } = withAttribute(spec.attributes, { handle_id: owner.handle, secondary: { ...owner.attributes } });
+  const { attributes, index } = withAttribute(spec.attributes, {
+    handle_id: owner.handle,
+    secondary: { ...owner.attributes },
+  });
   const taken = new Set(ordinals);
   const allocations = [...spec.allocations];
   const sequences: Record<string, Sequence> = { ...spec.sequenceNumberForAllocation };
@@ -207,7 +219,10 @@ function free(spec: BlockSpec, ordinals: readonly number[]): BlockSpec {
 }
 
 /** The index of an equal attribute, which is added if there is none. */
-function withAttribute(attributes: readonly Attribute[], wanted: Attribute): { attributes: readonly Attribute[]; index: number } {
+function withAttribute(
+  attributes: readonly Attribute[],
+  wanted: Attribute,
+): { attributes: readonly Attribute[]; index: number } {
   const index = attributes.findIndex((attribute) => sameAttribute(attribute, wanted));
   return index >= 0 ? { attributes, index } : { attributes: [...attributes, wanted], index: attributes.length };
 }

@@ -57,7 +57,9 @@ export class CachedBlocks implements BlockStore {
 
   async edit<T>(cidr: string, edit: BlockEdit<T>): Promise<{ readonly result: T } | undefined> {
     const block = this.#blocks.get(cidr);
-    return block === undefined ? this.#direct.edit(cidr, edit) : ((await block.enqueue(edit)) as { readonly result: T } | undefined);
+    return block === undefined
+      ? this.#direct.edit(cidr, edit)
+      : ((await block.enqueue(edit)) as { readonly result: T } | undefined);
   }
 
   claimed(block: IPAMBlock): void {
@@ -130,14 +132,22 @@ class CachedBlock {
     const isKnown = !this.isStale && batch.every(({ edit }) => edit !== undefined);
     const edits = batch.map(({ edit }) => edit ?? (() => ({ result: undefined })));
     try {
-      const written = await writeEdits(this.#datastore, this.#block.spec.cidr, isKnown ? this.#block : undefined, edits, this.#cooling);
+      const written = await writeEdits(
+        this.#datastore,
+        this.#block.spec.cidr,
+        isKnown ? this.#block : undefined,
+        edits,
+        this.#cooling,
+      );
       if (written === undefined) {
         this.#onGone();
       } else {
         this.#block = written.block;
         this.isStale = false;
       }
-      batch.forEach(({ resolve }, index) => resolve(written === undefined ? undefined : { result: written.results[index] }));
+      batch.forEach(({ resolve }, index) =>
+        resolve(written === undefined ? undefined : { result: written.results[index] }),
+      );
     } catch (error) {
       // It may have been written all the same: only a read can tell.
       this.isStale = true;

@@ -35,15 +35,28 @@ async function use(store: MemoryDatastore): Promise<void> {
   await new Handles(store).add('h', cidr, 1);
   const block = await store.get('IPAMBlock', { name: blockName(cidr) });
   if (block !== undefined) {
-    await store.update('IPAMBlock', { ...block, spec: takeFree(block.spec, { handle: 'h', attributes: {} }, 1, () => true).spec });
+    await store.update('IPAMBlock', {
+      ...block,
+      spec: takeFree(block.spec, { handle: 'h', attributes: {} }, 1, () => true).spec,
+    });
   }
 }
 
 describe('claiming a block', () => {
   test('makes a confirmed affinity and the block', async () => {
     const { store, claimsOf } = world();
-    expect((await claimsOf('n1').claim(cidr))?.spec).toMatchObject({ cidr, affinity: 'host:n1', affinityClaimTime: '2026-11-21T00:00:00.000Z' });
-    expect(await affinityOf(store, 'n1')).toEqual({ state: 'confirmed', node: 'n1', type: 'host', cidr, deleted: false });
+    expect((await claimsOf('n1').claim(cidr))?.spec).toMatchObject({
+      cidr,
+      affinity: 'host:n1',
+      affinityClaimTime: '2026-11-21T00:00:00.000Z',
+    });
+    expect(await affinityOf(store, 'n1')).toEqual({
+      state: 'confirmed',
+      node: 'n1',
+      type: 'host',
+      cidr,
+      deleted: false,
+    });
   });
 
   test("leaves another node's alone and drops the own affinity", async () => {
@@ -72,15 +85,18 @@ describe('claiming a block', () => {
     expect(await affinityOf(store, 'n1')).toMatchObject({ state: 'confirmed' });
   });
 
-  test.each(['IPAMBlock', 'BlockAffinity'] as const)('clears away a %s that a crash left marked as deleted', async (kind) => {
-    const { store, claimsOf } = world();
-    await claimsOf('n1').claim(cidr);
-    const name = kind === 'IPAMBlock' ? blockName(cidr) : blockAffinityName('n1', cidr);
-    const object = await store.get(kind, { name });
-    await store.update(kind, { ...object, spec: { ...object?.spec, deleted: true } } as never);
-    expect((await claimsOf('n1').claim(cidr))?.spec.deleted).toBe(false);
-    await expectNoFindings(store);
-  });
+  test.each(['IPAMBlock', 'BlockAffinity'] as const)(
+    'clears away a %s that a crash left marked as deleted',
+    async (kind) => {
+      const { store, claimsOf } = world();
+      await claimsOf('n1').claim(cidr);
+      const name = kind === 'IPAMBlock' ? blockName(cidr) : blockAffinityName('n1', cidr);
+      const object = await store.get(kind, { name });
+      await store.update(kind, { ...object, spec: { ...object?.spec, deleted: true } } as never);
+      expect((await claimsOf('n1').claim(cidr))?.spec.deleted).toBe(false);
+      await expectNoFindings(store);
+    },
+  );
 
   test('makes the block anew when only the affinity is left', async () => {
     const { store, claimsOf } = world();
@@ -126,7 +142,10 @@ describe('claiming any block of a pool', () => {
     clock.advance(120_000);
     store.beforeNext('update', () => use(store), { kind: 'IPAMBlock' });
     expect(await claimsOf('n1').claimAny(pool, () => true)).toBeUndefined();
-    expect((await store.get('IPAMBlock', { name: blockName(cidr) }))?.spec).toMatchObject({ affinity: 'host:n2', deleted: false });
+    expect((await store.get('IPAMBlock', { name: blockName(cidr) }))?.spec).toMatchObject({
+      affinity: 'host:n2',
+      deleted: false,
+    });
     expect(await affinityOf(store, 'n2')).toMatchObject({ state: 'confirmed' });
   });
 });

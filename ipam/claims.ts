@@ -94,12 +94,20 @@ export class BlockClaims {
         return block;
       }
       if (++tries >= maxTries) {
-        throw new IpamError('unavailable', `IPPool ${pool.name}: other nodes took ${maxTries} blocks in a row before this node could; try again`);
+        throw new IpamError(
+          'unavailable',
+          `IPPool ${pool.name}: other nodes took ${maxTries} blocks in a row before this node could; try again`,
+        );
       }
     }
     for (const block of blocks) {
       const cidr = parseCidr(block.spec.cidr);
-      if (containsCidr(pool.cidr, cidr) && cidr.prefix === pool.blockPrefix && usable(cidr) && (await this.#vacate(block))) {
+      if (
+        containsCidr(pool.cidr, cidr) &&
+        cidr.prefix === pool.blockPrefix &&
+        usable(cidr) &&
+        (await this.#vacate(block))
+      ) {
         const claimed = await this.claim(block.spec.cidr);
         if (claimed !== undefined) {
           return claimed;
@@ -161,7 +169,12 @@ export class BlockClaims {
       try {
         if (current === undefined) {
           const spec = { state: created, node: this.#nodeName, type: 'host' as const, cidr, deleted: false };
-          await this.#datastore.create('BlockAffinity', { apiVersion: v3, kind: 'BlockAffinity', metadata: { name }, spec });
+          await this.#datastore.create('BlockAffinity', {
+            apiVersion: v3,
+            kind: 'BlockAffinity',
+            metadata: { name },
+            spec,
+          });
           return;
         }
         if (current.spec.deleted) {
@@ -189,7 +202,10 @@ export class BlockClaims {
         return;
       }
     }
-    throw new IpamError('unavailable', `BlockAffinity of ${cidr} to ${node}: gave up after ${maxTries} conflicting writes by others`);
+    throw new IpamError(
+      'unavailable',
+      `BlockAffinity of ${cidr} to ${node}: gave up after ${maxTries} conflicting writes by others`,
+    );
   }
 
   async #createOrGet(cidr: string): Promise<IPAMBlock> {
@@ -197,7 +213,12 @@ export class BlockClaims {
     for (let tries = 0; tries < maxTries; tries++) {
       try {
         const spec = newBlock(cidr, hostAffinity(this.#nodeName), this.#clock.now());
-        return await this.#datastore.create('IPAMBlock', { apiVersion: v3, kind: 'IPAMBlock', metadata: { name }, spec });
+        return await this.#datastore.create('IPAMBlock', {
+          apiVersion: v3,
+          kind: 'IPAMBlock',
+          metadata: { name },
+          spec,
+        });
       } catch (error) {
         if (!isDatastoreError(error, 'already-exists')) {
           throw error;

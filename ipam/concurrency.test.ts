@@ -6,7 +6,21 @@ import { expect, test } from '@jest/globals';
 import { MemoryDatastore } from '#datastore/memory/memory-datastore.ts';
 import { DirectIpam } from './direct-ipam.ts';
 import { IpamError, type Ipam } from './ipam.ts';
-import { allocatedToPods, expectNoFindings, expectSoundBlocks, ManualClock, MortalDatastore, plain, put, putPool, Random, startNode, TestFolder, wants, type TestNode } from './ipam-for-tests.ts';
+import {
+  allocatedToPods,
+  expectNoFindings,
+  expectSoundBlocks,
+  ManualClock,
+  MortalDatastore,
+  plain,
+  put,
+  putPool,
+  Random,
+  startNode,
+  TestFolder,
+  wants,
+  type TestNode,
+} from './ipam-for-tests.ts';
 
 const budgetMs = Number(process.env['SOAK_SECONDS'] ?? 2) * 1000;
 const firstSeed = Number(process.env['IPAM_SEED'] ?? Date.now() % 1_000_000);
@@ -55,10 +69,15 @@ class SimulatedNode {
   async start(options: { readonly mayDie: boolean } = { mayDie: true }): Promise<void> {
     const { random, model, store, folder, clock } = this.#world;
     for (;;) {
-      this.#mortal = options.mayDie && random.below(4) === 0 ? new MortalDatastore(store, 1 + random.below(25), random.below(2) === 0) : new MortalDatastore(store);
+      this.#mortal =
+        options.mayDie && random.below(4) === 0
+          ? new MortalDatastore(store, 1 + random.below(25), random.below(2) === 0)
+          : new MortalDatastore(store);
       const knowsOwners = random.below(2) === 0;
       const live = new Map(
-        [...this.handles].flatMap((handle) => model.of(handle).map((address) => [address, knowsOwners ? { handle } : undefined] as const)),
+        [...this.handles].flatMap((handle) =>
+          model.of(handle).map((address) => [address, knowsOwners ? { handle } : undefined] as const),
+        ),
       );
       const starting = startNode(this.#mortal, this.name, { folder, clock, facts: { live } });
       const started = await Promise.race([starting, this.#mortal.death]);
@@ -169,7 +188,7 @@ async function simulate(seed: number): Promise<void> {
     await node.ipam.gc(node.handles, new Set());
     await node.ipam.flush();
   }
-  expect(new Map([...(await allocatedToPods(store))].sort())).toEqual(new Map([...world.model.byAddress].sort()));
+  expect(Object.fromEntries(await allocatedToPods(store))).toEqual(Object.fromEntries(world.model.byAddress));
   await expectSoundBlocks(store);
   await expectNoFindings(store);
   await Promise.all(nodes.map((node) => node.end()));
@@ -203,7 +222,9 @@ test(
       try {
         await simulate(seed);
       } catch (error) {
-        throw new Error(`IPAM_SEED=${seed}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+        throw new Error(`IPAM_SEED=${seed}: ${error instanceof Error ? error.message : String(error)}`, {
+          cause: error,
+        });
       }
     }
   },

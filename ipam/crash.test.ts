@@ -6,7 +6,18 @@ import { describe, expect, test } from '@jest/globals';
 import { MemoryDatastore } from '#datastore/memory/memory-datastore.ts';
 import { DirectIpam } from './direct-ipam.ts';
 import type { Ipam } from './ipam.ts';
-import { allocatedToPods, expectNoFindings, expectSoundBlocks, ManualClock, MortalDatastore, plain, putPool, startNode, TestFolder, wants } from './ipam-for-tests.ts';
+import {
+  allocatedToPods,
+  expectNoFindings,
+  expectSoundBlocks,
+  ManualClock,
+  MortalDatastore,
+  plain,
+  putPool,
+  startNode,
+  TestFolder,
+  wants,
+} from './ipam-for-tests.ts';
 
 /** What callers were told: by handle its addresses. `null`: the answer never came. */
 class Told {
@@ -35,7 +46,10 @@ class Told {
   }
 }
 
-type Flushing = Ipam & { flush(): Promise<void>; gc(valid: ReadonlySet<string>, live: ReadonlySet<string>): Promise<unknown> };
+type Flushing = Ipam & {
+  flush(): Promise<void>;
+  gc(valid: ReadonlySet<string>, live: ReadonlySet<string>): Promise<unknown>;
+};
 interface Script {
   readonly name: string;
   readonly run: (ipam: Flushing, told: Told) => Promise<void>;
@@ -95,7 +109,12 @@ async function freshStore(clock: ManualClock): Promise<MemoryDatastore> {
 }
 
 /** Runs the script in a process that dies at this call; returns what callers were told and whether it died. */
-async function killedAt(script: Script, call: number, afterEffect: boolean, world: { store: MemoryDatastore; clock: ManualClock; folder: TestFolder }) {
+async function killedAt(
+  script: Script,
+  call: number,
+  afterEffect: boolean,
+  world: { store: MemoryDatastore; clock: ManualClock; folder: TestFolder },
+) {
   const told = new Told();
   const mortal = new MortalDatastore(world.store, call, afterEffect);
   const life = (async () => {
@@ -124,7 +143,9 @@ describe.each(scripts)('killed at any call of: $name', (script) => {
           record === 'nothing wired yet'
             ? []
             : [...told.held].flatMap(([handle, addresses]) =>
-                (addresses ?? []).map((address) => [address, record === 'known owners' ? { handle } : undefined] as const),
+                (addresses ?? []).map(
+                  (address) => [address, record === 'known owners' ? { handle } : undefined] as const,
+                ),
               ),
         );
         await using node = await startNode(store, 'n1', { folder, clock, facts: { live } });
@@ -136,7 +157,10 @@ describe.each(scripts)('killed at any call of: $name', (script) => {
         await node.ipam.flush();
         const stored = await allocatedToPods(store);
         for (const [handle, addresses] of told.held) {
-          expect([call, ...(addresses ?? []).map((address) => stored.get(address))]).toEqual([call, ...(addresses ?? []).map(() => handle)]);
+          expect([call, ...(addresses ?? []).map((address) => stored.get(address))]).toEqual([
+            call,
+            ...(addresses ?? []).map(() => handle),
+          ]);
         }
         await node.ipam.gc(told.handles(), new Set());
         await node.ipam.flush();
@@ -153,31 +177,34 @@ describe.each(scripts)('killed at any call of: $name', (script) => {
   );
 });
 
-test.each([false, true])('a stand-alone process killed at any call leaves nothing that DEL does not find (after the effect: %s)', async (afterEffect) => {
-  for (let call = 1; ; call++) {
-    const clock = new ManualClock();
-    const store = await freshStore(clock);
-    const told = new Told();
-    const mortal = new MortalDatastore(store, call, afterEffect);
-    const killed = new DirectIpam(mortal, 'n1', clock);
-    const life = (async () => {
-      await told.assign(killed, 'net.a', { want6: true });
-      await told.assign(killed, 'net.b');
-      await told.release(killed, 'net.a');
-    })();
-    const outcome = await Promise.race([life, mortal.death]);
-    const ipam = new DirectIpam(store, 'n1', clock);
-    for (let i = 0; i < 5; i++) {
-      await told.assign(ipam, `net.new${i}`, { want6: true });
+test.each([false, true])(
+  'a stand-alone process killed at any call leaves nothing that DEL does not find (after the effect: %s)',
+  async (afterEffect) => {
+    for (let call = 1; ; call++) {
+      const clock = new ManualClock();
+      const store = await freshStore(clock);
+      const told = new Told();
+      const mortal = new MortalDatastore(store, call, afterEffect);
+      const killed = new DirectIpam(mortal, 'n1', clock);
+      const life = (async () => {
+        await told.assign(killed, 'net.a', { want6: true });
+        await told.assign(killed, 'net.b');
+        await told.release(killed, 'net.a');
+      })();
+      const outcome = await Promise.race([life, mortal.death]);
+      const ipam = new DirectIpam(store, 'n1', clock);
+      for (let i = 0; i < 5; i++) {
+        await told.assign(ipam, `net.new${i}`, { want6: true });
+      }
+      for (const handle of told.held.keys()) {
+        await ipam.releaseHandle(handle);
+      }
+      expect([call, (await allocatedToPods(store)).size]).toEqual([call, 0]);
+      await expectSoundBlocks(store);
+      await expectNoFindings(store);
+      if (outcome !== 'dead') {
+        return;
+      }
     }
-    for (const handle of told.held.keys()) {
-      await ipam.releaseHandle(handle);
-    }
-    expect([call, (await allocatedToPods(store)).size]).toEqual([call, 0]);
-    await expectSoundBlocks(store);
-    await expectNoFindings(store);
-    if (outcome !== 'dead') {
-      return;
-    }
-  }
-});
+  },
+);

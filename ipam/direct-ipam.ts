@@ -9,7 +9,15 @@ import { readFacts } from './facts.ts';
 import { Handles } from './handles.ts';
 import type { AssignIpsRequest, Assignment, AutoAssignRequest, Ipam } from './ipam.ts';
 import type { IpamFacts } from './pools.ts';
-import { afterUndo, asIpamError, assignmentOf, ownerOf, parseRequested, poolRequest, wantedFamilies } from './requests.ts';
+import {
+  afterUndo,
+  asIpamError,
+  assignmentOf,
+  ownerOf,
+  parseRequested,
+  poolRequest,
+  wantedFamilies,
+} from './requests.ts';
 
 /** IPAM without an agent (stand-alone CNI): nothing is remembered, every step is a compare-and-swap against the datastore. */
 export class DirectIpam implements Ipam {
@@ -41,7 +49,9 @@ export class DirectIpam implements Ipam {
       const facts = await this.#facts();
       const owner = ownerOf(request, this.#nodeName);
       return this.#allOrNothing(
-        wantedFamilies(request).map((family) => () => this.#allocator.assign(family, owner, poolRequest(request, family), facts)),
+        wantedFamilies(request).map(
+          (family) => () => this.#allocator.assign(family, owner, poolRequest(request, family), facts),
+        ),
         owner,
       );
     });

@@ -51,7 +51,10 @@ test('gives up on endless conflicts with what it was about', async () => {
   for (let i = 0; i < 200; i++) {
     store.failNext('update', Object.assign(new Error('conflict'), { name: 'DatastoreError', code: 'conflict' }));
   }
-  await expect(handles.add('net.a', block, 1)).rejects.toMatchObject({ code: 'unavailable', message: expect.stringContaining('net.a') });
+  await expect(handles.add('net.a', block, 1)).rejects.toMatchObject({
+    code: 'unavailable',
+    message: expect.stringContaining('net.a'),
+  });
 });
 
 describe("a handle's object name", () => {

@@ -63,7 +63,12 @@ export class Handles {
   }
 
   /** False on a conflict. */
-  async #write(handle: string, current: KindMap['IPAMHandle'] | undefined, block: HandleCounts, old: HandleCounts): Promise<boolean> {
+  async #write(
+    handle: string,
+    current: KindMap['IPAMHandle'] | undefined,
+    block: HandleCounts,
+    old: HandleCounts,
+  ): Promise<boolean> {
     const isEmpty = Object.keys(block).length === 0;
     try {
       if (current === undefined) {
@@ -109,7 +114,10 @@ export function handleObjectName(handle: string): string {
     return name;
   }
   const hash = createHash('sha256').update(handle).digest('hex').slice(0, 20);
-  const readable = name.replaceAll(/[^a-z0-9]+/g, '-').replaceAll(/^-|-$/g, '').slice(0, 200);
+  const readable = name
+    .replaceAll(/[^a-z0-9]+/g, '-')
+    .replaceAll(/^-|-$/g, '')
+    .slice(0, 200);
   return `${readable}${readable === '' || readable.endsWith('-') ? '' : '-'}${hash}`;
 }
 

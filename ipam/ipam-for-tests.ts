@@ -8,11 +8,11 @@ import { parseAs, type KindMap, type KindName } from '#api/kinds.ts';
 import type { Datastore } from '#datastore/datastore.ts';
 import { addressesIn, reserveHandle } from './allocations.ts';
 import { allocationsOf } from './block.ts';
-import { WatchedFacts } from './facts.ts';
 import type { Assignment, AutoAssignRequest } from './ipam.ts';
 import { NodeIpam } from './node-ipam.ts';
 import type { NodeFacts } from './reconcile-node.ts';
 import { checkIpam } from './report.ts';
+import { WatchedFacts } from './watched-facts-for-tests.ts';
 
 const v3 = 'projectcalico.org/v3';
 
@@ -50,21 +50,31 @@ export class ManualClock implements Clock {
 }
 
 /** Stores an object given as YAML would be. */
-export async function put<K extends KindName>(datastore: Datastore, kind: K, name: string, rest: object): Promise<KindMap[K]> {
+export async function put<K extends KindName>(
+  datastore: Datastore,
+  kind: K,
+  name: string,
+  rest: object,
+): Promise<KindMap[K]> {
   const apiVersion = ['Node', 'Namespace', 'Pod'].includes(kind) ? 'v1' : v3;
   const { metadata, ...spec } = rest as { metadata?: object };
   return datastore.create(kind, parseAs(kind, { apiVersion, kind, metadata: { name, ...metadata }, ...spec }).object);
 }
 
 /** Stores an IPPool. */
-export function putPool(datastore: Datastore, name: string, cidr: string, spec: object = {}): Promise<KindMap['IPPool']> {
+export function putPool(
+  datastore: Datastore,
+  name: string,
+  cidr: string,
+  spec: object = {},
+): Promise<KindMap['IPPool']> {
   return put(datastore, 'IPPool', name, { spec: { cidr, ...spec } });
 }
 
 /** Replaces fields of an object's spec. */
-export async function patchSpec<K extends 'IPPool' | 'IPAMConfiguration'>(
+export async function patchSpec(
   datastore: Datastore,
-  kind: K,
+  kind: 'IPPool' | 'IPAMConfiguration',
   name: string,
   fields: object,
 ): Promise<void> {
@@ -72,7 +82,7 @@ export async function patchSpec<K extends 'IPPool' | 'IPAMConfiguration'>(
   if (object === undefined) {
     throw new Error(`no ${kind} ${name}`);
   }
-  await datastore.update(kind, { ...object, spec: { ...object.spec, ...fields } });
+  await datastore.update(kind, { ...object, spec: { ...object.spec, ...fields } } as never);
 }
 
 /** A request for one IPv4 address. */
@@ -110,7 +120,12 @@ export interface TestNode extends AsyncDisposable {
 export async function startNode(
   datastore: Datastore,
   name: string,
-  options: { readonly folder: TestFolder; readonly clock?: Clock; readonly facts?: NodeFacts; readonly reserveSize?: number },
+  options: {
+    readonly folder: TestFolder;
+    readonly clock?: Clock;
+    readonly facts?: NodeFacts;
+    readonly reserveSize?: number;
+  },
 ): Promise<TestNode> {
   const clock = options.clock ?? new ManualClock();
   const logs: string[] = [];
@@ -221,16 +236,20 @@ export async function expectSoundBlocks(datastore: Datastore): Promise<void> {
     const used = spec.allocations.flatMap((index, ordinal) => (index === null ? [] : [ordinal]));
     expect([...used, ...spec.unallocated].sort((a, b) => a - b)).toEqual(spec.allocations.map((_, ordinal) => ordinal));
     expect(new Set(spec.allocations.filter((index) => index !== null))).toEqual(new Set(spec.attributes.keys()));
-    expect(Object.keys(spec.sequenceNumberForAllocation).map(Number).sort((a, b) => a - b)).toEqual(
-      allocationsOf(spec).map(({ ordinal }) => ordinal),
-    );
+    expect(
+      Object.keys(spec.sequenceNumberForAllocation)
+        .map(Number)
+        .sort((a, b) => a - b),
+    ).toEqual(allocationsOf(spec).map(({ ordinal }) => ordinal));
   }
 }
 
 /** Nothing contradicts itself: blocks, affinities, handles. What only says that test pods and nodes have no objects is left out. */
 export async function expectNoFindings(datastore: Datastore): Promise<void> {
   const findings = await checkIpam(datastore);
-  expect(findings.filter(({ kind }) => kind !== 'allocation-without-node' && kind !== 'allocation-without-pod')).toEqual([]);
+  expect(
+    findings.filter(({ kind }) => kind !== 'allocation-without-node' && kind !== 'allocation-without-pod'),
+  ).toEqual([]);
 }
 
 /** Pseudo-random numbers from a seed (mulberry32), so that a failure can be repeated. */

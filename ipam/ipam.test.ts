@@ -3,7 +3,19 @@ import { describe, expect, test } from '@jest/globals';
 import { MemoryDatastore } from '#datastore/memory/memory-datastore.ts';
 import { DirectIpam } from './direct-ipam.ts';
 import type { Ipam } from './ipam.ts';
-import { allocatedToPods, expectNoFindings, expectSoundBlocks, ManualClock, patchSpec, plain, put, putPool, startNode, TestFolder, wants } from './ipam-for-tests.ts';
+import {
+  allocatedToPods,
+  expectNoFindings,
+  expectSoundBlocks,
+  ManualClock,
+  patchSpec,
+  plain,
+  put,
+  putPool,
+  startNode,
+  TestFolder,
+  wants,
+} from './ipam-for-tests.ts';
 
 interface World extends AsyncDisposable {
   readonly store: MemoryDatastore;
@@ -13,7 +25,12 @@ interface World extends AsyncDisposable {
   settle(): Promise<void>;
 }
 
-type Implementation = (world: { store: MemoryDatastore; clock: ManualClock; folder: TestFolder; name: string }) => Promise<{
+type Implementation = (world: {
+  store: MemoryDatastore;
+  clock: ManualClock;
+  folder: TestFolder;
+  name: string;
+}) => Promise<{
   ipam: Ipam;
   settle: () => Promise<void>;
   end: () => Promise<void>;
@@ -30,7 +47,15 @@ const agent =
 const implementations: readonly [string, Implementation, number][] = [
   ['agent with a reserve', agent(8), 250],
   ['agent without a reserve', agent(0), 250],
-  ['stand-alone', async ({ store, clock, name }) => ({ ipam: new DirectIpam(store, name, clock), settle: async () => {}, end: async () => {} }), 10],
+  [
+    'stand-alone',
+    async ({ store, clock, name }) => ({
+      ipam: new DirectIpam(store, name, clock),
+      settle: async () => {},
+      end: async () => {},
+    }),
+    10,
+  ],
 ];
 
 function makeWorld(implementation: Implementation): World {
@@ -86,7 +111,9 @@ async function watchesDeliver(): Promise<void> {
 }
 
 async function affinitiesOf(store: MemoryDatastore, node: string): Promise<number> {
-  return (await store.list('BlockAffinity')).items.filter(({ spec }) => spec.node === node && spec.state === 'confirmed').length;
+  return (await store.list('BlockAffinity')).items.filter(
+    ({ spec }) => spec.node === node && spec.state === 'confirmed',
+  ).length;
 }
 
 describe.each(implementations)('%s', (_, implementation, width) => {
@@ -96,9 +123,20 @@ describe.each(implementations)('%s', (_, implementation, width) => {
     await putPool(world.store, 'v6', 'fd00:65::/64');
     const ipam = await world.node('n1');
     const { addresses } = await ipam.autoAssign(wants('net.a', { want6: true }));
-    expect(addresses).toEqual([expect.stringMatching(/^10\.65\.0\.\d+\/32$/), expect.stringMatching(/^fd00:65::.*\/128$/)]);
+    expect(addresses).toEqual([
+      expect.stringMatching(/^10\.65\.0\.\d+\/32$/),
+      expect.stringMatching(/^fd00:65::.*\/128$/),
+    ]);
     expect(await ipam.allocations()).toEqual(
-      new Map([['net.a', { addresses: expect.arrayContaining([...plain({ addresses })]), attributes: { namespace: 'default', pod: 'net.a', node: 'n1' } }]]),
+      new Map([
+        [
+          'net.a',
+          {
+            addresses: expect.arrayContaining([...plain({ addresses })]),
+            attributes: { namespace: 'default', pod: 'net.a', node: 'n1' },
+          },
+        ],
+      ]),
     );
     expect(new Set(await ipam.addressesOf('net.a'))).toEqual(new Set(plain({ addresses })));
     await world.settle();
@@ -108,7 +146,9 @@ describe.each(implementations)('%s', (_, implementation, width) => {
   test('uses every address of a block, the first and the last too', async () => {
     await using world = makeWorld(implementation);
     await putPool(world.store, 'p', '10.65.0.0/29', { blockSize: 29 });
-    expect(new Set(await assignMany(await world.node('n1'), 8))).toEqual(new Set(Array.from({ length: 8 }, (_unused, i) => `10.65.0.${i}`)));
+    expect(new Set(await assignMany(await world.node('n1'), 8))).toEqual(
+      new Set(Array.from({ length: 8 }, (_unused, i) => `10.65.0.${i}`)),
+    );
   });
 
   test('five pods on /30 blocks make two affinities', async () => {
@@ -124,7 +164,10 @@ describe.each(implementations)('%s', (_, implementation, width) => {
     await put(world.store, 'IPAMConfiguration', 'default', { spec: { strictAffinity: true, maxBlocksPerHost: 1 } });
     const ipam = await world.node('n1');
     await assignMany(ipam, 4);
-    await expect(ipam.autoAssign(wants('net.fifth'))).rejects.toMatchObject({ code: 'no-free-address', message: expect.stringContaining('p (10.65.0.0/24)') });
+    await expect(ipam.autoAssign(wants('net.fifth'))).rejects.toMatchObject({
+      code: 'no-free-address',
+      message: expect.stringContaining('p (10.65.0.0/24)'),
+    });
     await world.settle();
     expect((await allocatedToPods(world.store)).size).toBe(4);
     await expectNoFindings(world.store);
@@ -138,7 +181,9 @@ describe.each(implementations)('%s', (_, implementation, width) => {
     const [borrowed] = await assignMany(two, 1, 'two');
     expect(borrowed).not.toBe(first);
     expect(await affinitiesOf(world.store, 'n2')).toBe(0);
-    expect(await two.allocations()).toEqual(new Map([['net.two0', expect.objectContaining({ addresses: [borrowed] })]]));
+    expect(await two.allocations()).toEqual(
+      new Map([['net.two0', expect.objectContaining({ addresses: [borrowed] })]]),
+    );
     expect(await two.releaseHandle('net.two0')).toEqual([borrowed]);
     await world.settle();
     expect([...(await allocatedToPods(world.store)).keys()]).toEqual([first]);
@@ -152,8 +197,12 @@ describe.each(implementations)('%s', (_, implementation, width) => {
   test('with autoAllocateBlocks off a node without blocks gets nothing when strict', async () => {
     await using world = makeWorld(implementation);
     await putPool(world.store, 'p', '10.65.0.0/24');
-    await put(world.store, 'IPAMConfiguration', 'default', { spec: { strictAffinity: true, autoAllocateBlocks: false } });
-    await expect((await world.node('n1')).autoAssign(wants('net.a'))).rejects.toMatchObject({ code: 'no-free-address' });
+    await put(world.store, 'IPAMConfiguration', 'default', {
+      spec: { strictAffinity: true, autoAllocateBlocks: false },
+    });
+    await expect((await world.node('n1')).autoAssign(wants('net.a'))).rejects.toMatchObject({
+      code: 'no-free-address',
+    });
     expect(await affinitiesOf(world.store, 'n1')).toBe(0);
   });
 
@@ -211,10 +260,17 @@ describe.each(implementations)('%s', (_, implementation, width) => {
     const request = { handle: 'net.a', attributes: { namespace: 'ns', pod: 'web' }, addresses: ['10.65.0.77'] };
     expect(await one.assignIps(request)).toEqual({ addresses: ['10.65.0.77/32'] });
     for (const ipam of [one, two]) {
-      await expect(ipam.assignIps({ ...request, handle: 'net.b' })).rejects.toMatchObject({ code: 'taken', message: expect.stringContaining('ns/web') });
+      await expect(ipam.assignIps({ ...request, handle: 'net.b' })).rejects.toMatchObject({
+        code: 'taken',
+        message: expect.stringContaining('ns/web'),
+      });
     }
-    await expect(one.assignIps({ ...request, addresses: ['10.65.0.78', '10.66.0.1'] })).rejects.toMatchObject({ code: 'not-in-pool' });
-    await expect(one.assignIps({ ...request, addresses: ['10.65.0.78/32'] })).rejects.toMatchObject({ code: 'bad-request' });
+    await expect(one.assignIps({ ...request, addresses: ['10.65.0.78', '10.66.0.1'] })).rejects.toMatchObject({
+      code: 'not-in-pool',
+    });
+    await expect(one.assignIps({ ...request, addresses: ['10.65.0.78/32'] })).rejects.toMatchObject({
+      code: 'bad-request',
+    });
     await world.settle();
     expect([...(await allocatedToPods(world.store)).keys()]).toEqual(['10.65.0.77']);
     await expectNoFindings(world.store);
@@ -227,7 +283,9 @@ describe.each(implementations)('%s', (_, implementation, width) => {
     const ipam = await world.node('n1');
     expect(new Set(await assignMany(ipam, 4))).toEqual(new Set(['10.65.0.4', '10.65.0.5', '10.65.0.6', '10.65.0.7']));
     await expect(ipam.autoAssign(wants('net.more'))).rejects.toMatchObject({ code: 'no-free-address' });
-    expect(await ipam.assignIps({ handle: 'net.x', attributes: {}, addresses: ['10.65.0.1'] })).toEqual({ addresses: ['10.65.0.1/32'] });
+    expect(await ipam.assignIps({ handle: 'net.x', attributes: {}, addresses: ['10.65.0.1'] })).toEqual({
+      addresses: ['10.65.0.1/32'],
+    });
   });
 
   test('a pool asked for is used by name and by CIDR, without fallback when it is full or disabled', async () => {
@@ -236,15 +294,24 @@ describe.each(implementations)('%s', (_, implementation, width) => {
     await putPool(world.store, 'b', '10.66.0.0/30', { blockSize: 30, nodeSelector: 'has(nothing)' });
     await putPool(world.store, 'm', '10.67.0.0/24', { assignmentMode: 'Manual' });
     const ipam = await world.node('n1');
-    expect(plain(await ipam.autoAssign(wants('net.0', { pools4: ['b'] })))).toEqual([expect.stringMatching(/^10\.66\./)]);
-    expect(plain(await ipam.autoAssign(wants('net.1', { pools4: ['10.66.0.0/30'] })))).toEqual([expect.stringMatching(/^10\.66\./)]);
-    expect(plain(await ipam.autoAssign(wants('net.2', { pools4: ['m'] })))).toEqual([expect.stringMatching(/^10\.67\./)]);
+    expect(plain(await ipam.autoAssign(wants('net.0', { pools4: ['b'] })))).toEqual([
+      expect.stringMatching(/^10\.66\./),
+    ]);
+    expect(plain(await ipam.autoAssign(wants('net.1', { pools4: ['10.66.0.0/30'] })))).toEqual([
+      expect.stringMatching(/^10\.66\./),
+    ]);
+    expect(plain(await ipam.autoAssign(wants('net.2', { pools4: ['m'] })))).toEqual([
+      expect.stringMatching(/^10\.67\./),
+    ]);
     await ipam.autoAssign(wants('net.3', { pools4: ['b'] }));
     await ipam.autoAssign(wants('net.4', { pools4: ['b'] }));
     await expect(ipam.autoAssign(wants('net.5', { pools4: ['b'] }))).rejects.toMatchObject({ code: 'no-free-address' });
     await patchSpec(world.store, 'IPPool', 'b', { disabled: true });
     await ipam.releaseHandle('net.0');
-    await expect(ipam.autoAssign(wants('net.6', { pools4: ['b'] }))).rejects.toMatchObject({ code: 'pool-disabled', message: expect.stringContaining('IPPool b') });
+    await expect(ipam.autoAssign(wants('net.6', { pools4: ['b'] }))).rejects.toMatchObject({
+      code: 'pool-disabled',
+      message: expect.stringContaining('IPPool b'),
+    });
     await expect(ipam.autoAssign(wants('net.7', { pools4: ['c'] }))).rejects.toMatchObject({ code: 'no-pool' });
     expect(await assignMany(ipam, 20)).toEqual(Array.from({ length: 20 }, () => expect.stringMatching(/^10\.65\./)));
   });
@@ -255,10 +322,16 @@ describe.each(implementations)('%s', (_, implementation, width) => {
     const ipam = await world.node('n1');
     const blue = { name: 'b', labels: { team: 'blue' } };
     await expect(ipam.autoAssign(wants('net.none'))).rejects.toMatchObject({ code: 'no-pool' });
-    await expect(ipam.autoAssign(wants('net.red', { namespace: { name: 'r', labels: {} } }))).rejects.toMatchObject({ code: 'no-pool' });
-    expect(plain(await ipam.autoAssign(wants('net.blue', { namespace: blue })))).toEqual([expect.stringMatching(/^10\.66\./)]);
+    await expect(ipam.autoAssign(wants('net.red', { namespace: { name: 'r', labels: {} } }))).rejects.toMatchObject({
+      code: 'no-pool',
+    });
+    expect(plain(await ipam.autoAssign(wants('net.blue', { namespace: blue })))).toEqual([
+      expect.stringMatching(/^10\.66\./),
+    ]);
     await putPool(world.store, 'any', '10.65.0.0/24');
-    await expect(ipam.autoAssign(wants('net.now', { namespace: { name: 'r', labels: {} } }))).resolves.toMatchObject({ addresses: [expect.stringMatching(/^10\.65\./)] });
+    await expect(ipam.autoAssign(wants('net.now', { namespace: { name: 'r', labels: {} } }))).resolves.toMatchObject({
+      addresses: [expect.stringMatching(/^10\.65\./)],
+    });
   });
 
   test('a pool serves only the nodes that its nodeSelector selects, and an empty block of it is given up', async () => {
@@ -267,7 +340,10 @@ describe.each(implementations)('%s', (_, implementation, width) => {
     await putPool(world.store, 'a', '10.65.0.0/24', { nodeSelector: 'zone == "a"' });
     const [one, two] = [await world.node('n1'), await world.node('n2')];
     await assignMany(one, 1);
-    await expect(two.autoAssign(wants('net.x'))).rejects.toMatchObject({ code: 'no-pool', message: expect.stringContaining('nodeSelector') });
+    await expect(two.autoAssign(wants('net.x'))).rejects.toMatchObject({
+      code: 'no-pool',
+      message: expect.stringContaining('nodeSelector'),
+    });
     await one.releaseHandle('net.h0');
     await world.settle();
     await world.store.update('Node', { ...node, metadata: { ...node.metadata, labels: { zone: 'b' } } });
@@ -276,7 +352,9 @@ describe.each(implementations)('%s', (_, implementation, width) => {
     await watchesDeliver();
     await one.autoAssign(wants('net.y'));
     await world.settle();
-    expect((await world.store.list('IPAMBlock')).items.map(({ spec }) => spec.cidr)).toEqual([expect.stringMatching(/^10\.66\./)]);
+    expect((await world.store.list('IPAMBlock')).items.map(({ spec }) => spec.cidr)).toEqual([
+      expect.stringMatching(/^10\.66\./),
+    ]);
     await expectNoFindings(world.store);
   });
 
@@ -323,7 +401,10 @@ describe.each(implementations)('%s', (_, implementation, width) => {
     await Promise.all(
       nodes.map((ipam, n) =>
         inParallel(
-          Array.from({ length: 250 }, (_unused, i) => async () => void addresses.push(...plain(await ipam.autoAssign(wants(`net.n${n}-${i}`))))),
+          Array.from(
+            { length: 250 },
+            (_unused, i) => async () => void addresses.push(...plain(await ipam.autoAssign(wants(`net.n${n}-${i}`)))),
+          ),
           width,
         ),
       ),
@@ -348,7 +429,10 @@ describe.each(implementations)('%s', (_, implementation, width) => {
     await putPool(world.store, 'p', '10.65.0.0/24');
     const ipam = await world.node('n1');
     world.store.failNext('create', new Error('no route to host'), { kind: 'IPAMHandle' });
-    await expect(ipam.autoAssign(wants('net.a'))).rejects.toMatchObject({ code: 'unavailable', message: expect.stringContaining('no route to host') });
+    await expect(ipam.autoAssign(wants('net.a'))).rejects.toMatchObject({
+      code: 'unavailable',
+      message: expect.stringContaining('no route to host'),
+    });
     await expect(ipam.autoAssign(wants('net.a'))).resolves.toBeDefined();
     await world.settle();
     await expectNoFindings(world.store);

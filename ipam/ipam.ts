@@ -60,7 +60,12 @@ export interface Ipam {
   /** What the handle holds now. */
   addressesOf(handle: string): Promise<readonly string[]>;
   /** All handles on this node with their addresses and attributes (without the reserve's). */
-  allocations(): Promise<ReadonlyMap<string, { readonly addresses: readonly string[]; readonly attributes: Readonly<Record<string, string>> }>>;
+  allocations(): Promise<
+    ReadonlyMap<
+      string,
+      { readonly addresses: readonly string[]; readonly attributes: Readonly<Record<string, string>> }
+    >
+  >;
   /** Undefined when addresses can be given; else why not, for STATUS and readiness. */
   unavailableReason(): string | undefined;
 }

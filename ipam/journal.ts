@@ -1,4 +1,14 @@
-import { closeSync, fstatSync, ftruncateSync, mkdirSync, openSync, readFileSync, renameSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  fstatSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { dirname } from 'node:path';
 
 /**
@@ -53,7 +63,7 @@ export class Journal implements Disposable {
       closeSync(old);
     }
     try {
-      for (let written = 0; written < data.length; ) {
+      for (let written = 0; written < data.length;) {
         written += writeSync(this.#fd, data, written);
       }
     } catch (error) {

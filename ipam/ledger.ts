@@ -91,7 +91,11 @@ export class Ledger {
     const handle = reserveHandle(this.#nodeName);
     return this.#blocks
       .specs()
-      .flatMap((spec) => addressesIn(spec).filter((allocation) => allocation.handle === handle && !this.#decisions.has(allocation.address)));
+      .flatMap((spec) =>
+        addressesIn(spec).filter(
+          (allocation) => allocation.handle === handle && !this.#decisions.has(allocation.address),
+        ),
+      );
   }
 
   /** Every address of a workload on this node, given but not yet written ones too. */
@@ -111,7 +115,13 @@ export class Ledger {
     for (const decision of this.#decisions.values()) {
       if (decision.state === 'given' || decision.state === 'disputed') {
         const { address, cidr, ordinal, owner } = decision;
-        yield { address, cidr, ordinal, ...owner, sequence: (decision.state === 'given' ? decision.from?.sequence : undefined) ?? '' };
+        yield {
+          address,
+          cidr,
+          ordinal,
+          ...owner,
+          sequence: (decision.state === 'given' ? decision.from?.sequence : undefined) ?? '',
+        };
       }
     }
   }
@@ -129,11 +139,13 @@ export class Ledger {
 
   /** Gives addresses of the reserve to an owner, after they are in the journal. Throws the file system's error: then nothing is given. */
   give(reserved: readonly AddressAllocation[], owner: BlockOwner): void {
-    const decisions = reserved.map(({ address, cidr, ordinal, handle, sequence }): GiveDecision & { record: JournalRecord } => {
-      const from = { handle, sequence: String(sequence) };
-      const record = { type: 'give', address, sequence: from.sequence, ...owner } as const;
-      return { state: 'given', address, cidr, ordinal, owner, from, record };
-    });
+    const decisions = reserved.map(
+      ({ address, cidr, ordinal, handle, sequence }): GiveDecision & { record: JournalRecord } => {
+        const from = { handle, sequence: String(sequence) };
+        const record = { type: 'give', address, sequence: from.sequence, ...owner } as const;
+        return { state: 'given', address, cidr, ordinal, owner, from, record };
+      },
+    );
     this.#journal.append(decisions.map(({ record }) => record));
     for (const decision of decisions) {
       this.decide(decision);
@@ -150,7 +162,15 @@ export class Ledger {
       .filter((one) => !disputed.includes(one))
       .map(({ address, cidr, ordinal, handle, sequence }): ReleaseDecision & { record: JournalRecord } => {
         const record = { type: 'release', address, sequence, handle } as const;
-        return { state: 'released', address, cidr, ordinal, handle, sequence: sequence === '' ? undefined : sequence, record };
+        return {
+          state: 'released',
+          address,
+          cidr,
+          ordinal,
+          handle,
+          sequence: sequence === '' ? undefined : sequence,
+          record,
+        };
       });
     journal?.append(decisions.map(({ record }) => record));
     for (const decision of decisions) {
@@ -224,6 +244,9 @@ export class Ledger {
 }
 
 /** Where an address lies in its block. */
-export function placeOf(address: string, cidr: string): { readonly address: string; readonly cidr: string; readonly ordinal: number } {
+export function placeOf(
+  address: string,
+  cidr: string,
+): { readonly address: string; readonly cidr: string; readonly ordinal: number } {
   return { address, cidr, ordinal: ordinalOf(parseCidr(cidr), parseIp(address)) };
 }

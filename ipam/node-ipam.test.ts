@@ -1,11 +1,31 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from '@jest/globals';
 import { MemoryDatastore, type OperationCall } from '#datastore/memory/memory-datastore.ts';
-import { allocated, allocatedToPods, expectNoFindings, expectSoundBlocks, ManualClock, patchSpec, plain, put, putPool, startNode, TestFolder, wants, type TestNode } from './ipam-for-tests.ts';
+import {
+  allocated,
+  allocatedToPods,
+  expectNoFindings,
+  expectSoundBlocks,
+  ManualClock,
+  patchSpec,
+  plain,
+  put,
+  putPool,
+  startNode,
+  TestFolder,
+  wants,
+  type TestNode,
+} from './ipam-for-tests.ts';
 import type { NodeFacts } from './reconcile-node.ts';
 
 /** A node with a pool of each family whose reserve is warm. Counts the datastore's calls. */
-async function warmNode(): Promise<{ store: MemoryDatastore; calls: OperationCall[]; clock: ManualClock; folder: TestFolder; node: TestNode }> {
+async function warmNode(): Promise<{
+  store: MemoryDatastore;
+  calls: OperationCall[];
+  clock: ManualClock;
+  folder: TestFolder;
+  node: TestNode;
+}> {
   const calls: OperationCall[] = [];
   const clock = new ManualClock();
   const store = new MemoryDatastore({ clock, pause: (call) => void calls.push(call) });
@@ -20,16 +40,23 @@ async function warmNode(): Promise<{ store: MemoryDatastore; calls: OperationCal
 }
 
 async function reserveOf(store: MemoryDatastore, node = 'n1'): Promise<string[]> {
-  return [...(await allocated(store))].filter(([, handle]) => handle === `tortie-reserve-${node}`).map(([address]) => address);
+  return [...(await allocated(store))]
+    .filter(([, handle]) => handle === `tortie-reserve-${node}`)
+    .map(([address]) => address);
 }
 
 /** The same node after its process died: the journal and the datastore are all there is. */
-function restarted(world: { store: MemoryDatastore; folder: TestFolder; clock: ManualClock }, facts: NodeFacts): Promise<TestNode> {
+function restarted(
+  world: { store: MemoryDatastore; folder: TestFolder; clock: ManualClock },
+  facts: NodeFacts,
+): Promise<TestNode> {
   return startNode(world.store, 'n1', { ...world, facts });
 }
 
 function live(entries: Record<string, string | undefined>): NodeFacts['live'] {
-  return new Map(Object.entries(entries).map(([address, handle]) => [address, handle === undefined ? undefined : { handle }]));
+  return new Map(
+    Object.entries(entries).map(([address, handle]) => [address, handle === undefined ? undefined : { handle }]),
+  );
 }
 
 describe('the warm reserve', () => {
@@ -40,7 +67,10 @@ describe('the warm reserve', () => {
     const reserve = await reserveOf(store);
     expect(reserve.filter((address) => !address.includes(':'))).toHaveLength(8);
     expect(reserve.filter((address) => address.includes(':'))).toHaveLength(8);
-    expect((await store.get('IPAMHandle', { name: 'tortie-reserve-n1' }))?.spec.block).toEqual({ [await blockOf(store, 4)]: 8, [await blockOf(store, 6)]: 8 });
+    expect((await store.get('IPAMHandle', { name: 'tortie-reserve-n1' }))?.spec.block).toEqual({
+      [await blockOf(store, 4)]: 8,
+      [await blockOf(store, 6)]: 8,
+    });
   });
 
   test('serves an ADD without a single call to the datastore', async () => {
@@ -87,10 +117,14 @@ describe('the warm reserve', () => {
     const { store, calls, folder, node } = await warmNode();
     using _folder = folder;
     await using _node = node;
-    const results = await Promise.all(Array.from({ length: 50 }, (_unused, i) => node.ipam.autoAssign(wants(`net.p${i}`))));
+    const results = await Promise.all(
+      Array.from({ length: 50 }, (_unused, i) => node.ipam.autoAssign(wants(`net.p${i}`))),
+    );
     await node.ipam.flush();
     expect(new Set(results.flatMap(plain)).size).toBe(50);
-    expect(calls.filter(({ operation, kind }) => operation === 'update' && kind === 'IPAMBlock').length).toBeLessThanOrEqual(5);
+    expect(
+      calls.filter(({ operation, kind }) => operation === 'update' && kind === 'IPAMBlock').length,
+    ).toBeLessThanOrEqual(5);
     await expectSoundBlocks(store);
     await expectNoFindings(store);
   });
@@ -122,15 +156,23 @@ describe('the warm reserve', () => {
   test.each([
     ['disabled', (store: MemoryDatastore) => patchSpec(store, 'IPPool', 'v4', { disabled: true })],
     ['deleted', (store: MemoryDatastore) => store.delete('IPPool', { name: 'v4' })],
-    ['restricted to a namespace', (store: MemoryDatastore) => patchSpec(store, 'IPPool', 'v4', { namespaceSelector: 'has(x)' })],
-    ['reserved', (store: MemoryDatastore) => put(store, 'IPReservation', 'r', { spec: { reservedCIDRs: ['10.65.0.0/24'] } })],
+    [
+      'restricted to a namespace',
+      (store: MemoryDatastore) => patchSpec(store, 'IPPool', 'v4', { namespaceSelector: 'has(x)' }),
+    ],
+    [
+      'reserved',
+      (store: MemoryDatastore) => put(store, 'IPReservation', 'r', { spec: { reservedCIDRs: ['10.65.0.0/24'] } }),
+    ],
   ])('drops its addresses when their pool is %s', async (_case, change) => {
     const { store, folder, node } = await warmNode();
     using _folder = folder;
     await using _node = node;
     await change(store);
     await new Promise(setImmediate);
-    await expect(node.ipam.autoAssign(wants('net.x'))).rejects.toMatchObject({ code: expect.stringMatching(/no-pool|no-free-address/) });
+    await expect(node.ipam.autoAssign(wants('net.x'))).rejects.toMatchObject({
+      code: expect.stringMatching(/no-pool|no-free-address/),
+    });
     await node.ipam.flush();
     expect((await reserveOf(store)).filter((address) => !address.includes(':'))).toEqual([]);
     expect(await reserveOf(store)).toHaveLength(8);
@@ -157,7 +199,10 @@ describe('the warm reserve', () => {
     const [address = ''] = await reserveOf(store);
     await using other = await startNode(store, 'n2', { folder, clock });
     const request = { handle: 'net.x', attributes: {}, addresses: [address] };
-    await expect(other.ipam.assignIps(request)).rejects.toMatchObject({ code: 'taken', message: expect.stringContaining('on node n1') });
+    await expect(other.ipam.assignIps(request)).rejects.toMatchObject({
+      code: 'taken',
+      message: expect.stringContaining('on node n1'),
+    });
     await node.ipam.flush();
     expect(plain(await node.ipam.assignIps(request))).toEqual([address]);
   });
@@ -172,7 +217,10 @@ describe('while the datastore fails', () => {
       store.failNext('update', new Error('no route to host'), { kind: 'IPAMBlock' });
     }
     const addresses = plain(await node.ipam.autoAssign(wants('net.a')));
-    await expect(node.ipam.flush()).rejects.toMatchObject({ code: 'unavailable', message: expect.stringContaining('no route to host') });
+    await expect(node.ipam.flush()).rejects.toMatchObject({
+      code: 'unavailable',
+      message: expect.stringContaining('no route to host'),
+    });
     expect(node.logs).toEqual([expect.stringContaining('no route to host')]);
     await node.ipam.releaseHandle('net.first');
     clock.advance(60_000);
@@ -183,23 +231,26 @@ describe('while the datastore fails', () => {
     await expectNoFindings(store);
   });
 
-  test.each(['before', 'after'] as const)('a block write that fails %s its effect gives no address twice', async (when) => {
-    const { store, folder, node } = await warmNode();
-    using _folder = folder;
-    await using _node = node;
-    const addresses: string[] = [];
-    for (let i = 0; i < 20; i++) {
-      store.failNext('update', new Error('timeout'), { kind: 'IPAMBlock', when });
-      addresses.push(...(await node.ipam.autoAssign(wants(`net.${i}`)).then(plain, () => [])));
-      await node.ipam.flush().catch(() => {});
-    }
-    await node.ipam.flush();
-    expect(new Set(addresses).size).toBe(addresses.length);
-    expect(addresses.length).toBeGreaterThan(10);
-    const stored = await allocatedToPods(store);
-    expect(addresses.filter((address) => !stored.has(address))).toEqual([]);
-    await expectSoundBlocks(store);
-  });
+  test.each(['before', 'after'] as const)(
+    'a block write that fails %s its effect gives no address twice',
+    async (when) => {
+      const { store, folder, node } = await warmNode();
+      using _folder = folder;
+      await using _node = node;
+      const addresses: string[] = [];
+      for (let i = 0; i < 20; i++) {
+        store.failNext('update', new Error('timeout'), { kind: 'IPAMBlock', when });
+        addresses.push(...(await node.ipam.autoAssign(wants(`net.${i}`)).then(plain, () => [])));
+        await node.ipam.flush().catch(() => {});
+      }
+      await node.ipam.flush();
+      expect(new Set(addresses).size).toBe(addresses.length);
+      expect(addresses.length).toBeGreaterThan(10);
+      const stored = await allocatedToPods(store);
+      expect(addresses.filter((address) => !stored.has(address))).toEqual([]);
+      await expectSoundBlocks(store);
+    },
+  );
 });
 
 describe('after a crash', () => {
@@ -244,7 +295,9 @@ describe('after a crash', () => {
     using _folder = world.folder;
     const [strange = ''] = await reserveOf(world.store);
     await using node = await restarted(world, { live: live({ [strange]: undefined }) });
-    const given = await Promise.all(Array.from({ length: 40 }, (_unused, i) => node.ipam.autoAssign(wants(`net.${i}`))));
+    const given = await Promise.all(
+      Array.from({ length: 40 }, (_unused, i) => node.ipam.autoAssign(wants(`net.${i}`))),
+    );
     expect(given.flatMap(plain)).not.toContain(strange);
     const handles = new Set((await node.ipam.allocations()).keys());
     expect(await node.ipam.gc(handles, new Set([strange]))).toEqual([]);
@@ -258,10 +311,14 @@ describe('after a crash', () => {
     using _folder = world.folder;
     const block = (await world.store.list('IPAMBlock')).items.find(({ spec }) => !spec.cidr.includes(':'));
     const prefix = block?.spec.cidr.split('/')[0]?.split('.').slice(0, 3).join('.');
-    const free = (block?.spec.unallocated ?? []).map((ordinal) => `${prefix}.${Number(block?.spec.cidr.split('/')[0]?.split('.')[3]) + ordinal}`);
+    const free = (block?.spec.unallocated ?? []).map(
+      (ordinal) => `${prefix}.${Number(block?.spec.cidr.split('/')[0]?.split('.')[3]) + ordinal}`,
+    );
     const [known = '', unknown = ''] = free;
     await using node = await restarted(world, { live: live({ [known]: 'net.found', [unknown]: undefined }) });
-    const given = await Promise.all(Array.from({ length: 40 }, (_unused, i) => node.ipam.autoAssign(wants(`net.${i}`))));
+    const given = await Promise.all(
+      Array.from({ length: 40 }, (_unused, i) => node.ipam.autoAssign(wants(`net.${i}`))),
+    );
     expect(given.flatMap(plain)).not.toEqual(expect.arrayContaining([known]));
     expect(given.flatMap(plain)).not.toEqual(expect.arrayContaining([unknown]));
     await node.ipam.flush();
@@ -327,5 +384,9 @@ test('a release waits for an assignment of the same handle that is under way, an
 });
 
 async function blockOf(store: MemoryDatastore, family: 4 | 6): Promise<string> {
-  return (await store.list('IPAMBlock')).items.map(({ spec }) => spec.cidr).find((cidr) => cidr.includes(':') === (family === 6)) ?? '';
+  return (
+    (await store.list('IPAMBlock')).items
+      .map(({ spec }) => spec.cidr)
+      .find((cidr) => cidr.includes(':') === (family === 6)) ?? ''
+  );
 }

@@ -3,18 +3,36 @@ import { containsIp, parseCidr, parseIp, type Family } from '#api/cidr.ts';
 import type { Datastore } from '#datastore/datastore.ts';
 import { byHandle, type AddressAllocation, type NodeAllocations } from './allocations.ts';
 import { Allocator, type Assigned } from './allocator.ts';
+import { AwaitedRequests } from './awaited-requests.ts';
 import type { BlockOwner } from './block.ts';
 import { DirectBlocks } from './block-store.ts';
 import { CachedBlocks } from './cached-blocks.ts';
 import { BlockClaims } from './claims.ts';
 import type { FactsSource } from './facts.ts';
+import { HandleTurns } from './handle-turns.ts';
 import { Handles } from './handles.ts';
 import { IpamError, type AssignIpsRequest, type Assignment, type AutoAssignRequest, type Ipam } from './ipam.ts';
 import { Journal } from './journal.ts';
-import { Ledger, placeOf, type Owned } from './ledger.ts';
-import { hasRestrictedPool, openPools, poolOf, selectPools, unreserved, type IpamFacts, type PoolRequest } from './pools.ts';
+import { Ledger, type Owned } from './ledger.ts';
+import {
+  hasRestrictedPool,
+  openPools,
+  poolOf,
+  selectPools,
+  unreserved,
+  type IpamFacts,
+  type PoolRequest,
+} from './pools.ts';
 import { reconcile, type NodeFacts } from './reconcile-node.ts';
-import { afterUndo, asIpamError, assignmentOf, messageOf, ownerOf, parseRequested, poolRequest, wantedFamilies } from './requests.ts';
+import {
+  asIpamError,
+  assignmentOf,
+  messageOf,
+  ownerOf,
+  parseRequested,
+  poolRequest,
+  wantedFamilies,
+} from './requests.ts';
 import { WriteBehind } from './write-behind.ts';
 
 /** How many addresses per family are kept ready. */
@@ -47,8 +65,8 @@ export class NodeIpam implements Ipam, AsyncDisposable {
   readonly #ledger: Ledger;
   readonly #allocator: Allocator;
   readonly #writeBehind: WriteBehind;
-  /** The last call under way for each handle. */
-  readonly #busy = new Map<string, Promise<unknown>>();
+  readonly #awaitedRequests: AwaitedRequests;
+  readonly #turns = new HandleTurns();
   #state: 'new' | 'ready' | 'closed' = 'new';
 
   /** Opens the journal; throws the file system's error. */
@@ -81,9 +99,19 @@ export class NodeIpam implements Ipam, AsyncDisposable {
       handles,
       cooling,
       reserveSize: options.reserveSize ?? defaultReserveSize,
-      isBusy: (handle) => this.#busy.has(handle),
+      isBusy: (handle) => this.#turns.isBusy(handle),
       tidy: (current) => this.#allocator.releaseUnselected(current),
-      onSure: (handle) => this.#forgetIntent(handle),
+      onSure: (handle) => this.#awaitedRequests.forgetIntent(handle),
+      log,
+    });
+    this.#awaitedRequests = new AwaitedRequests({
+      facts,
+      allocator: this.#allocator,
+      blocks: this.#blocks,
+      ledger: this.#ledger,
+      journal: this.#journal,
+      writeBehind: this.#writeBehind,
+      release: (owned) => this.#release(owned),
       log,
     });
     facts.onChange(() => {
@@ -128,7 +156,7 @@ export class NodeIpam implements Ipam, AsyncDisposable {
     this.#assertReady();
     const owner = ownerOf(request, this.#options.nodeName);
     const families = wantedFamilies(request);
-    if (!this.#busy.has(owner.handle)) {
+    if (!this.#turns.isBusy(owner.handle)) {
       const addresses = this.#fromReserve(families, request, owner);
       if (addresses !== undefined) {
         return assignmentOf(addresses);
@@ -162,7 +190,9 @@ export class NodeIpam implements Ipam, AsyncDisposable {
     return this.#exclusively(handle, async () => {
       const owned = this.#ledger.ofHandle(handle);
       const released = await this.#release(owned);
-      const isKnown = owned.length > 0 || this.#ledger.decisions().some((decision) => decision.state === 'released' && decision.handle === handle);
+      const isKnown =
+        owned.length > 0 ||
+        this.#ledger.decisions().some((decision) => decision.state === 'released' && decision.handle === handle);
       if (isKnown && !this.#writeBehind.isUnsure(handle)) {
         return released;
       }
@@ -187,7 +217,9 @@ export class NodeIpam implements Ipam, AsyncDisposable {
 
   unavailableReason(): string | undefined {
     if (this.#state !== 'ready') {
-      return this.#state === 'new' ? 'addresses have not been compared with the datastore yet' : 'IPAM is shutting down';
+      return this.#state === 'new'
+        ? 'addresses have not been compared with the datastore yet'
+        : 'IPAM is shutting down';
     }
     const facts = this.#options.facts.current();
     return facts === undefined || facts.pools.some((pool) => pool.closed === undefined)
@@ -197,7 +229,8 @@ export class NodeIpam implements Ipam, AsyncDisposable {
 
   /**
    * Releases all that this node's workloads have under other handles than the valid ones, and what was quarantined; what is still `live`
-   * (an address on a link or route of this node) is left alone. Returns the addresses released.
+   * (an address on a link or route of this node) is left alone. No ADD may be under way whose handle is not among the valid ones. Returns
+   * the addresses released.
    */
   async gc(validHandles: ReadonlySet<string>, live: ReadonlySet<string>): Promise<readonly string[]> {
     this.#assertReady();
@@ -205,7 +238,9 @@ export class NodeIpam implements Ipam, AsyncDisposable {
     for (const [handle] of byHandle(this.#ledger.owned())) {
       if (!validHandles.has(handle)) {
         await this.#exclusively(handle, async () => {
-          released.push(...(await this.#release(this.#ledger.ofHandle(handle).filter(({ address }) => !live.has(address)))));
+          released.push(
+            ...(await this.#release(this.#ledger.ofHandle(handle).filter(({ address }) => !live.has(address)))),
+          );
         });
       }
     }
@@ -236,7 +271,7 @@ export class NodeIpam implements Ipam, AsyncDisposable {
     const wasReady = this.#state === 'ready';
     this.#state = 'closed';
     this.#writeBehind.stop();
-    await Promise.allSettled(this.#busy.values());
+    await this.#turns.idle();
     try {
       if (wasReady) {
         for (const allocation of this.#ledger.reserve()) {
@@ -260,7 +295,11 @@ export class NodeIpam implements Ipam, AsyncDisposable {
   }
 
   /** One address per family from the reserve, at once; undefined if the reserve can't serve the whole request. */
-  #fromReserve(families: readonly Family[], request: AutoAssignRequest, owner: BlockOwner): readonly string[] | undefined {
+  #fromReserve(
+    families: readonly Family[],
+    request: AutoAssignRequest,
+    owner: BlockOwner,
+  ): readonly string[] | undefined {
     const facts = this.#options.facts.current();
     const chosen = families.map((family) => facts && this.#reserved(facts, family, request));
     return chosen.every((allocation) => allocation !== undefined) && this.#give(chosen, owner)
@@ -286,22 +325,35 @@ export class NodeIpam implements Ipam, AsyncDisposable {
     try {
       this.#ledger.give(reserved, owner);
     } catch (error) {
-      this.#options.log('error', `journal ${this.#options.journalPath}: ${messageOf(error)}; addresses are assigned the slow way`);
+      this.#options.log(
+        'error',
+        `journal ${this.#options.journalPath}: ${messageOf(error)}; addresses are assigned the slow way`,
+      );
       return false;
     }
-    const left = this.#ledger.reserve().length;
-    this.#writeBehind.request({ now: left <= (this.#options.reserveSize ?? defaultReserveSize) / 2 });
+    const used = new Set(reserved.map(({ cidr }) => parseCidr(cidr).family));
+    const left = [...used].map(
+      (family) => this.#ledger.reserve().filter(({ cidr }) => parseCidr(cidr).family === family).length,
+    );
+    this.#writeBehind.request({ now: Math.min(...left) <= (this.#options.reserveSize ?? defaultReserveSize) / 2 });
     return true;
   }
 
   /** From the datastore, and as a last resort from this node's own reserve. */
-  async #assignOne(family: Family, request: AutoAssignRequest, owner: BlockOwner, facts: IpamFacts): Promise<Assigned | string> {
+  async #assignOne(
+    family: Family,
+    request: AutoAssignRequest,
+    owner: BlockOwner,
+    facts: IpamFacts,
+  ): Promise<Assigned | string> {
     const pools = poolRequest(request, family);
     try {
       return await this.#allocator.assign(family, owner, pools, facts);
     } catch (error) {
       const reserved =
-        error instanceof IpamError && error.code === 'no-free-address' ? this.#lastResort(facts, family, pools) : undefined;
+        error instanceof IpamError && error.code === 'no-free-address'
+          ? this.#lastResort(facts, family, pools)
+          : undefined;
       if (reserved !== undefined && this.#give([reserved], owner)) {
         return reserved.address;
       }
@@ -317,64 +369,11 @@ export class NodeIpam implements Ipam, AsyncDisposable {
     });
   }
 
-  /** Carries out a request with awaited writes: all steps, or none. What is known of the pools may be a moment old: a refusal is looked at twice. */
-  #awaited(owner: BlockOwner, steps: (facts: IpamFacts) => readonly (() => Promise<Assigned | string>)[]): Promise<Assignment> {
-    return this.#exclusively(owner.handle, async () => {
-      this.#beginIntent(owner.handle);
-      let isSure = true;
-      try {
-        if (this.#ledger.decisions().some(({ state }) => state === 'released')) {
-          await this.#writeBehind.flush().catch(() => {}); // It is logged; the request may not need what is being freed.
-        }
-        const known = this.#options.facts.current();
-        try {
-          return await this.#allOrNothing(owner, steps(known ?? (await this.#options.facts.refresh())));
-        } catch (error) {
-          if (known === undefined || !isRefusedByPools(error)) {
-            throw error;
-          }
-        }
-        return await this.#allOrNothing(owner, steps(await this.#options.facts.refresh()));
-      } catch (error) {
-        const failure = asIpamError(error);
-        isSure = failure.code !== 'unavailable';
-        throw failure;
-      } finally {
-        if (isSure) {
-          this.#forgetIntent(owner.handle);
-        } else {
-          this.#writeBehind.compareCounts(owner.handle);
-        }
-        this.#writeBehind.request({ now: false });
-      }
-    });
-  }
-
-  async #allOrNothing(owner: BlockOwner, steps: readonly (() => Promise<Assigned | string>)[]): Promise<Assignment> {
-    const done: (Assigned | string)[] = [];
-    try {
-      for (const step of steps) {
-        const result = await step();
-        done.push(result);
-        if (typeof result !== 'string' && !this.#blocks.holds(result.cidr)) {
-          const { address, cidr, sequence } = result;
-          this.#ledger.borrow({ ...placeOf(address, cidr), ...owner, sequence, releasedAt: undefined });
-        }
-      }
-    } catch (error) {
-      throw await afterUndo(error, this.#undo(owner.handle, done));
-    }
-    return assignmentOf(done.map((result) => (typeof result === 'string' ? result : result.address)));
-  }
-
-  async #undo(handle: string, done: readonly (Assigned | string)[]): Promise<void> {
-    const assigned = done.filter((result) => typeof result !== 'string');
-    await this.#allocator.undo(assigned, handle);
-    for (const { address } of assigned) {
-      this.#ledger.endBorrowing(address);
-    }
-    const given = done.filter((result) => typeof result === 'string');
-    await this.#release(this.#ledger.ofHandle(handle).filter(({ address }) => given.includes(address)));
+  #awaited(
+    owner: BlockOwner,
+    steps: (facts: IpamFacts) => readonly (() => Promise<Assigned | string>)[],
+  ): Promise<Assignment> {
+    return this.#exclusively(owner.handle, () => this.#awaitedRequests.run(owner, steps));
   }
 
   /** Decides that addresses are free, and returns them. Without a journal it waits for the datastore. */
@@ -384,7 +383,10 @@ export class NodeIpam implements Ipam, AsyncDisposable {
         this.#ledger.release(owned, this.#journal);
         this.#writeBehind.request({ now: false });
       } catch (error) {
-        this.#options.log('error', `journal ${this.#options.journalPath}: ${messageOf(error)}; the release waits for the datastore`);
+        this.#options.log(
+          'error',
+          `journal ${this.#options.journalPath}: ${messageOf(error)}; the release waits for the datastore`,
+        );
         this.#ledger.release(owned, undefined);
         await this.flush();
       }
@@ -392,43 +394,13 @@ export class NodeIpam implements Ipam, AsyncDisposable {
     return owned.map(({ address }) => address);
   }
 
-  #beginIntent(handle: string): void {
-    try {
-      this.#journal.append([{ type: 'intent', handle }]);
-    } catch (error) {
-      // Without it a crash now may leave an IPAMHandle without addresses: untidy, not unsafe.
-      this.#options.log('warn', `journal ${this.#options.journalPath}: ${messageOf(error)}`);
-    }
-  }
-
-  #forgetIntent(handle: string): void {
-    for (const record of this.#journal.records()) {
-      if (record.type === 'intent' && record.handle === handle) {
-        this.#journal.forget(record);
-      }
-    }
-  }
-
   async #exclusively<T>(handle: string, action: () => Promise<T>): Promise<T> {
-    const previous = this.#busy.get(handle);
-    const run = (async () => {
-      await previous?.catch(() => {}); // Its caller has heard of it.
-      return action();
-    })();
-    this.#busy.set(handle, run);
     try {
-      return await run;
+      return await this.#turns.run(handle, action);
     } finally {
-      if (this.#busy.get(handle) === run) {
-        this.#busy.delete(handle);
-        if (this.#writeBehind.isUnsure(handle)) {
-          this.#writeBehind.request({ now: false });
-        }
+      if (this.#writeBehind.isUnsure(handle)) {
+        this.#writeBehind.request({ now: false }); // A pass had to leave it alone.
       }
     }
   }
-}
-
-function isRefusedByPools(error: unknown): boolean {
-  return error instanceof IpamError && ['no-pool', 'pool-disabled', 'not-in-pool'].includes(error.code);
 }

@@ -1,20 +1,48 @@
 import { describe, expect, test } from '@jest/globals';
 import { parseCidr, parseIp, type Family } from '#api/cidr.ts';
 import { parseAs } from '#api/kinds.ts';
-import { factsFrom, hasRestrictedPool, openPools, poolOf, selectPools, unreserved, type IpamFacts, type PoolRequest } from './pools.ts';
+import {
+  factsFrom,
+  hasRestrictedPool,
+  openPools,
+  poolOf,
+  selectPools,
+  unreserved,
+  type IpamFacts,
+  type PoolRequest,
+} from './pools.ts';
 
 const apiVersion = 'projectcalico.org/v3';
 
 function pool(name: string, cidr: string, spec: object = {}, metadata: object = {}) {
-  return parseAs('IPPool', { apiVersion, kind: 'IPPool', metadata: { name, ...metadata }, spec: { cidr, ...spec } }).object;
+  return parseAs('IPPool', { apiVersion, kind: 'IPPool', metadata: { name, ...metadata }, spec: { cidr, ...spec } })
+    .object;
 }
 
-function facts(pools: ReturnType<typeof pool>[], more: { labels?: Record<string, string>; reserved?: string[]; config?: object } = {}): IpamFacts {
+function facts(
+  pools: ReturnType<typeof pool>[],
+  more: { labels?: Record<string, string>; reserved?: string[]; config?: object } = {},
+): IpamFacts {
   return factsFrom({
     pools,
-    reservations: [parseAs('IPReservation', { apiVersion, kind: 'IPReservation', metadata: { name: 'r' }, spec: { reservedCIDRs: more.reserved ?? [] } }).object],
-    configuration: more.config && parseAs('IPAMConfiguration', { apiVersion, kind: 'IPAMConfiguration', metadata: { name: 'default' }, spec: more.config }).object,
-    node: parseAs('Node', { apiVersion: 'v1', kind: 'Node', metadata: { name: 'n', labels: more.labels ?? {} } }).object,
+    reservations: [
+      parseAs('IPReservation', {
+        apiVersion,
+        kind: 'IPReservation',
+        metadata: { name: 'r' },
+        spec: { reservedCIDRs: more.reserved ?? [] },
+      }).object,
+    ],
+    configuration:
+      more.config &&
+      parseAs('IPAMConfiguration', {
+        apiVersion,
+        kind: 'IPAMConfiguration',
+        metadata: { name: 'default' },
+        spec: more.config,
+      }).object,
+    node: parseAs('Node', { apiVersion: 'v1', kind: 'Node', metadata: { name: 'n', labels: more.labels ?? {} } })
+      .object,
   });
 }
 
@@ -47,7 +75,12 @@ describe('pools of a request', () => {
     ['of a namespace: those for it too', { namespace: blue }, 4, ['a-open', 'blue', 'named', 'z-open', 'zone-a']],
     ['of another namespace', { namespace: { name: 'red', labels: {} } }, 4, ['a-open', 'z-open', 'zone-a']],
     ['of the other family', {}, 6, ['v6']],
-    ['by name and CIDR, in the order asked for, whatever the selectors', { requested: ['zone-b', '10.5.0.0/24', 'blue'] }, 4, ['zone-b', 'manual', 'blue']],
+    [
+      'by name and CIDR, in the order asked for, whatever the selectors',
+      { requested: ['zone-b', '10.5.0.0/24', 'blue'] },
+      4,
+      ['zone-b', 'manual', 'blue'],
+    ],
     ['with an empty wish', { requested: [] }, 6, ['v6']],
   ])('%s', (_, request, family, expected) => {
     expect(names(variety, request, family)).toEqual(expected);
@@ -60,13 +93,25 @@ describe('pools of a request', () => {
     ['v6', 'no-pool', '"v6"'],
     ['10.1.0.0/25', 'no-pool', '"10.1.0.0/25"'],
   ])('refuses %s', (requested, code, words) => {
-    expect(() => names(variety, { requested: ['a-open', requested] })).toThrow(expect.objectContaining({ code, message: expect.stringContaining(words) }));
+    expect(() => names(variety, { requested: ['a-open', requested] })).toThrow(
+      expect.objectContaining({ code, message: expect.stringContaining(words) }),
+    );
   });
 
   test('says of each pool why it is none', () => {
-    const world = facts([pool('p', '10.1.0.0/24', { disabled: true }), pool('q', '10.2.0.0/24', { nodeSelector: 'has(x)' })]);
-    expect(() => names(world)).toThrow(expect.objectContaining({ code: 'no-pool', message: expect.stringMatching(/p: it is disabled; q: nodeSelector has\(x\)/) }));
-    expect(() => names(facts([]))).toThrow(expect.objectContaining({ code: 'no-pool', message: expect.stringContaining('there is no IPPool') }));
+    const world = facts([
+      pool('p', '10.1.0.0/24', { disabled: true }),
+      pool('q', '10.2.0.0/24', { nodeSelector: 'has(x)' }),
+    ]);
+    expect(() => names(world)).toThrow(
+      expect.objectContaining({
+        code: 'no-pool',
+        message: expect.stringMatching(/p: it is disabled; q: nodeSelector has\(x\)/),
+      }),
+    );
+    expect(() => names(facts([]))).toThrow(
+      expect.objectContaining({ code: 'no-pool', message: expect.stringContaining('there is no IPPool') }),
+    );
   });
 });
 
@@ -79,7 +124,8 @@ test('a reserve is held only from pools that every workload of the node may use'
 
 test('reservations cover ranges and single addresses of both families', () => {
   const world = facts([], { reserved: ['10.1.0.2', '10.1.0.4/30', 'fd00::/127'] });
-  const allowed = (block: string) => Array.from({ length: 8 }, (_, ordinal) => ordinal).filter(unreserved(world, parseCidr(block)));
+  const allowed = (block: string) =>
+    Array.from({ length: 8 }, (_, ordinal) => ordinal).filter(unreserved(world, parseCidr(block)));
   expect(allowed('10.1.0.0/29')).toEqual([0, 1, 3]);
   expect(allowed('fd00::/125')).toEqual([2, 3, 4, 5, 6, 7]);
   expect(allowed('10.1.0.4/30')).toEqual([]);

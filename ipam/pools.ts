@@ -1,5 +1,15 @@
 /** Which pools an address may come from. Pure. */
-import { containsCidr, containsIp, ipAt, overlaps, tryParseCidr, tryParseNet, type Cidr, type Family, type Ip } from '#api/cidr.ts';
+import {
+  containsCidr,
+  containsIp,
+  ipAt,
+  overlaps,
+  tryParseCidr,
+  tryParseNet,
+  type Cidr,
+  type Family,
+  type Ip,
+} from '#api/cidr.ts';
 import type { KindMap } from '#api/kinds.ts';
 import { parseSelector, type Selector } from '#api/selector/selector.ts';
 import { IpamError } from './ipam.ts';
@@ -95,13 +105,17 @@ export function selectPools(facts: IpamFacts, family: Family, request: PoolReque
 export function hasRestrictedPool(facts: IpamFacts, family: Family, namespace: PoolRequest['namespace']): boolean {
   return facts.pools.some(
     (pool) =>
-      pool.cidr.family === family && pool.namespaceSelector !== undefined && whyNot(pool, facts, namespace) === undefined,
+      pool.cidr.family === family &&
+      pool.namespaceSelector !== undefined &&
+      whyNot(pool, facts, namespace) === undefined,
   );
 }
 
 /** Pools that any workload of this node may use: what a reserve can be held from. */
 export function openPools(facts: IpamFacts): readonly Pool[] {
-  return facts.pools.filter((pool) => pool.namespaceSelector === undefined && whyNot(pool, facts, undefined) === undefined);
+  return facts.pools.filter(
+    (pool) => pool.namespaceSelector === undefined && whyNot(pool, facts, undefined) === undefined,
+  );
 }
 
 /** True if new addresses for this node may come from the pool; false too for one that only waits to be asked for elsewhere. */
@@ -157,7 +171,10 @@ function requestedPool(pools: readonly Pool[], family: Family, text: string): Po
   const cidr = tryParseCidr(text)?.text;
   const pool = pools.find((candidate) => candidate.name === text || candidate.cidr.text === cidr);
   if (pool === undefined) {
-    throw new IpamError('no-pool', `there is no IPv${family} pool with name or CIDR "${text}"; correct the request or create the IPPool`);
+    throw new IpamError(
+      'no-pool',
+      `there is no IPv${family} pool with name or CIDR "${text}"; correct the request or create the IPPool`,
+    );
   }
   if (pool.closed !== undefined) {
     throw new IpamError('pool-disabled', `IPPool ${pool.name} was asked for, but ${pool.closed}`);
@@ -191,5 +208,7 @@ function closedReason({ metadata, spec }: KindMap['IPPool']): string | undefined
   if (spec.disabled) {
     return 'it is disabled';
   }
-  return spec.allowedUses.includes('Workload') ? undefined : `its allowedUses are ${spec.allowedUses.join(', ')}, not Workload`;
+  return spec.allowedUses.includes('Workload')
+    ? undefined
+    : `its allowedUses are ${spec.allowedUses.join(', ')}, not Workload`;
 }

@@ -16,7 +16,10 @@ export interface NodeFacts {
    * Addresses (canonical text, no prefix length) on the node's links and routes that belong to containers; with the handle, and what was
    * stored with it, where the node's own records know them.
    */
-  readonly live: ReadonlyMap<string, { readonly handle: string; readonly attributes?: Readonly<Record<string, string>> } | undefined>;
+  readonly live: ReadonlyMap<
+    string,
+    { readonly handle: string; readonly attributes?: Readonly<Record<string, string>> } | undefined
+  >;
   /**
    * The handles of all sandboxes that exist, if that is known for sure (after a reboot: none; or the runtime's list). Absent: unknown, and
    * then no pod's address is released at the start; DEL or GC will.
@@ -88,7 +91,9 @@ function relevantAddresses(
   for (const allocation of borrowed) {
     ledger.borrow(allocation);
   }
-  const stored = [...own.flatMap((spec) => addressesIn(spec).filter(isOurs)), ...borrowed].map(({ address }) => address);
+  const stored = [...own.flatMap((spec) => addressesIn(spec).filter(isOurs)), ...borrowed].map(
+    ({ address }) => address,
+  );
   return [...new Set([...records.keys(), ...stored, ...facts.live.keys()])].flatMap((text) => tryParseIp(text) ?? []);
 }
 
@@ -118,13 +123,22 @@ function storedState({ ip, spec, isOwn, allocation }: Found, nodeName: string): 
     : { is: 'other' };
 }
 
-async function settleAddress(deps: ReconcileDeps, facts: NodeFacts, found: Found, record: AddressRecord | undefined): Promise<void> {
+async function settleAddress(
+  deps: ReconcileDeps,
+  facts: NodeFacts,
+  found: Found,
+  record: AddressRecord | undefined,
+): Promise<void> {
   const { nodeName, ledger, journal } = deps;
   const { ip, spec, allocation } = found;
   const stored = storedState(found, nodeName);
   const isGone = (handle: string) => facts.valid !== undefined && !facts.valid.has(handle);
   const verdict = decide(stored, record, liveState(facts, ip), isGone);
-  const place = { address: ip.text, cidr: spec?.cidr ?? ip.text, ordinal: spec === undefined ? 0 : placeOf(ip.text, spec.cidr).ordinal };
+  const place = {
+    address: ip.text,
+    cidr: spec?.cidr ?? ip.text,
+    ordinal: spec === undefined ? 0 : placeOf(ip.text, spec.cidr).ordinal,
+  };
   const keepsRecord =
     (verdict.do === 'give' && record?.type === 'give' && record.handle === verdict.handle) || verdict.do === 'release';
   if (record !== undefined && !keepsRecord) {
@@ -145,7 +159,10 @@ async function settleAddress(deps: ReconcileDeps, facts: NodeFacts, found: Found
       return;
     }
     case 'quarantine':
-      deps.log('warn', `${ip.text} is in use on this node by something unknown; it is kept out of use until garbage collection`);
+      deps.log(
+        'warn',
+        `${ip.text} is in use on this node by something unknown; it is kept out of use until garbage collection`,
+      );
       ledger.decide({ state: 'quarantined', ...place });
       return;
     case 'dispute':
@@ -160,7 +177,10 @@ async function settleAddress(deps: ReconcileDeps, facts: NodeFacts, found: Found
       }
       const from = allocation && { handle: allocation.handle, sequence: String(allocation.sequence) };
       if (stored.is === 'owned') {
-        deps.log('warn', `${ip.text} was recorded for handle ${stored.handle}, but handle ${verdict.handle} uses it: it is recorded so now`);
+        deps.log(
+          'warn',
+          `${ip.text} was recorded for handle ${stored.handle}, but handle ${verdict.handle} uses it: it is recorded so now`,
+        );
       }
       ledger.decide({ state: 'given', ...place, owner, from, record: keepsRecord ? record : undefined });
       return;
@@ -174,13 +194,21 @@ async function assignLive(deps: ReconcileDeps, found: Found, owner: BlockOwner):
   try {
     const assigned = await deps.assignExact(address, owner);
     if (!deps.blocks.holds(assigned.cidr)) {
-      deps.ledger.borrow({ ...placeOf(address, assigned.cidr), ...owner, sequence: assigned.sequence, releasedAt: undefined });
+      deps.ledger.borrow({
+        ...placeOf(address, assigned.cidr),
+        ...owner,
+        sequence: assigned.sequence,
+        releasedAt: undefined,
+      });
     }
   } catch (error) {
     if (error instanceof IpamError && error.code === 'not-in-pool') {
       return; // From another program's IPAM: none of ours.
     }
-    deps.log('error', `${address} is used by handle ${owner.handle} on this node, but can't be recorded: ${messageOf(error)}`);
+    deps.log(
+      'error',
+      `${address} is used by handle ${owner.handle} on this node, but can't be recorded: ${messageOf(error)}`,
+    );
   }
 }
 
@@ -189,8 +217,14 @@ function dispute({ ledger, log, nodeName }: ReconcileDeps, facts: NodeFacts, { i
   if (live === undefined || spec === undefined) {
     return;
   }
-  const holder = allocation === undefined ? 'a pod that released it' : `handle ${allocation.handle} on node ${allocation.attributes['node']}`;
-  log('error', `${ip.text} is used by handle ${live.handle} on this node, but IPAMBlock ${spec.cidr} says it is ${holder}'s; delete one of the pods`);
+  const holder =
+    allocation === undefined
+      ? 'a pod that released it'
+      : `handle ${allocation.handle} on node ${allocation.attributes['node']}`;
+  log(
+    'error',
+    `${ip.text} is used by handle ${live.handle} on this node, but IPAMBlock ${spec.cidr} says it is ${holder}'s; delete one of the pods`,
+  );
   const owner = { handle: live.handle, attributes: { ...live.attributes, node: nodeName } };
   ledger.decide({ state: 'disputed', ...placeOf(ip.text, spec.cidr), owner });
 }

@@ -38,7 +38,14 @@ const table: readonly (readonly [string, StoredState, JournalState, LiveState, V
   ['owned and released, still live', ownedByA, releaseA, liveA, keep, keep],
   ['owned and released, still live by something', ownedByA, releaseA, 'unknown', keep, keep],
   ['owned, released in an earlier life', ownedByA, oldReleaseA, undefined, keep, release],
-  ['owned, release of another handle', ownedByA, { type: 'release', handle: 'b', sequence: '7' }, undefined, keep, release],
+  [
+    'owned, release of another handle',
+    ownedByA,
+    { type: 'release', handle: 'b', sequence: '7' },
+    undefined,
+    keep,
+    release,
+  ],
   ['free, not live', { is: 'free' }, undefined, undefined, keep, keep],
   ['free, release already written', { is: 'free' }, releaseA, undefined, keep, keep],
   ['free, live by a', { is: 'free' }, undefined, liveA, give('a'), give('a')],
@@ -62,7 +69,9 @@ describe('in every combination', () => {
   const stored: readonly StoredState[] = [reserve, ownedByA, { is: 'free' }, { is: 'other' }, { is: 'none' }];
   const journals: readonly JournalState[] = [undefined, giveA, releaseA, oldGiveA, oldReleaseA];
   const lives: readonly LiveState[] = [undefined, 'unknown', liveA, liveB];
-  const all = stored.flatMap((one) => journals.flatMap((journal) => lives.flatMap((live) => [true, false].map((gone) => ({ one, journal, live, gone })))));
+  const all = stored.flatMap((one) =>
+    journals.flatMap((journal) => lives.flatMap((live) => [true, false].map((gone) => ({ one, journal, live, gone })))),
+  );
 
   test('what is live is never released, and goes to nobody but who uses it', () => {
     for (const { one, journal, live, gone } of all.filter((row) => row.live !== undefined)) {

@@ -10,7 +10,9 @@ export type StoredState =
   | { readonly is: 'owned'; readonly handle: string; readonly sequence: string };
 
 /** What the journal says last of the address. */
-export type JournalState = { readonly type: 'give' | 'release'; readonly handle: string; readonly sequence: string } | undefined;
+export type JournalState =
+  | { readonly type: 'give' | 'release'; readonly handle: string; readonly sequence: string }
+  | undefined;
 
 /** What the node has: nothing, a link or route of an unknown owner, or of a known one. */
 export type LiveState = undefined | 'unknown' | { readonly handle: string };
@@ -59,7 +61,11 @@ type Owner = { readonly is: 'given'; readonly handle: string } | { readonly is: 
 
 /** A journal record counts only for the very allocation that it was written about. */
 function ownerOf(stored: StoredState, journal: JournalState): Owner {
-  if (journal === undefined || (stored.is !== 'reserve' && stored.is !== 'owned') || stored.sequence !== journal.sequence) {
+  if (
+    journal === undefined ||
+    (stored.is !== 'reserve' && stored.is !== 'owned') ||
+    stored.sequence !== journal.sequence
+  ) {
     return { is: 'stored' };
   }
   if (journal.type === 'release') {

@@ -56,7 +56,10 @@ async function refuseUsed(datastore: Datastore, chosen: readonly AddressAllocati
       ? `node ${allocation.attributes['node']} holds it ready for its next pod; its agent returns it when it shuts down`
       : users.get(allocation.address)?.join(' and ');
     if (user !== undefined) {
-      throw new IpamError('taken', `${allocation.address} is in use: ${user}. Releasing it would let two pods have it; force it only if that is not true`);
+      throw new IpamError(
+        'taken',
+        `${allocation.address} is in use: ${user}. Releasing it would let two pods have it; force it only if that is not true`,
+      );
     }
   }
 }
@@ -74,7 +77,8 @@ async function release(
     [
       (spec) => {
         const now = addressesIn(spec).find(({ ordinal }) => ordinal === allocation.ordinal);
-        const isSame = now !== undefined && now.handle === allocation.handle && String(now.sequence) === String(allocation.sequence);
+        const isSame =
+          now !== undefined && now.handle === allocation.handle && String(now.sequence) === String(allocation.sequence);
         return { spec: isSame ? releaseOrdinals(spec, [allocation.ordinal], cooling) : spec, result: isSame };
       },
     ],

@@ -53,7 +53,8 @@ export interface IpamUsage {
 export async function ipamUsage(datastore: Datastore): Promise<IpamUsage> {
   const [pools, blocks] = await Promise.all([datastore.list('IPPool'), liveBlocks(datastore)]);
   const usages = blocks.map((block) => blockUsage(block));
-  const inPool = (usage: BlockUsage, pool: KindMap['IPPool']) => containsCidr(parseCidr(pool.spec.cidr), parseCidr(usage.cidr));
+  const inPool = (usage: BlockUsage, pool: KindMap['IPPool']) =>
+    containsCidr(parseCidr(pool.spec.cidr), parseCidr(usage.cidr));
   return {
     pools: pools.items.map((pool) => {
       const own = usages.filter((usage) => inPool(usage, pool));
@@ -172,7 +173,10 @@ function checkHandles(handles: readonly KindMap['IPAMHandle'][], allocations: re
   return findings;
 }
 
-function checkAffinities(blocks: readonly KindMap['IPAMBlock'][], affinities: readonly KindMap['BlockAffinity'][]): Finding[] {
+function checkAffinities(
+  blocks: readonly KindMap['IPAMBlock'][],
+  affinities: readonly KindMap['BlockAffinity'][],
+): Finding[] {
   const isOf = (block: KindMap['IPAMBlock'], affinity: KindMap['BlockAffinity']) =>
     affinity.spec.cidr === block.spec.cidr && block.spec.affinity === `${affinity.spec.type}:${affinity.spec.node}`;
   const live = affinities.filter(({ spec }) => !spec.deleted);
@@ -248,7 +252,11 @@ function checkUsers(
   return [...users].flatMap(([address, of]): Finding[] => {
     const findings: Finding[] = [];
     if (of.length > 1) {
-      findings.push({ kind: 'duplicate', subject: address, message: `${address} is used by ${of.join(' and ')}; delete one of them` });
+      findings.push({
+        kind: 'duplicate',
+        subject: address,
+        message: `${address} is used by ${of.join(' and ')}; delete one of them`,
+      });
     }
     const host = parseCidr(`${address}/${address.includes(':') ? 128 : 32}`);
     if (!inUse.has(address) && ranges.some((range) => containsCidr(range, host))) {

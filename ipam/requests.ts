@@ -32,7 +32,11 @@ export function parseRequested(addresses: readonly string[]): readonly Ip[] {
     try {
       return parseIp(text);
     } catch (cause) {
-      throw new IpamError('bad-request', `an address asked for ${cause instanceof Error ? cause.message : String(cause)}`, { cause });
+      throw new IpamError(
+        'bad-request',
+        `an address asked for ${cause instanceof Error ? cause.message : String(cause)}`,
+        { cause },
+      );
     }
   });
 }
@@ -44,16 +48,14 @@ export function assignmentOf(addresses: readonly string[]): Assignment {
   return { addresses: sorted.map((address) => `${address}/${isV6(address) ? 128 : 32}`) };
 }
 
-/** The failure of a request whose other parts were taken back; if that failed too, both are said. */
+/** The failure of a request whose other parts were taken back; if that failed too, it is `unavailable`, and both are said. */
 export async function afterUndo(failure: unknown, undoing: Promise<void>): Promise<unknown> {
   try {
     await undoing;
     return failure;
   } catch (error) {
-    const first = asIpamError(failure);
-    return new IpamError(first.code, `${first.message}; releasing what was assigned before failed too: ${messageOf(error)}`, {
-      cause: failure,
-    });
+    const message = `${messageOf(failure)}; releasing what was assigned before failed too: ${messageOf(error)}`;
+    return new IpamError('unavailable', message, { cause: failure });
   }
 }
 

@@ -9,8 +9,22 @@ const apiVersion = 'projectcalico.org/v3';
 
 function facts(spec: object = {}, reserved: string[] = []): IpamFacts {
   return factsFrom({
-    pools: [parseAs('IPPool', { apiVersion, kind: 'IPPool', metadata: { name: 'p' }, spec: { cidr: '10.65.0.0/16', ...spec } }).object],
-    reservations: [parseAs('IPReservation', { apiVersion, kind: 'IPReservation', metadata: { name: 'r' }, spec: { reservedCIDRs: reserved } }).object],
+    pools: [
+      parseAs('IPPool', {
+        apiVersion,
+        kind: 'IPPool',
+        metadata: { name: 'p' },
+        spec: { cidr: '10.65.0.0/16', ...spec },
+      }).object,
+    ],
+    reservations: [
+      parseAs('IPReservation', {
+        apiVersion,
+        kind: 'IPReservation',
+        metadata: { name: 'r' },
+        spec: { reservedCIDRs: reserved },
+      }).object,
+    ],
     configuration: undefined,
     node: undefined,
   });
@@ -22,7 +36,11 @@ function block(cidr: string, inUse: number, inReserve: number): BlockSpec {
   return takeFree(used, { handle: reserveHandle('n'), attributes: reserveAttributes('n') }, inReserve, () => true).spec;
 }
 
-function plan(world: IpamFacts, blocks: readonly BlockSpec[], isHeld = (_: string, ordinal: number) => ordinal < 0): ReservePlan {
+function plan(
+  world: IpamFacts,
+  blocks: readonly BlockSpec[],
+  isHeld = (_: string, ordinal: number) => ordinal < 0,
+): ReservePlan {
   const reserve = blocks.flatMap((spec) => addressesIn(spec).filter(({ handle }) => handle === reserveHandle('n')));
   return planReserve(world, blocks, reserve, isHeld, 8);
 }
@@ -37,7 +55,12 @@ describe('the reserve', () => {
     ['is topped up', [block('10.65.0.0/26', 1, 5)], { '10.65.0.0/26': 3 }, 0],
     ['is a quarter of what is free in a small block', [block('10.65.0.0/28', 1, 0)], { '10.65.0.0/28': 3 }, 0],
     ['is nothing in a /30 with a pod', [block('10.65.0.0/30', 1, 0)], {}, 0],
-    ['spreads over blocks', [block('10.65.0.0/29', 5, 0), block('10.65.0.64/28', 0, 0)], { '10.65.0.0/29': 3, '10.65.0.64/28': 1 }, 0],
+    [
+      'spreads over blocks',
+      [block('10.65.0.0/29', 5, 0), block('10.65.0.64/28', 0, 0)],
+      { '10.65.0.0/29': 3, '10.65.0.64/28': 1 },
+      0,
+    ],
     ['shrinks as others use the block', [block('10.65.0.0/28', 8, 8)], {}, 6],
     ['is not more than it should be', [block('10.65.0.0/26', 0, 12)], {}, 4],
     ['needs blocks: none is claimed for it', [], {}, 0],

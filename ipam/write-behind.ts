@@ -7,13 +7,10 @@ import type { FactsSource } from './facts.ts';
 import type { HandleCounts, Handles } from './handles.ts';
 import type { Decision, GiveDecision, Ledger, QuarantineDecision, ReleaseDecision } from './ledger.ts';
 import type { IpamFacts } from './pools.ts';
+import { Passes } from './passes.ts';
 import { messageOf } from './requests.ts';
+import { ReserveCount } from './reserve-count.ts';
 import { planReserve, type ReservePlan } from './reserve-plan.ts';
-
-/** Waiting a little lets one write carry the ADDs of a burst. */
-const gatherMs = 10;
-const firstRetryMs = 100;
-const maxRetryMs = 10_000;
 
 export interface WriteBehindDeps {
   readonly nodeName: string;
@@ -43,25 +40,30 @@ type Writable = GiveDecision | ReleaseDecision | QuarantineDecision;
 export class WriteBehind {
   readonly #deps: WriteBehindDeps;
   readonly #reserve: { readonly handle: string; readonly attributes: Readonly<Record<string, string>> };
-  /** What the reserve's handle counts. Only this node writes it. */
-  #reserveCounts: HandleCounts = {};
-  #isReserveCountSure = true;
+  readonly #count: ReserveCount;
   readonly #unsure = new Set<string>();
-  #running: Promise<void> | undefined;
-  #isRequested = false;
+  readonly #passes: Passes;
   #isToTidy = true;
   #isStopped = false;
-  #timer: Disposable | undefined;
-  #failures = 0;
 
   constructor(deps: WriteBehindDeps) {
     this.#deps = deps;
     this.#reserve = { handle: reserveHandle(deps.nodeName), attributes: reserveAttributes(deps.nodeName) };
+    this.#count = new ReserveCount(deps.handles, this.#reserve.handle);
+    this.#passes = new Passes(
+      deps.clock,
+      () => this.#pass(),
+      (failures, retryAfterMs) =>
+        deps.log(
+          'warn',
+          `writing addresses failed, next try in ${retryAfterMs} ms: ${failures.map(messageOf).join('; ')}`,
+        ),
+    );
   }
 
   /** Reads what the reserve's handle counts; before the first pass. */
   async start(): Promise<void> {
-    this.#reserveCounts = (await this.#deps.handles.counts(this.#reserve.handle)) ?? {};
+    await this.#count.read();
   }
 
   /** A handle's counts may be too high: the next pass compares them with the blocks. */
@@ -81,59 +83,18 @@ export class WriteBehind {
 
   /** Asks for a pass soon; `now`: without waiting for more to write. */
   request(options: { readonly now: boolean }): void {
-    if (this.#running !== undefined) {
-      this.#isRequested = true;
-    } else if (this.#isStopped || this.#failures > 0) {
-      return; // After a failure the next try is scheduled already.
-    } else if (options.now) {
-      this.#begin();
-    } else {
-      this.#timer ??= this.#deps.clock.after(gatherMs, () => this.#begin());
-    }
+    this.#passes.request(options);
   }
 
   /** Writes everything that is decided by now. Rejects with the first failure; the rest is tried all the same. */
-  async flush(): Promise<void> {
-    await this.#running?.catch(() => {}); // It began before this call. The next pass meets the same failure, if it lasts.
-    this.#begin();
-    await this.#running;
+  flush(): Promise<void> {
+    return this.#passes.flush();
   }
 
   /** No more passes, and no more refill, except by `flush`. */
   stop(): void {
     this.#isStopped = true;
-    this.#timer?.[Symbol.dispose]();
-  }
-
-  #begin(): void {
-    this.#timer?.[Symbol.dispose]();
-    this.#timer = undefined;
-    if (this.#running === undefined) {
-      this.#running = this.#passes().finally(() => {
-        this.#running = undefined;
-      });
-      this.#running.catch(() => {}); // Logged and scheduled again by then; `flush` sees it too.
-    }
-  }
-
-  async #passes(): Promise<void> {
-    do {
-      this.#isRequested = false;
-      const failures = await this.#pass();
-      if (failures.length > 0) {
-        this.#retryLater(failures);
-        throw failures[0];
-      }
-      this.#failures = 0;
-    } while (this.#isRequested);
-  }
-
-  #retryLater(failures: readonly unknown[]): void {
-    const delay = Math.min(maxRetryMs, firstRetryMs * 2 ** Math.min(this.#failures++, 10));
-    this.#deps.log('warn', `writing addresses failed, next try in ${delay} ms: ${failures.map(messageOf).join('; ')}`);
-    if (!this.#isStopped) {
-      this.#timer = this.#deps.clock.after(delay, () => this.#begin());
-    }
+    this.#passes.stop();
   }
 
   /** Returns what failed. */
@@ -165,9 +126,13 @@ export class WriteBehind {
     }
     const released: ReleaseDecision[] = [];
     await Promise.all(
-      [...byCidr].map(([cidr, ofBlock]) => attempt(async () => void released.push(...(await this.#write(cidr, ofBlock, refill.get(cidr)))))),
+      [...byCidr].map(([cidr, ofBlock]) =>
+        attempt(async () => void released.push(...(await this.#write(cidr, ofBlock, refill.get(cidr))))),
+      ),
     );
-    await Promise.all([...blocksByHandle(released)].map(([handle, cidrs]) => attempt(() => this.#lower(handle, cidrs, released))));
+    await Promise.all(
+      [...blocksByHandle(released)].map(([handle, cidrs]) => attempt(() => this.#lower(handle, cidrs, released))),
+    );
     if (failures.length === 0 && !this.#deps.blocks.isUnsure()) {
       await attempt(() => this.#lowerReserve());
     }
@@ -239,7 +204,10 @@ export class WriteBehind {
     ledger.settle(decision);
     if (isLost && isCurrent) {
       const { address, cidr, ordinal, owner } = decision;
-      log('error', `${address} is used by handle ${owner.handle} on this node, but block ${cidr} is gone or says it is someone else's`);
+      log(
+        'error',
+        `${address} is used by handle ${owner.handle} on this node, but block ${cidr} is gone or says it is someone else's`,
+      );
       ledger.decide({ state: 'disputed', address, cidr, ordinal, owner });
     }
   }
@@ -284,7 +252,8 @@ export class WriteBehind {
         if (stored.handle === owner.handle && stored.releasedAt === undefined) {
           return spec;
         }
-        const isExpected = from !== undefined && stored.handle === from.handle && String(stored.sequence) === from.sequence;
+        const isExpected =
+          from !== undefined && stored.handle === from.handle && String(stored.sequence) === from.sequence;
         return isExpected ? handOver(spec, ordinal, owner) : undefined;
       }
       case 'released': {
@@ -294,7 +263,11 @@ export class WriteBehind {
         }
         const cooling = this.#deps.cooling();
         // What nobody has used needs no cooling down.
-        return releaseOrdinals(spec, [ordinal], decision.handle === this.#reserve.handle ? { ...cooling, cooldownSeconds: 0 } : cooling);
+        return releaseOrdinals(
+          spec,
+          [ordinal],
+          decision.handle === this.#reserve.handle ? { ...cooling, cooldownSeconds: 0 } : cooling,
+        );
       }
       case 'quarantined':
         return takeExact(spec, ordinal, this.#reserve) ?? spec;
@@ -306,27 +279,31 @@ export class WriteBehind {
     if (refill === undefined || !this.#isOwn(spec)) {
       return spec;
     }
-    const room = (this.#reserveCounts[spec.cidr] ?? 0) - this.#reserveOf(spec).length;
+    const room = this.#count.of(spec.cidr) - this.#reserveOf(spec).length;
     return takeFree(spec, this.#reserve, Math.min(refill.count, Math.max(0, room)), refill.allowed).spec;
   }
 
   /** Counts up for what the pass may take. */
   async #raiseReserve(refill: ReservePlan['refill']): Promise<void> {
-    const wanted: Record<string, number> = { ...this.#reserveCounts };
-    const raise = (cidr: string, count: number): void => {
-      wanted[cidr] = Math.max(wanted[cidr] ?? 0, count);
-    };
+    const needed: Record<string, number> = {};
     const { ledger } = this.#deps;
-    const leaving = new Set(ledger.decisions().flatMap(({ state, address }) => (state === 'quarantined' ? [] : [address])));
-    const cidrs = new Set([...refill.keys(), ...ledger.decisions().flatMap(({ state, cidr }) => (state === 'quarantined' ? [cidr] : []))]);
+    const leaving = new Set(
+      ledger.decisions().flatMap(({ state, address }) => (state === 'quarantined' ? [] : [address])),
+    );
+    const cidrs = new Set([
+      ...refill.keys(),
+      ...ledger.decisions().flatMap(({ state, cidr }) => (state === 'quarantined' ? [cidr] : [])),
+    ]);
     for (const cidr of cidrs) {
-      const staying = addressesUnder(this.#deps.blocks.specs(), cidr, this.#reserve.handle).filter(({ address }) => !leaving.has(address));
+      const staying = addressesUnder(this.#deps.blocks.specs(), cidr, this.#reserve.handle).filter(
+        ({ address }) => !leaving.has(address),
+      );
       const joining = ledger
         .decisions()
         .filter((decision) => decision.state === 'quarantined' && decision.cidr === cidr && this.#isToWrite(decision));
-      raise(cidr, staying.length + joining.length + (refill.get(cidr)?.count ?? 0));
+      needed[cidr] = staying.length + joining.length + (refill.get(cidr)?.count ?? 0);
     }
-    await this.#countReserve(wanted);
+    await this.#count.atLeast(needed);
   }
 
   /** Counts down to what the blocks say. */
@@ -338,21 +315,10 @@ export class WriteBehind {
     // In a block of someone else, what is left of a reserve is still to be released.
     for (const { state, cidr } of this.#deps.ledger.decisions()) {
       if (state === 'released' && counts[cidr] === undefined) {
-        counts[cidr] = this.#reserveCounts[cidr] ?? 0;
+        counts[cidr] = this.#count.of(cidr);
       }
     }
-    await this.#countReserve(counts);
-  }
-
-  async #countReserve(wanted: HandleCounts): Promise<void> {
-    const counts = Object.fromEntries(Object.entries(wanted).filter(([, count]) => count > 0));
-    const cidrs = new Set([...Object.keys(counts), ...Object.keys(this.#reserveCounts)]);
-    if (!this.#isReserveCountSure || [...cidrs].some((cidr) => counts[cidr] !== this.#reserveCounts[cidr])) {
-      this.#isReserveCountSure = false; // Should the write fail, nobody knows which count it left.
-      await this.#deps.handles.change(this.#reserve.handle, () => counts);
-      this.#isReserveCountSure = true;
-      this.#reserveCounts = counts;
-    }
+    await this.#count.write(counts);
   }
 
   async #compareCounts(handle: string): Promise<void> {
