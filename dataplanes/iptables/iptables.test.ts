@@ -99,6 +99,20 @@ test('a new pod is one set member per family and no process', async () => {
   expect(members(4)).toEqual(['10.65.0.1,cali1']);
 });
 
+test.each(Array.from({ length: 25 }, (_, turns) => turns))(
+  'pods that come and go %d turns into a cycle are the next one’s',
+  async (turns) => {
+    const dataplane = make();
+    tell(dataplane, config(), pod(1), pod(3), { type: 'inSync' });
+    const cycle = dataplane.apply();
+    for (let turn = 0; turn < turns; turn += 1) await Promise.resolve();
+    tell(dataplane, pod(2), { type: 'workloadEndpointRemove', id: 'pod-3' });
+    expect(await cycle).toMatchObject({ programmed: ['pod-1'], removed: [], failed: [] });
+    expect(await dataplane.apply()).toEqual({ programmed: ['pod-2'], removed: ['pod-3'], failed: [], repaired: [] });
+    expect(members(4)).toEqual(['10.65.0.1,cali1', '10.65.0.2,cali2']);
+  },
+);
+
 test('no packet passes our chains before activate, nor after release', async () => {
   const dataplane = make();
   tell(dataplane, config(), pod(1), { type: 'inSync' });

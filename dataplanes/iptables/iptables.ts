@@ -96,10 +96,14 @@ export class IptablesDataplane implements Dataplane {
     const failed: ApplyFailure[] = [];
     const repaired: string[] = [];
     if (this.#config === undefined) return { programmed: [], removed: [], failed, repaired };
+    // Endpoints that change while this runs are the next cycle's.
+    const endpoints = takeAll(this.#dirtyEndpoints);
+    const removed = takeAll(this.#removedEndpoints);
     try {
       await this.#prepare(this.#config);
     } catch (error) {
       failed.push({ object: 'dataplane iptables', reason: (error as Error).message });
+      this.#takeBack(endpoints, removed);
       return { programmed: [], removed: [], failed, repaired };
     }
     const sets = await this.#ipsets.applyUpdates();
@@ -120,7 +124,8 @@ export class IptablesDataplane implements Dataplane {
     );
     const programmed: EndpointId[] = [];
     const wholeFailed = failed.length > 0;
-    for (const id of this.#dirtyEndpoints) {
+    for (const id of endpoints) {
+      if (this.#dirtyEndpoints.has(id) || this.#removedEndpoints.has(id)) continue;
       const reason = this.#sources
         .of(id)
         .map(({ family, member }) => refused.get(`${wlSourceSet(family)} ${member}`))
@@ -128,9 +133,11 @@ export class IptablesDataplane implements Dataplane {
       if (reason !== undefined) failed.push({ object: `endpoint ${id}`, endpoint: id, reason });
       else if (!wholeFailed) programmed.push(id);
     }
-    for (const id of programmed) this.#dirtyEndpoints.delete(id);
-    const removed = sets.failed.length > 0 ? [] : [...this.#removedEndpoints];
-    for (const id of removed) this.#removedEndpoints.delete(id);
+    const done = new Set(programmed);
+    this.#takeBack(
+      endpoints.filter((id) => !done.has(id)),
+      sets.failed.length > 0 ? removed.splice(0) : [],
+    );
     if (failed.length === 0 && this.#cleanOthers && this.#hooked === true)
       failed.push(...(await this.#removeOtherVariant()));
     return { programmed, removed, failed, repaired };
@@ -182,6 +189,12 @@ export class IptablesDataplane implements Dataplane {
     return Promise.resolve();
   }
 
+  /** These are still to be done, unless somebody said something else of them meanwhile. */
+  #takeBack(endpoints: readonly EndpointId[], removed: readonly EndpointId[]): void {
+    for (const id of endpoints) if (!this.#removedEndpoints.has(id)) this.#dirtyEndpoints.add(id);
+    for (const id of removed) if (!this.#dirtyEndpoints.has(id)) this.#removedEndpoints.add(id);
+  }
+
   #families(config: DataplaneConfig | undefined): readonly Family[] {
     return config?.ipv6Support !== false && this.#deps.hasIpv6() ? [4, 6] : [4];
   }
@@ -195,6 +208,16 @@ export class IptablesDataplane implements Dataplane {
   /** Makes tables and sets what the configuration says; nothing to do while it stays the same. */
   async #prepare(config: DataplaneConfig): Promise<void> {
     if (this.#made !== undefined && !this.#configChanged) return;
+    this.#configChanged = false;
+    try {
+      await this.#follow(config);
+    } catch (error) {
+      this.#configChanged = true;
+      throw error;
+    }
+  }
+
+  async #follow(config: DataplaneConfig): Promise<void> {
     const families = this.#families(config);
     const variant = await this.#deps.variants.choose(families, config.iptablesBackend);
     const before = this.#made;
@@ -220,7 +243,6 @@ export class IptablesDataplane implements Dataplane {
       else setFilterChains(table, config.interfacePrefixes);
     }
     this.#made = { variant, families };
-    this.#configChanged = false;
     for (const family of (before?.families ?? []).filter((family) => !families.includes(family)))
       await this.#leave(family);
   }
@@ -295,4 +317,11 @@ export class IptablesDataplane implements Dataplane {
   #dropTables(): void {
     for (const table of this.#tables.splice(0)) table[Symbol.dispose]();
   }
+}
+
+/** Empties the set and returns what was in it. */
+function takeAll<T>(set: Set<T>): T[] {
+  const all = [...set];
+  set.clear();
+  return all;
 }

@@ -78,6 +78,32 @@ test('what others flushed or destroyed comes back after a comparison, and is sai
   expect(members()).toEqual(['10.0.0.1', '10.0.0.2']);
 });
 
+test.each(Array.from({ length: 12 }, (_, turns) => turns))(
+  'what is wished %d turns into a cycle is not forgotten',
+  async (turns) => {
+    const sets = make();
+    sets.allowRemoval();
+    sets.setSet(spec());
+    for (const member of ['10.0.0.1', '10.0.0.2']) sets.addMember('cali40a', member);
+    const cycle = sets.applyUpdates();
+    for (let turn = 0; turn < turns; turn += 1) await Promise.resolve();
+    sets.addMember('cali40a', '10.0.0.3');
+    sets.removeMember('cali40a', '10.0.0.1');
+    await cycle;
+    await sets.applyUpdates();
+    expect(members()).toEqual(['10.0.0.2', '10.0.0.3']);
+    sets.setSet(spec({ maxelem: 2000 }));
+    const resize = sets.applyUpdates();
+    for (let turn = 0; turn < turns; turn += 1) await Promise.resolve();
+    sets.addMember('cali40a', '10.0.0.4');
+    kernel.sets.get('cali40a')?.members.clear();
+    sets.requestResync();
+    await resize;
+    await sets.applyUpdates();
+    expect(members()).toEqual(['10.0.0.2', '10.0.0.3', '10.0.0.4']);
+  },
+);
+
 test('another size is filled beside the old set and swapped in', async () => {
   const sets = make();
   sets.setSet(spec());

@@ -148,11 +148,11 @@ export class Ipsets implements Disposable {
       return { failed: [{ set: 'all', reason: `listing the sets: ${words(error)}` }], repaired };
     }
     for (const name of this.#wanted.keys()) {
-      if (!this.#dirtySets.has(name)) continue;
+      if (!this.#dirtySets.delete(name)) continue; // Before the work: what is wished meanwhile is the next cycle's.
       try {
         const failures = await this.#applySet(name);
         failed.push(...failures.map((failure) => Object.assign({ set: name }, failure)));
-        if (failures.length === 0) this.#dirtySets.delete(name);
+        if (failures.length > 0) this.#dirtySets.add(name);
       } catch (error) {
         failed.push({ set: name, reason: words(error) });
         this.#state = 'stale';
@@ -198,11 +198,18 @@ export class Ipsets implements Disposable {
   }
 
   async #read(repaired: string[]): Promise<void> {
-    const before = this.#state === 'unread' ? undefined : this.#actual;
+    const state = this.#state;
+    const before = state === 'unread' ? undefined : this.#actual;
     const actual = new Map<string, Actual>();
-    for (const spec of await this.#kernel.list()) {
-      if (!this.#owns(spec.name) && !this.#wanted.has(spec.name)) continue;
-      actual.set(spec.name, { spec, members: new Set(await this.#kernel.members(spec.name)) });
+    this.#state = 'known'; // A request to read that comes meanwhile is the next cycle's.
+    try {
+      for (const spec of await this.#kernel.list()) {
+        if (!this.#owns(spec.name) && !this.#wanted.has(spec.name)) continue;
+        actual.set(spec.name, { spec, members: new Set(await this.#kernel.members(spec.name)) });
+      }
+    } catch (error) {
+      this.#state = state;
+      throw error;
     }
     for (const [name, old] of before ?? []) {
       const now = actual.get(name);
@@ -210,7 +217,6 @@ export class Ipsets implements Disposable {
       else repaired.push(...describeChange(name, old.members, now.members));
     }
     this.#actual = actual;
-    this.#state = 'known';
     for (const [name, wanted] of this.#wanted) {
       this.#dirtySets.add(name);
       for (const member of wanted.members) wanted.dirty.add(member);
@@ -240,11 +246,11 @@ export class Ipsets implements Disposable {
     const del = this.#mayRemove
       ? [...wanted.dirty].filter((member) => !wanted.members.has(member) && members.has(member))
       : [];
+    wanted.dirty.clear();
     const failures = add.length + del.length > 0 ? await this.#update(name, add, del) : [];
     const refused = new Set(failures.map(({ member }) => member));
     for (const member of add) if (!refused.has(member)) members.add(member);
     for (const member of del) if (!refused.has(member)) members.delete(member);
-    wanted.dirty.clear();
     for (const member of refused) wanted.dirty.add(member);
     return failures;
   }
@@ -257,7 +263,7 @@ export class Ipsets implements Disposable {
       await this.#kernel.destroy(temporary.name);
     await this.#kernel.create(temporary);
     try {
-      const members = this.#mayRemove ? wanted.members : new Set([...wanted.members, ...actual.members]);
+      const members = new Set(this.#mayRemove ? wanted.members : [...wanted.members, ...actual.members]);
       const failures = await this.#update(temporary.name, [...members], []);
       const [first] = failures;
       if (first !== undefined)
@@ -265,7 +271,7 @@ export class Ipsets implements Disposable {
           `${failures.length} members did not go into the new set, first ${first.member}: ${first.reason}`,
         );
       await this.#kernel.swap(temporary.name, name);
-      this.#actual.set(name, { spec: wanted.spec, members: new Set(members) });
+      this.#actual.set(name, { spec: { ...temporary, name }, members });
       this.#log.info('replaced an ipset', { set: name, maxelem: wanted.spec.maxelem });
     } finally {
       await this.#kernel.destroy(temporary.name);

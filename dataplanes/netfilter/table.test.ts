@@ -104,6 +104,27 @@ describe.each(['nft', 'legacy'] as const)('a table (%s)', (variant) => {
     expect(fake.dump(tool, 'filter')).not.toContain('-A FORWARD #');
   });
 
+  test.each(Array.from({ length: 12 }, (_, turns) => turns))(
+    'does not forget what is set, or asked for, %d turns into a cycle',
+    async (turns) => {
+      const table = make();
+      const cycle = table.apply();
+      for (let turn = 0; turn < turns; turn += 1) await Promise.resolve();
+      table.setHooked(true);
+      await cycle;
+      await table.apply();
+      expect(fake.dump(tool, 'filter')).toContain('-A FORWARD # -j cali-FORWARD');
+      table.setChain('cali-FORWARD', ['-j ACCEPT']);
+      const second = table.apply();
+      for (let turn = 0; turn < turns; turn += 1) await Promise.resolve();
+      fake.write(tool, '*filter\n-F FORWARD\nCOMMIT\n');
+      table.requestResync();
+      await second;
+      await table.apply();
+      expect(fake.dump(tool, 'filter')).toContain('-A FORWARD # -j cali-FORWARD');
+    },
+  );
+
   test('writes nothing when a successor finds everything as it should be', async () => {
     await running();
     const before = fake.dump(tool, 'filter');

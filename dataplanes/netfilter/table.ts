@@ -46,11 +46,12 @@ export class Table implements Disposable {
   /** `keep`: what hooks the kernel has stays, nothing is known yet. */
   #hooked: 'keep' | 'yes' | 'no' = 'keep';
   #mayRemove = false;
-  /** What the kernel has, as far as known; undefined: read it first. */
-  #actual: SavedTable | undefined;
+  /** What the kernel has, as far as known. */
+  #actual: SavedTable = new Map();
   /** What it had when last read or written, to tell others' changes from ours. */
   #expected: SavedTable | undefined;
   #dirty = true;
+  #mustRead = true;
   #timer: Disposable | undefined;
   #checkDelayMs = 0;
 
@@ -115,31 +116,32 @@ export class Table implements Disposable {
 
   /** The next `apply` reads the kernel. */
   requestResync(): void {
-    this.#actual = undefined;
+    this.#mustRead = true;
   }
 
   /**
    * Makes the kernel's table what it should be. Returns what others had changed since the last time, in words. Throws when the tools
-   * keep failing, with the tool's own words; the next call tries again.
+   * keep failing, with the tool's own words; the next call tries again. What is set while the tools run is the next call's.
    */
   async apply(): Promise<string[]> {
-    if (this.#actual !== undefined && !this.#dirty) return [];
+    if (!this.#mustRead && !this.#dirty) return [];
     const repaired: string[] = [];
     for (let attempt = 1; ; attempt += 1) {
       try {
-        const read = this.#actual === undefined;
-        const actual = this.#actual ?? (await this.#read(repaired));
+        const read = this.#mustRead;
+        this.#mustRead = false;
+        const actual = read ? await this.#read(repaired) : this.#actual;
+        this.#dirty = false;
         const plan = this.#plan(actual);
         if (plan !== undefined) {
           await this.#tools.restore(plan.input, this.#settings.lockTimeoutS);
           this.#log.debug('wrote iptables rules', { object: this.object, lines: plan.input.split('\n').length });
         }
         this.#actual = this.#expected = plan?.after ?? actual;
-        this.#dirty = false;
         if (plan !== undefined || read) this.#scheduleCheck(plan !== undefined);
         return repaired;
       } catch (error) {
-        this.#actual = undefined;
+        this.#mustRead = true;
         if (attempt === TRIES) throw error;
         await this.#clock.sleep(FIRST_RETRY_MS * 2 ** (attempt - 1));
       }

@@ -31,6 +31,8 @@ export class FakeNetlink implements Netlink {
   readonly #neighbours = new Map<string, Neighbour>();
   readonly #monitors = new Set<(event: NetlinkEvent) => void>();
   #nextIndex = 1;
+  /** Runs once, before the next batch, as another program that acts at the same moment. */
+  beforeBatch: (() => void) | undefined;
   /** How many batches, ops and dumps were asked for. */
   readonly counts = { batches: 0, ops: 0, dumps: 0 };
 
@@ -123,6 +125,9 @@ export class FakeNetlink implements Netlink {
   }
 
   batch(ops: readonly NetlinkOp[]): Promise<readonly OpResult[]> {
+    const before = this.beforeBatch;
+    this.beforeBatch = undefined;
+    before?.();
     return Promise.resolve(this.batchSync(ops));
   }
 

@@ -47,6 +47,11 @@ const pod = (n: number): DataplaneUpdate => ({
   endpoint: testEndpoint(n),
 });
 const podGone = (n: number): DataplaneUpdate => ({ type: 'workloadEndpointRemove', id: `k8s/ns/pod-${n}/eth0` });
+const missing = (n: number) => ({
+  object: `endpoint k8s/ns/pod-${n}/eth0`,
+  endpoint: `k8s/ns/pod-${n}/eth0`,
+  reason: `device cali${n} of endpoint k8s/ns/pod-${n}/eth0 does not exist`,
+});
 const inSync: DataplaneUpdate = { type: 'inSync' };
 const events = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 const podState = (n: number): string[] => [
@@ -142,14 +147,80 @@ describe('pod routes and neighbours', () => {
     const network = await running();
     tell(network, pod(3));
     const report = await network.apply();
-    expect(report.failed.map(({ object, endpoint, reason }) => [object, endpoint, reason])).toEqual([
-      ['route 10.65.0.3/32', 'k8s/ns/pod-3/eth0', 'device cali3 does not exist'],
-      ['route fd00:65::3/128', 'k8s/ns/pod-3/eth0', 'device cali3 does not exist'],
-    ]);
+    expect(report.failed).toEqual([missing(3)]);
+    expect(report.programmed).toEqual([]);
+    expect([...sysctls.values.keys()].filter((path) => path.includes('cali3'))).toEqual([]);
     host.addLink('cali3');
     await events();
     expect(disturbed).toBeGreaterThan(0);
     expect((await network.apply()).programmed).toEqual(['k8s/ns/pod-3/eth0']);
+  });
+
+  test.each(['before', 'after'])(
+    'on a device that disappears are one failure, seen %s its event, and come back with the device',
+    async (when) => {
+      const network = await running();
+      const good = host.dump();
+      host.delLink('cali1');
+      sysctls.values.clear();
+      if (when === 'after') await events();
+      tell(network, config()); // Everything is looked at again.
+      expect((await network.apply()).failed).toEqual([missing(1)]);
+      expect([...sysctls.values.keys()].filter((path) => path.includes('cali1'))).toEqual([]);
+      await events();
+      disturbed = 0;
+      host.addLink('cali1');
+      await events();
+      expect(disturbed).toBeGreaterThan(0);
+      expect(await network.apply()).toMatchObject({ failed: [], repaired: [] });
+      expect(host.dump()).toEqual(good);
+    },
+  );
+
+  test('of a device that disappears while they are written are one failure, and none once the endpoint is removed', async () => {
+    const network = await running();
+    host.addLink('cali3');
+    host.beforeBatch = () => host.delLink('cali3');
+    tell(network, pod(3));
+    expect(await network.apply()).toEqual({ programmed: [], removed: [], failed: [missing(3)], repaired: [] });
+    tell(network, podGone(3));
+    expect(await network.apply()).toMatchObject({ removed: ['k8s/ns/pod-3/eth0'], failed: [] });
+    host.addLink('cali3');
+    host.beforeBatch = () => {
+      host.delLink('cali3');
+      tell(network, podGone(3));
+    };
+    tell(network, pod(3));
+    expect(await network.apply()).toMatchObject({ programmed: [], failed: [] });
+    expect((await network.apply()).removed).toEqual(['k8s/ns/pod-3/eth0']);
+  });
+
+  test('of a device that was exchanged before its events came are made anew', async () => {
+    const network = await running();
+    const good = host.dump();
+    host.delLink('cali1');
+    host.addLink('cali1');
+    tell(network, config());
+    expect((await network.apply()).failed).toEqual([]);
+    await events();
+    await network.apply();
+    expect(host.dump()).toEqual(good);
+  });
+
+  test('of an endpoint that comes or goes during a cycle are the next one’s', async () => {
+    const network = await running();
+    host.addLink('cali3');
+    host.addLink('cali4');
+    host.beforeBatch = () => tell(network, pod(4), podGone(3));
+    tell(network, pod(3));
+    expect(await network.apply()).toEqual({ programmed: [], removed: [], failed: [], repaired: [] });
+    expect(await network.apply()).toEqual({
+      programmed: ['k8s/ns/pod-4/eth0'],
+      removed: ['k8s/ns/pod-3/eth0'],
+      failed: [],
+      repaired: [],
+    });
+    expect(host.dump()).toEqual([...podState(1), ...podState(2), ...podState(4)].sort());
   });
 
   test('go with their endpoint, also while the device stays', async () => {
@@ -502,7 +573,7 @@ test('whatever order things come in, the kernel ends as wanted and nothing forei
       ),
       n,
     }),
-    fc.record({ do: fc.constantFrom('apply' as const, 'events' as const, 'restart' as const), n }),
+    fc.record({ do: fc.constantFrom('apply' as const, 'amid' as const, 'events' as const, 'restart' as const), n }),
   );
   await fc.assert(
     fc.asyncProperty(fc.array(step, { maxLength: 25 }), async (steps) => {
@@ -513,8 +584,10 @@ test('whatever order things come in, the kernel ends as wanted and nothing forei
       const announced = new Set<number>();
       let network = make();
       tell(network, config({ routeRefreshIntervalMs: 0 }), inSync);
+      let cycle: Promise<unknown> | undefined; // The apply that runs while other steps are taken; there is one at a time.
       for (const { do: what, n } of steps) {
         const name = `cali${n}`;
+        if (what === 'apply' || what === 'amid' || what === 'restart') await cycle;
         if (what === 'announce') {
           announced.add(n);
           tell(network, pod(n));
@@ -539,7 +612,10 @@ test('whatever order things come in, the kernel ends as wanted and nothing forei
               metric: 1024,
             })),
           );
-        else if (what === 'apply') await network.apply();
+        else if (what === 'amid') {
+          cycle = network.apply();
+          for (let turn = 0; turn < n * 3; turn += 1) await Promise.resolve();
+        } else if (what === 'apply') await network.apply();
         else if (what === 'events') await events();
         else if (what === 'restart') {
           await network[Symbol.asyncDispose]();
@@ -547,6 +623,7 @@ test('whatever order things come in, the kernel ends as wanted and nothing forei
           tell(network, config({ routeRefreshIntervalMs: 0 }), ...[...announced].map(pod), inSync);
         }
       }
+      await cycle;
       await events();
       for (let round = 0; round < 2; round += 1) {
         await network.apply();

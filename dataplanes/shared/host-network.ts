@@ -148,24 +148,35 @@ export class HostNetwork implements Programmer {
         repaired,
       };
     }
-    this.#applyHostSysctls(failed, repaired);
-    const badEndpoints = this.#applyDeviceSysctls(failed, repaired);
-    const routes = await this.#routes.apply();
-    const neighbours = await this.#neighbours.apply();
-    const masquerade = await this.#masquerade.apply();
-    repaired.push(...routes.repaired, ...neighbours.repaired, ...masquerade.repaired);
-    for (const [dst, failure] of routes.failed) {
-      const claim = this.#wishes.winner(dst);
-      if (claim?.kind === 'pod') badEndpoints.add(claim.id);
-      failed.push(claim?.kind === 'pod' ? { ...failure, endpoint: claim.id } : failure);
-    }
-    for (const failure of neighbours.failed) if (failure.endpoint !== undefined) badEndpoints.add(failure.endpoint);
-    failed.push(...neighbours.failed, ...masquerade.failed);
-    const programmed = [...this.#dirtyEndpoints].filter((id) => !badEndpoints.has(id));
-    for (const id of programmed) this.#dirtyEndpoints.delete(id);
+    // Endpoints that change while this runs are the next cycle's.
+    const endpoints = [...this.#dirtyEndpoints];
+    this.#dirtyEndpoints.clear();
     const removed = [...this.#removedEndpoints];
     this.#removedEndpoints.clear();
-    return { programmed, removed, failed, repaired };
+    try {
+      this.#applyHostSysctls(failed, repaired);
+      this.#applyDeviceSysctls(failed, repaired);
+      const routes = await this.#routes.apply();
+      const neighbours = await this.#neighbours.apply();
+      const masquerade = await this.#masquerade.apply();
+      repaired.push(...routes.repaired, ...neighbours.repaired, ...masquerade.repaired);
+      for (const [dst, failure] of routes.failed) {
+        const claim = this.#wishes.winner(dst);
+        failed.push(claim?.kind === 'pod' ? { ...failure, endpoint: claim.id } : failure);
+      }
+      failed.push(...neighbours.failed, ...masquerade.failed);
+    } catch (error) {
+      for (const id of endpoints) this.#dirtyEndpoints.add(id);
+      this.#mustRead = true;
+      failed.push({ object: 'host network', reason: (error as Error).message });
+      return { programmed: [], removed, failed, repaired };
+    }
+    const summary = this.#summariseByEndpoint(failed);
+    for (const { endpoint } of summary) if (endpoint !== undefined) this.#dirtyEndpoints.add(endpoint);
+    const programmed = endpoints.filter(
+      (id) => this.#wishes.endpoint(id) !== undefined && !this.#dirtyEndpoints.has(id),
+    );
+    return { programmed, removed, failed: summary, repaired };
   }
 
   requestResync(): void {
@@ -252,17 +263,18 @@ export class HostNetwork implements Programmer {
     this.#mustCheckHost = outcome.failed.length > 0;
   }
 
-  /** Returns the endpoints of which one failed. A device that isn't there is left to its route's report. */
-  #applyDeviceSysctls(failed: ApplyFailure[], repaired: string[]): Set<EndpointId> {
-    const bad = new Set<EndpointId>();
+  #applyDeviceSysctls(failed: ApplyFailure[], repaired: string[]): void {
     const { sysctls } = this.#deps;
-    for (const id of this.#dirtyDevices) {
+    for (const id of [...this.#dirtyDevices]) {
       const endpoint = this.#wishes.endpoint(id);
-      if (
-        endpoint === undefined ||
-        (this.#view.link(endpoint.ifaceName) ?? this.#deps.host.link(endpoint.ifaceName)) === undefined
-      )
+      if (endpoint === undefined) {
+        this.#dirtyDevices.delete(id);
         continue;
+      }
+      if (!this.#deviceExists(endpoint.ifaceName)) {
+        failed.push(deviceIsMissing(id, endpoint.ifaceName));
+        continue;
+      }
       const mayUseOthers = this.#config?.workloadSourceSpoofing === 'any' && endpoint.allowedSourcePrefixes.length > 0;
       const outcome = summarise(
         sysctls.write(podDeviceSysctls(endpoint, this.#families, reversePathFilterFor(sysctls, mayUseOthers))),
@@ -270,14 +282,31 @@ export class HostNetwork implements Programmer {
       failed.push(...outcome.failed.map((failure) => ({ ...failure, endpoint: id })));
       if (this.#settledDevices.has(id))
         repaired.push(...outcome.written.map((name) => `sysctl ${name} had been changed`));
-      if (outcome.failed.length > 0) {
-        bad.add(id);
-        continue;
-      }
+      if (outcome.failed.length > 0) continue;
       this.#settledDevices.add(id);
       this.#dirtyDevices.delete(id);
     }
-    return bad;
+  }
+
+  /** Asks the kernel: events come late, and each thing tried on a device that is gone would be a failure of its own. */
+  #deviceExists(ifaceName: string): boolean {
+    const link = this.#deps.host.link(ifaceName);
+    const known = this.#view.link(ifaceName);
+    if (link !== undefined) this.#take({ type: 'link.new', link });
+    else if (known !== undefined) this.#take({ type: 'link.del', link: known });
+    return link !== undefined;
+  }
+
+  /** One failure for an endpoint whose device is gone, whatever failed for want of it; none for an endpoint that was removed meanwhile. */
+  #summariseByEndpoint(failed: readonly ApplyFailure[]): ApplyFailure[] {
+    const summary = failed.filter(({ endpoint }) => endpoint === undefined);
+    for (const [id, failures] of Map.groupBy(failed, ({ endpoint }) => endpoint)) {
+      const endpoint = id === undefined ? undefined : this.#wishes.endpoint(id);
+      if (id === undefined || endpoint === undefined) continue;
+      if (this.#deviceExists(endpoint.ifaceName)) summary.push(...failures);
+      else summary.push(deviceIsMissing(id, endpoint.ifaceName));
+    }
+    return summary;
   }
 
   #follow(): void {
@@ -319,8 +348,14 @@ export class HostNetwork implements Programmer {
         if (isUp === (before?.up ?? false)) return false;
         if (id === undefined) return !this.#isPodDevice(event.link.name) && this.#routes.uplinkChanged();
         // Its routes and neighbours went with it; nothing can be done before it is up again.
-        for (const dst of netsOf(this.#wishes.endpoint(id))) this.#routes.lookAt(dst);
-        this.#neighbours.lookAt(id);
+        if (event.type === 'link.del') {
+          for (const dst of netsOf(this.#wishes.endpoint(id))) this.#routes.startOver(dst);
+          this.#neighbours.startOver(id);
+          this.#settledDevices.delete(id);
+        } else {
+          for (const dst of netsOf(this.#wishes.endpoint(id))) this.#routes.lookAt(dst);
+          this.#neighbours.lookAt(id);
+        }
         this.#dirtyDevices.add(id);
         return isUp;
       }
@@ -351,3 +386,9 @@ export class HostNetwork implements Programmer {
     this.#mustRead = true;
   }
 }
+
+const deviceIsMissing = (endpoint: EndpointId, ifaceName: string): ApplyFailure => ({
+  object: `endpoint ${endpoint}`,
+  endpoint,
+  reason: `device ${ifaceName} of endpoint ${endpoint} does not exist`,
+});

@@ -94,6 +94,7 @@ export class Masquerade implements Disposable {
     try {
       if (this.#changed) await this.#prepare(this.#config);
     } catch (error) {
+      this.#changed = true;
       return { failed: [{ object: 'natOutgoing', reason: (error as Error).message }], repaired };
     }
     const sets = await this.#ipsets.applyUpdates();
@@ -133,6 +134,7 @@ export class Masquerade implements Disposable {
   }
 
   async #prepare(config: DataplaneConfig): Promise<void> {
+    this.#changed = false; // What changes meanwhile is the next cycle's.
     const families: Family[] = config.ipv6Support && this.#deps.hasIpv6() ? [4, 6] : [4];
     const variant = await this.#deps.variants.choose(families, config.iptablesBackend);
     const before = this.#made;
@@ -162,7 +164,6 @@ export class Masquerade implements Disposable {
     }
     if (config.natOutgoingExclusions === 'IPPoolsOnly')
       for (const family of families) this.#forgetSet(setName(family, ALL_HOSTS));
-    this.#changed = false;
   }
 
   #tellSets(family: Family, config: DataplaneConfig): void {

@@ -20,6 +20,8 @@ export class NeighbourSync {
   readonly #isPods: (ifaceName: string) => boolean;
   readonly #dirty = new Set<EndpointId>();
   readonly #right = new Set<EndpointId>();
+  /** Endpoints whose wish changed while a cycle runs: what it says of them is out of date. */
+  readonly #changed = new Set<EndpointId>();
   /** Devices that have lost their endpoint; their permanent neighbours go. */
   readonly #abandoned = new Set<string>();
   #mayRemove = false;
@@ -38,6 +40,12 @@ export class NeighbourSync {
   }
 
   wishChanged(id: EndpointId): void {
+    this.#changed.add(id);
+    this.startOver(id);
+  }
+
+  /** The endpoint's device is gone: what will be written on its successor repairs nothing. */
+  startOver(id: EndpointId): void {
     this.#right.delete(id);
     this.#dirty.add(id);
   }
@@ -68,37 +76,59 @@ export class NeighbourSync {
   async apply(): Promise<{ failed: ApplyFailure[]; repaired: string[] }> {
     const failed: ApplyFailure[] = [];
     const repaired: string[] = [];
-    const planned = [...this.#dirty].map((id) => ({ id, ops: this.#plan(id) }));
+    const planned = this.#takeDirty();
     if (this.#mayRemove) await this.#leaveAbandoned(failed);
     const all = planned.flatMap(({ ops }) => ops);
-    const results = all.length === 0 ? [] : await this.#host.batch(all);
+    let results: readonly OpResult[] = [];
+    try {
+      if (all.length > 0) results = await this.#host.batch(all);
+    } catch (error) {
+      for (const { id } of planned) this.#dirty.add(id);
+      throw error;
+    }
     let at = 0;
     for (const { id, ops } of planned) {
+      const failures: ApplyFailure[] = [];
       for (const op of ops) {
         const result = results[at] as OpResult;
         at += 1;
         if (result.ok || (op.op === 'neigh.del' && isGone(result))) this.#remember(op);
-        else failed.push({ object: `neighbour ${op.address}`, endpoint: id, reason: result.error.message });
+        else failures.push({ object: `neighbour ${op.address}`, endpoint: id, reason: result.error.message });
       }
-      if (failed.some(({ endpoint }) => endpoint === id)) continue;
-      if (ops.length > 0 && this.#right.has(id))
-        repaired.push(...ops.map((op) => `neighbour ${op.address} had been changed`));
-      this.#dirty.delete(id);
-      if (this.#wishes.endpoint(id) === undefined) this.#right.delete(id);
-      else this.#right.add(id);
+      if (this.#changed.has(id)) continue;
+      failed.push(...failures);
+      if (failures.length > 0) this.#dirty.add(id);
+      else if (this.#right.has(id)) repaired.push(...ops.map((op) => `neighbour ${op.address} had been changed`));
+      else if (this.#wishes.endpoint(id) !== undefined) this.#right.add(id);
     }
     return { failed, repaired };
   }
 
+  /** What is to be done for the dirty endpoints; those without a device stay dirty, and what they'll get is nothing repaired. */
+  #takeDirty(): { readonly id: EndpointId; readonly ops: readonly NeighOp[] }[] {
+    const ids = [...this.#dirty];
+    this.#dirty.clear();
+    this.#changed.clear();
+    return ids.flatMap((id) => {
+      const endpoint = this.#wishes.endpoint(id);
+      if (endpoint === undefined) this.#right.delete(id);
+      if (endpoint === undefined || this.#view.link(endpoint.ifaceName) !== undefined)
+        return [{ id, ops: this.#plan(id) }];
+      this.#right.delete(id);
+      this.#dirty.add(id);
+      return [];
+    });
+  }
+
   async #leaveAbandoned(failed: ApplyFailure[]): Promise<void> {
-    const ops: NeighOp[] = [];
+    const ops: (NeighOp & { readonly link: number })[] = [];
     for (const name of this.#abandoned) {
       const link = this.#wishes.idOf(name) === undefined ? this.#view.link(name) : undefined;
       if (link === undefined) continue;
       ops.push(
         ...this.#view
           .neighboursOf(link.index)
-          .map(({ address }): NeighOp => ({ op: 'neigh.del', link: link.index, address })),
+          .map(({ address }) => ({ op: 'neigh.del' as const, link: link.index, address })),
       );
     }
     this.#abandoned.clear();
@@ -106,8 +136,13 @@ export class NeighbourSync {
     const results = await this.#host.batch(ops);
     for (const [index, op] of ops.entries()) {
       const result = results[index] as OpResult;
-      if (result.ok || isGone(result)) this.#remember(op);
-      else failed.push({ object: `neighbour ${op.address}`, reason: result.error.message });
+      if (result.ok || isGone(result)) {
+        this.#remember(op);
+        continue;
+      }
+      failed.push({ object: `neighbour ${op.address}`, reason: result.error.message });
+      const name = this.#view.linkByIndex(op.link)?.name;
+      if (name !== undefined) this.#abandoned.add(name);
     }
   }
 

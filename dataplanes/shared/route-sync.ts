@@ -32,6 +32,8 @@ export class RouteSync {
   readonly #right = new Set<CidrText>();
   /** How each node is reached, until a route that isn't ours changes. */
   readonly #toNodes = new Map<string, Route | undefined>();
+  /** Destinations whose wish changed while a cycle runs: what it says of them is out of date. */
+  readonly #changed = new Set<CidrText>();
   #config: DataplaneConfig | undefined;
   #mayRemove = false;
 
@@ -53,6 +55,12 @@ export class RouteSync {
 
   /** Somebody wants this destination otherwise now. */
   wishChanged(dst: CidrText): void {
+    this.#changed.add(dst);
+    this.startOver(dst);
+  }
+
+  /** The device of this destination is gone: what will be written on its successor repairs nothing. */
+  startOver(dst: CidrText): void {
     this.#right.delete(dst);
     this.#dirty.add(dst);
   }
@@ -98,12 +106,29 @@ export class RouteSync {
     return any;
   }
 
-  /** Looks at what is dirty, makes it right and reports; a destination that failed stays dirty. */
+  /** Looks at what is dirty, makes it right and reports; a destination that failed stays dirty. What changes meanwhile is the next call's. */
   async apply(): Promise<{ failed: Map<CidrText, ApplyFailure>; repaired: string[] }> {
     const failed = new Map<CidrText, ApplyFailure>();
     const repaired: string[] = [];
-    await this.#reread([...this.#dirty].filter((dst) => this.#isAmbiguous(dst)));
-    const stale = await this.#pass([...this.#dirty], failed, repaired);
+    const dsts = [...this.#dirty];
+    this.#dirty.clear();
+    this.#changed.clear();
+    try {
+      await this.#makeRight(dsts, failed, repaired);
+    } catch (error) {
+      for (const dst of dsts) this.#dirty.add(dst);
+      throw error;
+    }
+    for (const dst of failed.keys()) {
+      this.#dirty.add(dst);
+      if (this.#changed.has(dst)) failed.delete(dst);
+    }
+    return { failed, repaired };
+  }
+
+  async #makeRight(dsts: readonly CidrText[], failed: Map<CidrText, ApplyFailure>, repaired: string[]): Promise<void> {
+    await this.#reread(dsts.filter((dst) => this.#isAmbiguous(dst)));
+    const stale = await this.#pass(dsts, failed, repaired);
     if (stale.length > 0) {
       // The kernel has something to these destinations that the view doesn't know yet: its event is still on the way.
       await this.#reread(stale);
@@ -114,7 +139,6 @@ export class RouteSync {
         });
       }
     }
-    return { failed, repaired };
   }
 
   /** Asks the kernel what it has to these destinations. */
@@ -171,14 +195,14 @@ export class RouteSync {
     }
     for (const dst of wrong) {
       if (stale.has(dst) || failed.has(dst)) continue;
-      if (this.#right.has(dst)) repaired.push(`route ${dst} had been changed`);
+      if (this.#right.has(dst)) repaired.push(`route ${dst} had been changed`); // Not if its wish changed meanwhile.
       this.#done(dst);
     }
     return [...stale];
   }
 
   #done(dst: CidrText): void {
-    this.#dirty.delete(dst);
+    if (this.#changed.has(dst)) return;
     if (this.#wishes.winner(dst) === undefined) this.#right.delete(dst);
     else this.#right.add(dst);
   }

@@ -88,6 +88,38 @@ describe('pods of a node', () => {
     await reaches(two.netns, '10.65.0.1');
   });
 
+  test('whose device disappears are one failure each, and are programmed when it is back', async () => {
+    await using lab = await NodeLab.create();
+    const [one, two] = [await lab.addPod(1), await lab.addPod(2)];
+    const network = lab.hostNetwork();
+    tell(network, labConfig('nft'), announce(1, one), announce(2, two), { type: 'inSync' });
+    await network.apply();
+    await lab.node.exec('ip', 'link', 'del', 'cali1');
+    const gone = {
+      object: 'endpoint k8s/default/pod-1/eth0',
+      endpoint: 'k8s/default/pod-1/eth0',
+      reason: 'device cali1 of endpoint k8s/default/pod-1/eth0 does not exist',
+    };
+    tell(network, labConfig('nft')); // Everything is looked at again, whether the event has come or not.
+    expect(await network.apply()).toMatchObject({ failed: [gone], repaired: [] });
+    network.requestResync();
+    expect(await network.apply()).toMatchObject({ failed: [gone], repaired: [] });
+
+    const disturbed = nextDisturbance(network);
+    await lab.node.exec('ip', 'link', 'add', 'cali1', 'type', 'veth', 'peer', 'name', 'peer1');
+    await lab.node.exec('ip', 'link', 'set', 'cali1', 'up');
+    await disturbed;
+    expect(await network.apply()).toMatchObject({ programmed: [gone.endpoint], failed: [], repaired: [] });
+    expect(await lab.node.exec('ip', 'route')).toContain('10.65.0.1 dev cali1 scope link metric 1024');
+    expect(await lab.node.exec('ip', 'neigh', 'show', 'dev', 'cali1')).toContain(one.endpoint.mac);
+    expect(lab.sysctls.read('net/ipv4/conf/cali1/proxy_arp')).toBe('1');
+
+    tell(network, { type: 'workloadEndpointRemove', id: gone.endpoint });
+    await lab.node.exec('ip', 'link', 'del', 'cali1');
+    expect(await network.apply()).toMatchObject({ removed: [gone.endpoint], failed: [], repaired: [] });
+    expect(await network.apply()).toMatchObject({ failed: [], repaired: [] });
+  });
+
   test('forwarding that somebody switched off comes back with the next comparison', async () => {
     await using lab = await NodeLab.create();
     const network = lab.hostNetwork();
