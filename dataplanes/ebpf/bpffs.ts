@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, rmdirSync, statfsSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, statfsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { mountBpffs, unmountBpffs } from '#native/bpf.ts';
 
@@ -21,8 +21,7 @@ export function prepareBpffs(dir: string): string | undefined {
   const parent = dirname(dir);
   try {
     if (isOnBpffs(parent)) return undefined;
-    // In /sys only the kernel makes directories: one that is missing there can't be made.
-    mkdirSync(parent, { recursive: true });
+    makeDir(parent);
     mountBpffs(parent, OUR_MOUNT);
     return undefined;
   } catch (error) {
@@ -42,13 +41,11 @@ export function releaseBpffs(dir: string): void {
   }
 }
 
-/** Removes a directory if it is empty or not there. */
-export function removeEmptyDir(dir: string): void {
-  try {
-    rmdirSync(dir);
-  } catch (error) {
-    if (!['ENOENT', 'ENOTEMPTY'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
-  }
+/** With its parents. Not by `recursive`: Node tries for ever in file systems where nobody can make directories (/proc says ENOENT). */
+function makeDir(dir: string): void {
+  if (existsSync(dir)) return;
+  makeDir(dirname(dir));
+  mkdirSync(dir);
 }
 
 /** The source of what is mounted exactly at the path (proc_pid_mountinfo(5)), the last one if several are; undefined if nothing is. */

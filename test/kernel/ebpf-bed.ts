@@ -55,6 +55,8 @@ export class EbpfBed implements AsyncDisposable {
     const dir = mkdtempSync(join(tmpdir(), `${uniqueName()}-ebpf-`));
     const node = await createNetns();
     await node.ip('link', 'set', 'lo', 'up');
+    // Proxy ARP answers for what is reached through another device; any node has a default route.
+    await node.ip('route', 'add', 'default', 'dev', 'lo');
     await node.exec('sysctl', '-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1');
     return new EbpfBed(node, dir);
   }
