@@ -14,17 +14,17 @@ export interface Held {
 }
 
 /**
- * Takes an attachment away. The order matters: while the link is there its policy stays, and the address is given back only when nothing
- * can use it any more. So a step that fails stops the rest, and the next DEL goes on from there.
+ * Takes an attachment away. Endpoint and link go at the same time: a device that isn't announced passes nothing, so it is no matter
+ * which is first, and each waits for the kernel. The address is given back only when nothing can use it any more; a step that fails stops
+ * that, and the next DEL goes on from there.
  */
 export async function release(deps: CniDeps, { attachment, hostDevice, endpoint, giveBack }: Held): Promise<void> {
-  await removeOwnLink(deps, hostDevice, aliasOf(attachment));
-  if (endpoint !== undefined) {
-    await deps.endpoints.remove(
-      endpoint.metadata.namespace ?? 'default',
-      endpoint.metadata.name,
-      attachment.containerId,
-    );
-  }
+  const { namespace = 'default', name } = endpoint?.metadata ?? {};
+  const steps = await Promise.allSettled([
+    name === undefined ? undefined : deps.endpoints.remove(namespace, name, attachment.containerId),
+    removeOwnLink(deps, hostDevice, aliasOf(attachment)),
+  ]);
+  const failed = steps.find((step) => step.status === 'rejected');
+  if (failed !== undefined) throw failed.reason;
   await giveBack();
 }
