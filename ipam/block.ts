@@ -174,6 +174,11 @@ export function collectCooled(spec: BlockSpec, cooling: Cooling): BlockSpec {
       );
 }
 
+/** The same block with a higher sequence number: writing it makes every write under way that began with the old one fail. */
+export function touch(spec: BlockSpec): BlockSpec {
+  return { ...spec, sequenceNumber: nextSequence(spec.sequenceNumber) };
+}
+
 /** The number after this one, exact also beyond 2^53. */
 function nextSequence(sequence: Sequence): Sequence {
   return typeof sequence === 'bigint' || sequence >= Number.MAX_SAFE_INTEGER ? BigInt(sequence) + 1n : sequence + 1;

@@ -1,6 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { describe, expect, test } from '@jest/globals';
 import { MemoryDatastore, type OperationCall } from '#datastore/memory/memory-datastore.ts';
+import { DirectIpam } from './direct-ipam.ts';
 import {
   allocated,
   allocatedToPods,
@@ -369,6 +370,36 @@ describe('after a crash', () => {
     await node.ipam.flush();
     expect((await allocatedToPods(world.store)).get(address)).toBe('net.theirs');
   });
+});
+
+test('a write of the process before, arriving after the start, fails', async () => {
+  const world = await warmNode();
+  using _folder = world.folder;
+  const old = (await world.store.list('IPAMBlock')).items;
+  await using node = await restarted(world, { live: new Map() });
+  for (const block of old) {
+    const late = { ...block, spec: { ...block.spec, sequenceNumber: 1 } };
+    await expect(world.store.update('IPAMBlock', late)).rejects.toMatchObject({ code: 'conflict' });
+  }
+  await node.ipam.flush();
+});
+
+test('garbage collection finds what other processes of the node assigned, in its own blocks and borrowed', async () => {
+  const { store, clock, folder, node } = await warmNode();
+  using _folder = folder;
+  await using _node = node;
+  await using other = await startNode(store, 'n2', { folder, clock });
+  await putPool(store, 'tiny', '10.70.0.0/30', { blockSize: 30, assignmentMode: 'Manual' });
+  await other.ipam.autoAssign(wants('net.other', { pools4: ['tiny'] }));
+  const standAlone = new DirectIpam(store, 'n1', clock);
+  const strays = [
+    ...plain(await standAlone.autoAssign(wants('net.s1'))),
+    ...plain(await standAlone.autoAssign(wants('net.s2', { pools4: ['tiny'] }))),
+  ];
+  expect(new Set(await node.ipam.gc(new Set(['net.first']), new Set()))).toEqual(new Set(strays));
+  await node.ipam.flush();
+  expect(new Set((await allocatedToPods(store)).values())).toEqual(new Set(['net.first', 'net.other']));
+  await expectNoFindings(store);
 });
 
 test('a release waits for an assignment of the same handle that is under way, and undoes it', async () => {

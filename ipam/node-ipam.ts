@@ -1,7 +1,7 @@
 import type { Clock } from '#api/clock.ts';
 import { containsIp, parseCidr, parseIp, type Family } from '#api/cidr.ts';
 import type { Datastore } from '#datastore/datastore.ts';
-import { byHandle, type AddressAllocation, type NodeAllocations } from './allocations.ts';
+import { addressesIn, byHandle, isWorkloadOf, type AddressAllocation, type NodeAllocations } from './allocations.ts';
 import { Allocator, type Assigned } from './allocator.ts';
 import { AwaitedRequests } from './awaited-requests.ts';
 import type { BlockOwner } from './block.ts';
@@ -128,7 +128,6 @@ export class NodeIpam implements Ipam, AsyncDisposable {
    */
   async start(facts: NodeFacts): Promise<void> {
     try {
-      await this.#writeBehind.start();
       await reconcile(
         {
           nodeName: this.#options.nodeName,
@@ -145,6 +144,7 @@ export class NodeIpam implements Ipam, AsyncDisposable {
         },
         facts,
       );
+      await this.#writeBehind.start();
     } catch (error) {
       throw asIpamError(error);
     }
@@ -230,10 +230,15 @@ export class NodeIpam implements Ipam, AsyncDisposable {
   /**
    * Releases all that this node's workloads have under other handles than the valid ones, and what was quarantined; what is still `live`
    * (an address on a link or route of this node) is left alone. No ADD may be under way whose handle is not among the valid ones. Returns
-   * the addresses released.
+   * the addresses released. Throws `IpamError` `unavailable` when the blocks can't be read.
    */
   async gc(validHandles: ReadonlySet<string>, live: ReadonlySet<string>): Promise<readonly string[]> {
     this.#assertReady();
+    try {
+      await this.#findStrays(validHandles);
+    } catch (error) {
+      throw asIpamError(error);
+    }
     const released: string[] = [];
     for (const [handle] of byHandle(this.#ledger.owned())) {
       if (!validHandles.has(handle)) {
@@ -291,6 +296,24 @@ export class NodeIpam implements Ipam, AsyncDisposable {
   #assertReady(): void {
     if (this.#state !== 'ready') {
       throw new IpamError('unavailable', `IPAM of node ${this.#options.nodeName}: ${this.unavailableReason() ?? ''}`);
+    }
+  }
+
+  /** Remembers what the blocks give to handles that are not valid, and memory doesn't know: left by a write that came late, or by hand. */
+  async #findStrays(validHandles: ReadonlySet<string>): Promise<void> {
+    await this.#blocks.own({ fresh: true });
+    for (const { spec } of await this.#claims.allBlocks()) {
+      for (const allocation of this.#blocks.holds(spec.cidr) ? [] : addressesIn(spec)) {
+        const { handle, cidr, ordinal } = allocation;
+        if (
+          isWorkloadOf(allocation, this.#options.nodeName) &&
+          !validHandles.has(handle ?? '') &&
+          !this.#turns.isBusy(handle ?? '') &&
+          !this.#ledger.isHeld(cidr, ordinal)
+        ) {
+          this.#ledger.borrow(allocation);
+        }
+      }
     }
   }
 

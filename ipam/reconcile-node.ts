@@ -1,7 +1,7 @@
 import { containsIp, parseCidr, tryParseIp, type Ip } from '#api/cidr.ts';
 import { addressesIn, isWorkloadOf, reserveHandle, type AddressAllocation } from './allocations.ts';
 import type { Assigned } from './allocator.ts';
-import { allocationAt, type BlockOwner, type BlockSpec } from './block.ts';
+import { allocationAt, touch, type BlockOwner, type BlockSpec } from './block.ts';
 import type { CachedBlocks } from './cached-blocks.ts';
 import type { BlockClaims } from './claims.ts';
 import { IpamError } from './ipam.ts';
@@ -54,14 +54,18 @@ export async function reconcile(deps: ReconcileDeps, facts: NodeFacts): Promise<
   for (const block of await claims.ownBlocks()) {
     blocks.claimed(block);
   }
-  const all = await claims.allBlocks();
-  for (const block of all.filter((one) => claims.isOwn(one) && !blocks.holds(one.spec.cidr))) {
+  for (const block of (await claims.allBlocks()).filter((one) => claims.isOwn(one) && !blocks.holds(one.spec.cidr))) {
     // A block of ours without an affinity: confirm it.
     const claimed = await claims.claim(block.spec.cidr);
     if (claimed !== undefined) {
       blocks.claimed(claimed);
     }
   }
+  // The process before this one may have left writes on their way to the datastore: what is decided below must stay true.
+  await Promise.all(
+    blocks.specs().map(({ cidr }) => blocks.edit(cidr, (spec) => ({ spec: touch(spec), result: undefined }))),
+  );
+  const all = await claims.allBlocks();
   const own = blocks.specs();
   const foreign = all.map(({ spec }) => spec).filter(({ cidr }) => !blocks.holds(cidr));
   const records = new Map<string, AddressRecord>();
