@@ -45,9 +45,10 @@ describe('announcements', () => {
     const maps = makeMaps();
     const order: string[] = [];
     for (const [name, map] of Object.entries(maps)) {
-      const { set, delete: remove } = map;
-      map.set = (...args) => (order.push(`set ${name}`), set.apply(map, args));
-      map.delete = (...args) => (order.push(`delete ${name}`), remove.apply(map, args));
+      const set = map.set.bind(map);
+      const remove = map.delete.bind(map);
+      map.set = (...args) => (order.push(`set ${name}`), set(...args));
+      map.delete = (...args) => (order.push(`delete ${name}`), remove(...args));
     }
     const announcements = new Announcements(maps);
     announcements.announce(7, ['10.65.0.3/32']);
@@ -70,18 +71,24 @@ describe('announcements', () => {
     expect(maps.sources.get(sourceKey(7, '10.65.0.3/32'))).toBeUndefined();
   });
 
-  test.each([['devices'], ['sources'], ['counters']] as const)('without room in %s the device stays closed and leaves nothing', async (full) => {
-    const maps = makeMaps({ [full]: 1 });
-    const announcements = new Announcements(maps);
-    announcements.announce(7, ['10.65.0.3/32']);
-    expect(() => announcements.announce(8, ['10.65.0.4/32'])).toThrow(
-      expect.objectContaining({ code: 'BPF_MAP_FULL', message: expect.stringContaining(`map tortie_${full} is full: all of its 1 entries`) }),
-    );
-    expect(await contents(maps)).toEqual({ open: [7], sources: ['7 10.65.0.3/32'] });
-    announcements.forget(7);
-    announcements.announce(8, ['10.65.0.4/32']);
-    expect(await contents(maps)).toEqual({ open: [8], sources: ['8 10.65.0.4/32'] });
-  });
+  test.each([['devices'], ['sources'], ['counters']] as const)(
+    'without room in %s the device stays closed and leaves nothing',
+    async (full) => {
+      const maps = makeMaps({ [full]: 1 });
+      const announcements = new Announcements(maps);
+      announcements.announce(7, ['10.65.0.3/32']);
+      expect(() => announcements.announce(8, ['10.65.0.4/32'])).toThrow(
+        expect.objectContaining({
+          code: 'BPF_MAP_FULL',
+          message: expect.stringContaining(`map tortie_${full} is full: all of its 1 entries`),
+        }),
+      );
+      expect(await contents(maps)).toEqual({ open: [7], sources: ['7 10.65.0.3/32'] });
+      announcements.forget(7);
+      announcements.announce(8, ['10.65.0.4/32']);
+      expect(await contents(maps)).toEqual({ open: [8], sources: ['8 10.65.0.4/32'] });
+    },
+  );
 
   test('an address that is taken away goes, even if the new ones do not fit', async () => {
     const maps = makeMaps({ sources: 2 });
@@ -103,7 +110,9 @@ describe('announcements', () => {
 
   test('whatever is announced, withdrawn, forgotten or closed by the kernel, in whatever order and by how many agents: the last word holds', async () => {
     const ifindex = fc.integer({ min: 1, max: 4 });
-    const cidrs = fc.uniqueArray(fc.constantFrom('10.65.0.1/32', '10.65.0.2/32', '192.0.2.0/24', '192.0.2.0/25', 'fd65::1/128', 'fd65::/64'));
+    const cidrs = fc.uniqueArray(
+      fc.constantFrom('10.65.0.1/32', '10.65.0.2/32', '192.0.2.0/24', '192.0.2.0/25', 'fd65::1/128', 'fd65::/64'),
+    );
     const step = fc.oneof(
       fc.record({ do: fc.constant('announce' as const), ifindex, cidrs }),
       fc.record({ do: fc.constantFrom('withdraw' as const, 'forget' as const, 'kernel closes' as const), ifindex }),

@@ -167,7 +167,10 @@ function orFull(map: ElementMap, write: () => void): void {
   } catch (error) {
     if (!['E2BIG', 'ENOSPC'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
     throw Object.assign(
-      new Error(`map ${map.shape.name} is full: all of its ${map.shape.maxEntries} entries are in use; the endpoint stays closed`, { cause: error }),
+      new Error(
+        `map ${map.shape.name} is full: all of its ${map.shape.maxEntries} entries are in use; the endpoint stays closed`,
+        { cause: error },
+      ),
       { code: 'BPF_MAP_FULL' },
     );
   }

@@ -53,7 +53,9 @@ function mountSource(path: string): string | undefined {
   for (const line of readFileSync('/proc/self/mountinfo', 'utf8').trimEnd().split('\n').reverse()) {
     const [before = '', after = ''] = line.split(' - ');
     // Blanks in paths are octal there.
-    const point = before.split(' ')[4]?.replaceAll(/\\(\d{3})/g, (_, digits: string) => String.fromCodePoint(Number.parseInt(digits, 8)));
+    const point = before
+      .split(' ')[4]
+      ?.replaceAll(/\\(\d{3})/g, (_, digits: string) => String.fromCodePoint(Number.parseInt(digits, 8)));
     if (point === path) return after.split(' ')[1];
   }
   return undefined;

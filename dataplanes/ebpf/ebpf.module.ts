@@ -13,7 +13,9 @@ import { EbpfDataplane } from './ebpf.ts';
 export const BpffsDir: ServiceIdentifier<string> = Symbol.for('BpffsDir');
 
 /** Where the programs are, seen from dist/lib/tortie.mjs and from the source tree. */
-const places = ['../bpf/pod.bpf.o', '../../dist/bpf/pod.bpf.o'].map((place) => fileURLToPath(new URL(place, import.meta.url)));
+const places = ['../bpf/pod.bpf.o', '../../dist/bpf/pod.bpf.o'].map((place) =>
+  fileURLToPath(new URL(place, import.meta.url)),
+);
 
 /** The eBPF dataplane's factory. Needs HostNetlink, Clock, Logger and BpffsDir from the agent. */
 export const ebpfModule = new ContainerModule(({ bind }) => {

@@ -99,7 +99,11 @@ export class EbpfDataplane implements Dataplane {
       const { programs, announcements } = this.#loaded();
       if (programs === undefined || announcements === undefined) {
         const reason = outcome.failed[0]?.reason ?? 'the BPF programs are not loaded';
-        const endpoints = this.#endpoints.dirty.map((endpoint) => ({ object: `endpoint ${endpoint}`, endpoint, reason }));
+        const endpoints = this.#endpoints.dirty.map((endpoint) => ({
+          object: `endpoint ${endpoint}`,
+          endpoint,
+          reason,
+        }));
         return { ...outcome, failed: [...outcome.failed, ...endpoints], removed: [] };
       }
       try {
@@ -250,7 +254,8 @@ export class EbpfDataplane implements Dataplane {
     for (const ifindex of announcements.known) {
       const link = present.get(ifindex);
       if (link === undefined) announcements.forget(ifindex);
-      else if (this.#endpoints.inSync && this.#endpoints.ofDevice(link.name) === undefined) announcements.withdraw(ifindex);
+      else if (this.#endpoints.inSync && this.#endpoints.ofDevice(link.name) === undefined)
+        announcements.withdraw(ifindex);
     }
   }
 
@@ -314,7 +319,11 @@ export class EbpfDataplane implements Dataplane {
           continue;
         }
         const endpoint = this.#endpoints.ofDevice(name);
-        outcome.failed.push({ object: `BPF filters of ${name}`, ...(endpoint === undefined ? {} : { endpoint }), reason: wordsOf(error) });
+        outcome.failed.push({
+          object: `BPF filters of ${name}`,
+          ...(endpoint === undefined ? {} : { endpoint }),
+          reason: wordsOf(error),
+        });
       }
     }
   }

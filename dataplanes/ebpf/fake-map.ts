@@ -21,7 +21,8 @@ export class FakeMap implements ElementMap {
     const text = Buffer.from(key).toString('hex');
     const isThere = this.#elements.has(text);
     if (isThere && mode === 'create') throw Object.assign(new Error('it is there'), { code: 'EEXIST' });
-    if (!isThere && this.#elements.size >= this.shape.maxEntries) throw Object.assign(new Error('full'), { code: 'E2BIG' });
+    if (!isThere && this.#elements.size >= this.shape.maxEntries)
+      throw Object.assign(new Error('full'), { code: 'E2BIG' });
     this.#elements.set(text, value);
   }
 
@@ -30,7 +31,9 @@ export class FakeMap implements ElementMap {
   }
 
   entries(): Promise<{ readonly key: Uint8Array; readonly value: Uint8Array }[]> {
-    return Promise.resolve([...this.#elements].map(([text, value]) => ({ key: new Uint8Array(Buffer.from(text, 'hex')), value })));
+    return Promise.resolve(
+      [...this.#elements].map(([text, value]) => ({ key: new Uint8Array(Buffer.from(text, 'hex')), value })),
+    );
   }
 
   get size(): number {

@@ -27,7 +27,9 @@ export function newDeviceOps(link: string, programs: PodPrograms): readonly Netl
 
 /** Looks whether a device has our filters. Throws NetlinkFailure (`ENODEV` when it is gone). */
 export async function readAttached(host: Netlink, ifindex: number, programs: PodPrograms): Promise<AttachedState> {
-  const [ingress, egress] = await Promise.all(directions.map(async (direction) => (await host.filters(ifindex, direction)).find(isOurs)));
+  const [ingress, egress] = await Promise.all(
+    directions.map(async (direction) => (await host.filters(ifindex, direction)).find(isOurs)),
+  );
   const present = [ingress, egress].filter((filter) => filter !== undefined);
   const clsact = present.length === 0 ? 'unknown' : present.some(isGuest) ? 'foreign' : 'ours';
   if (ingress === undefined || egress === undefined) return { attached: 'no', clsact };
@@ -39,7 +41,12 @@ export async function readAttached(host: Netlink, ifindex: number, programs: Pod
  * Puts our filters on a device, or replaces older ones: each direction changes from one program to the other between two packets.
  * Throws the first NetlinkFailure.
  */
-export async function attach(host: Netlink, ifindex: number, programs: PodPrograms, state: AttachedState): Promise<void> {
+export async function attach(
+  host: Netlink,
+  ifindex: number,
+  programs: PodPrograms,
+  state: AttachedState,
+): Promise<void> {
   const [clsact, ...filters] = await host.batch([
     { op: 'clsact.add', link: ifindex },
     ...filterOps(ifindex, programs, state.clsact === 'foreign'),
@@ -47,7 +54,8 @@ export async function attach(host: Netlink, ifindex: number, programs: PodProgra
   if (clsact?.ok === false && clsact.error.code !== 'EEXIST') throw clsact.error;
   throwFirst(filters);
   // The qdisc was there without us: say so in the names of our filters.
-  if (clsact?.ok === false && state.clsact === 'unknown') throwFirst(await host.batch(filterOps(ifindex, programs, true)));
+  if (clsact?.ok === false && state.clsact === 'unknown')
+    throwFirst(await host.batch(filterOps(ifindex, programs, true)));
 }
 
 /** Takes our filters off, and the qdisc with them if we made it and nobody else uses it. True if there was something; a missing device is done. */
@@ -59,11 +67,10 @@ export async function detach(host: Netlink, ifindex: number): Promise<boolean> {
     const results = await host.batch(
       ours.map(({ direction, priority, handle }) => ({ op: 'filter.del', link: ifindex, direction, priority, handle })),
     );
-    throwFirst(results.filter((result) => result.ok || !['ENOENT', 'ENODEV', 'EINVAL'].includes(result.error.code)));
-    const others = (await Promise.all(directions.map((direction) => host.filters(ifindex, direction)))).flat();
-    if (others.length === 0 && !ours.some(isGuest)) {
-      await host.run([{ op: 'clsact.del', link: ifindex }]);
-    }
+    const left = (await Promise.all(directions.map((direction) => host.filters(ifindex, direction)))).flat();
+    // What counts is that they are gone; somebody may have been faster.
+    if (left.some(isOurs)) throwFirst(results);
+    if (left.length === 0 && !ours.some(isGuest)) await host.run([{ op: 'clsact.del', link: ifindex }]);
     return true;
   } catch (error) {
     if (['ENODEV', 'ENOENT'].includes((error as NodeJS.ErrnoException).code ?? '')) return false;

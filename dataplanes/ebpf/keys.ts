@@ -32,7 +32,9 @@ export function sourceKey(ifindex: number, cidr: CidrText): Uint8Array {
 
 /** The device and prefix of a source key, for people and for comparing. */
 export function readSourceKey(key: Uint8Array): { readonly ifindex: number; readonly cidr: CidrText } {
-  const { prefixLen, ifindex, family, address } = SourceKey.read(new DataView(key.buffer, key.byteOffset, key.byteLength));
+  const { prefixLen, ifindex, family, address } = SourceKey.read(
+    new DataView(key.buffer, key.byteOffset, key.byteLength),
+  );
   const bytes = [...(family === Family.ipv4 ? address.subarray(0, 4) : address)];
   return { ifindex, cidr: `${ipaddr.fromByteArray(bytes).toString()}/${prefixLen - fixedBits}` };
 }

@@ -73,7 +73,11 @@ export class PodEndpoints {
   sources(id: EndpointId): readonly CidrText[] {
     const endpoint = this.#endpoints.get(id);
     if (endpoint === undefined) return [];
-    return [...endpoint.ipv4Nets, ...endpoint.ipv6Nets, ...(this.#useOtherSources ? endpoint.allowedSourcePrefixes : [])];
+    return [
+      ...endpoint.ipv4Nets,
+      ...endpoint.ipv6Nets,
+      ...(this.#useOtherSources ? endpoint.allowedSourcePrefixes : []),
+    ];
   }
 
   markDirty(id: EndpointId): void {

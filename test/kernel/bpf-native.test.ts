@@ -4,11 +4,24 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
 import { configVariables, mapShapes, PodConfig, programNames } from '#dataplanes/ebpf/bpf-types.gen.ts';
 import { sourceKey, u32Key } from '#dataplanes/ebpf/keys.ts';
-import { loadObject, mapDifferences, mountBpffs, openPinnedMap, openPinnedProgram, probeBpf, unmountBpffs, type VerifierFailure } from '#native/bpf.ts';
+import {
+  loadObject,
+  mapDifferences,
+  mountBpffs,
+  openPinnedMap,
+  openPinnedProgram,
+  probeBpf,
+  unmountBpffs,
+  type VerifierFailure,
+} from '#native/bpf.ts';
 
 const podElf = new URL('../../dist/bpf/pod.bpf.o', import.meta.url).pathname;
 const refusedElf = new URL('../../build/bpf/refused.bpf.o', import.meta.url).pathname;
-const small = { tortie_devices: { maxEntries: 4 }, tortie_sources: { maxEntries: 4 }, tortie_counters: { maxEntries: 4 } };
+const small = {
+  tortie_devices: { maxEntries: 4 },
+  tortie_sources: { maxEntries: 4 },
+  tortie_counters: { maxEntries: 4 },
+};
 
 let dir: string;
 let bpffs: string;
@@ -32,7 +45,8 @@ describe('an object', () => {
       expect(mapDifferences(object.map(shape.name).shape, shape)).toEqual([]);
       expect(object.map(shape.name).shape).toMatchObject({ name: shape.name, maxEntries: shape.maxEntries });
     }
-    for (const name of programNames) expect(object.program(name)).toMatchObject({ name, type: 3, tag: expect.stringMatching(/^[0-9a-f]{16}$/) });
+    for (const name of programNames)
+      expect(object.program(name)).toMatchObject({ name, type: 3, tag: expect.stringMatching(/^[0-9a-f]{16}$/) });
     expect(Object.keys(configVariables)).toEqual(['pod_config']);
   });
 
@@ -41,9 +55,13 @@ describe('an object', () => {
     expect(object.map('tortie_sources').shape.maxEntries).toBe(4);
   });
 
-  test("uses a map that exists, and its programs say which maps are theirs", async () => {
+  test('uses a map that exists, and its programs say which maps are theirs', async () => {
     using first = await loadObject({ name: 'tortie', elf: podElf });
-    using second = await loadObject({ name: 'tortie', elf: podElf, maps: { tortie_sources: { use: first.map('tortie_sources') } } });
+    using second = await loadObject({
+      name: 'tortie',
+      elf: podElf,
+      maps: { tortie_sources: { use: first.map('tortie_sources') } },
+    });
     expect(second.map('tortie_sources').id).toBe(first.map('tortie_sources').id);
     expect(second.map('tortie_counters').id).not.toBe(first.map('tortie_counters').id);
     expect(second.program('tortie_from_pod').mapIds).toContain(first.map('tortie_sources').id);
@@ -51,11 +69,24 @@ describe('an object', () => {
 
   test.each([
     ['no map of that name', { maps: { nothing: { maxEntries: 1 } } }, 'ENOENT', /it has no map nothing/],
-    ['no variable of that name', { config: { nothing: new Uint8Array(1) } }, 'ENOENT', /it has no read-only variable nothing/],
-    ['a variable of another size', { config: { pod_config: new Uint8Array(9) } }, 'EINVAL', new RegExp(`pod_config has ${PodConfig.size} bytes, not 9`)],
+    [
+      'no variable of that name',
+      { config: { nothing: new Uint8Array(1) } },
+      'ENOENT',
+      /it has no read-only variable nothing/,
+    ],
+    [
+      'a variable of another size',
+      { config: { pod_config: new Uint8Array(9) } },
+      'EINVAL',
+      new RegExp(`pod_config has ${PodConfig.size} bytes, not 9`),
+    ],
     ['a file that is no object', { elf: new Uint8Array(64) }, 'ERR_BPF_OBJECT', /load of BPF object tortie/],
   ])('with %s is refused', async (_, wrong, code, message) => {
-    await expect(loadObject({ name: 'tortie', elf: podElf, ...wrong })).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
+    await expect(loadObject({ name: 'tortie', elf: podElf, ...wrong })).rejects.toMatchObject({
+      code,
+      message: expect.stringMatching(message),
+    });
   });
 
   test('that is not there is refused', async () => {
@@ -67,7 +98,11 @@ describe('an object', () => {
       () => undefined,
       (error: Error & VerifierFailure) => error,
     );
-    expect(failure).toMatchObject({ code: 'EACCES', program: 'reads_beyond_the_end', object: 'load of BPF object refused, program reads_beyond_the_end' });
+    expect(failure).toMatchObject({
+      code: 'EACCES',
+      program: 'reads_beyond_the_end',
+      object: 'load of BPF object refused, program reads_beyond_the_end',
+    });
     expect(failure?.message).toMatch(/return \*\(__u8 \*\)\(long\)skb->data;/);
     expect(failure?.message).toMatch(/invalid access to packet, off=0 size=1/);
     expect(failure?.message).not.toMatch(/processed \d+ insns/);
@@ -83,13 +118,19 @@ describe('a map', () => {
     expect(map.get(key)).toBeUndefined();
     map.set(key, u32Key(7));
     expect(map.get(key)).toEqual(u32Key(7));
-    expect(() => map.set(key, u32Key(8), 'create')).toThrow(expect.objectContaining({ code: 'EEXIST', object: 'set in map tortie_sources' }));
+    expect(() => map.set(key, u32Key(8), 'create')).toThrow(
+      expect.objectContaining({ code: 'EEXIST', object: 'set in map tortie_sources' }),
+    );
     expect(map.delete(key)).toBe(true);
     expect(map.delete(key)).toBe(false);
   });
 
   test('that is full says so', async () => {
-    using object = await loadObject({ name: 'tortie', elf: podElf, maps: { ...small, tortie_sources: { maxEntries: 1 } } });
+    using object = await loadObject({
+      name: 'tortie',
+      elf: podElf,
+      maps: { ...small, tortie_sources: { maxEntries: 1 } },
+    });
     const map = object.map('tortie_sources');
     map.set(sourceKey(1, '10.65.0.3/32'), u32Key(1));
     expect(() => map.set(sourceKey(1, '10.65.0.4/32'), u32Key(1))).toThrow(expect.objectContaining({ code: 'ENOSPC' }));
@@ -104,29 +145,35 @@ describe('a map', () => {
     expect(await map.entries()).toEqual([{ key: u32Key(1), value }]);
   });
 
-  test.each(['tortie_counters', 'tortie_sources'])('of kind %s is dumped whole, however many batches that takes', async (name) => {
-    using object = await loadObject({ name: 'tortie', elf: podElf, maps: { [name]: { maxEntries: 6000 } } });
-    const map = object.map(name);
-    const keyOf = (i: number): Uint8Array => (name === 'tortie_sources' ? sourceKey(i, '10.65.0.3/32') : u32Key(i));
-    const value = new Uint8Array(map.cpus * map.valueStride);
-    for (let done = 0; done < 6000; ) {
-      const some = Array.from({ length: Math.min(200, 6000 - done) }, (_, i) => ({ key: keyOf(done + i), value }));
-      // The kernel refills its stock of per-CPU memory in the background, and says ENOMEM to who is faster.
-      const failure = await map.setMany(some).then(
-        () => undefined,
-        (error: { code: string }) => error.code,
-      );
-      expect([undefined, 'ENOMEM']).toContain(failure);
-      if (failure === undefined) done += some.length;
-    }
-    const keys = new Set((await map.entries()).map(({ key }) => Buffer.from(key).toString('hex')));
-    expect(keys.size).toBe(6000);
-  });
+  test.each(['tortie_counters', 'tortie_sources'])(
+    'of kind %s is dumped whole, however many batches that takes',
+    async (name) => {
+      using object = await loadObject({ name: 'tortie', elf: podElf, maps: { [name]: { maxEntries: 6000 } } });
+      const map = object.map(name);
+      const keyOf = (i: number): Uint8Array => (name === 'tortie_sources' ? sourceKey(i, '10.65.0.3/32') : u32Key(i));
+      const value = new Uint8Array(map.cpus * map.valueStride);
+      for (let done = 0; done < 6000;) {
+        const some = Array.from({ length: Math.min(200, 6000 - done) }, (_, i) => ({ key: keyOf(done + i), value }));
+        // The kernel refills its stock of per-CPU memory in the background, and says ENOMEM to who is faster.
+        const failure = await map.setMany(some).then(
+          () => undefined,
+          (error: { code: string }) => error.code,
+        );
+        expect([undefined, 'ENOMEM']).toContain(failure);
+        if (failure === undefined) done += some.length;
+      }
+      const keys = new Set((await map.entries()).map(({ key }) => Buffer.from(key).toString('hex')));
+      expect(keys.size).toBe(6000);
+    },
+  );
 
   test('says how far a batch came when it is full', async () => {
     using object = await loadObject({ name: 'tortie', elf: podElf, maps: small });
     const elements = Array.from({ length: 6 }, (_, i) => ({ key: sourceKey(i, '10.65.0.3/32'), value: u32Key(1) }));
-    await expect(object.map('tortie_sources').setMany(elements)).rejects.toMatchObject({ code: 'ENOSPC', completed: 4 });
+    await expect(object.map('tortie_sources').setMany(elements)).rejects.toMatchObject({
+      code: 'ENOSPC',
+      completed: 4,
+    });
   });
 
   test.each([
@@ -135,7 +182,9 @@ describe('a map', () => {
     ['no bytes at all', 'key', u32Key(1)],
   ])('takes no %s', async (_, key, value) => {
     using object = await loadObject({ name: 'tortie', elf: podElf, maps: small });
-    expect(() => object.map('tortie_sources').set(key as Uint8Array, value)).toThrow(expect.objectContaining({ code: 'EINVAL' }));
+    expect(() => object.map('tortie_sources').set(key as Uint8Array, value)).toThrow(
+      expect.objectContaining({ code: 'EINVAL' }),
+    );
   });
 
   test('is closed once, however often it is disposed of, and then says so', async () => {
@@ -166,7 +215,9 @@ describe('a pin', () => {
     using program = openPinnedProgram(join(bpffs, 'program'));
     expect(map?.id).toBe(object.map('tortie_sources').id);
     expect(program).toMatchObject({ id: object.program('tortie_to_pod').id, name: 'tortie_to_pod' });
-    expect(() => object.map('tortie_sources').pin(join(bpffs, 'map'))).toThrow(expect.objectContaining({ code: 'EEXIST' }));
+    expect(() => object.map('tortie_sources').pin(join(bpffs, 'map'))).toThrow(
+      expect.objectContaining({ code: 'EEXIST' }),
+    );
   });
 
   test('that is not there is undefined', () => {
@@ -180,7 +231,9 @@ describe('a pin', () => {
     expect(() => openPinnedMap(join(bpffs, 'other'), mapShapes.tortie_sources)).toThrow(
       expect.objectContaining({
         code: 'BPF_MAP_MISMATCH',
-        message: expect.stringContaining('type is 5, expected 11, key size is 4, expected 28, value size is 1024, expected 4'),
+        message: expect.stringContaining(
+          'type is 5, expected 11, key size is 4, expected 28, value size is 1024, expected 4',
+        ),
       }),
     );
   });
@@ -188,7 +241,9 @@ describe('a pin', () => {
   test('of a program is no map', async () => {
     using object = await loadObject({ name: 'tortie', elf: podElf, maps: small });
     object.program('tortie_to_pod').pin(join(bpffs, 'no-map'));
-    expect(() => openPinnedMap(join(bpffs, 'no-map'))).toThrow(expect.objectContaining({ message: expect.stringContaining('it is no map but anon_inode:bpf-prog') }));
+    expect(() => openPinnedMap(join(bpffs, 'no-map'))).toThrow(
+      expect.objectContaining({ message: expect.stringContaining('it is no map but anon_inode:bpf-prog') }),
+    );
   });
 });
 

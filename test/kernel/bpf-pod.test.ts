@@ -1,5 +1,12 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { DeviceCounters, Direction, directionTexts, PodConfig, Verdict, verdictTexts } from '#dataplanes/ebpf/bpf-types.gen.ts';
+import {
+  DeviceCounters,
+  Direction,
+  directionTexts,
+  PodConfig,
+  type Verdict,
+  verdictTexts,
+} from '#dataplanes/ebpf/bpf-types.gen.ts';
 import { sourceKey, u32Key } from '#dataplanes/ebpf/keys.ts';
 import { loadObject, type LoadedObject } from '#native/bpf.ts';
 import { createNetns, type TestNetns } from '#test/lab/netns.ts';
@@ -44,7 +51,11 @@ beforeEach(() => {
 /** Runs a program on a frame; returns the verdict that was counted, checked against the action and the size. */
 function verdictOf(loaded: LoadedObject, direction: Direction, data: Uint8Array, context?: Uint8Array): string {
   const program = loaded.program(direction === Direction.fromPod ? 'tortie_from_pod' : 'tortie_to_pod');
-  const { returned } = program.testRun({ data, netns: { path: netns.path }, ...(context === undefined ? {} : { context }) });
+  const { returned } = program.testRun({
+    data,
+    netns: { path: netns.path },
+    ...(context === undefined ? {} : { context }),
+  });
   const map = loaded.map('tortie_counters');
   const all = map.get(u32Key(lo));
   if (all === undefined) throw new Error('nothing was counted');
@@ -73,7 +84,11 @@ describe('from a pod', () => {
     ['IPv4 from inside its prefix', ipv4({ from: '198.51.100.15' }), 'passed'],
     ['IPv4 from just outside its prefix', ipv4({ from: '198.51.100.16' }), 'spoofed-source'],
     ['IPv4 with options', ipv4({ from: v4.podOne, headerLengthClaim: 7 }), 'passed'],
-    ['IPv4 in a frame padded to 60 bytes', new Uint8Array([...ipv4({ from: v4.podOne }), ...new Uint8Array(14)]), 'passed'],
+    [
+      'IPv4 in a frame padded to 60 bytes',
+      new Uint8Array([...ipv4({ from: v4.podOne }), ...new Uint8Array(14)]),
+      'passed',
+    ],
     ['IPv4 that says version 5', ipv4({ from: v4.podOne, versionClaim: 5 }), 'malformed'],
     ['IPv4 with a header of 16 bytes', ipv4({ from: v4.podOne, headerLengthClaim: 4 }), 'malformed'],
     ['IPv4 shorter in all than its header', ipv4({ from: v4.podOne, totalLengthClaim: 19 }), 'malformed'],
@@ -91,22 +106,42 @@ describe('from a pod', () => {
     ['UDP from link-local', ipv6({ from: v6.linkLocal }), 'spoofed-source'],
     ['UDP from ::', ipv6({ from: v6.unspecified }), 'spoofed-source'],
     ['a neighbour solicitation from link-local', icmpv6(135, { from: v6.linkLocal }), 'passed'],
-    ['a neighbour solicitation from :: (is my address taken?)', icmpv6(135, { from: v6.unspecified, to: 'ff02::1:ff00:3' }), 'passed'],
+    [
+      'a neighbour solicitation from :: (is my address taken?)',
+      icmpv6(135, { from: v6.unspecified, to: 'ff02::1:ff00:3' }),
+      'passed',
+    ],
     ['a neighbour advertisement from link-local', icmpv6(136, { from: v6.linkLocal }), 'passed'],
     ['a router solicitation from ::', icmpv6(133, { from: v6.unspecified, to: v6.allRouters }), 'passed'],
     ['a router advertisement from link-local', icmpv6(134, { from: v6.linkLocal, to: v6.allNodes }), 'spoofed-source'],
     ['a redirect from link-local', icmpv6(137, { from: v6.linkLocal }), 'spoofed-source'],
     ['an echo request from link-local', icmpv6(128, { from: v6.linkLocal }), 'spoofed-source'],
-    ['a neighbour solicitation that may have been routed', icmpv6(135, { from: v6.linkLocal, hopLimit: 254 }), 'spoofed-source'],
+    [
+      'a neighbour solicitation that may have been routed',
+      icmpv6(135, { from: v6.linkLocal, hopLimit: 254 }),
+      'spoofed-source',
+    ],
     ["a neighbour solicitation from another pod's address", icmpv6(135, { from: v6.podTwo }), 'spoofed-source'],
-    ['a neighbour solicitation cut before its type', cut(icmpv6(135, { from: v6.linkLocal, payloadLengthClaim: 0 }), 54), 'truncated'],
+    [
+      'a neighbour solicitation cut before its type',
+      cut(icmpv6(135, { from: v6.linkLocal, payloadLengthClaim: 0 }), 54),
+      'truncated',
+    ],
     ['a version 2 listener report from ::', mld(143, { from: v6.unspecified }), 'passed'],
     ['a version 1 listener report from link-local', mld(131, { from: v6.linkLocal }), 'passed'],
     ['a listener done from link-local', mld(132, { from: v6.linkLocal }), 'passed'],
     ['a listener query from link-local', mld(130, { from: v6.linkLocal }), 'spoofed-source'],
     ['a listener report with a hop limit of 2', mld(143, { from: v6.linkLocal, hopLimit: 2 }), 'spoofed-source'],
-    ['a listener report cut inside its options', cut(mld(143, { from: v6.linkLocal, payloadLengthClaim: 0 }), 54 + 7), 'truncated'],
-    ['a listener report cut before its type', cut(mld(143, { from: v6.linkLocal, payloadLengthClaim: 0 }), 54 + 8), 'truncated'],
+    [
+      'a listener report cut inside its options',
+      cut(mld(143, { from: v6.linkLocal, payloadLengthClaim: 0 }), 54 + 7),
+      'truncated',
+    ],
+    [
+      'a listener report cut before its type',
+      cut(mld(143, { from: v6.linkLocal, payloadLengthClaim: 0 }), 54 + 8),
+      'truncated',
+    ],
 
     ['an ARP request from its address to the gateway', arp({ senderIp: v4.podOne, targetIp: v4.gateway }), 'passed'],
     ['an ARP answer from its address', arp({ senderIp: v4.podOne, operation: 2 }), 'passed'],
@@ -121,7 +156,11 @@ describe('from a pod', () => {
     ['IPX', ethernet(0x8137, new Uint8Array(40)), 'ethertype'],
     ['LLDP', ethernet(0x88cc, new Uint8Array(40)), 'ethertype'],
     ['an 802.3 length instead of a type', ethernet(40, new Uint8Array(40)), 'ethertype'],
-    ['a VLAN tag in the frame', ethernet(0x8100, new Uint8Array([0, 5, 8, 0, ...ipv4({ from: v4.podOne }).slice(14)])), 'ethertype'],
+    [
+      'a VLAN tag in the frame',
+      ethernet(0x8100, new Uint8Array([0, 5, 8, 0, ...ipv4({ from: v4.podOne }).slice(14)])),
+      'ethertype',
+    ],
   ])('%s', (_, frame, expected) => {
     expect(verdictOf(object, Direction.fromPod, frame)).toBe(expected);
   });
@@ -185,7 +224,9 @@ test('a drop on a device for which there is no room to count stays a drop', asyn
   using small = await loadObject({ name: 'tortie', elf, maps: { tortie_counters: { maxEntries: 1 } } });
   const counters = small.map('tortie_counters');
   counters.set(u32Key(99), new Uint8Array(counters.cpus * counters.valueStride));
-  const { returned } = small.program('tortie_from_pod').testRun({ data: ipv4({ from: v4.podOne }), netns: { path: netns.path } });
+  const { returned } = small
+    .program('tortie_from_pod')
+    .testRun({ data: ipv4({ from: v4.podOne }), netns: { path: netns.path } });
   expect(returned).toBe(actions.dropped);
   expect(counters.get(u32Key(lo))).toBeUndefined();
 });

@@ -62,7 +62,10 @@ export class EbpfBed implements AsyncDisposable {
   }
 
   /** An instance that knows its configuration and the pods given, all said (`inSync`), and has applied that. Not active. */
-  async dataplane(pods: readonly BedPod[] = [], more: { sizes?: MapSizes; config?: Partial<DataplaneConfig>; inSync?: boolean } = {}): Promise<EbpfDataplane> {
+  async dataplane(
+    pods: readonly BedPod[] = [],
+    more: { sizes?: MapSizes; config?: Partial<DataplaneConfig>; inSync?: boolean } = {},
+  ): Promise<EbpfDataplane> {
     const dataplane = this.idle(more.sizes);
     dataplane.onUpdate({ type: 'configUpdate', config: { ...TEST_CONFIG, routeRefreshIntervalMs: 0, ...more.config } });
     for (const { id, endpoint } of pods) dataplane.onUpdate({ type: 'workloadEndpointUpdate', id, endpoint });
@@ -96,7 +99,13 @@ export class EbpfBed implements AsyncDisposable {
     const ipv4 = `10.65.0.${n}`;
     const ipv6 = `fd65::${n.toString(16)}`;
     const mac = `0a:58:0a:41:00:${n.toString(16).padStart(2, '0')}`;
-    const endpoint = { ifaceName: device, mac, ipv4Nets: [`${ipv4}/32`], ipv6Nets: [`${ipv6}/128`], allowedSourcePrefixes: [] };
+    const endpoint = {
+      ifaceName: device,
+      mac,
+      ipv4Nets: [`${ipv4}/32`],
+      ipv6Nets: [`${ipv6}/128`],
+      allowedSourcePrefixes: [],
+    };
     const pod = { n, id: `k8s/default/pod${n}/eth0`, device, ipv4, ipv6, netns, endpoint };
     this.#pods.push(pod);
     await this.wire(pod, dataplane);
@@ -105,13 +114,23 @@ export class EbpfBed implements AsyncDisposable {
 
   async wire({ device, netns, endpoint, ipv4, ipv6 }: BedPod, dataplane?: EbpfDataplane): Promise<void> {
     await this.host.run([
-      { op: 'veth.add', name: device, mac: 'ee:ee:ee:ee:ee:ee', peer: { name: 'eth0', mac: endpoint.mac, netns: { path: netns.path } } },
+      {
+        op: 'veth.add',
+        name: device,
+        mac: 'ee:ee:ee:ee:ee:ee',
+        peer: { name: 'eth0', mac: endpoint.mac, netns: { path: netns.path } },
+      },
       ...(dataplane?.podDeviceOps(device) ?? []),
       { op: 'link.set', link: device, up: true },
       { op: 'route.add', dst: `${ipv4}/32`, link: device, scope: 'link' },
       { op: 'route.add', dst: `${ipv6}/128`, link: device },
     ]);
-    await this.node.exec('sysctl', '-qw', `net.ipv4.conf.${device}.proxy_arp=1`, `net.ipv4.neigh.${device}.proxy_delay=0`);
+    await this.node.exec(
+      'sysctl',
+      '-qw',
+      `net.ipv4.conf.${device}.proxy_arp=1`,
+      `net.ipv4.neigh.${device}.proxy_delay=0`,
+    );
     await this.host.run([{ op: 'addr.add', link: device, address: 'fe80::1/64', noDad: true }]);
     using inside = openNetlink({ path: netns.path });
     await inside.run([
@@ -136,7 +155,9 @@ export class EbpfBed implements AsyncDisposable {
     cb.setUint32(0, ifindex, true);
     cb.setUint32(4, ((frame[12] ?? 0) << 8) | (frame[13] ?? 0), true);
     cb.setUint32(8, vlan, true);
-    const { returned } = this.#injector.program('inject').testRun({ data: carrier, context, netns: { path: pod.netns.path } });
+    const { returned } = this.#injector
+      .program('inject')
+      .testRun({ data: carrier, context, netns: { path: pod.netns.path } });
     if (returned !== 0) throw new Error(`the frame could not be sent: ${returned}`);
   }
 
@@ -154,20 +175,30 @@ export class EbpfBed implements AsyncDisposable {
 }
 
 /** One device's verdicts in one direction, packets only. */
-export async function packetsOf(dataplane: EbpfDataplane, device: string, direction: DeviceCounters['direction']): Promise<Record<string, number>> {
-  const report = (await dataplane.deviceCounters()).find((counters) => counters.ifaceName === device && counters.direction === direction);
+export async function packetsOf(
+  dataplane: EbpfDataplane,
+  device: string,
+  direction: DeviceCounters['direction'],
+): Promise<Record<string, number>> {
+  const report = (await dataplane.deviceCounters()).find(
+    (counters) => counters.ifaceName === device && counters.direction === direction,
+  );
   return Object.fromEntries(Object.entries(report?.verdicts ?? {}).map(([verdict, { packets }]) => [verdict, packets]));
 }
 
 /** Applies whenever the dataplane asks, as the driver does; `next` resolves with the first report that repaired or failed something. */
-export function drive(dataplane: EbpfDataplane): { next(): Promise<{ repaired: readonly string[]; failed: readonly string[] }>; idle(): Promise<void> } {
+export function drive(dataplane: EbpfDataplane): {
+  next(): Promise<{ repaired: readonly string[]; failed: readonly string[] }>;
+  idle(): Promise<void>;
+} {
   let wake: ((report: { repaired: readonly string[]; failed: readonly string[] }) => void) | undefined;
   let pending: Promise<unknown> = Promise.resolve();
   dataplane.onDisturbed(() => {
     pending = pending
       .then(() => dataplane.apply())
       .then((report) => {
-        if (report.repaired.length + report.failed.length > 0) wake?.({ repaired: report.repaired, failed: report.failed.map(({ reason }) => reason) });
+        if (report.repaired.length + report.failed.length > 0)
+          wake?.({ repaired: report.repaired, failed: report.failed.map(({ reason }) => reason) });
       });
   });
   return {

@@ -58,13 +58,17 @@ async function active(): Promise<EbpfDataplane> {
 /** Ids of our programs on a device, by direction. */
 async function attachedIds(device: string): Promise<(number | undefined)[]> {
   const filters = [...(await bed.host.filters(device, 'ingress')), ...(await bed.host.filters(device, 'egress'))];
-  return filters.filter(({ handle, priority }) => handle === ourFilter.handle && priority === ourFilter.priority).map(({ programId }) => programId);
+  return filters
+    .filter(({ handle, priority }) => handle === ourFilter.handle && priority === ourFilter.priority)
+    .map(({ programId }) => programId);
 }
 
 /** How many echo requests a pod has got, over IPv4 and IPv6. */
 async function echoesIn({ netns }: BedPod): Promise<number[]> {
   const v6 = /^Icmp6InEchos\s+(\d+)/m.exec(await netns.exec('cat', '/proc/net/snmp6'))?.[1];
-  const [names = '', values = ''] = (await netns.exec('cat', '/proc/net/snmp')).split('\n').filter((line) => line.startsWith('Icmp:'));
+  const [names = '', values = ''] = (await netns.exec('cat', '/proc/net/snmp'))
+    .split('\n')
+    .filter((line) => line.startsWith('Icmp:'));
   return [Number(values.split(' ')[names.split(' ').indexOf('InEchos')]), Number(v6)];
 }
 
@@ -78,12 +82,16 @@ describe('a pod', () => {
     expect(before['not-announced']).toBeGreaterThan(0);
     expect(before['passed']).toBeUndefined();
     await announce(dataplane, one);
-    for (const [host, seenAs] of [[two.ipv4, one.ipv4], [two.ipv6, one.ipv6]] as const) {
+    for (const [host, seenAs] of [
+      [two.ipv4, one.ipv4],
+      [two.ipv6, one.ipv6],
+    ] as const) {
       expect(await onePeer.connect(host, 5_000)).toEqual({ ok: true, seenAs });
       expect(await onePeer.datagram(host, 5_000)).toEqual({ ok: true, seenAs });
     }
     for (const device of ['cali1', 'cali2']) {
-      for (const direction of ['from-pod', 'to-pod'] as const) expect((await packetsOf(dataplane, device, direction))['passed']).toBeGreaterThan(3);
+      for (const direction of ['from-pod', 'to-pod'] as const)
+        expect((await packetsOf(dataplane, device, direction))['passed']).toBeGreaterThan(3);
     }
   });
 
@@ -96,7 +104,11 @@ describe('a pod', () => {
     await one.netns.ip('addr', 'add', '203.0.113.9/32', 'dev', 'eth0');
     await one.netns.ip('addr', 'add', '2001:db8::9/128', 'dev', 'eth0', 'nodad');
     const spoofedBefore = (await packetsOf(dataplane, 'cali1', 'from-pod'))['spoofed-source'] ?? 0;
-    await one.netns.exec('sh', '-c', `ping -c 3 -i 0.01 -W 0.2 -I 203.0.113.9 ${two.ipv4}; ping -c 2 -i 0.01 -W 0.2 -I 2001:db8::9 ${two.ipv6}; true`);
+    await one.netns.exec(
+      'sh',
+      '-c',
+      `ping -c 3 -i 0.01 -W 0.2 -I 203.0.113.9 ${two.ipv4}; ping -c 2 -i 0.01 -W 0.2 -I 2001:db8::9 ${two.ipv6}; true`,
+    );
     expect((await packetsOf(dataplane, 'cali1', 'from-pod'))['spoofed-source']).toBe(spoofedBefore + 5);
     expect(await echoesIn(two)).toEqual([0, 0]);
     await one.netns.exec('ping', '-c', '1', '-W', '5', two.ipv4);
@@ -109,7 +121,8 @@ describe('a pod', () => {
     const one = await bed.pod(1, dataplane);
     const endpoint = { ...one.endpoint, allowedSourcePrefixes: ['198.51.100.0/24'] };
     await announce(dataplane, { ...one, endpoint });
-    const ping = (): Promise<string> => one.netns.exec('sh', '-c', 'ping -c 1 -W 0.1 -I 198.51.100.7 169.254.1.1; true');
+    const ping = (): Promise<string> =>
+      one.netns.exec('sh', '-c', 'ping -c 1 -W 0.1 -I 198.51.100.7 169.254.1.1; true');
     await one.netns.ip('addr', 'add', '198.51.100.7/32', 'dev', 'eth0');
     await one.netns.exec('sh', '-c', 'ping -c 1 -W 0.1 -I 10.65.0.1 169.254.1.1; true'); // Resolves the gateway first.
     await ping();
@@ -132,7 +145,11 @@ describe('a pod', () => {
     dataplane.requestResync();
     await dataplane.apply();
     expect((await dataplane.deviceCounters()).map(({ ifaceName }) => ifaceName)).toEqual(['cali2', 'cali2']);
-    for (const [name, count] of [['tortie_devices', 1], ['tortie_sources', 2], ['tortie_counters', 1]] as const) {
+    for (const [name, count] of [
+      ['tortie_devices', 1],
+      ['tortie_sources', 2],
+      ['tortie_counters', 1],
+    ] as const) {
       using map = openPinnedMap(join(bed.bpffs, 'v1', name));
       expect(await map?.entries()).toHaveLength(count);
     }
@@ -165,7 +182,23 @@ describe('a device that another one follows under the same ifindex', () => {
     const { index } = bed.host.link('cali1') ?? { index: 0 };
     const ops = dataplane.podDeviceOps('cali9');
     await bed.host.run([{ op: 'link.del', link: 'cali1' }]);
-    await must('ip', '-n', bed.node.name, 'link', 'add', 'cali9', 'index', `${index}`, 'type', 'veth', 'peer', 'name', 'eth9', 'netns', one.netns.name);
+    await must(
+      'ip',
+      '-n',
+      bed.node.name,
+      'link',
+      'add',
+      'cali9',
+      'index',
+      `${index}`,
+      'type',
+      'veth',
+      'peer',
+      'name',
+      'eth9',
+      'netns',
+      one.netns.name,
+    );
     expect(bed.host.link('cali9')?.index).toBe(index);
     await bed.host.run([...ops, { op: 'link.set', link: 'cali9', up: true }]);
     await one.netns.ip('link', 'set', 'eth9', 'up');
@@ -184,9 +217,12 @@ describe('an agent that comes after another', () => {
     const ids = await attachedIds('cali1');
     expect(ids).toHaveLength(2);
     const stream = await onePeer.stream(two.ipv4, 1);
-    // The first is left as kill -9 leaves it: nothing of it runs any more, nothing was taken back.
+    // Each is gone before the next begins, with every descriptor it had: what stays is what the kernel holds by pins and filters.
+    let last: EbpfDataplane = first;
     for (let restarts = 0; restarts < 3; restarts += 1) {
+      await last[Symbol.asyncDispose]();
       const next = bed.idle();
+      last = next;
       next.onUpdate({ type: 'configUpdate', config: TEST_CONFIG });
       await next.apply();
       await next.activate();
@@ -275,7 +311,10 @@ describe('what somebody else changes', () => {
     const [first] = (await sources?.entries()) ?? [];
     sources?.delete(first?.key ?? new Uint8Array());
     dataplane.requestResync();
-    expect(await dataplane.apply()).toMatchObject({ repaired: [`BPF map entries of endpoint ${one.id} (cali1)`], programmed: [one.id] });
+    expect(await dataplane.apply()).toMatchObject({
+      repaired: [`BPF map entries of endpoint ${one.id} (cali1)`],
+      programmed: [one.id],
+    });
     expect(await sources?.entries()).toHaveLength(2);
     dataplane.requestResync();
     expect(await dataplane.apply()).toMatchObject({ repaired: [], programmed: [] });
@@ -292,14 +331,19 @@ describe("another program's filters", () => {
     await announce(dataplane, one, two);
     using other = await loadObject({ name: 'count', elf: countElf });
     const { fd } = other.program('count');
-    await bed.host.run([{ op: 'filter.replace', link: 'cali1', direction: 'ingress', priority: 77, handle: 1, name: 'other', fd }]);
+    await bed.host.run([
+      { op: 'filter.replace', link: 'cali1', direction: 'ingress', priority: 77, handle: 1, name: 'other', fd },
+    ]);
     await bed.node.exec('tc', 'filter', 'add', 'dev', 'cali2', 'egress', 'pref', '78', ...otherKind);
     expect(await onePeer.connect(two.ipv4, 5_000)).toMatchObject({ ok: true });
-    expect(new DataView((other.map('seen').get(u32Key(0)) ?? new Uint8Array(8)).buffer).getBigUint64(0, true)).toBeGreaterThan(2n);
+    expect(
+      new DataView((other.map('seen').get(u32Key(0)) ?? new Uint8Array(8)).buffer).getBigUint64(0, true),
+    ).toBeGreaterThan(2n);
     await dataplane.release();
     expect(await bed.host.filters('cali1', 'ingress')).toMatchObject([{ kind: 'bpf', priority: 77, name: 'other' }]);
     expect(await bed.host.filters('cali1', 'egress')).toEqual([]);
-    for (const { kind, priority } of await bed.host.filters('cali2', 'egress')) expect([kind, priority]).toEqual(['u32', 78]);
+    for (const { kind, priority } of await bed.host.filters('cali2', 'egress'))
+      expect([kind, priority]).toEqual(['u32', 78]);
     expect(await bed.host.hasClsact('cali2')).toBe(true);
   });
 
@@ -433,7 +477,14 @@ describe('the probe', () => {
     object.map('tortie_devices').pin(join(bed.bpffs, 'v1', 'tortie_sources'));
     const second = bed.idle();
     second.onUpdate({ type: 'configUpdate', config: TEST_CONFIG });
-    expect(await second.apply()).toMatchObject({ failed: [{ object: 'BPF programs', reason: expect.stringContaining('v1/tortie_sources is not tortie_sources: type is 25') }] });
+    expect(await second.apply()).toMatchObject({
+      failed: [
+        {
+          object: 'BPF programs',
+          reason: expect.stringContaining('v1/tortie_sources is not tortie_sources: type is 25'),
+        },
+      ],
+    });
     await second.cleanup();
     expect(existsSync(bed.bpffs)).toBe(false);
   });

@@ -17,7 +17,11 @@ beforeAll(async () => {
   dataplane = await bed.dataplane();
   await dataplane.activate();
   pod = await bed.pod(3, dataplane);
-  dataplane.onUpdate({ type: 'workloadEndpointUpdate', id: pod.id, endpoint: { ...pod.endpoint, ipv4Nets: [`${v4.podOne}/32`], ipv6Nets: [`${v6.podOne}/128`] } });
+  dataplane.onUpdate({
+    type: 'workloadEndpointUpdate',
+    id: pod.id,
+    endpoint: { ...pod.endpoint, ipv4Nets: [`${v4.podOne}/32`], ipv6Nets: [`${v6.podOne}/128`] },
+  });
   await dataplane.apply();
 });
 

@@ -4,7 +4,12 @@
  */
 
 /** The addresses that tests talk about. `stranger` belongs to nobody. */
-export const v4 = { podOne: '10.65.0.3', podTwo: '10.65.0.4', stranger: '203.0.113.9', gateway: '169.254.1.1' } as const;
+export const v4 = {
+  podOne: '10.65.0.3',
+  podTwo: '10.65.0.4',
+  stranger: '203.0.113.9',
+  gateway: '169.254.1.1',
+} as const;
 export const v6 = {
   podOne: 'fd65::3',
   podTwo: 'fd65::4',
@@ -17,7 +22,8 @@ export const v6 = {
 } as const;
 export const mac = { podOne: '0a:58:0a:41:00:03', host: 'ee:ee:ee:ee:ee:ee', broadcast: 'ff:ff:ff:ff:ff:ff' } as const;
 
-const bytes = (...parts: (readonly number[] | Uint8Array)[]): Uint8Array => new Uint8Array(parts.flatMap((part) => [...part]));
+const bytes = (...parts: (readonly number[] | Uint8Array)[]): Uint8Array =>
+  new Uint8Array(parts.flatMap((part) => [...part]));
 const u16 = (value: number): number[] => [(value >> 8) & 0xff, value & 0xff];
 const macBytes = (text: string): number[] => text.split(':').map((part) => Number.parseInt(part, 16));
 
@@ -27,7 +33,8 @@ export const ipv4Bytes = (text: string): number[] => text.split('.').map(Number)
 /** The sixteen bytes of an IPv6 address (no embedded IPv4). */
 export function ipv6Bytes(text: string): number[] {
   const [head = '', tail] = text.split('::');
-  const words = (part: string): number[] => (part === '' ? [] : part.split(':').map((word) => Number.parseInt(word, 16)));
+  const words = (part: string): number[] =>
+    part === '' ? [] : part.split(':').map((word) => Number.parseInt(word, 16));
   const left = words(head);
   const right = tail === undefined ? [] : words(tail);
   const zeros = tail === undefined ? 0 : 8 - left.length - right.length;
@@ -111,7 +118,13 @@ export function icmpv6(type: number, packet: Ipv6): Uint8Array {
 /** A multicast listener report: behind a hop-by-hop router alert, hop limit 1 (RFC 3810). */
 export function mld(type: number, packet: Ipv6): Uint8Array {
   const alert = [58, 0, 5, 2, 0, 0, 1, 0];
-  return ipv6({ hopLimit: 1, next: 0, to: v6.mldRouters, payload: bytes(alert, [type, 0, 0, 0], Array<number>(4).fill(0)), ...packet });
+  return ipv6({
+    hopLimit: 1,
+    next: 0,
+    to: v6.mldRouters,
+    payload: bytes(alert, [type, 0, 0, 0], Array<number>(4).fill(0)),
+    ...packet,
+  });
 }
 
 export interface Arp {
