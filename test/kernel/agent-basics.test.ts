@@ -1,8 +1,7 @@
 /** Two nodes, real agents, pods wired by the real CNI executable: who reaches whom, seen as whom, and what a DEL leaves. */
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { readdirSync } from 'node:fs';
-import { join } from 'node:path';
 import { addressOf, dataplanes, eventually, families, startAgentLab, type FamilyRow } from '#test/lab/agent-lab.ts';
+import { addressesInUse, inUseBecomes, objectsOf } from '#test/lab/cluster-view.ts';
 import { must } from '#test/lab/exec.ts';
 import type { Lab } from '#test/lab/lab.ts';
 import type { LabPod } from '#test/lab/lab-pod.ts';
@@ -112,7 +111,7 @@ describe.each(dataplanes)('agents in $dataplane mode', ({ bpfEnabled, dataplane 
 
   it('DEL leaves nothing of a pod: kernel, maps, state dir, datastore', async () => {
     const node = lab.node(0);
-    const cluster = () => datastoreFiles(lab.datastoreDir).filter((file) => /^(WorkloadEndpoint|IPAMHandle)/i.test(file));
+    const cluster = () => objectsOf(lab, 'WorkloadEndpoint', 'IPAMHandle').toSorted();
     await eventually(() => cluster().some((file) => file.includes('a1')), cluster);
     const [snapshot, files, usage] = [await snapshotOf(node), cluster(), await addressesInUse(lab)];
 
@@ -128,7 +127,7 @@ describe.each(dataplanes)('agents in $dataplane mode', ({ bpfEnabled, dataplane 
     await pod.del();
     await pod.del(); // A runtime may ask twice.
 
-    await eventually(async () => (await addressesInUse(lab)) === usage, () => addressesInUse(lab));
+    await inUseBecomes(lab, usage);
     await eventually(() => cluster().join() === files.join(), () => [files, cluster()]);
     expect(await snapshotOf(node)).toEqual(snapshot);
     expect((await node.endpoints()).map(({ pod: name }) => name)).toEqual(['a1', 'a2']);
@@ -143,19 +142,4 @@ async function addAddress(pod: LabPod, address: string, { version }: FamilyRow):
 
 async function delAddress(pod: LabPod, address: string, { version }: FamilyRow): Promise<void> {
   await must('ip', '-n', pod.netns, 'addr', 'del', `${address}/${version === 4 ? 32 : 128}`, 'dev', 'eth0');
-}
-
-/** What the agents wrote, as KIND/name. */
-function datastoreFiles(dir: string): string[] {
-  const own = join(dir, '.tortie');
-  return readdirSync(own, { recursive: true, withFileTypes: true })
-    .filter((entry) => entry.isFile())
-    .map((entry) => join(entry.parentPath, entry.name).slice(own.length + 1))
-    .toSorted();
-}
-
-async function addressesInUse(lab: Lab): Promise<number> {
-  const { stdout } = await lab.node(0).tortie('ipam', 'show', '-o', 'json');
-  const { pools } = JSON.parse(stdout) as { pools: { inUse: number }[] };
-  return pools.reduce((sum, { inUse }) => sum + inUse, 0);
 }

@@ -1,5 +1,4 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import { createWriteStream, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -24,7 +23,6 @@ export class LabNode {
   readonly bpffs: string;
   readonly logPath: string;
   readonly #labDir: string;
-  readonly #prefix: string;
   readonly #index: number;
   readonly #pods = new Map<string, LabPod>();
   #agent: ChildProcess | undefined;
@@ -36,7 +34,6 @@ export class LabNode {
     this.ipv4 = `172.31.0.${10 + index}`;
     this.ipv6 = `fd31::${10 + index}`;
     this.#labDir = labDir;
-    this.#prefix = prefix;
     this.#index = index;
     this.runDir = join(labDir, this.name, 'run');
     this.stateDir = join(labDir, this.name, 'state');
@@ -156,10 +153,35 @@ export class LabNode {
     return this.log().split('\n').slice(-30).join('\n');
   }
 
+  /** The network configuration that the runtime has here. */
+  conf(): object {
+    return {
+      cniVersion: '1.0.0',
+      name: 'k8s-pod-network',
+      type: 'tortie',
+      socket: join(this.runDir, 'cni.sock'),
+      ipam: { type: 'calico-ipam', assign_ipv4: 'true', assign_ipv6: 'true' },
+    };
+  }
+
+  /** A verb that is about no container: STATUS, GC, VERSION. */
+  cni(verb: string, conf: object = {}): ReturnType<typeof exec> {
+    return exec(join(distDir, 'cni/tortie'), [], {
+      input: JSON.stringify({ ...this.conf(), cniVersion: '1.1.0', ...conf }),
+      env: { CNI_COMMAND: verb, CNI_PATH: join(distDir, 'cni') },
+    });
+  }
+
+  /** GC, which must succeed: all but these sandboxes are gone. */
+  async gc(alive: readonly LabPod[]): Promise<void> {
+    const valid = alive.map(({ container }) => ({ containerID: container, ifname: 'eth0' }));
+    const { status, stdout } = await this.cni('GC', { 'cni.dev/valid-attachments': valid });
+    if (status !== 0) throw new Error(`GC on ${this.name} failed: ${stdout}\n${this.logTail()}`);
+  }
+
   /** A pod with its own namespace, known to the datastore, not wired yet. */
   async createPod(name: string, options: PodOptions = {}): Promise<LabPod> {
-    const container = createHash('sha256').update(`${this.#prefix} ${this.name} ${name} ${performance.now()}`).digest('hex');
-    const pod = new LabPod(this, name, `${this.netns}-${name}`, container, join(this.#labDir, 'cluster', 'pods'), options);
+    const pod = new LabPod(this, name, `${this.netns}-${name}`, join(this.#labDir, 'cluster', 'pods'), options);
     this.#pods.set(name, pod);
     await pod.create();
     return pod;

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { exec, must, type Finished } from './exec.ts';
@@ -14,24 +15,36 @@ export interface PodOptions {
   readonly isPod?: boolean;
 }
 
+/** What a CNI error says. */
+export interface CniFailure {
+  readonly code: number;
+  readonly msg: string;
+}
+
 /** A pod of a lab: a namespace that the real CNI executable wires. */
 export class LabPod {
   readonly node: LabNode;
   readonly name: string;
   readonly netns: string;
-  readonly container: string;
   readonly #podsDir: string;
   readonly #options: PodOptions;
+  #container: string;
+  #hasNamespace = false;
   #addresses: readonly string[] = [];
   #peer: Peer | undefined;
 
-  constructor(node: LabNode, name: string, netns: string, container: string, podsDir: string, options: PodOptions) {
+  constructor(node: LabNode, name: string, netns: string, podsDir: string, options: PodOptions) {
     this.node = node;
     this.name = name;
     this.netns = netns;
-    this.container = container;
+    this.#container = randomId();
     this.#podsDir = podsDir;
     this.#options = options;
+  }
+
+  /** The sandbox's id. */
+  get container(): string {
+    return this.#container;
   }
 
   get netnsPath(): string {
@@ -62,19 +75,44 @@ export class LabPod {
       };
       writeFileSync(this.#manifestPath, `${JSON.stringify(manifest)}\n`);
     }
+    await this.#createNamespace();
+  }
+
+  /** What a runtime does after a sandbox failed, or was lost by a reboot: a new one, with an id and a namespace of its own. */
+  async renewSandbox(): Promise<void> {
+    await this.loseNamespace();
+    this.#container = randomId();
+    await this.#createNamespace();
+  }
+
+  /** The namespace goes without a DEL, as in a crash; the Pod object stays. */
+  async loseNamespace(): Promise<void> {
+    await this.#peer?.[Symbol.asyncDispose]();
+    this.#peer = undefined;
+    this.#addresses = [];
+    if (this.#hasNamespace) await must('ip', 'netns', 'del', this.netns);
+    this.#hasNamespace = false;
+  }
+
+  async #createNamespace(): Promise<void> {
     await must('ip', 'netns', 'add', this.netns);
+    this.#hasNamespace = true;
     await must('ip', '-n', this.netns, 'link', 'set', 'lo', 'up');
   }
 
-  /** Execs the CNI executable with this verb. */
-  cni(verb: string, options: { readonly netns?: string; readonly container?: string; readonly conf?: object } = {}): Promise<Finished> {
+  /** Execs the CNI executable with this verb; `killAfterMs` kills it then, if it still runs. */
+  cni(
+    verb: string,
+    options: { readonly container?: string; readonly conf?: object; readonly killAfterMs?: number } = {},
+  ): Promise<Finished> {
     const pod = this.#options.isPod === false ? '' : `;K8S_POD_NAMESPACE=default;K8S_POD_NAME=${this.name}`;
     return exec(join(distDir, 'cni/tortie'), [], {
       input: JSON.stringify({ ...this.conf(), ...options.conf }),
+      ...(options.killAfterMs === undefined ? {} : { timeoutMs: options.killAfterMs }),
       env: {
         CNI_COMMAND: verb,
         CNI_CONTAINERID: options.container ?? this.container,
-        CNI_NETNS: options.netns ?? this.netnsPath,
+        CNI_NETNS: this.netnsPath,
         CNI_IFNAME: 'eth0',
         CNI_ARGS: `IgnoreUnknown=1${pod}`,
         CNI_PATH: join(distDir, 'cni'),
@@ -83,28 +121,34 @@ export class LabPod {
   }
 
   conf(): object {
-    return {
-      cniVersion: '1.0.0',
-      name: 'k8s-pod-network',
-      type: 'tortie',
-      socket: join(this.node.runDir, 'cni.sock'),
-      ipam: { type: 'calico-ipam', assign_ipv4: 'true', assign_ipv6: 'true' },
-      ...this.#options.conf,
-    };
+    return { ...this.node.conf(), ...this.#options.conf };
   }
 
   /** ADD, which must succeed. */
   async add(): Promise<void> {
+    const failure = await this.tryAdd();
+    if (failure !== undefined) throw new Error(`ADD of ${this.name} failed: ${failure.msg}\n${this.node.logTail()}`);
+  }
+
+  /** ADD; returns the CNI error if it fails, and undefined if the pod has its addresses. */
+  async tryAdd(): Promise<CniFailure | undefined> {
     const { status, stdout, stderr } = await this.cni('ADD');
-    if (status !== 0) throw new Error(`ADD of ${this.name} failed: ${stdout || stderr}\n${this.node.logTail()}`);
+    if (status !== 0) return failureOf(stdout, stderr);
     const { ips } = JSON.parse(stdout) as { ips: { address: string }[] };
     this.#addresses = ips.map(({ address }) => address.split('/')[0] ?? '');
+    return undefined;
   }
 
   /** DEL, which must succeed. */
   async del(): Promise<void> {
-    const { status, stdout } = await this.cni('DEL');
-    if (status !== 0) throw new Error(`DEL of ${this.name} failed: ${stdout}`);
+    const failure = await this.tryDel();
+    if (failure !== undefined) throw new Error(`DEL of ${this.name} failed: ${failure.msg}\n${this.node.logTail()}`);
+  }
+
+  /** DEL; returns the CNI error if it fails. */
+  async tryDel(): Promise<CniFailure | undefined> {
+    const { status, stdout, stderr } = await this.cni('DEL');
+    return status === 0 ? undefined : failureOf(stdout, stderr);
   }
 
   /** The process inside that serves and probes; started at the first call. */
@@ -115,14 +159,32 @@ export class LabPod {
 
   /** What a pod's end looks like from here on: no namespace, no object. The node may still know it: that is what DEL is for. */
   async destroy(): Promise<void> {
-    await this.#peer?.[Symbol.asyncDispose]();
-    this.#peer = undefined;
-    rmSync(this.#manifestPath, { force: true });
+    this.removeObject();
     this.node.forget(this);
-    await must('ip', 'netns', 'del', this.netns);
+    await this.loseNamespace();
+  }
+
+  /** The Pod is deleted from the cluster. */
+  removeObject(): void {
+    rmSync(this.#manifestPath, { force: true });
   }
 
   get #manifestPath(): string {
     return join(this.#podsDir, `${this.name}.yaml`);
   }
+}
+
+/** The executable's error; when it ended without one (killed), code -1 and what it wrote. */
+function failureOf(stdout: string, stderr: string): CniFailure {
+  try {
+    const { code, msg, details = '' } = JSON.parse(stdout) as { code: number; msg: string; details?: string };
+    return { code, msg: details === '' ? msg : `${msg}: ${details}` };
+  } catch {
+    return { code: -1, msg: stdout || stderr };
+  }
+}
+
+/** As runtimes make them: 64 hex digits. */
+function randomId(): string {
+  return randomBytes(32).toString('hex');
 }

@@ -62,7 +62,7 @@ function linesOf(text: string): string[] {
     .split('\n')
     .map((line) =>
       line
-        .replaceAll(/\[\d+:\d+\]|packets \d+ bytes \d+|expires \d+sec|(valid|preferred)_lft \S+/g, '')
+        .replaceAll(/\[\d+:\d+\]|packets \d+ bytes \d+|expires \d+sec|initval \S+|(valid|preferred)_lft \S+/g, '')
         .replaceAll(/\s+/g, ' ')
         .trim(),
     )
