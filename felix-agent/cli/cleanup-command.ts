@@ -6,6 +6,7 @@ import { askAgent, isAgentAbsent } from '../admin/client.ts';
 import { cleanupParts } from '../container.ts';
 import { parseCommandLine, readNodeSettings, type NodeSettings } from '../config/bootstrap.ts';
 import { resolveAgentConfig } from '../config/agent-config.ts';
+import { HostSysctlFile } from '../host-sysctl-file.ts';
 import { createLog } from '../log.ts';
 import type { Command } from './command.ts';
 
@@ -61,7 +62,7 @@ async function removeDevices(host: Netlink, devices: readonly Link[]): Promise<v
 /** Only what the agent makes there; a directory that holds anything else stays. */
 function removeDirectories({ runDir, stateDir }: NodeSettings): void {
   for (const name of ['cni.sock', 'admin.sock', 'agent.lock']) rmSync(join(runDir, name), { force: true });
-  for (const name of ['endpoints', 'ipam.journal', 'dataplane.json', 'agent.lock']) {
+  for (const name of ['endpoints', 'ipam.journal', 'dataplane.json', HostSysctlFile.fileName, 'agent.lock']) {
     rmSync(join(stateDir, name), { force: true, recursive: true });
   }
   for (const dir of [runDir, stateDir]) removeIfEmpty(dir);
