@@ -58,7 +58,8 @@ async function dispatch(request: CniRequest, deps: CniDeps): Promise<string> {
   if (environment === undefined) return await networkVerb(verb, request, deps, parsed, version);
 
   const call = makeCall(deps, request, parsed, environment);
-  using _ = await deps.locks.acquire(lockKey(call.identity));
+  using _node = await deps.locks.shareNode();
+  using _workload = await deps.locks.acquire(lockKey(call.identity));
   switch (verb) {
     case 'ADD':
       logConf(deps, call);
@@ -81,6 +82,7 @@ async function networkVerb(
   version: CniVersion,
 ): Promise<string> {
   if (verb === 'GC') {
+    using _ = await deps.locks.takeNode();
     await cmdGc(deps, request, parsed);
     return '';
   }

@@ -1,4 +1,4 @@
-import { isOf, lockKey } from './call.ts';
+import { isOf } from './call.ts';
 import { delegatedIpam, type ParsedConf } from './conf.ts';
 import { DelegatedIpam } from './delegate-ipam.ts';
 import type { CniDeps, CniRequest } from './deps.ts';
@@ -8,7 +8,8 @@ import { release } from './release.ts';
 
 /**
  * GC: takes away what this network has on this node for attachments that the runtime no longer knows: endpoints, links, addresses. Goes on
- * after a failure and reports all of them (code 106). The specification has the runtime call nothing else for the network meanwhile.
+ * after a failure and reports all of them (code 106). The caller has the node alone: what an ADD under way
+ * has just made would look like garbage.
  */
 export async function cmdGc(deps: CniDeps, request: CniRequest, parsed: ParsedConf): Promise<void> {
   const network = parsed.conf.name;
@@ -53,7 +54,6 @@ async function collectEndpoints(
   for (const { endpoint, ifname } of stale) {
     const { namespace, name } = endpoint.metadata;
     await attempt(`WorkloadEndpoint ${namespace ?? 'default'}/${name}`, async () => {
-      using _ = await deps.locks.acquire(lockKey(endpoint.metadata));
       const attachment = { network, containerId: endpoint.spec.containerID ?? '', ifname };
       await release(deps, {
         attachment,

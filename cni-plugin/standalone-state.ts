@@ -62,9 +62,21 @@ export class FileLocks implements KeyedLocks {
   }
 
   acquire(key: string): Promise<Disposable> {
+    return this.#acquire(String(Number.parseInt(hash(key).slice(0, 8), 16) % LOCK_FILES));
+  }
+
+  /** One call at a time: the lock knows no sharing. Without an agent, calls would only get in each other's way in IPAM. */
+  shareNode(): Promise<Disposable> {
+    return this.takeNode();
+  }
+
+  takeNode(): Promise<Disposable> {
+    return this.#acquire('node');
+  }
+
+  #acquire(name: string): Promise<Disposable> {
     mkdirSync(this.#dir, { recursive: true, mode: 0o700 });
-    const number = Number.parseInt(hash(key).slice(0, 8), 16) % LOCK_FILES;
-    return this.#lock.acquire(join(this.#dir, `${number}.lock`));
+    return this.#lock.acquire(join(this.#dir, `${name}.lock`));
   }
 }
 
