@@ -1,6 +1,6 @@
-import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { join } from 'node:path';
+import { closeRootSocket, listenForRoot } from '../root-socket.ts';
 
 /** Answers by path; what is thrown becomes a 500 with the message. */
 export type AdminRoutes = Readonly<Record<string, () => unknown>>;
@@ -19,20 +19,12 @@ export class AdminServer implements AsyncDisposable {
   }
 
   async listen(): Promise<void> {
-    rmSync(this.#path, { force: true });
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen(this.#path, resolve);
-    });
-    chmodSync(this.#path, 0o600);
+    await listenForRoot(this.#server, this.#path);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#server.closeAllConnections();
-    await new Promise<void>((resolve) => {
-      this.#server.close(() => resolve());
-    });
-    rmSync(this.#path, { force: true });
+    await closeRootSocket(this.#server, this.#path);
   }
 }
 

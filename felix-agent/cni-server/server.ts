@@ -1,9 +1,9 @@
-import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import type { CniAnswer, CniRequest } from '#cni/deps.ts';
 import { decodeRequest, encodeAnswer, MAX_REQUEST_BYTES } from '#cni/protocol.ts';
 import type { Log } from '../log.ts';
+import { closeRootSocket, listenForRoot } from '../root-socket.ts';
 
 /** Answers one CNI call; never rejects. */
 export type CniHandler = (request: CniRequest) => Promise<CniAnswer>;
@@ -26,23 +26,14 @@ export class CniServer implements AsyncDisposable {
     this.#server = createServer({ allowHalfOpen: true }, (socket) => this.#accept(socket));
   }
 
-  /** Listens; a socket file left by an earlier agent is replaced (the caller holds the run dir's lock). */
   async listen(): Promise<void> {
-    rmSync(this.#path, { force: true });
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once('error', reject);
-      this.#server.listen(this.#path, resolve);
-    });
-    chmodSync(this.#path, 0o600);
+    await listenForRoot(this.#server, this.#path);
   }
 
   /** Takes no new calls, and waits for those under way. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await new Promise<void>((resolve) => {
-      this.#server.close(() => resolve());
-    });
+    await closeRootSocket(this.#server, this.#path);
     await Promise.all(this.#calls);
-    rmSync(this.#path, { force: true });
   }
 
   #accept(socket: Socket): void {
