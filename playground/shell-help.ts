@@ -1,5 +1,5 @@
 import type { Lab } from '../test/lab/lab.ts';
-import { distDir } from '../test/lab/lab-node.ts';
+import { distDir } from '../test/lab/dist.ts';
 
 /** Prints what to try by hand while the lab stands. */
 export function handOver(lab: Lab): void {

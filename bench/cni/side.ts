@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { must } from '#test/lab/exec.ts';
 import type { Lab } from '#test/lab/lab.ts';
-import { distDir } from '#test/lab/lab-node.ts';
+import { distDir } from '#test/lab/dist.ts';
 import { timeJobs, type Job, type Timing } from '../lib/exec-timer.ts';
 
 /** One of the plugins compared: how it is called, and what else than the called program works for it. */

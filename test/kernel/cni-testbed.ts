@@ -3,7 +3,6 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, 
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { parseAs } from '#api/kinds.ts';
 import type { CniDeps, EndpointRegistry, LocalEndpoint } from '#cni/deps.ts';
 import { runCni } from '#cni/dispatcher.ts';
@@ -14,9 +13,9 @@ import { IpamError, type AllocationOwner, type Assignment, type AutoAssignReques
 import { systemCommandRunner } from '#native/command-runner.ts';
 import { openNetlink } from '#native/netlink.ts';
 import { exec, type Finished } from '../lab/exec.ts';
+import { distDir } from '#test/lab/dist.ts';
 import { createNetns, uniqueName, type TestNetns } from '../lab/netns.ts';
 
-const distDir = fileURLToPath(new URL('../../dist', import.meta.url));
 export const launcher = join(distDir, 'cni/tortie');
 /** Where Debian's containernetworking-plugins are. */
 export const debianPlugins = '/usr/lib/cni';

@@ -22,7 +22,8 @@ export async function addressesInUse(lab: Lab): Promise<number> {
 export function inUseBecomes(lab: Lab, count: number): Promise<void> {
   return eventually(
     async () => (await addressesInUse(lab)) === count,
-    async () => `${await addressesInUse(lab)} addresses are in use, not ${count}\n${lab.nodes.map((node) => node.logTail()).join('\n')}`,
+    async () =>
+      `${await addressesInUse(lab)} addresses are in use, not ${count}\n${lab.nodes.map((node) => node.logTail()).join('\n')}`,
   );
 }
 
@@ -53,7 +54,10 @@ export function objectsOf(lab: Lab, ...kinds: readonly string[]): string[] {
 
 /** Devices of containers, by their alias, as the node has them. */
 export async function containerDevices(node: LabNode): Promise<readonly string[]> {
-  const links = JSON.parse(await node.exec('ip', '-j', '-d', 'link')) as readonly { readonly ifname: string; readonly ifalias?: string }[];
+  const links = JSON.parse(await node.exec('ip', '-j', '-d', 'link')) as readonly {
+    readonly ifname: string;
+    readonly ifalias?: string;
+  }[];
   return links.flatMap(({ ifname, ifalias = '' }) => (ifalias.startsWith('tortie:') ? [`${ifname} ${ifalias}`] : []));
 }
 

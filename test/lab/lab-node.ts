@@ -1,16 +1,13 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { createWriteStream, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { askAgent } from '#agent/admin/client.ts';
 import type { EndpointReport } from '#agent/endpoints/endpoint-report.ts';
 import type { AgentStatus } from '#agent/status.ts';
+import { distDir } from './dist.ts';
 import { exec, must } from './exec.ts';
 import { LabPod, type PodOptions } from './lab-pod.ts';
 import { Peer } from './peer-client.ts';
-
-/** What is installed: the lab runs the built thing. */
-export const distDir = fileURLToPath(new URL('../../dist', import.meta.url));
 
 /** One node of a lab: a namespace, its uplink to the fabric, and an agent that can be started, stopped and killed. */
 export class LabNode {
@@ -54,7 +51,23 @@ export class LabNode {
     // A node that forwards asks for its neighbours from its link-local address: without this that one is tentative for a second or two.
     await must('nsenter', `--net=${this.netnsPath}`, 'sh', '-c', 'echo 0 > /proc/sys/net/ipv6/conf/default/accept_dad');
     const port = `port${this.#index}`;
-    await must('ip', '-n', fabric, 'link', 'add', port, 'up', 'master', 'br0', 'type', 'veth', 'peer', 'uplink', 'netns', this.netns);
+    await must(
+      'ip',
+      '-n',
+      fabric,
+      'link',
+      'add',
+      port,
+      'up',
+      'master',
+      'br0',
+      'type',
+      'veth',
+      'peer',
+      'uplink',
+      'netns',
+      this.netns,
+    );
     const ip = (...args: string[]) => must('ip', '-n', this.netns, ...args);
     await ip('link', 'set', 'lo', 'up');
     await ip('link', 'set', 'uplink', 'up');
@@ -90,14 +103,20 @@ export class LabNode {
   }
 
   /** Starts the agent and, unless told otherwise, waits until it is ready. */
-  async startAgent(options: { readonly wait?: boolean; readonly env?: Readonly<Record<string, string>> } = {}): Promise<void> {
+  async startAgent(
+    options: { readonly wait?: boolean; readonly env?: Readonly<Record<string, string>> } = {},
+  ): Promise<void> {
     if (this.#agent !== undefined) throw new Error(`${this.name} has an agent`);
     mkdirSync(join(this.#labDir, this.name), { recursive: true });
     const log = createWriteStream(this.logPath, { flags: 'a' });
-    const agent = spawn('nsenter', [`--net=${this.netnsPath}`, join(distDir, 'bin/tortie'), 'agent', ...this.settings], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      env: { ...process.env, ...options.env },
-    });
+    const agent = spawn(
+      'nsenter',
+      [`--net=${this.netnsPath}`, join(distDir, 'bin/tortie'), 'agent', ...this.settings],
+      {
+        stdio: ['ignore', 'pipe', 'pipe'],
+        env: { ...process.env, ...options.env },
+      },
+    );
     agent.stdout.pipe(log, { end: false });
     agent.stderr.pipe(log, { end: false });
     agent.once('exit', () => {

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { exec, must, type Finished } from './exec.ts';
-import { distDir, type LabNode } from './lab-node.ts';
+import { distDir } from './dist.ts';
 import { Peer } from './peer-client.ts';
 
 /** How a pod differs from the plainest one. */
@@ -21,9 +21,17 @@ export interface CniFailure {
   readonly msg: string;
 }
 
+/** What a pod needs of its node. */
+export interface PodHost {
+  readonly name: string;
+  conf(): object;
+  logTail(): string;
+  forget(pod: LabPod): void;
+}
+
 /** A pod of a lab: a namespace that the real CNI executable wires. */
 export class LabPod {
-  readonly node: LabNode;
+  readonly node: PodHost;
   readonly name: string;
   readonly netns: string;
   readonly #podsDir: string;
@@ -33,7 +41,7 @@ export class LabPod {
   #addresses: readonly string[] = [];
   #peer: Peer | undefined;
 
-  constructor(node: LabNode, name: string, netns: string, podsDir: string, options: PodOptions) {
+  constructor(node: PodHost, name: string, netns: string, podsDir: string, options: PodOptions) {
     this.node = node;
     this.name = name;
     this.netns = netns;

@@ -52,7 +52,10 @@ export class Lab implements AsyncDisposable {
       await must('ip', '-n', fabric, 'addr', 'add', '172.31.0.1/24', 'dev', 'br0');
       await must('ip', '-n', fabric, 'addr', 'add', 'fd31::1/64', 'dev', 'br0', 'nodad');
       for (const node of nodes) await node.create(fabric);
-      lab.apply('nodes', nodes.map((node) => node.manifest()));
+      lab.apply(
+        'nodes',
+        nodes.map((node) => node.manifest()),
+      );
       lab.apply('pools', poolManifests(options));
       lab.apply('namespace', [{ apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'default' } }]);
       return lab;

@@ -21,9 +21,13 @@ export class Peer implements AsyncDisposable {
   /** Starts one in the namespace; resolves when it serves. */
   static async start(netnsPath: string): Promise<Peer> {
     const program = fileURLToPath(new URL('peer.ts', import.meta.url));
-    const child = spawn('nsenter', [`--net=${netnsPath}`, process.execPath, '--disable-warning=ExperimentalWarning', program, 'serve', netnsPath], {
-      stdio: ['pipe', 'pipe', 'inherit'],
-    });
+    const child = spawn(
+      'nsenter',
+      [`--net=${netnsPath}`, process.execPath, '--disable-warning=ExperimentalWarning', program, 'serve', netnsPath],
+      {
+        stdio: ['pipe', 'pipe', 'inherit'],
+      },
+    );
     const peer = new Peer(child);
     const ready = Promise.withResolvers<void>();
     child.once('exit', (code) => {

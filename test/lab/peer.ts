@@ -91,7 +91,12 @@ async function handle(id: number, request: PeerRequest): Promise<unknown> {
     case 'datagram':
       return probeUdp(request, request.timeoutMs);
     case 'stream':
-      streams.set(id, request.protocol === 'udp' ? await openDatagrams(request, request.everyMs) : openStream(request, request.everyMs));
+      streams.set(
+        id,
+        request.protocol === 'udp'
+          ? await openDatagrams(request, request.everyMs)
+          : openStream(request, request.everyMs),
+      );
       return { stream: id };
     case 'heard':
       return Object.fromEntries(heard);
@@ -206,7 +211,8 @@ async function openDatagrams(target: Target, everyMs: number): Promise<Stream> {
     stop: async () => {
       clearInterval(timer);
       const deadline = performance.now() + 500;
-      while (answered.size < sent && performance.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 5));
+      while (answered.size < sent && performance.now() < deadline)
+        await new Promise((resolve) => setTimeout(resolve, 5));
       socket.close();
       return { sent, answered: answered.size, longestStallMs: Math.round(longestStallMs), failure };
     },

@@ -40,7 +40,10 @@ export class Traffic {
       for (const { family, version } of families) {
         for (const protocol of ['tcp', 'udp'] as const) {
           const host = version === 4 ? target.ipv4 : target.ipv6;
-          traffic.#streams.set(`${from.name} > ${target.name} ${protocol} ${family}`, await peer.stream(host, pace.messageMs, { protocol }));
+          traffic.#streams.set(
+            `${from.name} > ${target.name} ${protocol} ${family}`,
+            await peer.stream(host, pace.messageMs, { protocol }),
+          );
         }
       }
     }
@@ -48,7 +51,9 @@ export class Traffic {
   }
 
   async stop(): Promise<TrafficReport> {
-    const reports = await Promise.all([...this.#streams].map(async ([name, stream]) => [name, await stream.stop()] as const));
+    const reports = await Promise.all(
+      [...this.#streams].map(async ([name, stream]) => [name, await stream.stop()] as const),
+    );
     const forgeries = await Promise.all(this.#forgeries.map((stream) => stream.stop()));
     const hearings = await Promise.all(this.#to.map(async (target) => (await target.peer()).heard()));
     for (const { stranger, version } of families) {
@@ -58,7 +63,10 @@ export class Traffic {
       streams: Object.fromEntries(reports),
       forged: {
         sent: forgeries.reduce((sum, { sent }) => sum + sent, 0),
-        heard: hearings.reduce((sum, heard) => sum + families.reduce((all, { stranger }) => all + (heard[stranger] ?? 0), 0), 0),
+        heard: hearings.reduce(
+          (sum, heard) => sum + families.reduce((all, { stranger }) => all + (heard[stranger] ?? 0), 0),
+          0,
+        ),
       },
       longestStallMs: Math.max(...reports.map(([, { longestStallMs }]) => longestStallMs)),
     };
@@ -77,6 +85,10 @@ export class Traffic {
 
 /** Messages without an answer, and connections that ended, by connection; empty when all went well. */
 export function losses({ streams }: TrafficReport): Readonly<Record<string, string>> {
-  const bad = Object.entries(streams).filter(([, { sent, answered, failure }]) => failure !== null || answered < sent || sent === 0);
-  return Object.fromEntries(bad.map(([name, { sent, answered, failure }]) => [name, `${answered} of ${sent} answered; ${failure ?? 'alive'}`]));
+  const bad = Object.entries(streams).filter(
+    ([, { sent, answered, failure }]) => failure !== null || answered < sent || sent === 0,
+  );
+  return Object.fromEntries(
+    bad.map(([name, { sent, answered, failure }]) => [name, `${answered} of ${sent} answered; ${failure ?? 'alive'}`]),
+  );
 }
