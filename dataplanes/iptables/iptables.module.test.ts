@@ -9,8 +9,9 @@ import { Logger } from '../logger.ts';
 import { FakeSets } from '../netfilter/fake-sets.ts';
 import { FakeXtables } from '../netfilter/fake-xtables.ts';
 import { FakeNetlink } from '../shared/fake-netlink.ts';
+import { FakeSysctlMemory } from '../shared/fake-sysctls.ts';
 import { HostNetwork } from '../shared/host-network.ts';
-import { HostIpset, HostNetlink, HostNetworkId } from '../shared/services.ts';
+import { HostIpset, HostNetlink, HostNetworkId, HostSysctlMemory } from '../shared/services.ts';
 import { sharedModule } from '../shared/shared.module.ts';
 import { silentLogger } from '../silent-logger.ts';
 import { iptablesModule } from './iptables.module.ts';
@@ -21,6 +22,7 @@ test('the modules make a host network and a factory of the iptables dataplane', 
   container.bind(Logger).toConstantValue(silentLogger);
   container.bind(CommandRunner).toConstantValue(new FakeXtables());
   container.bind(HostNetlink).toConstantValue(new FakeNetlink());
+  container.bind(HostSysctlMemory).toConstantValue(new FakeSysctlMemory());
   container.load(sharedModule, iptablesModule);
   container
     .rebind(HostIpset)

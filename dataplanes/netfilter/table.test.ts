@@ -89,6 +89,16 @@ describe.each(['nft', 'legacy'] as const)('a table (%s)', (variant) => {
     ).toEqual(['-j KUBE-FORWARD', '-j cali-FORWARD', '-j ACCEPT']);
   });
 
+  test('is written by one cycle after the other, though a second is asked for meanwhile', async () => {
+    const table = make();
+    const first = table.apply();
+    table.setHooked(true);
+    await Promise.all([first, table.apply()]);
+    table.requestResync();
+    expect(await table.apply()).toEqual([]);
+    expect(fake.dump(tool, 'filter').match(/-A FORWARD # -j cali-FORWARD/g)).toHaveLength(1);
+  });
+
   test('leaves hooks as they are until told, and takes them out and in', async () => {
     const table = make();
     await table.apply();

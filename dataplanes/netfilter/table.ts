@@ -52,6 +52,7 @@ export class Table implements Disposable {
   #expected: SavedTable | undefined;
   #dirty = true;
   #mustRead = true;
+  #running: Promise<unknown> = Promise.resolve();
   #timer: Disposable | undefined;
   #checkDelayMs = 0;
 
@@ -121,9 +122,16 @@ export class Table implements Disposable {
 
   /**
    * Makes the kernel's table what it should be. Returns what others had changed since the last time, in words. Throws when the tools
-   * keep failing, with the tool's own words; the next call tries again. What is set while the tools run is the next call's.
+   * keep failing, with the tool's own words; the next call tries again. What is set while the tools run is the next call's;
+   * a call while another one runs waits for it: a dataplane is activated while the driver's cycles go on.
    */
   async apply(): Promise<string[]> {
+    const cycle = this.#running.then(() => this.#cycle());
+    this.#running = cycle.catch(() => {}); // Its caller has it.
+    return cycle;
+  }
+
+  async #cycle(): Promise<string[]> {
     if (!this.#mustRead && !this.#dirty) return [];
     const repaired: string[] = [];
     for (let attempt = 1; ; attempt += 1) {

@@ -1,23 +1,17 @@
 import type { Clock } from '#api/clock.ts';
 import type { CommandRunner } from '#native/command-runner.ts';
-import type { Family, Netlink, NetlinkEvent } from '#native/types.ts';
+import type { Family, Link, Netlink, NetlinkEvent } from '#native/types.ts';
 import type { ApplyFailure, ApplyReport, Programmer } from '../contract.ts';
 import type { Logger } from '../logger.ts';
 import type { DataplaneConfig, DataplaneUpdate, EndpointId } from '../messages.ts';
 import type { SetKernel } from '../netfilter/ipsets.ts';
 import type { VariantChoice } from '../netfilter/variant-choice.ts';
-import {
-  acceptRaSysctls,
-  forwardingSysctls,
-  podDeviceSysctls,
-  reversePathFilterFor,
-  summarise,
-  type SysctlPort,
-} from './host-sysctls.ts';
+import { podDeviceSysctls, reversePathFilterFor, summarise, type SysctlPort } from './host-sysctls.ts';
 import { KernelView } from './kernel-view.ts';
 import { Masquerade } from './masquerade.ts';
 import { NeighbourSync } from './neighbour-sync.ts';
-import { RouteSync } from './route-sync.ts';
+import { NodeSysctls, type SysctlMemory } from './node-sysctls.ts';
+import { DEFAULT_ROUTE_SETTINGS, type RouteSettings, RouteSync } from './route-sync.ts';
 import { netsOf, RouteWishes } from './route-wishes.ts';
 
 /** Events of the node's namespace: links, addresses, routes, neighbours. */
@@ -28,6 +22,7 @@ export interface HostNetworkDeps {
   readonly host: Netlink;
   readonly openMonitor: () => Monitor;
   readonly sysctls: SysctlPort;
+  readonly sysctlMemory: SysctlMemory;
   readonly sets: SetKernel;
   readonly commands: CommandRunner;
   readonly variants: VariantChoice;
@@ -54,6 +49,7 @@ export class HostNetwork implements Programmer {
   readonly #routes: RouteSync;
   readonly #neighbours: NeighbourSync;
   readonly #masquerade: Masquerade;
+  readonly #nodeSysctls: NodeSysctls;
   /** Endpoints whose device's sysctls are to be written. */
   readonly #dirtyDevices = new Set<EndpointId>();
   readonly #dirtyEndpoints = new Set<EndpointId>();
@@ -65,7 +61,6 @@ export class HostNetwork implements Programmer {
   #monitor: Monitor | undefined;
   #mustRead = true;
   #mustCheckHost = true;
-  #hostSettled = false;
   #disposed = false;
   #timer: Disposable | undefined;
   #listener: () => void = () => {};
@@ -74,6 +69,7 @@ export class HostNetwork implements Programmer {
     this.#deps = deps;
     this.#routes = new RouteSync(deps.host, this.#view, this.#wishes);
     this.#neighbours = new NeighbourSync(deps.host, this.#view, this.#wishes, (name) => this.#isPodDevice(name));
+    this.#nodeSysctls = new NodeSysctls(deps.sysctls, deps.sysctlMemory);
     const hasIpv6 = (): boolean => this.#hasIpv6();
     this.#masquerade = new Masquerade({ ...deps, hasIpv6 }, () => this.#listener());
   }
@@ -189,23 +185,27 @@ export class HostNetwork implements Programmer {
     this.#listener = listener;
   }
 
-  /** Removes routes, neighbours, rules and sets that are ours. Forwarding stays on: others may have come to need it. */
+  /**
+   * Removes routes, neighbours, rules and sets that are ours, whoever of us made them, and gives the node's sysctls back their values from
+   * before Tortie. Needs no update before it; without a configuration ours is what the defaults make. One part's failure doesn't keep
+   * the others from being done: it throws at the end.
+   */
   async cleanup(): Promise<void> {
     this.#stop();
     this.#disposed = false;
-    if (this.#config !== undefined) {
-      for (const [id] of [...this.#wishes.endpoints()]) this.onUpdate({ type: 'workloadEndpointRemove', id });
-      for (const dst of [...this.#wishes.destinations()]) this.onUpdate({ type: 'routeRemove', dst });
-      this.onUpdate({ type: 'inSync' });
-      await this.#view.read(this.#deps.host, this.#families);
-      this.#routes.lookAtAll();
-      this.#neighbours.lookAtAll();
-      const routes = await this.#routes.apply();
-      const neighbours = await this.#neighbours.apply();
-      const [first] = [...routes.failed.values(), ...neighbours.failed];
-      if (first !== undefined) throw new Error(`removing ${first.object}: ${first.reason}`);
-    }
-    await this.#masquerade.cleanup();
+    const problems: string[] = [];
+    const attempt = async (step: () => Promise<readonly ApplyFailure[]>): Promise<void> => {
+      try {
+        problems.push(...(await step()).map(({ object, reason }) => `${object}: ${reason}`));
+      } catch (error) {
+        problems.push((error as Error).message);
+      }
+    };
+    await attempt(() => this.#removeRoutesAndNeighbours());
+    await attempt(() => this.#masquerade.cleanup().then(() => []));
+    await attempt(() => Promise.resolve(this.#nodeSysctls.restore()));
+    this.#mustCheckHost = true;
+    if (problems.length > 0) throw new Error(`cleaning up the host network: ${problems.join('; ')}`);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -214,12 +214,32 @@ export class HostNetwork implements Programmer {
     return Promise.resolve();
   }
 
+  async #removeRoutesAndNeighbours(): Promise<readonly ApplyFailure[]> {
+    this.#routes.setConfig({ ...this.#routeSettings, ipv6Support: true });
+    for (const [id] of [...this.#wishes.endpoints()]) this.onUpdate({ type: 'workloadEndpointRemove', id });
+    for (const dst of [...this.#wishes.destinations()]) this.onUpdate({ type: 'routeRemove', dst });
+    this.onUpdate({ type: 'inSync' });
+    // A family that is switched off by now may have been in use before.
+    await this.#view.read(this.#deps.host, this.#hasIpv6() ? [4, 6] : [4]);
+    this.#routes.lookAtAll();
+    this.#neighbours.lookAtAll();
+    const routes = await this.#routes.apply();
+    const neighbours = await this.#neighbours.apply();
+    if (this.#config !== undefined) this.#routes.setConfig(this.#config);
+    return [...routes.failed.values(), ...neighbours.failed];
+  }
+
+  /** What tells our routes and devices; before the first configuration (a cleanup needs none) the defaults. */
+  get #routeSettings(): RouteSettings {
+    return this.#config ?? DEFAULT_ROUTE_SETTINGS;
+  }
+
   #hasIpv6(): boolean {
     return this.#deps.sysctls.read('net/ipv6/conf/all/forwarding') !== undefined;
   }
 
   #isPodDevice(name: string): boolean {
-    return this.#config?.interfacePrefixes.some((prefix) => name.startsWith(prefix)) === true;
+    return this.#routeSettings.interfacePrefixes.some((prefix) => name.startsWith(prefix));
   }
 
   #setConfig(config: DataplaneConfig): void {
@@ -253,13 +273,9 @@ export class HostNetwork implements Programmer {
 
   #applyHostSysctls(failed: ApplyFailure[], repaired: string[]): void {
     if (!this.#mustCheckHost) return;
-    const { sysctls } = this.#deps;
-    const nameOf = (index: number): string | undefined => this.#view.linkByIndex(index)?.name;
-    const acceptRa = this.#families.includes(6) ? acceptRaSysctls(sysctls, this.#view.routes(), nameOf) : [];
-    const outcome = summarise(sysctls.write([...acceptRa, ...forwardingSysctls(this.#families)]));
+    const outcome = this.#nodeSysctls.apply(this.#families, this.#view);
     failed.push(...outcome.failed);
-    if (this.#hostSettled) repaired.push(...outcome.written.map((name) => `sysctl ${name} had been changed`));
-    this.#hostSettled ||= outcome.failed.length === 0;
+    repaired.push(...outcome.repaired);
     this.#mustCheckHost = outcome.failed.length > 0;
   }
 
@@ -271,8 +287,8 @@ export class HostNetwork implements Programmer {
         this.#dirtyDevices.delete(id);
         continue;
       }
-      if (!this.#deviceExists(endpoint.ifaceName)) {
-        failed.push(deviceIsMissing(id, endpoint.ifaceName));
+      if (this.#lookUp(endpoint.ifaceName) === undefined) {
+        failed.push(deviceFailure(id, endpoint.ifaceName, 'does not exist'));
         continue;
       }
       const mayUseOthers = this.#config?.workloadSourceSpoofing === 'any' && endpoint.allowedSourcePrefixes.length > 0;
@@ -289,22 +305,24 @@ export class HostNetwork implements Programmer {
   }
 
   /** Asks the kernel: events come late, and each thing tried on a device that is gone would be a failure of its own. */
-  #deviceExists(ifaceName: string): boolean {
+  #lookUp(ifaceName: string): Link | undefined {
     const link = this.#deps.host.link(ifaceName);
     const known = this.#view.link(ifaceName);
     if (link !== undefined) this.#take({ type: 'link.new', link });
     else if (known !== undefined) this.#take({ type: 'link.del', link: known });
-    return link !== undefined;
+    return link;
   }
 
-  /** One failure for an endpoint whose device is gone, whatever failed for want of it; none for an endpoint that was removed meanwhile. */
+  /** One failure for an endpoint whose device is gone or down, whatever failed for it; none for an endpoint that was removed meanwhile. */
   #summariseByEndpoint(failed: readonly ApplyFailure[]): ApplyFailure[] {
     const summary = failed.filter(({ endpoint }) => endpoint === undefined);
     for (const [id, failures] of Map.groupBy(failed, ({ endpoint }) => endpoint)) {
       const endpoint = id === undefined ? undefined : this.#wishes.endpoint(id);
       if (id === undefined || endpoint === undefined) continue;
-      if (this.#deviceExists(endpoint.ifaceName)) summary.push(...failures);
-      else summary.push(deviceIsMissing(id, endpoint.ifaceName));
+      const link = this.#lookUp(endpoint.ifaceName);
+      if (link === undefined) summary.push(deviceFailure(id, endpoint.ifaceName, 'does not exist'));
+      else if (!link.up) summary.push(deviceFailure(id, endpoint.ifaceName, 'is down'));
+      else summary.push(...failures);
     }
     return summary;
   }
@@ -387,8 +405,8 @@ export class HostNetwork implements Programmer {
   }
 }
 
-const deviceIsMissing = (endpoint: EndpointId, ifaceName: string): ApplyFailure => ({
+const deviceFailure = (endpoint: EndpointId, ifaceName: string, what: 'does not exist' | 'is down'): ApplyFailure => ({
   object: `endpoint ${endpoint}`,
   endpoint,
-  reason: `device ${ifaceName} of endpoint ${endpoint} does not exist`,
+  reason: `device ${ifaceName} of endpoint ${endpoint} ${what}`,
 });

@@ -11,6 +11,27 @@ const KERNEL_PROTOCOL = 2;
 /** A route that cannot be made, and why. */
 class RouteProblem extends Error {}
 
+/** What the configuration says of routes. */
+export type RouteSettings = Pick<
+  DataplaneConfig,
+  | 'interfacePrefixes'
+  | 'ipv6Support'
+  | 'deviceRouteProtocol'
+  | 'removeExternalRoutes'
+  | 'routeMetricV4'
+  | 'routeMetricV6'
+>;
+
+/** As FelixConfiguration has them by default. */
+export const DEFAULT_ROUTE_SETTINGS: RouteSettings = {
+  interfacePrefixes: ['cali'],
+  ipv6Support: true,
+  deviceRouteProtocol: 3,
+  removeExternalRoutes: true,
+  routeMetricV4: 1024,
+  routeMetricV6: 1024,
+};
+
 interface PlannedOp {
   readonly op: RouteOp;
   readonly route: Route;
@@ -34,7 +55,7 @@ export class RouteSync {
   readonly #toNodes = new Map<string, Route | undefined>();
   /** Destinations whose wish changed while a cycle runs: what it says of them is out of date. */
   readonly #changed = new Set<CidrText>();
-  #config: DataplaneConfig | undefined;
+  #config: RouteSettings | undefined;
   #mayRemove = false;
 
   constructor(host: Netlink, view: KernelView, wishes: RouteWishes) {
@@ -43,7 +64,7 @@ export class RouteSync {
     this.#wishes = wishes;
   }
 
-  setConfig(config: DataplaneConfig): void {
+  setConfig(config: RouteSettings): void {
     this.#config = config;
     for (const dst of this.#wishes.destinations()) this.wishChanged(dst);
   }
@@ -157,7 +178,7 @@ export class RouteSync {
     );
   }
 
-  #metric(family: Family, config: DataplaneConfig): number {
+  #metric(family: Family, config: RouteSettings): number {
     return metricOf({ family, metric: family === 4 ? config.routeMetricV4 : config.routeMetricV6 });
   }
 
@@ -166,15 +187,14 @@ export class RouteSync {
     const ops: (PlannedOp & { readonly dst: CidrText })[] = [];
     const wrong = new Set<CidrText>();
     for (const dst of dsts) {
-      try {
-        const planned = this.#plan(dst);
-        if (planned.length > 0) wrong.add(dst);
-        ops.push(...planned.map((op) => ({ dst, ...op })));
-        if (planned.length === 0) this.#done(dst);
-      } catch (error) {
-        if (!(error instanceof RouteProblem)) throw error;
+      const { ops: planned, problem } = this.#plan(dst);
+      if (planned.length > 0) wrong.add(dst);
+      ops.push(...planned.map((op) => ({ dst, ...op })));
+      if (problem !== undefined) {
         this.#right.delete(dst);
-        failed.set(dst, { object: `route ${dst}`, reason: error.message });
+        failed.set(dst, { object: `route ${dst}`, reason: problem });
+      } else if (planned.length === 0) {
+        this.#done(dst);
       }
     }
     if (ops.length === 0) return [];
@@ -209,41 +229,42 @@ export class RouteSync {
 
   #isRight(dst: CidrText): boolean {
     if (this.#isAmbiguous(dst)) return false;
-    try {
-      return this.#plan(dst).length === 0;
-    } catch (error) {
-      if (error instanceof RouteProblem) return false;
-      throw error;
-    }
+    const { ops, problem } = this.#plan(dst);
+    return ops.length === 0 && problem === undefined;
   }
 
-  /** What must be done for one destination; additions before removals. Throws RouteProblem. */
-  #plan(dst: CidrText): PlannedOp[] {
-    const wanted = this.#wanted(dst);
+  /** What must be done for one destination, additions before removals, and what keeps it from becoming right. */
+  #plan(dst: CidrText): { readonly ops: readonly PlannedOp[]; readonly problem?: string } {
     const present = this.#view.routesTo(dst);
-    const right = wanted === undefined ? undefined : present.find((route) => isSame(route, wanted));
-    const ops: PlannedOp[] = [];
-    let replaced: Route | undefined;
-    if (wanted !== undefined && right === undefined) {
-      replaced = present.find((route) => metricOf(route) === metricOf(wanted));
-      if (replaced !== undefined && !this.#isOurs(replaced)) {
+    try {
+      const wanted = this.#wanted(dst);
+      const right = wanted === undefined ? undefined : present.find((route) => isSame(route, wanted));
+      if (wanted === undefined || right !== undefined) return { ops: this.#removals(present, right) };
+      const replaced = present.find((route) => metricOf(route) === metricOf(wanted));
+      if (replaced === undefined) {
+        return { ops: [{ op: toOp('route.add', wanted), route: wanted }, ...this.#removals(present)] };
+      }
+      if (!this.#isOurs(replaced)) {
         throw new RouteProblem(
           `there is a route that is not ours: ${this.#describe(replaced)}; remove it, or the pod's address from elsewhere`,
         );
       }
-      ops.push(
-        replaced === undefined
-          ? { op: toOp('route.add', wanted), route: wanted }
-          : { op: toOp('route.replace', wanted), route: wanted, replaces: replaced },
-      );
+      const replace = { op: toOp('route.replace', wanted), route: wanted, replaces: replaced };
+      return { ops: [replace, ...this.#removals(present, replaced)] };
+    } catch (error) {
+      if (!(error instanceof RouteProblem)) throw error;
+      // What leads a pod's packets to another device must go; another node's block may still be reached as it was.
+      const isPods = this.#wishes.winner(dst)?.kind === 'pod';
+      return { ops: isPods ? this.#removals(present) : [], problem: error.message };
     }
-    if (this.#mayRemove) {
-      for (const route of present) {
-        if (route === right || route === replaced || !this.#isOurs(route)) continue;
-        ops.push({ op: toOp('route.del', route), route });
-      }
-    }
-    return ops;
+  }
+
+  /** Removals of all of ours but `keep`. */
+  #removals(present: readonly Route[], keep?: Route): PlannedOp[] {
+    if (!this.#mayRemove) return [];
+    return present
+      .filter((route) => route !== keep && this.#isOurs(route))
+      .map((route) => ({ op: toOp('route.del', route), route }));
   }
 
   /** The route that `dst` should have; undefined: none. */
@@ -291,6 +312,7 @@ export class RouteSync {
       if (link !== undefined) this.#view.putLink(link);
     }
     if (link === undefined) throw new RouteProblem(`device ${ifaceName} does not exist`);
+    if (!link.up) throw new RouteProblem(`device ${ifaceName} is down`);
     return link.index;
   }
 

@@ -9,7 +9,15 @@ import { Logger } from '../logger.ts';
 import { VariantChoice } from '../netfilter/variant-choice.ts';
 import { HostNetwork } from './host-network.ts';
 import type { SysctlPort } from './host-sysctls.ts';
-import { HostIpset, HostMonitor, HostNetlink, HostNetworkId, HostSysctls, VariantChoiceId } from './services.ts';
+import {
+  HostIpset,
+  HostMonitor,
+  HostNetlink,
+  HostNetworkId,
+  HostSysctlMemory,
+  HostSysctls,
+  VariantChoiceId,
+} from './services.ts';
 
 /** The sysctls of the namespace in which the process runs: /proc/sys/net shows the reader's own. */
 const ownSysctls: SysctlPort = {
@@ -24,7 +32,7 @@ const ownSysctls: SysctlPort = {
   },
 };
 
-/** The host network and what it shares with the dataplanes. The agent binds HostNetlink, Clock, CommandRunner and Logger. */
+/** The host network and what it shares with the dataplanes. The agent binds HostNetlink, HostSysctlMemory, Clock, CommandRunner and Logger. */
 export const sharedModule = new ContainerModule(({ bind }) => {
   bind(HostSysctls).toConstantValue(ownSysctls);
   bind(HostIpset)
@@ -39,9 +47,19 @@ export const sharedModule = new ContainerModule(({ bind }) => {
     .inSingletonScope();
   bind(HostNetworkId)
     .toResolvedValue(
-      (host, openMonitor, sysctls, sets, commands: CommandRunner, variants, clock: Clock, log: Logger) =>
-        new HostNetwork({ host, openMonitor, sysctls, sets, commands, variants, clock, log }),
-      [HostNetlink, HostMonitor, HostSysctls, HostIpset, CommandRunner, VariantChoiceId, Clock, Logger],
+      (host, openMonitor, sysctls, sysctlMemory, sets, commands: CommandRunner, variants, clock: Clock, log: Logger) =>
+        new HostNetwork({ host, openMonitor, sysctls, sysctlMemory, sets, commands, variants, clock, log }),
+      [
+        HostNetlink,
+        HostMonitor,
+        HostSysctls,
+        HostSysctlMemory,
+        HostIpset,
+        CommandRunner,
+        VariantChoiceId,
+        Clock,
+        Logger,
+      ],
     )
     .inSingletonScope();
 });

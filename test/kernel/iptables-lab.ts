@@ -6,6 +6,7 @@ import type { DataplaneConfig, DataplaneUpdate, WorkloadEndpointInfo } from '#da
 import { VariantChoice } from '#dataplanes/netfilter/variant-choice.ts';
 import type { Variant } from '#dataplanes/netfilter/xtables.ts';
 import { HostNetwork, type Monitor } from '#dataplanes/shared/host-network.ts';
+import { FakeSysctlMemory } from '#dataplanes/shared/fake-sysctls.ts';
 import type { SysctlPort } from '#dataplanes/shared/host-sysctls.ts';
 import { TEST_CONFIG } from '#dataplanes/shared/test-config.ts';
 import { type CommandRunner, systemCommandRunner } from '#native/command-runner.ts';
@@ -37,6 +38,8 @@ export class NodeLab implements AsyncDisposable {
   readonly outside: TestNetns;
   readonly #pods: TestNetns[] = [];
   readonly #open: (AsyncDisposable | Disposable)[] = [];
+  /** What the node's sysctls were, for every host network of this lab. */
+  readonly sysctlMemory = new FakeSysctlMemory();
   /** Every process that the dataplane started. */
   readonly runs: string[] = [];
 
@@ -145,6 +148,7 @@ export class NodeLab implements AsyncDisposable {
       commands,
       openMonitor: () => gated(openMonitor(['link', 'addr4', 'addr6', 'route4', 'route6', 'neigh'], ns), gate),
       sysctls: this.sysctls,
+      sysctlMemory: this.sysctlMemory,
       variants: new VariantChoice(commands, quiet),
       clock: systemClock,
       log: quiet,

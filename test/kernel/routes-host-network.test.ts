@@ -216,6 +216,39 @@ test.each([
   expect(v6).toContain('fd00:65::1 dev cali1 metric 1024');
 });
 
+test.each([
+  ['nothing was said', []],
+  ['only the configuration', [labConfig('nft')]],
+])(
+  "cleanup by a fresh instance to which %s takes what its predecessor left, and gives the node's sysctls back",
+  async (_name, updates) => {
+    await using lab = await NodeLab.create();
+    const forwarding = ['net/ipv4/ip_forward', 'net/ipv6/conf/all/forwarding'];
+    lab.sysctls.write(forwarding.map((path) => ({ path, value: '0' })));
+    const before = await lab.snapshot();
+    const one = await lab.addPod(1);
+    const network = lab.hostNetwork();
+    const block = (dst: string): DataplaneUpdate => ({
+      type: 'routeUpdate',
+      route: { dst, type: 'localBlock', nodeName: 'node' },
+    });
+    tell(network, labConfig('nft'), announce(1, one), block('10.65.0.0/26'), block('fd00:65::/122'), {
+      type: 'inSync',
+    });
+    expect((await network.apply()).failed).toEqual([]);
+    expect(forwarding.map((path) => lab.sysctls.read(path))).toEqual(['1', '1']);
+    await network[Symbol.asyncDispose]();
+
+    const successor = lab.hostNetwork();
+    tell(successor, ...updates);
+    await successor.cleanup();
+    const ofDevice = (line: string): boolean => line.startsWith('fe80::/64 dev cali1');
+    expect((await lab.snapshot()).split('\n').filter((line) => !ofDevice(line))).toEqual(before.split('\n'));
+    expect(forwarding.map((path) => lab.sysctls.read(path))).toEqual(['0', '0']);
+    expect(lab.sysctlMemory.all().size).toBe(0);
+  },
+);
+
 describe.each(['nft', 'legacy'] as const)('natOutgoing (iptables-%s)', (variant) => {
   test("lets pods reach what has no route to them, with the node's address, and leaves traffic between pods alone", async () => {
     await using lab = await NodeLab.create();
