@@ -14,8 +14,8 @@ import type {
   Route,
   RouteOp,
 } from '#native/types.ts';
-import type { Monitor } from './host-network.ts';
 import { metricOf } from './kernel-view.ts';
+import type { Monitor } from './monitor-follower.ts';
 
 const NO_STATS = { rxPackets: 0, txPackets: 0, rxBytes: 0, txBytes: 0, rxDropped: 0, txDropped: 0 };
 
@@ -29,7 +29,7 @@ export class FakeNetlink implements Netlink {
   readonly #links = new Map<number, Link>();
   #routes: Route[] = [];
   readonly #neighbours = new Map<string, Neighbour>();
-  readonly #monitors = new Set<(event: NetlinkEvent) => void>();
+  readonly #monitors = new Map<(event: NetlinkEvent) => void, (reason: string) => void>();
   #nextIndex = 1;
   /** Runs once, before the next batch, as another program that acts at the same moment. */
   beforeBatch: (() => void) | undefined;
@@ -83,11 +83,15 @@ export class FakeNetlink implements Netlink {
     const queue: NetlinkEvent[] = [];
     let wake = Promise.withResolvers<void>();
     let closed = false;
+    let broken: string | undefined;
     const push = (event: NetlinkEvent): void => {
       queue.push(event);
       wake.resolve();
     };
-    this.#monitors.add(push);
+    this.#monitors.set(push, (reason) => {
+      broken = reason;
+      close();
+    });
     const close = (): void => {
       closed = true;
       this.#monitors.delete(push);
@@ -97,6 +101,7 @@ export class FakeNetlink implements Netlink {
       async *[Symbol.asyncIterator]() {
         for (;;) {
           for (let event = queue.shift(); event !== undefined; event = queue.shift()) yield event;
+          if (broken !== undefined) throw new Error(broken);
           if (closed) return;
           await wake.promise;
           wake = Promise.withResolvers<void>();
@@ -104,6 +109,11 @@ export class FakeNetlink implements Netlink {
       },
       [Symbol.dispose]: close,
     };
+  }
+
+  /** Ends all monitors with an error; they are told nothing more. */
+  breakMonitors(reason: string): void {
+    for (const stop of this.#monitors.values()) stop(reason);
   }
 
   /** What the kernel says when a monitor's buffer was full. */
@@ -258,7 +268,7 @@ export class FakeNetlink implements Netlink {
   }
 
   #emit(event: NetlinkEvent): void {
-    for (const push of this.#monitors) push(event);
+    for (const push of this.#monitors.keys()) push(event);
   }
 }
 

@@ -386,6 +386,23 @@ describe('what others change', () => {
   });
 });
 
+test('a monitor that breaks is opened again after a second, and what happened in between is found', async () => {
+  const network = await running();
+  const good = host.dump();
+  host.breakMonitors('ENOBUFS');
+  await events();
+  host.runSync([{ op: 'route.del', dst: '10.65.0.1/32', metric: 1024 }]);
+  await events();
+  expect(disturbed).toBe(0);
+  clock.advance(1_000);
+  expect(disturbed).toBe(1);
+  expect((await network.apply()).repaired).toEqual(['route 10.65.0.1/32 had been changed']);
+  expect(host.dump()).toEqual(good);
+  host.runSync([{ op: 'route.del', dst: '10.65.0.1/32', metric: 1024 }]);
+  await events();
+  expect(disturbed).toBeGreaterThan(1);
+});
+
 describe('routes to blocks', () => {
   const remote = (dst: string, nodeIp: string): DataplaneUpdate => ({
     type: 'routeUpdate',

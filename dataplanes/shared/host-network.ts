@@ -9,13 +9,11 @@ import type { VariantChoice } from '../netfilter/variant-choice.ts';
 import { podDeviceSysctls, reversePathFilterFor, summarise, type SysctlPort } from './host-sysctls.ts';
 import { KernelView } from './kernel-view.ts';
 import { Masquerade } from './masquerade.ts';
+import { type Monitor, MonitorFollower } from './monitor-follower.ts';
 import { NeighbourSync } from './neighbour-sync.ts';
 import { NodeSysctls, type SysctlMemory } from './node-sysctls.ts';
 import { DEFAULT_ROUTE_SETTINGS, type RouteSettings, RouteSync } from './route-sync.ts';
 import { netsOf, RouteWishes } from './route-wishes.ts';
-
-/** Events of the node's namespace: links, addresses, routes, neighbours. */
-export type Monitor = AsyncIterable<NetlinkEvent> & Disposable;
 
 /** What the host network works with; everything is of the node's own namespace. */
 export interface HostNetworkDeps {
@@ -46,6 +44,7 @@ export class HostNetwork implements Programmer {
   readonly #deps: HostNetworkDeps;
   readonly #view = new KernelView();
   readonly #wishes = new RouteWishes();
+  readonly #monitor: MonitorFollower;
   readonly #routes: RouteSync;
   readonly #neighbours: NeighbourSync;
   readonly #masquerade: Masquerade;
@@ -58,7 +57,6 @@ export class HostNetwork implements Programmer {
   readonly #settledDevices = new Set<EndpointId>();
   #config: DataplaneConfig | undefined;
   #families: readonly Family[] = [4];
-  #monitor: Monitor | undefined;
   #mustRead = true;
   #mustCheckHost = true;
   #disposed = false;
@@ -67,6 +65,13 @@ export class HostNetwork implements Programmer {
 
   constructor(deps: HostNetworkDeps) {
     this.#deps = deps;
+    this.#monitor = new MonitorFollower(
+      deps.openMonitor,
+      (event) => {
+        if (this.#take(event)) this.#listener();
+      },
+      (reason) => this.#lostMonitor(reason),
+    );
     this.#routes = new RouteSync(deps.host, this.#view, this.#wishes);
     this.#neighbours = new NeighbourSync(deps.host, this.#view, this.#wishes, (name) => this.#isPodDevice(name));
     this.#nodeSysctls = new NodeSysctls(deps.sysctls, deps.sysctlMemory);
@@ -255,7 +260,7 @@ export class HostNetwork implements Programmer {
 
   async #readIfNeeded(config: DataplaneConfig): Promise<void> {
     if (!this.#mustRead) return;
-    if (this.#monitor === undefined) this.#follow(); // Before the read: what happens in between comes as an event.
+    this.#monitor.start(); // Before the read: what happens in between comes as an event.
     this.#mustRead = false;
     await this.#view.read(this.#deps.host, this.#families);
     this.#routes.lookAtAll();
@@ -327,24 +332,9 @@ export class HostNetwork implements Programmer {
     return summary;
   }
 
-  #follow(): void {
-    const monitor = this.#deps.openMonitor();
-    this.#monitor = monitor;
-    void (async () => {
-      try {
-        for await (const event of monitor) if (this.#take(event)) this.#listener();
-        if (this.#monitor === monitor) this.#lostMonitor('it ended');
-      } catch (error) {
-        if (this.#monitor === monitor) this.#lostMonitor((error as Error).message);
-      }
-    })();
-  }
-
   /** Without events only the refresh interval would notice changes: open a new one and read everything. */
   #lostMonitor(reason: string): void {
     this.#deps.log.warn('lost the netlink monitor; opening it again', { reason });
-    this.#monitor?.[Symbol.dispose]();
-    this.#monitor = undefined;
     this.#mustRead = true;
     this.#timer?.[Symbol.dispose]();
     if (!this.#disposed) this.#timer = this.#deps.clock.after(MONITOR_RETRY_MS, () => this.#listener());
@@ -398,9 +388,7 @@ export class HostNetwork implements Programmer {
   #stop(): void {
     this.#disposed = true;
     this.#timer?.[Symbol.dispose]();
-    const monitor = this.#monitor;
-    this.#monitor = undefined;
-    monitor?.[Symbol.dispose]();
+    this.#monitor.stop();
     this.#mustRead = true;
   }
 }

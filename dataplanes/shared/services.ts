@@ -2,8 +2,9 @@ import type { ServiceIdentifier } from 'inversify';
 import type { Ipset } from '#native/ipset.ts';
 import type { Netlink } from '#native/types.ts';
 import type { VariantChoice } from '../netfilter/variant-choice.ts';
-import type { HostNetwork, Monitor } from './host-network.ts';
+import type { HostNetwork } from './host-network.ts';
 import type { SysctlPort } from './host-sysctls.ts';
+import type { Monitor } from './monitor-follower.ts';
 import type { SysctlMemory } from './node-sysctls.ts';
 
 /**
