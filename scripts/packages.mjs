@@ -4,8 +4,9 @@
 
 /**
  * @typedef {'start' | 'tests'} Need `start`: building and the playground; `tests`: additionally for the tests and `make check`.
- * @typedef {{ name: string, ubuntu?: readonly string[], need: Need, why: string }} Package
- *   `name` is the package in Debian 12 and 13; `ubuntu` says what Ubuntu 24.04 has instead.
+ * @typedef {{ name: string, ubuntu?: readonly string[], or?: string, need: Need, why: string }} Package
+ *   `name` is the package in Debian 12 and 13; `ubuntu` says what Ubuntu 24.04 has instead; `or` names another package with the
+ *   same programs that excludes this one: where it is installed, it stays.
  */
 
 /** @type {readonly Package[]} */
@@ -44,17 +45,24 @@ export const PACKAGES = [
     need: 'tests',
     why: 'delegated and chained CNI plugins; `ptp` and `host-local` for the benchmark',
   },
+  {
+    name: 'containerd',
+    or: 'containerd.io',
+    need: 'tests',
+    why: 'the container runtime that drives the CNI executable in a test; the test starts one of its own, with its own folders',
+  },
+  { name: 'runc', or: 'containerd.io', need: 'tests', why: 'what containerd starts containers with' },
   { name: 'clang-format-19', need: 'tests', why: 'the format of C and C++ (`make check`)' },
 ];
 
 /**
  * @param {'debian' | 'ubuntu'} distribution
  * @param {boolean} forTests whether the tests are to run too
- * @returns {string[]} package names, in the table's order
+ * @returns {string[]} package names, in the table's order; `a | b` where either will do, the first by preference
  */
 export function packagesFor(distribution, forTests) {
   return PACKAGES.filter((p) => forTests || p.need === 'start').flatMap((p) =>
-    distribution === 'ubuntu' && p.ubuntu ? p.ubuntu : [p.name],
+    distribution === 'ubuntu' && p.ubuntu ? p.ubuntu : [p.or ? `${p.name} | ${p.or}` : p.name],
   );
 }
 
@@ -62,7 +70,8 @@ export function packagesFor(distribution, forTests) {
 export function packagesTable() {
   const rows = PACKAGES.map((p) => {
     const name = `\`${p.name}\`${p.ubuntu ? ` (Ubuntu: ${p.ubuntu.map((u) => `\`${u}\``).join(', ')})` : ''}`;
-    return `| ${name} | ${p.need === 'start' ? 'build, playground' : 'tests'} | ${p.why} |`;
+    const either = p.or ? `${name} or \`${p.or}\`` : name;
+    return `| ${either} | ${p.need === 'start' ? 'build, playground' : 'tests'} | ${p.why} |`;
   });
   return ['| package | for | why |', '|---|---|---|', ...rows].join('\n');
 }

@@ -6,13 +6,14 @@ import { readdirSync } from 'node:fs';
 const LISTS = '/var/lib/apt/lists';
 
 /**
- * @param {readonly string[]} packages
- * @returns {string[]} those that dpkg does not know as installed
+ * @param {readonly string[]} packages names; `a | b` where either will do
+ * @returns {string[]} names of those that dpkg does not know as installed; of `a | b` the first, if it knows neither
  */
 export function missingPackages(packages) {
+  const wanted = packages.map((name) => name.split(' | '));
   const format = '${binary:Package} ${db:Status-Status}\n';
   // Exit status 1 only says that some are unknown; those that are known are printed all the same.
-  const run = spawnSync('dpkg-query', ['-W', '-f', format, ...packages], { encoding: 'utf8' });
+  const run = spawnSync('dpkg-query', ['-W', '-f', format, ...wanted.flat()], { encoding: 'utf8' });
   if (run.error) throw new Error(`dpkg-query: ${run.error.message}`);
   const installed = new Set(
     run.stdout
@@ -21,7 +22,7 @@ export function missingPackages(packages) {
       // With the architecture, `libmnl-dev:amd64`, where several can be installed side by side.
       .map((line) => line.replace(/[: ].*$/, '')),
   );
-  return packages.filter((name) => !installed.has(name));
+  return wanted.flatMap((either) => (either.some((name) => installed.has(name)) ? [] : either.slice(0, 1)));
 }
 
 /**
