@@ -43,10 +43,6 @@ export class DesiredState {
     }
   }
 
-  get inSync(): boolean {
-    return this.#inSync;
-  }
-
   endpointIds(): readonly EndpointId[] {
     return [...this.#endpoints];
   }

@@ -113,6 +113,19 @@ describe('the driver', () => {
     expect(dataplane.applies).toBe(last);
   });
 
+  test('whoever waits for a cycle gets an answer although changes never end, and when the driver stops', async () => {
+    driver.add(dataplane);
+    driver.onCycle(() => driver.push([endpoint('again', `02:00:00:00:00:${dataplane.applies % 90}`)]));
+    await driver.settled();
+    const applies = dataplane.applies;
+    await driver.settled();
+    expect(dataplane.applies).toBeLessThanOrEqual(applies + 2);
+    const waiting = driver.settled();
+    await driver[Symbol.asyncDispose]();
+    await waiting;
+    await driver.settled();
+  });
+
   test('a programmer that throws does not stop the others, and answers for no endpoint', async () => {
     const broken = new FakeDataplane('broken');
     broken.apply = () => Promise.reject(new Error('defect'));

@@ -21,6 +21,8 @@ export class Driver implements AsyncDisposable {
   readonly #waiters = new EndpointWaiters();
   readonly #onCycle: (() => void)[] = [];
   #wanted = false;
+  /** How many cycles have begun. */
+  #begun = 0;
   #cycle: Promise<void> | undefined;
   #retry: Disposable | undefined;
   #retryPauseMs = retryMs.first;
@@ -66,11 +68,11 @@ export class Driver implements AsyncDisposable {
     return this.#waiters.wait(id, signal, () => this.#endpointFailure(id));
   }
 
-  /** Resolves after a whole cycle that began after this call; what can't be programmed is in `failures`. */
+  /** Resolves after a whole cycle that began after this call, or when the driver stops; what can't be programmed is in `failures`. */
   async settled(): Promise<void> {
     this.#request();
-    await this.#cycle;
-    if (this.#wanted) await this.settled();
+    const before = this.#begun;
+    while (this.#begun === before && this.#cycle !== undefined) await this.#cycle;
   }
 
   /** Everything that could not be programmed at the last try. */
@@ -81,10 +83,6 @@ export class Driver implements AsyncDisposable {
   /** What one programmer could not program at the last try. */
   failuresOf(programmer: Programmer): readonly ApplyFailure[] {
     return this.#programmers.get(programmer) ?? [];
-  }
-
-  get isInSync(): boolean {
-    return this.#desired.inSync;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -110,6 +108,7 @@ export class Driver implements AsyncDisposable {
     // One turn of the event loop, so that updates which arrive together are applied together.
     await new Promise<void>((resolve) => setImmediate(resolve));
     this.#wanted = false;
+    this.#begun++;
     this.#retry?.[Symbol.dispose]();
     const waiting = this.#waiters.begin();
     const programmers = [...this.#programmers.keys()];
