@@ -71,6 +71,7 @@ export class EbpfDataplane implements Dataplane {
     this.#endpoints.record(update);
     if (update.type === 'inSync') this.#mustRead = true;
     if (update.type !== 'configUpdate') return;
+    if (this.#refreshMs !== update.config.routeRefreshIntervalMs) this.#mustRead = true; // The new interval counts from now.
     this.#refreshMs = update.config.routeRefreshIntervalMs;
     if (this.#ipv6Enabled === update.config.ipv6Support) return;
     this.#ipv6Enabled = update.config.ipv6Support;

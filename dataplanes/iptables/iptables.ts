@@ -108,6 +108,8 @@ export class IptablesDataplane implements Dataplane {
     }
     const sets = await this.#ipsets.applyUpdates();
     const tables = await this.#applyTables();
+    // A rule is refused, too, when somebody has destroyed the set that it names.
+    if (tables.failed.length > 0) this.#ipsets.requestResync();
     const removals = await this.#ipsets.applyRemovals();
     repaired.push(...sets.repaired, ...tables.repaired);
     const setFailures = [...sets.failed, ...removals.failed];

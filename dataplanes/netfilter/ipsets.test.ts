@@ -206,3 +206,14 @@ test('any history ends with exactly the wanted members', async () => {
     { numRuns: 200 },
   );
 });
+
+test('a refresh interval that changes counts from now, also from never', async () => {
+  const sets = make();
+  sets.setSet(spec());
+  sets.addMember('cali40a', '10.0.0.1');
+  await sets.applyUpdates();
+  sets.setRefreshInterval(1_000);
+  kernel.sets.get('cali40a')?.members.clear();
+  clock.advance(1_000);
+  expect((await sets.applyUpdates()).repaired).toEqual(['ipset cali40a: 1 members were missing']);
+});

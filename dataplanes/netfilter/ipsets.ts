@@ -95,9 +95,11 @@ export class Ipsets implements Disposable {
     this.#onDue = onDue;
   }
 
-  /** How often to compare with the kernel; 0: only on request. */
+  /** How often to compare with the kernel; 0: only on request. Counts from now when it changes. */
   setRefreshInterval(ms: number): void {
+    if (ms === this.#refreshIntervalMs) return;
     this.#refreshIntervalMs = ms;
+    if (this.#state !== 'unread') this.#startTimer();
   }
 
   /** Wants this set; its members stay as they are wanted. */
@@ -222,13 +224,16 @@ export class Ipsets implements Disposable {
       for (const member of wanted.members) wanted.dirty.add(member);
       for (const member of actual.get(name)?.members ?? []) if (!wanted.members.has(member)) wanted.dirty.add(member);
     }
+    this.#startTimer();
+  }
+
+  #startTimer(): void {
     this.#timer?.[Symbol.dispose]();
-    if (this.#refreshIntervalMs > 0) {
-      this.#timer = this.#clock.after(this.#refreshIntervalMs, () => {
-        this.requestResync();
-        this.#onDue();
-      });
-    }
+    if (this.#refreshIntervalMs <= 0) return;
+    this.#timer = this.#clock.after(this.#refreshIntervalMs, () => {
+      this.requestResync();
+      this.#onDue();
+    });
   }
 
   async #applySet(name: string): Promise<readonly Refusal[]> {

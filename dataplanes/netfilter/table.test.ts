@@ -163,6 +163,16 @@ describe.each(['nft', 'legacy'] as const)('a table (%s)', (variant) => {
     expect(fake.restores).toBe(1);
   });
 
+  test('counts new intervals from now, also when there were none', async () => {
+    const table = await running({ refreshIntervalMs: 0, postWriteCheckMs: 0 });
+    expect(clock.nextInMs).toBeUndefined();
+    table.setSettings({ ...SETTINGS, refreshIntervalMs: 1_000 });
+    expect(clock.nextInMs).toBe(1_000);
+    fake.write(tool, '*filter\n-F cali-FORWARD\nCOMMIT\n');
+    clock.advance(1_000);
+    expect(await table.apply()).toEqual([expect.stringContaining('cali-FORWARD')]);
+  });
+
   test.each([
     ['a flushed table', '-F FORWARD\n-F cali-FORWARD', 'rules of chain cali-FORWARD had been changed'],
     ['a deleted chain', '-F FORWARD\n-F cali-FORWARD\n-X cali-FORWARD', 'chain cali-FORWARD was missing'],

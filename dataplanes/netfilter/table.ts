@@ -81,9 +81,14 @@ export class Table implements Disposable {
     return this.#tools.family;
   }
 
+  /** New intervals count from now. */
   setSettings(settings: TableSettings): void {
-    if (settings.insertMode !== this.#settings.insertMode) this.#dirty = true;
+    const before = this.#settings;
     this.#settings = settings;
+    if (settings.insertMode !== before.insertMode) this.#dirty = true;
+    const intervals =
+      settings.refreshIntervalMs !== before.refreshIntervalMs || settings.postWriteCheckMs !== before.postWriteCheckMs;
+    if (intervals && this.#expected !== undefined) this.#scheduleCheck(true);
   }
 
   /** The chain and all its rules, in order. */

@@ -103,6 +103,7 @@ export class Masquerade implements Disposable {
         repaired.push(...(await table.apply()));
       } catch (error) {
         failed.push({ object: table.object, reason: (error as Error).message });
+        this.#ipsets.requestResync(); // A rule is refused, too, when somebody has destroyed the set that it names.
       }
     }
     const removals = await this.#ipsets.applyRemovals();

@@ -1,8 +1,12 @@
+import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseAs } from '#api/kinds.ts';
 import type { LocalEndpoint } from '#cni/deps.ts';
 import type { Log } from '../log.ts';
+
+/** Of a file's name without its endings. */
+const maxNameLength = 240;
 
 /**
  * This node's endpoints on disk, one file each under the state dir: what a restarted agent knows its pods by. A file is written whole
@@ -45,8 +49,11 @@ export class EndpointFiles {
     rmSync(this.#path(namespace, name), { force: true });
   }
 
+  /** Namespace and name may have 63 + 253 characters, a file's name 255 bytes: what is too long ends in a hash of the whole. */
   #path(namespace: string, name: string): string {
-    return join(this.#dir, `${encodeURIComponent(namespace)}@${encodeURIComponent(name)}.json`);
+    const text = `${encodeURIComponent(namespace)}@${encodeURIComponent(name)}`;
+    const hash = createHash('sha256').update(text).digest('hex');
+    return join(this.#dir, `${text.length <= maxNameLength ? text : `${text.slice(0, maxNameLength - 65)}@${hash}`}.json`);
   }
 }
 

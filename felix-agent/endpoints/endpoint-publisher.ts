@@ -12,7 +12,7 @@ const retryMs = { first: 200, longest: 10_000 };
 
 /**
  * Keeps the datastore's WorkloadEndpoint objects of this node as the agent has them. Writes happen in the background, the last wish
- * per object wins, and failures are tried again: an ADD never waits for the datastore.
+ * per object wins, and failures are tried again: an ADD never waits for the datastore, and no object for one that is refused.
  */
 export class EndpointPublisher {
   readonly #datastore: Datastore;
@@ -47,41 +47,51 @@ export class EndpointPublisher {
     return this.#wishes.size;
   }
 
-  /** Waits until everything is written, or until `signal` aborts; then writes no more. */
+  /** Waits until everything is written, or until `signal` aborts, whatever the datastore does; then writes no more. */
   async close(signal: AbortSignal): Promise<void> {
-    const stop = () => this.#stop.abort();
-    signal.addEventListener('abort', stop, { once: true });
-    if (signal.aborted) stop();
-    await this.#running;
-    signal.removeEventListener('abort', stop);
-    stop();
+    const outOfPatience = Promise.withResolvers<void>();
+    const giveUp = () => outOfPatience.resolve();
+    signal.addEventListener('abort', giveUp, { once: true });
+    if (signal.aborted) giveUp();
+    await Promise.race([this.#running, outOfPatience.promise]);
+    signal.removeEventListener('abort', giveUp);
+    this.#stop.abort();
   }
 
   #wish(endpoint: WorkloadEndpoint, present: boolean): void {
     this.#wishes.set(keyText(endpoint.metadata), { endpoint, present });
-    this.#running ??= this.#run().finally(() => {
-      this.#running = undefined;
-    });
+    this.#running ??= this.#run();
   }
 
   async #run(): Promise<void> {
     let pauseMs = retryMs.first;
     while (this.#wishes.size > 0 && !this.#stop.signal.aborted) {
-      for (const [key, wish] of [...this.#wishes]) {
-        try {
-          await this.#write(wish.endpoint, wish.present);
-          if (this.#wishes.get(key) === wish) this.#wishes.delete(key);
-          this.#failure = undefined;
-          pauseMs = retryMs.first;
-        } catch (error) {
-          this.#failure = `can't write WorkloadEndpoint ${key}: ${error instanceof Error ? error.message : String(error)}`;
-          this.#log.warn({ object: `WorkloadEndpoint ${key}`, retryMs: pauseMs, err: error }, 'datastore write failed');
-          await this.#clock.sleep(pauseMs, this.#stop.signal).catch(() => {});
-          pauseMs = Math.min(pauseMs * 2, retryMs.longest);
-          break;
-        }
+      this.#failure = await this.#writeAll(pauseMs);
+      if (this.#failure === undefined) {
+        pauseMs = retryMs.first;
+        continue;
+      }
+      await this.#clock.sleep(pauseMs, this.#stop.signal).catch(() => {});
+      pauseMs = Math.min(pauseMs * 2, retryMs.longest);
+    }
+    this.#running = undefined;
+  }
+
+  /** One try for every wish of the moment; the first failure. When the datastore is away the others needn't be tried. */
+  async #writeAll(pauseMs: number): Promise<string | undefined> {
+    let failure: string | undefined;
+    for (const [key, wish] of [...this.#wishes]) {
+      if (this.#stop.signal.aborted) return failure;
+      try {
+        await this.#write(wish.endpoint, wish.present);
+        if (this.#wishes.get(key) === wish) this.#wishes.delete(key);
+      } catch (error) {
+        failure ??= `can't write WorkloadEndpoint ${key}: ${error instanceof Error ? error.message : String(error)}`;
+        this.#log.warn({ object: `WorkloadEndpoint ${key}`, retryMs: pauseMs, err: error }, 'datastore write failed');
+        if (isDatastoreError(error, 'unavailable')) return failure;
       }
     }
+    return failure;
   }
 
   async #write(endpoint: WorkloadEndpoint, present: boolean): Promise<void> {

@@ -92,6 +92,44 @@ describe('the endpoint store', () => {
     expect(publisher.failure).toBeUndefined();
   });
 
+  test('an object that the datastore refuses does not keep the others from being written', async () => {
+    datastore.failNext('create', new DatastoreError('invalid', 'labels: too long'));
+    await store.add({
+      ...endpoint('c0'),
+      endpoint: { ...endpoint('c0').endpoint, metadata: { namespace: 'default', name: 'node1-k8s-refused-eth0' } },
+    });
+    await store.add(endpoint('c1'));
+    await until(() => clock.pending > 0);
+    expect(await stored()).toBeDefined();
+    expect(publisher.failure).toContain('default/node1-k8s-refused-eth0: labels: too long');
+  });
+
+  test('closing does not wait longer than it may for a datastore that hangs', async () => {
+    const hanging: Pick<typeof datastore, 'get'> = { get: () => new Promise(() => {}) };
+    const patient = new EndpointPublisher(Object.assign(Object.create(datastore), hanging), clock, silent);
+    patient.put(endpoint('c1').endpoint);
+    const abort = new AbortController();
+    const closed = patient.close(abort.signal);
+    abort.abort();
+    await closed;
+  });
+
+  test('keeps endpoints of the longest names, each in a file of its own', async () => {
+    const long = (container: string): LocalEndpoint => ({
+      ...endpoint(container),
+      endpoint: {
+        ...endpoint(container).endpoint,
+        metadata: { namespace: 'n'.repeat(63), name: `${'w'.repeat(251)}${container}` },
+      },
+    });
+    await store.add(long('c1'));
+    await store.add(long('c2'));
+    const containers = () => new EndpointFiles(dir, silent).load().map(({ endpoint: { spec } }) => spec.containerID);
+    expect(containers().toSorted()).toEqual(['c1', 'c2']);
+    await store.remove('n'.repeat(63), `${'w'.repeat(251)}c1`, 'c1');
+    expect(containers()).toEqual(['c2']);
+  });
+
   test('forgets an endpoint that never got into the kernel, and says why', async () => {
     sink.programmed = () => Promise.reject(new Error('the set is full'));
     await expect(store.add(endpoint('c1'))).rejects.toThrow('the set is full');

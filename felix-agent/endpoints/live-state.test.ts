@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import type { LocalEndpoint } from '#cni/deps.ts';
+import { parseAlias } from '#cni/names.ts';
 import type { Link, Netlink, Route } from '#native/types.ts';
 import { readLiveState } from './live-state.ts';
 
@@ -26,26 +27,59 @@ const route = (dst: string, linkIndex: number, table = 254): Route => ({
 });
 const host = (links: readonly Link[], routes: readonly Route[]) =>
   ({ links: () => Promise.resolve(links), routes: () => Promise.resolve(routes) }) as unknown as Netlink;
-const endpoint = (interfaceName: string) =>
-  ({ endpoint: { metadata: { name: interfaceName }, spec: { interfaceName } } }) as unknown as LocalEndpoint;
-const isOurs = ({ alias }: Link) => alias?.startsWith('tortie:') === true;
+const endpoint = (interfaceName: string, containerID = 'a') =>
+  ({
+    endpoint: { metadata: { name: interfaceName }, spec: { interfaceName, containerID } },
+    ifname: 'eth0',
+  }) as unknown as LocalEndpoint;
+const ownerOf = ({ alias }: Link) => parseAlias(alias);
 
 describe('what a starting agent finds', () => {
   test('endpoints with a device go on, those without one are dead', async () => {
     const [alive, dead] = [endpoint('cali1'), endpoint('cali2')];
-    const state = await readLiveState(host([link(2, 'cali1', 'tortie:a')], []), [alive, dead], 'cali', isOurs);
+    const state = await readLiveState(
+      host([link(2, 'cali1', 'tortie:net/a/eth0')], []),
+      [alive, dead],
+      'cali',
+      ownerOf,
+    );
     expect(state.alive).toEqual([alive]);
     expect(state.dead).toEqual([dead]);
   });
 
+  test("a device that is another sandbox's by now leaves the earlier one's endpoint dead", async () => {
+    const earlier = endpoint('cali1', 'earlier');
+    const { alive, dead, orphans } = await readLiveState(
+      host([link(2, 'cali1', 'tortie:net/a/eth0')], []),
+      [earlier],
+      'cali',
+      ownerOf,
+    );
+    expect({ alive, dead, orphans: orphans.map(({ name }) => name) }).toEqual({
+      alive: [],
+      dead: [earlier],
+      orphans: ['cali1'],
+    });
+  });
+
+  test("a device without our alias may be anybody's: the endpoint that names it goes on", async () => {
+    const known = endpoint('cali1');
+    expect((await readLiveState(host([link(2, 'cali1')], []), [known], 'cali', ownerOf)).alive).toEqual([known]);
+  });
+
   test('a device of ours without an endpoint is an orphan; one that only is called like ours is not', async () => {
-    const links = [link(2, 'cali1', 'tortie:a'), link(3, 'cali2'), link(4, 'eth0')];
-    const { orphans } = await readLiveState(host(links, []), [], 'cali', isOurs);
+    const links = [link(2, 'cali1', 'tortie:net/a/eth0'), link(3, 'cali2'), link(4, 'eth0')];
+    const { orphans } = await readLiveState(host(links, []), [], 'cali', ownerOf);
     expect(orphans.map(({ name }) => name)).toEqual(['cali1']);
   });
 
   test('addresses routed to pod devices are in use, except to orphans', async () => {
-    const links = [link(2, 'cali1', 'tortie:a'), link(3, 'cali2'), link(4, 'eth0'), link(5, 'cali3', 'tortie:x')];
+    const links = [
+      link(2, 'cali1', 'tortie:net/a/eth0'),
+      link(3, 'cali2'),
+      link(4, 'eth0'),
+      link(5, 'cali3', 'tortie:net/x/eth0'),
+    ];
     const routes = [
       route('10.0.0.1/32', 2),
       route('10.0.0.2/32', 3),
@@ -55,7 +89,7 @@ describe('what a starting agent finds', () => {
       route('10.0.1.0/26', 3),
       route('10.0.0.9/32', 3, 100),
     ];
-    const { routedAddresses } = await readLiveState(host(links, routes), [endpoint('cali1')], 'cali', isOurs);
+    const { routedAddresses } = await readLiveState(host(links, routes), [endpoint('cali1')], 'cali', ownerOf);
     expect([...routedAddresses].toSorted()).toEqual(['10.0.0.1', '10.0.0.2', 'fd00::2']);
   });
 });

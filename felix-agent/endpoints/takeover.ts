@@ -2,7 +2,7 @@ import type { Datastore } from '#datastore/datastore.ts';
 import type { LocalEndpoint } from '#cni/deps.ts';
 import { handleOf as attachmentHandle, parseAlias } from '#cni/names.ts';
 import type { NodeIpam } from '#ipam/node-ipam.ts';
-import type { Link, Netlink } from '#native/types.ts';
+import type { Netlink } from '#native/types.ts';
 import type { Log } from '../log.ts';
 import type { EndpointFiles } from './endpoint-files.ts';
 import type { EndpointPublisher } from './endpoint-publisher.ts';
@@ -43,7 +43,7 @@ export class Takeover {
       host,
       [...fromFiles, ...lost],
       interfacePrefix(),
-      isOurs,
+      ({ alias }) => parseAlias(alias),
     );
     for (const { endpoint } of dead) {
       log.info({ endpoint: endpoint.metadata.name }, 'the endpoint has no device any more; letting it go');
@@ -89,11 +89,6 @@ export class Takeover {
 /** IPAM's handle of an endpoint. */
 function handleOf({ endpoint, network, ifname }: LocalEndpoint): string {
   return attachmentHandle({ network, containerId: endpoint.spec.containerID ?? '', ifname });
-}
-
-/** Only devices with our alias are ours, whatever their name. */
-function isOurs({ alias }: Link): boolean {
-  return parseAlias(alias) !== undefined;
 }
 
 function liveAddresses(

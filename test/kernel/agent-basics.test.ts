@@ -20,7 +20,9 @@ describe.each(dataplanes)('agents in $dataplane mode', ({ bpfEnabled, dataplane 
   beforeAll(async () => {
     lab = await startAgentLab({ bpfEnabled, felix: { workloadSourceSpoofing: 'Any' } });
     const [first, second] = [lab.node(0), lab.node(1)];
-    const spoofs = { 'cni.projectcalico.org/allowedSourcePrefixes': JSON.stringify(families.map(({ nobody }) => nobody)) };
+    const spoofs = {
+      'cni.projectcalico.org/allowedSourcePrefixes': JSON.stringify(families.map(({ nobody }) => nobody)),
+    };
     a1 = await first.addPod('a1');
     a2 = await first.addPod('a2', { annotations: spoofs });
     b1 = await second.addPod('b1');
@@ -30,7 +32,10 @@ describe.each(dataplanes)('agents in $dataplane mode', ({ bpfEnabled, dataplane 
 
   it('are ready, with the dataplane that was asked for', async () => {
     for (const node of lab.nodes) {
-      const { ready, dataplane: { active, wanted } } = await node.status();
+      const {
+        ready,
+        dataplane: { active, wanted },
+      } = await node.status();
       expect({ ready, active, wanted }).toEqual({ ready: true, active: dataplane, wanted: dataplane });
     }
   });
@@ -44,8 +49,16 @@ describe.each(dataplanes)('agents in $dataplane mode', ({ bpfEnabled, dataplane 
     const both = (seenAs: string) => ({ tcp: { ok: true, seenAs }, udp: { ok: true, seenAs } });
 
     it('pods reach each other on one node and between nodes, each seen with its own address', async () => {
-      for (const [from, to] of [[a1, a2], [a1, b1], [b1, a1], [b1, a2]] as const) {
-        expect({ from: from.name, ...(await probe(await from.peer(), of(to))) }).toEqual({ from: from.name, ...both(of(from)) });
+      for (const [from, to] of [
+        [a1, a2],
+        [a1, b1],
+        [b1, a1],
+        [b1, a2],
+      ] as const) {
+        expect({ from: from.name, ...(await probe(await from.peer(), of(to))) }).toEqual({
+          from: from.name,
+          ...both(of(from)),
+        });
       }
     });
 
@@ -59,7 +72,7 @@ describe.each(dataplanes)('agents in $dataplane mode', ({ bpfEnabled, dataplane 
       expect(await probe(await second.peer(), of(a1))).toEqual(both(of(second)));
     });
 
-    it('outside the cluster a pod is seen with its node\'s address', async () => {
+    it("outside the cluster a pod is seen with its node's address", async () => {
       await lab.outside();
       const outside = family.version === 4 ? lab.outsideAddresses.ipv4 : lab.outsideAddresses.ipv6;
       expect(await probe(await a1.peer(), outside)).toEqual(both(of(lab.node(0))));
@@ -78,7 +91,10 @@ describe.each(dataplanes)('agents in $dataplane mode', ({ bpfEnabled, dataplane 
         try {
           for (const target of targets) {
             const before = (await (await target.peer()).heard())[source] ?? 0;
-            const answers = await Promise.all([peer.connect(of(target), silenceMs, source), peer.datagram(of(target), silenceMs, source)]);
+            const answers = await Promise.all([
+              peer.connect(of(target), silenceMs, source),
+              peer.datagram(of(target), silenceMs, source),
+            ]);
             const heard = (await (await target.peer()).heard())[source] ?? 0;
             expect({ to: target.name, source, answers: answers.map(({ ok }) => ok), heard }).toEqual({
               to: target.name,
@@ -101,7 +117,10 @@ describe.each(dataplanes)('agents in $dataplane mode', ({ bpfEnabled, dataplane 
         await (await a2.peer()).datagram(of(b1), silenceMs, source);
         for (const target of [a1, b1]) {
           const heard = async () => (await (await target.peer()).heard())[source] ?? 0;
-          await eventually(async () => (await heard()) > 0, () => `${target.name} never heard ${source}`);
+          await eventually(
+            async () => (await heard()) > 0,
+            () => `${target.name} never heard ${source}`,
+          );
         }
       } finally {
         await delAddress(a2, family.nobody, family);
@@ -120,7 +139,14 @@ describe.each(dataplanes)('agents in $dataplane mode', ({ bpfEnabled, dataplane 
     await (await pod.peer()).connect(a1.ipv6);
     await eventually(() => cluster().some((file) => file.includes('short')), cluster);
     const during = await snapshotOf(node);
-    for (const kind of ['links', 'routes v4', 'routes v6', 'neighbours', 'state dir', ...(bpfEnabled ? ['BPF map elements', 'qdiscs'] : ['ipsets'])]) {
+    for (const kind of [
+      'links',
+      'routes v4',
+      'routes v6',
+      'neighbours',
+      'state dir',
+      ...(bpfEnabled ? ['BPF map elements', 'qdiscs'] : ['ipsets']),
+    ]) {
       expect({ kind, changed: during[kind]?.join() !== snapshot[kind]?.join() }).toEqual({ kind, changed: true });
     }
     expect(await addressesInUse(lab)).toBe(usage + 2);
@@ -128,7 +154,10 @@ describe.each(dataplanes)('agents in $dataplane mode', ({ bpfEnabled, dataplane 
     await pod.del(); // A runtime may ask twice.
 
     await inUseBecomes(lab, usage);
-    await eventually(() => cluster().join() === files.join(), () => [files, cluster()]);
+    await eventually(
+      () => cluster().join() === files.join(),
+      () => [files, cluster()],
+    );
     expect(await snapshotOf(node)).toEqual(snapshot);
     expect((await node.endpoints()).map(({ pod: name }) => name)).toEqual(['a1', 'a2']);
     await pod.destroy();
@@ -137,7 +166,17 @@ describe.each(dataplanes)('agents in $dataplane mode', ({ bpfEnabled, dataplane 
 
 async function addAddress(pod: LabPod, address: string, { version }: FamilyRow): Promise<void> {
   const bits = version === 4 ? ['32'] : ['128'];
-  await must('ip', '-n', pod.netns, 'addr', 'add', `${address}/${bits[0]}`, 'dev', 'eth0', ...(version === 6 ? ['nodad'] : []));
+  await must(
+    'ip',
+    '-n',
+    pod.netns,
+    'addr',
+    'add',
+    `${address}/${bits[0]}`,
+    'dev',
+    'eth0',
+    ...(version === 6 ? ['nodad'] : []),
+  );
 }
 
 async function delAddress(pod: LabPod, address: string, { version }: FamilyRow): Promise<void> {

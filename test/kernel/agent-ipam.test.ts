@@ -1,7 +1,13 @@
 /** Addresses from several agents over one datastore: none twice, and what is borrowed is routed. */
 import { describe, expect, it } from '@jest/globals';
 import { dataplanes, eventually, startAgentLab } from '#test/lab/agent-lab.ts';
-import { addressesInUse, assertNoAddressTwice, checkFindsNothing, inUseBecomes, ipamUsageOf } from '#test/lab/cluster-view.ts';
+import {
+  addressesInUse,
+  assertNoAddressTwice,
+  checkFindsNothing,
+  inUseBecomes,
+  ipamUsageOf,
+} from '#test/lab/cluster-view.ts';
 import { Lab } from '#test/lab/lab.ts';
 import type { LabNode } from '#test/lab/lab-node.ts';
 import type { LabPod } from '#test/lab/lab-pod.ts';
@@ -27,53 +33,77 @@ describe('addresses', () => {
     await checkFindsNothing(lab);
   }, 90_000);
 
-  it.each(dataplanes)('are borrowed from another node\'s block when there is no other: routed on both nodes, $dataplane', async ({ bpfEnabled }) => {
-    await using lab = await Lab.create({ nodes: 2 });
-    lab.configure({ bpfEnabled });
-    // One block per family for two nodes.
-    lab.apply('pools', [
-      { name: 'v4', cidr: '10.65.0.0/28', blockSize: 28 },
-      { name: 'v6', cidr: 'fd65::/124', blockSize: 124 },
-    ].map(({ name, cidr, blockSize }) => ({
-      apiVersion: 'projectcalico.org/v3',
-      kind: 'IPPool',
-      metadata: { name },
-      spec: { cidr, blockSize, natOutgoing: true },
-    })));
-    const [owner, borrower] = [lab.node(0), lab.node(1)];
-    await owner.startAgent();
-    const home = await owner.addPod('home');
-    await borrower.startAgent();
-    const guest = await borrower.addPod('guest');
-    assertNoAddressTwice([home, guest]);
-    await inUseBecomes(lab, 4);
-    expect((await ipamUsageOf(lab)).borrowed.map(({ address, node }) => ({ address, node })).toSorted(byAddress)).toEqual(
-      guest.addresses.map((address) => ({ address, node: borrower.name })).toSorted(byAddress),
-    );
+  it.each(dataplanes)(
+    "are borrowed from another node's block when there is no other: routed on both nodes, $dataplane",
+    async ({ bpfEnabled }) => {
+      await using lab = await Lab.create({ nodes: 2 });
+      lab.configure({ bpfEnabled });
+      // One block per family for two nodes.
+      lab.apply(
+        'pools',
+        [
+          { name: 'v4', cidr: '10.65.0.0/28', blockSize: 28 },
+          { name: 'v6', cidr: 'fd65::/124', blockSize: 124 },
+        ].map(({ name, cidr, blockSize }) => ({
+          apiVersion: 'projectcalico.org/v3',
+          kind: 'IPPool',
+          metadata: { name },
+          spec: { cidr, blockSize, natOutgoing: true },
+        })),
+      );
+      const [owner, borrower] = [lab.node(0), lab.node(1)];
+      await owner.startAgent();
+      const home = await owner.addPod('home');
+      await borrower.startAgent();
+      const guest = await borrower.addPod('guest');
+      assertNoAddressTwice([home, guest]);
+      await inUseBecomes(lab, 4);
+      expect(
+        (await ipamUsageOf(lab)).borrowed.map(({ address, node }) => ({ address, node })).toSorted(byAddress),
+      ).toEqual(guest.addresses.map((address) => ({ address, node: borrower.name })).toSorted(byAddress));
 
-    const routeOf = (address: string) => owner.exec('ip', address.includes(':') ? '-6' : '-4', 'route', 'show', address);
-    await eventually(async () => (await routeOf(guest.ipv4)).includes(`via ${borrower.ipv4}`), () => owner.logTail());
-    await eventually(async () => (await routeOf(guest.ipv6)).includes(`via ${borrower.ipv6}`), () => owner.logTail());
-    await Promise.all([home.peer(), guest.peer()]);
-    for (const [from, to] of [[home, guest], [guest, home]] as const) {
-      const peer = await from.peer();
-      expect(await peer.connect(to.ipv4)).toEqual({ ok: true, seenAs: from.ipv4 });
-      expect(await peer.connect(to.ipv6)).toEqual({ ok: true, seenAs: from.ipv6 });
-    }
-    const { ipv4, ipv6 } = guest;
-    await guest.del();
-    await inUseBecomes(lab, 2);
-    for (const address of [ipv4, ipv6]) await eventually(async () => (await routeOf(address)) === '', () => routeOf(address));
-    expect(await addressesInUse(lab)).toBe(2);
-    await checkFindsNothing(lab);
-  });
+      const routeOf = (address: string) =>
+        owner.exec('ip', address.includes(':') ? '-6' : '-4', 'route', 'show', address);
+      await eventually(
+        async () => (await routeOf(guest.ipv4)).includes(`via ${borrower.ipv4}`),
+        () => owner.logTail(),
+      );
+      await eventually(
+        async () => (await routeOf(guest.ipv6)).includes(`via ${borrower.ipv6}`),
+        () => owner.logTail(),
+      );
+      await Promise.all([home.peer(), guest.peer()]);
+      for (const [from, to] of [
+        [home, guest],
+        [guest, home],
+      ] as const) {
+        const peer = await from.peer();
+        expect(await peer.connect(to.ipv4)).toEqual({ ok: true, seenAs: from.ipv4 });
+        expect(await peer.connect(to.ipv6)).toEqual({ ok: true, seenAs: from.ipv6 });
+      }
+      const { ipv4, ipv6 } = guest;
+      await guest.del();
+      await inUseBecomes(lab, 2);
+      for (const address of [ipv4, ipv6])
+        await eventually(
+          async () => (await routeOf(address)) === '',
+          () => routeOf(address),
+        );
+      expect(await addressesInUse(lab)).toBe(2);
+      await checkFindsNothing(lab);
+    },
+  );
 });
 
 async function addMany(node: LabNode, count: number): Promise<readonly LabPod[]> {
   const added: LabPod[] = [];
-  await inTurns(Array.from({ length: count }, (_, index) => index), atOnce, async (index) => {
-    added.push(await node.addPod(`c${index}`, { isPod: false }));
-  });
+  await inTurns(
+    Array.from({ length: count }, (_, index) => index),
+    atOnce,
+    async (index) => {
+      added.push(await node.addPod(`c${index}`, { isPod: false }));
+    },
+  );
   return added;
 }
 

@@ -3,7 +3,14 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { dataplanes, eventually, startAgentLab } from '#test/lab/agent-lab.ts';
-import { assertNoAddressTwice, checkFindsNothing, containerDevices, inUseBecomes, objectsOf, unreachable } from '#test/lab/cluster-view.ts';
+import {
+  assertNoAddressTwice,
+  checkFindsNothing,
+  containerDevices,
+  inUseBecomes,
+  objectsOf,
+  unreachable,
+} from '#test/lab/cluster-view.ts';
 import type { Lab } from '#test/lab/lab.ts';
 import type { LabNode } from '#test/lab/lab-node.ts';
 import type { LabPod } from '#test/lab/lab-pod.ts';
@@ -19,7 +26,10 @@ describe.each(dataplanes)('a node in $dataplane mode', ({ bpfEnabled }) => {
     node = lab.node(0);
     pods = [await node.addPod('one'), await node.addPod('two'), await node.addPod('container', { isPod: false })];
     far = await lab.node(1).addPod('far');
-    await eventually(() => objectsOf(lab, 'WorkloadEndpoint').length === 4, () => objectsOf(lab, 'WorkloadEndpoint'));
+    await eventually(
+      () => objectsOf(lab, 'WorkloadEndpoint').length === 4,
+      () => objectsOf(lab, 'WorkloadEndpoint'),
+    );
     await inUseBecomes(lab, 8);
   });
   afterEach(() => lab[Symbol.asyncDispose]());
@@ -35,7 +45,10 @@ describe.each(dataplanes)('a node in $dataplane mode', ({ bpfEnabled }) => {
     await node.startAgent();
     expect(await node.endpoints()).toEqual([]);
     expect(readdirSync(join(node.stateDir, 'endpoints'))).toEqual([]);
-    await eventually(() => objectsOf(lab, 'WorkloadEndpoint').length === 1, () => objectsOf(lab, 'WorkloadEndpoint'));
+    await eventually(
+      () => objectsOf(lab, 'WorkloadEndpoint').length === 1,
+      () => objectsOf(lab, 'WorkloadEndpoint'),
+    );
     await inUseBecomes(lab, 2);
 
     await one.renewSandbox();
@@ -44,7 +57,8 @@ describe.each(dataplanes)('a node in $dataplane mode', ({ bpfEnabled }) => {
     assertNoAddressTwice([one, two, far]);
     const peer = await one.peer();
     await Promise.all([two.peer(), far.peer()]);
-    for (const address of [...two.addresses, ...far.addresses]) expect({ address, ...(await peer.connect(address)) }).toMatchObject({ ok: true });
+    for (const address of [...two.addresses, ...far.addresses])
+      expect({ address, ...(await peer.connect(address)) }).toMatchObject({ ok: true });
 
     // The runtime cleans up after the sandboxes of before the reboot when it gets to it.
     for (const [index, pod] of pods.entries()) {
@@ -61,7 +75,9 @@ describe.each(dataplanes)('a node in $dataplane mode', ({ bpfEnabled }) => {
     await node.killAgent();
     rmSync(node.stateDir, { recursive: true });
     await node.startAgent();
-    expect((await node.endpoints()).map(({ container }) => container).toSorted()).toEqual(pods.map(({ container }) => container).toSorted());
+    expect((await node.endpoints()).map(({ container }) => container).toSorted()).toEqual(
+      pods.map(({ container }) => container).toSorted(),
+    );
     expect(await unreachable(node, pods)).toEqual([]);
     expect(await unreachable(lab.node(1), pods)).toEqual([]);
 
@@ -74,7 +90,10 @@ describe.each(dataplanes)('a node in $dataplane mode', ({ bpfEnabled }) => {
     await inUseBecomes(lab, 2);
     expect(await containerDevices(node)).toEqual([]);
     expect(readdirSync(join(node.stateDir, 'endpoints'))).toEqual([]);
-    await eventually(() => objectsOf(lab, 'WorkloadEndpoint').length === 1, () => objectsOf(lab, 'WorkloadEndpoint'));
+    await eventually(
+      () => objectsOf(lab, 'WorkloadEndpoint').length === 1,
+      () => objectsOf(lab, 'WorkloadEndpoint'),
+    );
     await checkFindsNothing(lab);
   });
 });

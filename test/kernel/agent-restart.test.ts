@@ -83,7 +83,7 @@ describe.each(dataplanes)('an agent in $dataplane mode', ({ bpfEnabled, dataplan
     await Promise.all([untilDone(() => coming.tryAdd()), untilDone(() => leaving.tryDel())]);
     await coming.peer();
     expect(await (await from.peer()).connect(coming.ipv4, 3_000)).toMatchObject({ ok: true });
-    expect((await node.endpoints()).map(({ pod }) => pod).toSorted()).toEqual(['coming', 'from', 'near']);
+    expect(new Set((await node.endpoints()).map(({ pod }) => pod))).toEqual(new Set(['coming', 'from', 'near']));
     await coming.del();
     for (const pod of [coming, leaving]) await pod.destroy();
   });

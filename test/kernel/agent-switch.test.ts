@@ -38,14 +38,19 @@ describe('the bpfEnabled field', () => {
       await flipping;
       const peer = await pod.peer();
       for (const target of [from, ...targets]) {
-        for (const address of target.addresses) expect({ flip, address, ...(await peer.connect(address, 3_000)) }).toMatchObject({ ok: true });
+        for (const address of target.addresses)
+          expect({ flip, address, ...(await peer.connect(address, 3_000)) }).toMatchObject({ ok: true });
       }
       await pod.del();
       await pod.destroy();
     }
     const report = await traffic.stop();
     process.stdout.write(`flips: longest stall ${report.longestStallMs} ms, ${report.forged.sent} forged packets\n`);
-    const lost = Object.entries(report.streams).map(([name, { sent, answered, failure }]) => ({ name, lost: sent - answered, failure }));
+    const lost = Object.entries(report.streams).map(([name, { sent, answered, failure }]) => ({
+      name,
+      lost: sent - answered,
+      failure,
+    }));
     process.stdout.write(`flips: lost ${lost.map((stream) => `${stream.name} ${stream.lost}`).join(', ')}\n`);
     expect(lost.filter(({ failure }) => failure !== null)).toEqual([]);
     expect(lost.filter((stream) => stream.name.includes('tcp') && stream.lost > 0)).toEqual([]);
