@@ -93,15 +93,22 @@ describe('the endpoint store', () => {
   });
 
   test('an object that the datastore refuses does not keep the others from being written', async () => {
-    datastore.failNext('create', new DatastoreError('invalid', 'labels: too long'));
+    const refused = 'node1-k8s-refused-eth0';
+    const create = datastore.create.bind(datastore);
+    datastore.create = (kind, object) =>
+      object.metadata.name === refused
+        ? Promise.reject(new DatastoreError('invalid', 'labels: too long'))
+        : create(kind, object);
     await store.add({
       ...endpoint('c0'),
-      endpoint: { ...endpoint('c0').endpoint, metadata: { namespace: 'default', name: 'node1-k8s-refused-eth0' } },
+      endpoint: { ...endpoint('c0').endpoint, metadata: { namespace: 'default', name: refused } },
     });
     await store.add(endpoint('c1'));
     await until(() => clock.pending > 0);
+    clock.advance(10_000);
+    await until(() => publisher.backlog === 1);
     expect(await stored()).toBeDefined();
-    expect(publisher.failure).toContain('default/node1-k8s-refused-eth0: labels: too long');
+    expect(publisher.failure).toContain(`default/${refused}: labels: too long`);
   });
 
   test('closing does not wait longer than it may for a datastore that hangs', async () => {
