@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
@@ -127,6 +127,37 @@ describe('the switch', () => {
     clock.advance(30_000);
     await change.want('iptables');
     expect(events).toContain('ebpf cleanup');
+  });
+
+  test('a dataplane that does not let go of the path is removed all the same', async () => {
+    prepare = (dataplane) => {
+      dataplane.release = () => Promise.reject(new Error('busy'));
+    };
+    await change.start('iptables');
+    events.length = 0;
+    await change.want('ebpf');
+    expect(events).toEqual(['ebpf activate', 'iptables cleanup', 'iptables dispose']);
+    expect(change.status()).toEqual({ active: 'ebpf', wanted: 'ebpf', reasons: [] });
+  });
+
+  test('a state dir that cannot be written keeps no dataplane in the path that should leave it', async () => {
+    await change.start('iptables');
+    events.length = 0;
+    mkdirSync(join(dir, 'dataplane.json.tmp'));
+    await change.want('ebpf');
+    expect(events).toEqual(['ebpf activate', 'iptables release', 'iptables cleanup', 'iptables dispose']);
+    expect(change.status()).toEqual({ active: 'ebpf', wanted: 'ebpf', reasons: [] });
+  });
+
+  test('a dataplane that cannot be closed does not end the switching', async () => {
+    prepare = (dataplane) => {
+      dataplane.missing = ['no bpf(2)'];
+      dataplane[Symbol.asyncDispose] = () => Promise.reject(new Error('busy'));
+    };
+    await change.start('ebpf');
+    prepare = () => {};
+    await change.want('iptables');
+    expect(change.status().active).toBe('iptables');
   });
 
   test('quick changes of mind end at the last wish', async () => {

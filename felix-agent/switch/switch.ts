@@ -83,12 +83,12 @@ export class DataplaneSwitch implements AsyncDisposable {
   /** Lets go of the dataplanes; what they programmed stays in the kernel. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true;
+    await this.#work;
     this.#retry?.[Symbol.dispose]();
     this.#sweep?.[Symbol.dispose]();
-    await this.#work;
     for (const dataplane of this.#present.splice(0)) {
       await this.#driver.remove(dataplane);
-      await dataplane[Symbol.asyncDispose]();
+      await this.#letGo(dataplane);
     }
   }
 
@@ -118,7 +118,7 @@ export class DataplaneSwitch implements AsyncDisposable {
       const missing = await next.probe();
       if (missing.length > 0) {
         this.#refuse(kind, missing);
-        await next[Symbol.asyncDispose]();
+        await this.#letGo(next);
         return;
       }
       await this.#enter(next);
@@ -147,12 +147,24 @@ export class DataplaneSwitch implements AsyncDisposable {
     }
     await next.activate();
     this.#active = next;
-    this.#file.write(next.kind);
     this.#reasons = [];
     this.#log.info({ dataplane: next.kind }, 'dataplane: active');
+    this.#remember(next.kind);
     if (previous !== undefined) {
-      await previous.release();
+      // What it doesn't let go of now, its cleanup removes, which is tried until it succeeds.
+      await previous
+        .release()
+        .catch((error: unknown) => this.#log.warn({ dataplane: previous.kind, err: error }, 'did not leave the path'));
       await this.#drop(previous);
+    }
+  }
+
+  /** There is no way back from here: a file that can't be written only makes the next start take a detour. */
+  #remember(kind: string): void {
+    try {
+      this.#file.write(kind);
+    } catch (error) {
+      this.#log.error({ dataplane: kind, err: error }, 'could not write which dataplane is active into the state dir');
     }
   }
 
@@ -170,9 +182,17 @@ export class DataplaneSwitch implements AsyncDisposable {
       await dataplane.cleanup();
     } catch (error) {
       this.#log.warn({ dataplane: dataplane.kind, retryMs, err: error }, 'could not remove all traces of a dataplane');
+      this.#sweep?.[Symbol.dispose]();
       this.#sweep = this.#clock.after(retryMs, () => void this.#enqueue(() => this.#sweepOthers()));
-    } finally {
+    }
+    await this.#letGo(dataplane);
+  }
+
+  async #letGo(dataplane: Dataplane): Promise<void> {
+    try {
       await dataplane[Symbol.asyncDispose]();
+    } catch (error) {
+      this.#log.warn({ dataplane: dataplane.kind, err: error }, 'could not close a dataplane');
     }
   }
 
