@@ -25,7 +25,7 @@ export class History {
   #changed = Promise.withResolvers<void>();
 
   /** `limit`: so many events of each kind are kept at least. */
-  constructor(limit = 4096) {
+  constructor(limit = 64) {
     this.#limit = limit;
   }
 

@@ -41,7 +41,7 @@ export interface FilesDatastoreOptions {
   /** How long a user's file must be unchanged before what is missing from it counts as removed. Milliseconds; default 500. */
   readonly removalMs?: number;
   readonly watchFolder?: WatchFolder;
-  /** So many events of each kind are kept for watches to resume; default 4096. */
+  /** So many events of each kind are kept for watches to resume; default 64: a block has some 20 kB, and who is slower than that lists again. */
   readonly historyLimit?: number;
 }
 
