@@ -16,7 +16,7 @@ export interface Attachment {
   readonly ifname: string;
 }
 
-/** An alias read back. Long names are hashed in it: compare by `aliasOf`, or by `network` with `aliasNetwork`. */
+/** An alias read back. Long names are hashed in it (`isHashed`): compare by `aliasOf`, or one part with `aliasPart`. */
 export interface AliasParts {
   readonly network: string;
   readonly containerId: string;
@@ -53,6 +53,11 @@ export function parseAlias(alias: string | undefined): AliasParts | undefined {
 /** A network's or container's name as it stands in an alias: itself, or `~` and its hash if it is long. */
 export function aliasPart(name: string): string {
   return name.length <= 100 ? name : `~${createHash('sha256').update(name).digest('hex')}`;
+}
+
+/** True for a part of an alias that stands for a long name: names of networks and containers begin with a letter or digit. */
+export function isHashed(part: string): boolean {
+  return part.startsWith('~');
 }
 
 /**

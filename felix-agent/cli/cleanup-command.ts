@@ -1,7 +1,8 @@
 import { rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseAlias } from '#cni/names.ts';
-import type { Link, Netlink } from '#native/types.ts';
+import type { Link } from '#native/types.ts';
+import { removeDevices } from '../remove-devices.ts';
 import { askAgent, isAgentAbsent } from '../admin/client.ts';
 import { cleanupParts } from '../container.ts';
 import { parseCommandLine, readNodeSettings, type NodeSettings } from '../config/bootstrap.ts';
@@ -50,13 +51,6 @@ async function refuseWhileAgentRuns(runDir: string): Promise<void> {
 
 function isOurs({ alias }: Link): boolean {
   return parseAlias(alias) !== undefined;
-}
-
-async function removeDevices(host: Netlink, devices: readonly Link[]): Promise<void> {
-  const results = await host.batch(devices.map(({ index }) => ({ op: 'link.del', link: index })));
-  // Gone in between is what was wanted.
-  const failed = results.find((result) => !result.ok && result.error.code !== 'ENODEV');
-  if (failed?.ok === false) throw failed.error;
 }
 
 /** Only what the agent makes there; a directory that holds anything else stays. */

@@ -53,7 +53,10 @@ export class EndpointFiles {
   #path(namespace: string, name: string): string {
     const text = `${encodeURIComponent(namespace)}@${encodeURIComponent(name)}`;
     const hash = createHash('sha256').update(text).digest('hex');
-    return join(this.#dir, `${text.length <= maxNameLength ? text : `${text.slice(0, maxNameLength - 65)}@${hash}`}.json`);
+    return join(
+      this.#dir,
+      `${text.length <= maxNameLength ? text : `${text.slice(0, maxNameLength - 65)}@${hash}`}.json`,
+    );
   }
 }
 

@@ -132,7 +132,7 @@ describe('the endpoint store', () => {
     await store.add(long('c1'));
     await store.add(long('c2'));
     const containers = () => new EndpointFiles(dir, silent).load().map(({ endpoint: { spec } }) => spec.containerID);
-    expect(containers().toSorted()).toEqual(['c1', 'c2']);
+    expect(new Set(containers())).toEqual(new Set(['c1', 'c2']));
     await store.remove('n'.repeat(63), `${'w'.repeat(251)}c1`, 'c1');
     expect(containers()).toEqual(['c2']);
   });

@@ -73,6 +73,12 @@ describe('what a starting agent finds', () => {
     expect(orphans.map(({ name }) => name)).toEqual(['cali1']);
   });
 
+  test('a pod device from the time of another prefix counts', async () => {
+    const links = [link(2, 'old1', 'tortie:net/a/eth0')];
+    const state = await readLiveState(host(links, [route('10.0.0.1/32', 2)]), [endpoint('old1')], 'cali', ownerOf);
+    expect([...state.routedAddresses]).toEqual(['10.0.0.1']);
+  });
+
   test('addresses routed to pod devices are in use, except to orphans', async () => {
     const links = [
       link(2, 'cali1', 'tortie:net/a/eth0'),

@@ -35,7 +35,9 @@ export async function readLiveState(
   const orphanIndexes = new Set(orphans.map(({ index }) => index));
   const podIndexes = new Set(
     links
-      .filter(({ name, index }) => name.startsWith(interfacePrefix) && !orphanIndexes.has(index))
+      .filter(
+        ({ name, index }) => aliveNames.has(name) || (name.startsWith(interfacePrefix) && !orphanIndexes.has(index)),
+      )
       .map(({ index }) => index),
   );
   return {

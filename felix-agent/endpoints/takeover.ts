@@ -1,9 +1,10 @@
 import type { Datastore } from '#datastore/datastore.ts';
 import type { LocalEndpoint } from '#cni/deps.ts';
-import { handleOf as attachmentHandle, parseAlias } from '#cni/names.ts';
+import { handleOf as attachmentHandle, isHashed, parseAlias } from '#cni/names.ts';
 import type { NodeIpam } from '#ipam/node-ipam.ts';
 import type { Netlink } from '#native/types.ts';
 import type { Log } from '../log.ts';
+import { removeDevices } from '../remove-devices.ts';
 import type { EndpointFiles } from './endpoint-files.ts';
 import type { EndpointPublisher } from './endpoint-publisher.ts';
 import type { EndpointStore } from './endpoint-store.ts';
@@ -52,34 +53,36 @@ export class Takeover {
     }
     if (orphans.length > 0) {
       log.warn({ devices: orphans.map(({ name }) => name) }, 'deleting devices of ADDs that never finished');
-      await host.run(orphans.map(({ index }) => ({ op: 'link.del', link: index })));
+      await removeDevices(host, orphans);
     }
-    const known = alive.filter((endpoint) => !lost.includes(endpoint));
+    const known = alive.filter(({ network }) => network !== '');
     await ipam.start({ live: liveAddresses(known, routedAddresses), valid: new Set(known.map(handleOf)) });
-    for (const endpoint of known) endpoints.adopt(endpoint);
-    const found = await this.#withNetworks(alive.filter((endpoint) => lost.includes(endpoint)));
-    for (const endpoint of found) {
-      files.save(endpoint);
+    const found = await this.#withNetworks(alive.filter(({ network }) => network === ''));
+    for (const endpoint of [...known, ...found]) {
+      if (!fromFiles.includes(endpoint)) files.save(endpoint);
       endpoints.adopt(endpoint);
     }
   }
 
-  /** Endpoints of this node of which the state dir knows nothing, as far as their objects tell. */
+  /** Endpoints of this node of which the state dir knows nothing: their objects, and their network from their device's alias. */
   async #onlyInDatastore(known: readonly LocalEndpoint[]): Promise<readonly LocalEndpoint[]> {
-    const { datastore, nodeName } = this.#parts;
+    const { datastore, host, nodeName } = this.#parts;
     const { items } = await datastore.list('WorkloadEndpoint');
     const names = new Set(known.map(({ endpoint: { metadata } }) => `${metadata.namespace}/${metadata.name}`));
     return items
       .filter(({ spec, metadata }) => spec.node === nodeName && !names.has(`${metadata.namespace}/${metadata.name}`))
-      .map((endpoint) => ({ endpoint, network: '', ifname: endpoint.spec.endpoint, netns: '' }));
+      .map((endpoint) => {
+        const { network = '' } = parseAlias(host.link(endpoint.spec.interfaceName)?.alias) ?? {};
+        return { endpoint, network: isHashed(network) ? '' : network, ifname: endpoint.spec.endpoint, netns: '' };
+      });
   }
 
-  /** The network's name isn't in the object, but in the handle that holds the endpoint's addresses. */
+  /** A network's name that its device doesn't tell is in the handle that holds the endpoint's addresses. */
   async #withNetworks(endpoints: readonly LocalEndpoint[]): Promise<readonly LocalEndpoint[]> {
     if (endpoints.length === 0) return [];
     const handles = [...(await this.#parts.ipam.allocations()).keys()];
     return endpoints.map((endpoint) => {
-      const suffix = `.${endpoint.endpoint.spec.containerID ?? ''}`;
+      const suffix = handleOf(endpoint);
       const network = handles.find((handle) => handle.endsWith(suffix))?.slice(0, -suffix.length) ?? '';
       return { ...endpoint, network };
     });
