@@ -1,8 +1,10 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { ServiceIdentifier } from 'inversify';
 import type { Programmer } from '#dataplanes/contract.ts';
 import type { Datastore } from '#datastore/datastore.ts';
 import type { NodeIpam } from '#ipam/node-ipam.ts';
 import type { Netlink } from '#native/types.ts';
+import { aborted } from './aborted.ts';
 import { AdminServer } from './admin/server.ts';
 import type { CalcFeed } from './calc-feed.ts';
 import type { CniHandlers } from './cni-server/cni-handlers.ts';
@@ -23,8 +25,10 @@ import type { ObjectStore } from './store/object-store.ts';
 import type { DataplaneSwitch } from './switch/switch.ts';
 import { version } from './version.ts';
 
-/** How long a stopping agent tries to write what is not written yet, in ms. */
+/** How long a stopping agent waits for a start under way, and tries to write what is not written yet, in ms. */
 const stopPatienceMs = 5_000;
+/** First pause before a takeover that could not read the datastore is tried again, and the longest one, in ms. */
+const retryMs = { first: 500, longest: 10_000 };
 /** How often a healthy loop shows that it lives, and how long it may be silent, in ms. */
 const beat = { everyMs: 10_000, limitMs: 90_000 };
 
@@ -61,6 +65,8 @@ export class Agent {
   readonly #adminServer: AdminServer;
   readonly #reporter: HealthReporter;
   #beat: NodeJS.Timeout | undefined;
+  readonly #stopping = new AbortController();
+  #starting: Promise<void> = Promise.resolve();
   #stage = 'starting';
 
   constructor(parts: AgentParts) {
@@ -68,15 +74,24 @@ export class Agent {
     this.#parts = parts;
     this.#reporter = health.register('agent', { beatMs: beat.limitMs });
     this.#cniServer = new CniServer(settings.runDir, (request) => parts.cni.answer(request), log);
-    this.#adminServer = new AdminServer(settings.runDir, {
-      '/status': () => this.status(),
-      '/endpoints': () => this.#reportEndpoints(),
-    });
+    const routes = { '/status': () => this.status(), '/endpoints': () => this.#reportEndpoints() };
+    this.#adminServer = new AdminServer(settings.runDir, routes, log);
   }
 
-  /** Resolves when pods can be wired. Rejects when that can't come by waiting; the message says why. */
+  /** Resolves when pods can be wired, or when it was stopped before. Rejects when that can't come by waiting; the message says why. */
   async start(): Promise<void> {
-    const { log, store, config, feed, driver, hostNetwork, dataplanes, takeover, mtu, cni } = this.#parts;
+    this.#starting = this.#start();
+    try {
+      await this.#starting;
+    } catch (error) {
+      if (!this.#stopping.signal.aborted) throw error;
+      this.#parts.log.info({ reason: errorText(error) }, 'stopped before the start was done');
+    }
+  }
+
+  async #start(): Promise<void> {
+    const { log, store, config, feed, driver, hostNetwork, dataplanes, mtu, cni } = this.#parts;
+    const { signal } = this.#stopping;
     await this.#adminServer.listen();
     await this.#cniServer.listen();
     this.#beat = setInterval(() => this.#report(), beat.everyMs);
@@ -85,16 +100,19 @@ export class Agent {
 
     this.#stage = 'reading the datastore';
     feed.follow(store);
-    config.onChange(() => void this.#applyConfig().catch((error: unknown) => log.error({ err: error }, 'new settings')));
+    config.onChange(
+      () => void this.#applyConfig().catch((error: unknown) => log.error({ err: error }, 'new settings')),
+    );
     store.start();
     config.start();
-    await store.synced();
+    await Promise.race([store.synced(), aborted(signal)]);
     if (config.current.fatal.length > 0) throw new Error(config.current.fatal.join('; '));
     await this.#applyConfig();
 
     this.#stage = 'taking over what an earlier agent left';
-    await takeover.run();
+    await this.#takeOver();
     await mtu.refresh();
+    signal.throwIfAborted();
     store.of('Node').onChange(() => void mtu.refresh());
 
     this.#stage = 'programming the kernel';
@@ -102,6 +120,7 @@ export class Agent {
     driver.add(hostNetwork);
     await dataplanes.start(config.current.wanted);
     await driver.settled();
+    signal.throwIfAborted();
     this.#stage = '';
     if (config.current.wanted !== dataplanes.status().wanted) void dataplanes.want(config.current.wanted); // Changed meanwhile.
     cni.open();
@@ -109,26 +128,58 @@ export class Agent {
     log.info({ ...dataplanes.status(), endpoints: this.#parts.endpoints.list().length }, 'in sync');
   }
 
-  /** Ends everything in the order that loses nothing; safe at any point of the start. */
+  /** Ends everything in the order that loses nothing; safe at any point of the start. What can't be ended is logged and left. */
   async stop(): Promise<void> {
-    const { log, store, driver, hostNetwork, dataplanes, ipam, publisher, healthServer, datastore, host } = this.#parts;
+    const { store, driver, hostNetwork, dataplanes, ipam, publisher, healthServer, datastore, host } = this.#parts;
     clearInterval(this.#beat);
     this.#stage = 'stopping';
+    this.#report();
+    this.#stopping.abort(new Error('the agent is stopping'));
+    await this.#end('calls under way', this.#cniServer[Symbol.asyncDispose]());
     const patience = AbortSignal.timeout(stopPatienceMs);
-    await this.#cniServer[Symbol.asyncDispose]();
-    await ipam
-      .close()
-      .catch((error: unknown) => log.warn({ err: error }, 'the reserve stays allocated until the next start'));
-    await publisher.close(patience);
-    await dataplanes[Symbol.asyncDispose]();
-    await driver.remove(hostNetwork);
-    await driver[Symbol.asyncDispose]();
-    await hostNetwork[Symbol.asyncDispose]();
-    await store[Symbol.asyncDispose]();
-    await datastore[Symbol.asyncDispose]();
-    await healthServer[Symbol.asyncDispose]();
-    await this.#adminServer[Symbol.asyncDispose]();
+    const outOfPatience = aborted(patience);
+    await Promise.race([this.#starting, outOfPatience]).catch(() => {}); // `start` reports its failure.
+    await this.#end(
+      'the reserve, which stays allocated until the next start',
+      Promise.race([ipam.close(), outOfPatience]),
+    );
+    await this.#end('writing endpoints', publisher.close(patience));
+    await this.#end('dataplanes', dataplanes[Symbol.asyncDispose]());
+    await this.#end('host network', driver.remove(hostNetwork));
+    await this.#end('driver', driver[Symbol.asyncDispose]());
+    await this.#end('host network', hostNetwork[Symbol.asyncDispose]());
+    await this.#end('watches', store[Symbol.asyncDispose]());
+    await this.#end('datastore', datastore[Symbol.asyncDispose]());
+    await this.#end('health', healthServer[Symbol.asyncDispose]());
+    await this.#end('admin socket', this.#adminServer[Symbol.asyncDispose]());
     host[Symbol.dispose]();
+  }
+
+  async #end(what: string, ended: PromiseLike<unknown>): Promise<void> {
+    try {
+      await ended;
+    } catch (error) {
+      this.#parts.log.warn({ err: error }, `stopping: ${what}`);
+    }
+  }
+
+  /** A datastore that is away in this moment comes back: until then everything stays as it is. */
+  async #takeOver(): Promise<void> {
+    const { takeover, log } = this.#parts;
+    const { signal } = this.#stopping;
+    const stage = this.#stage;
+    for (let pauseMs = retryMs.first; ; pauseMs = Math.min(pauseMs * 2, retryMs.longest)) {
+      signal.throwIfAborted();
+      try {
+        await takeover.run();
+        return;
+      } catch (error) {
+        if ((error as { readonly code?: unknown }).code !== 'unavailable') throw error;
+        this.#stage = `${stage}: ${errorText(error)}`;
+        log.warn({ retryMs: pauseMs, err: error }, 'could not take over yet; nothing is changed');
+        await delay(pauseMs, undefined, { signal });
+      }
+    }
   }
 
   status(): AgentStatus {
@@ -180,12 +231,16 @@ export class Agent {
 
   async #applyConfig(): Promise<void> {
     const { config, log, feed, dataplanes, healthServer } = this.#parts;
-    const { settings, dataplane, wanted, report } = config.current;
+    const { settings, dataplane, report } = config.current;
     setSeverity(log, settings.logSeverityScreen ?? 'none');
     config.logNews(report);
     feed.onConfig(dataplane);
-    await healthServer.configure({ enabled: settings.healthEnabled, host: settings.healthHost, port: settings.healthPort });
-    if (this.#stage === '') await dataplanes.want(wanted);
+    await healthServer.configure({
+      enabled: settings.healthEnabled,
+      host: settings.healthHost,
+      port: settings.healthPort,
+    });
+    if (this.#stage === '') await dataplanes.want(config.current.wanted);
   }
 
   async #reportEndpoints(): Promise<unknown> {
@@ -193,4 +248,9 @@ export class Agent {
     return reportEndpoints(endpoints.list(), driver.failures(), (await dataplanes.active?.deviceCounters()) ?? []);
   }
 }
+
+function errorText(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
 export const AgentId: ServiceIdentifier<Agent> = Symbol.for('Agent');

@@ -6,18 +6,24 @@ import { iptablesModule } from '#dataplanes/iptables/iptables.module.ts';
 import { HostNetlink, HostNetworkId } from '#dataplanes/shared/services.ts';
 import { sharedModule } from '#dataplanes/shared/shared.module.ts';
 import type { Netlink } from '#native/types.ts';
+import { AgentId, type Agent } from './agent.ts';
 import { agentModule } from './agent.module.ts';
 import type { BootstrapSettings, NodeSettings } from './config/bootstrap.ts';
 import { openDatastore } from './datastore.ts';
 import type { Log } from './log.ts';
 import { nodeModule } from './node.module.ts';
 
-/** The parts of one agent. What must be awaited is opened here, before anything is bound. */
-export async function createAgentContainer(settings: BootstrapSettings, log: Log): Promise<Container> {
+/** One agent, all parts made. What must be awaited is opened here, before anything is bound. */
+export async function createAgent(settings: BootstrapSettings, log: Log): Promise<Agent> {
   const datastore = await openDatastore(settings.datastore, log);
-  const container = nodeContainer(settings, log);
-  container.load(agentModule(settings, log, datastore));
-  return container;
+  try {
+    const container = nodeContainer(settings, log);
+    container.load(agentModule(settings, log, datastore));
+    return container.get(AgentId);
+  } catch (error) {
+    await datastore[Symbol.asyncDispose](); // Its watches would keep a process alive that does nothing.
+    throw error;
+  }
 }
 
 /** What removes every trace from a node: both dataplanes and what they share, without a datastore. */

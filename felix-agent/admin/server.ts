@@ -1,5 +1,6 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { join } from 'node:path';
+import type { Log } from '../log.ts';
 import { closeRootSocket, listenForRoot } from '../root-socket.ts';
 
 /** Answers by path; what is thrown becomes a 500 with the message. */
@@ -12,14 +13,16 @@ export const adminSocketName = 'admin.sock';
 export class AdminServer implements AsyncDisposable {
   readonly #path: string;
   readonly #server: Server;
+  readonly #log: Log;
 
-  constructor(runDir: string, routes: AdminRoutes) {
+  constructor(runDir: string, routes: AdminRoutes, log: Log) {
     this.#path = join(runDir, adminSocketName);
+    this.#log = log;
     this.#server = createServer((request, response) => void answer(routes, request, response));
   }
 
   async listen(): Promise<void> {
-    await listenForRoot(this.#server, this.#path);
+    await listenForRoot(this.#server, this.#path, this.#log);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,6 +1,5 @@
 import { parseCommandLine, readBootstrap } from '../config/bootstrap.ts';
-import { createAgentContainer } from '../container.ts';
-import { AgentId } from '../agent.ts';
+import { createAgent } from '../container.ts';
 import { createLog } from '../log.ts';
 import { lockNode } from '../node-lock.ts';
 import { KernelFileLock } from '#native/flock.ts';
@@ -16,11 +15,10 @@ export const agentCommand: Command = {
     if (process.getuid?.() !== 0) throw new Error('must run as root: it programs routes, rules and BPF');
     const log = createLog(settings.nodeName);
     using _lock = await lockNode(settings, new KernelFileLock(), log);
-    const container = await createAgentContainer(settings, log);
+    const agent = await createAgent(settings, log);
     const stop = Promise.withResolvers<string>();
     const onSignal = (signal: NodeJS.Signals) => stop.resolve(signal);
     process.on('SIGTERM', onSignal).on('SIGINT', onSignal);
-    const agent = container.get(AgentId);
     const failed = agent.start().then(
       () => stop.promise,
       (error: unknown) => {

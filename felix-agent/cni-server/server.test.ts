@@ -86,6 +86,15 @@ describe('the CNI server', () => {
     expect(calls).toHaveLength(1);
   });
 
+  test('a caller that never ends its request does not keep it from closing', async () => {
+    const socket = connect(join(dir, 'cni.sock'));
+    const gone = new Promise((resolve) => socket.on('error', () => {}).on('close', resolve));
+    await new Promise((resolve) => socket.write(PROTOCOL_LINE, resolve));
+    await server[Symbol.asyncDispose]();
+    await gone;
+    expect(calls).toEqual([]);
+  });
+
   test('ends what is under way before it closes', async () => {
     const open = Promise.withResolvers<void>();
     gate = open.promise;

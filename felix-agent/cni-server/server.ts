@@ -17,6 +17,8 @@ export class CniServer implements AsyncDisposable {
   readonly #handle: CniHandler;
   readonly #log: Log;
   readonly #calls = new Set<Promise<void>>();
+  /** Connections whose request isn't complete. */
+  readonly #reading = new Set<Socket>();
   readonly #server: Server;
 
   constructor(runDir: string, handle: CniHandler, log: Log) {
@@ -27,12 +29,14 @@ export class CniServer implements AsyncDisposable {
   }
 
   async listen(): Promise<void> {
-    await listenForRoot(this.#server, this.#path);
+    await listenForRoot(this.#server, this.#path, this.#log);
   }
 
-  /** Takes no new calls, and waits for those under way. */
+  /** Takes no new calls, and waits for those under way. A request that isn't complete yet is none: its caller sees the end. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await closeRootSocket(this.#server, this.#path);
+    const closed = closeRootSocket(this.#server, this.#path);
+    for (const socket of this.#reading) socket.destroy();
+    await closed;
     await Promise.all(this.#calls);
   }
 
@@ -41,8 +45,10 @@ export class CniServer implements AsyncDisposable {
     let size = 0;
     let closed = false;
     socket.on('error', (error) => this.#log.debug({ err: error }, 'CNI connection'));
+    this.#reading.add(socket);
     socket.on('close', () => {
       closed = true;
+      this.#reading.delete(socket);
     });
     socket.on('data', (chunk: Buffer) => {
       size += chunk.length;
@@ -50,6 +56,7 @@ export class CniServer implements AsyncDisposable {
       else chunks.push(chunk);
     });
     socket.on('end', () => {
+      this.#reading.delete(socket);
       const call = this.#serve(Buffer.concat(chunks), socket, () => closed).finally(() => this.#calls.delete(call));
       this.#calls.add(call);
     });

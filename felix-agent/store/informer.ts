@@ -3,6 +3,7 @@ import type { KindMap, KindName } from '#api/kinds.ts';
 import { keyText, type ObjectKey } from '#api/meta.ts';
 import type { Datastore } from '#datastore/datastore.ts';
 import { isDatastoreError } from '#datastore/errors.ts';
+import { aborted } from '../aborted.ts';
 import type { Log } from '../log.ts';
 
 /** Told of every change: the object, or undefined when it is gone. */
@@ -22,6 +23,7 @@ export class Informer<K extends KindName> {
   readonly #listeners: InformerListener<K>[] = [];
   readonly #objects = new Map<string, KindMap[K]>();
   readonly #stop = new AbortController();
+  readonly #stopped = aborted(this.#stop.signal);
   readonly #synced = Promise.withResolvers<void>();
   #hasSynced = false;
   #failure: string | undefined;
@@ -126,7 +128,8 @@ export class Informer<K extends KindName> {
   }
 
   async #list(): Promise<string> {
-    const { items, resourceVersion } = await this.#datastore.list(this.kind);
+    const list = this.#datastore.list(this.kind);
+    const { items, resourceVersion } = await Promise.race([list, this.#stopped]);
     this.#failure = undefined;
     const present = new Set(items.map((item) => keyText(item.metadata)));
     for (const [text, object] of this.#objects) {
