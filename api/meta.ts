@@ -13,13 +13,6 @@ export interface ObjectMeta {
   annotations?: Record<string, string> | undefined;
 }
 
-/** The part of an object that is the same for every kind. */
-export interface ApiObject {
-  apiVersion: string;
-  kind: string;
-  metadata: ObjectMeta;
-}
-
 /** Names one object of a known kind; `namespace` only for namespaced kinds. */
 export interface ObjectKey {
   readonly namespace?: string | undefined;

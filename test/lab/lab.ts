@@ -2,6 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { must } from './exec.ts';
+import { uniqueName } from './netns.ts';
 import { LabNode } from './lab-node.ts';
 import { Peer } from './peer-client.ts';
 
@@ -35,10 +36,8 @@ export class Lab implements AsyncDisposable {
     this.nodes = nodes;
   }
 
-  static #count = 0;
-
   static async create(options: LabOptions): Promise<Lab> {
-    const prefix = `tt${process.pid}-${Lab.#count++}`;
+    const prefix = uniqueName();
     const dir = mkdtempSync(join(tmpdir(), `tortie-lab-${prefix}-`));
     mkdirSync(join(dir, 'cluster', 'pods'), { recursive: true });
     mkdirSync(join(dir, 'bpf'));

@@ -3,7 +3,8 @@ import { promisify } from 'node:util';
 
 const exec = promisify(execFile);
 
-let made = 0;
+// Jest loads this file anew for every test file of a worker: counting starts anywhere, so that one file's leftovers don't fail the next.
+let made = Math.floor(Math.random() * 90_000);
 
 /** A name that no other process uses: `tt<pid>-<n>`. Short enough for a device's name, too. */
 export function uniqueName(): string {
