@@ -9,8 +9,9 @@ export const endpointsCommand: Command = {
   summary: "this node's endpoints: addresses, device, state, packet counters",
   async run(args, env, output) {
     const { flags } = parseCommandLine(args, outputFlag);
+    const isJson = wantsJson(flags);
     const endpoints = (await askAgent(readRunDir(flags, env), '/endpoints')) as readonly EndpointReport[];
-    if (wantsJson(flags)) {
+    if (isJson) {
       output.out(JSON.stringify(endpoints, null, 2));
       return 0;
     }

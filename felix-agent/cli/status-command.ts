@@ -9,8 +9,9 @@ export const statusCommand: Command = {
   summary: 'is this node ready, which dataplane is active, and why not',
   async run(args, env, output) {
     const { flags } = parseCommandLine(args, outputFlag);
+    const isJson = wantsJson(flags);
     const status = (await askAgent(readRunDir(flags, env), '/status')) as AgentStatus;
-    output.out(wantsJson(flags) ? JSON.stringify(status, null, 2) : statusText(status));
+    output.out(isJson ? JSON.stringify(status, null, 2) : statusText(status));
     return status.ready ? 0 : 1;
   },
 };

@@ -73,16 +73,7 @@ export class LabPod {
   }
 
   async create(): Promise<void> {
-    if (this.#options.isPod !== false) {
-      const { labels = {}, annotations = {} } = this.#options;
-      const manifest = {
-        apiVersion: 'v1',
-        kind: 'Pod',
-        metadata: { name: this.name, namespace: 'default', labels, annotations },
-        spec: { nodeName: this.node.name, containers: [{ name: 'main' }] },
-      };
-      writeFileSync(this.#manifestPath, `${JSON.stringify(manifest)}\n`);
-    }
+    if (this.#options.isPod !== false) this.writeObject();
     await this.#createNamespace();
   }
 
@@ -170,6 +161,18 @@ export class LabPod {
     this.removeObject();
     this.node.forget(this);
     await this.loseNamespace();
+  }
+
+  /** The Pod is created in the cluster. */
+  writeObject(): void {
+    const { labels = {}, annotations = {} } = this.#options;
+    const manifest = {
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: { name: this.name, namespace: 'default', labels, annotations },
+      spec: { nodeName: this.node.name, containers: [{ name: 'main' }] },
+    };
+    writeFileSync(this.#manifestPath, `${JSON.stringify(manifest)}\n`);
   }
 
   /** The Pod is deleted from the cluster. */
