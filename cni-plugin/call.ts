@@ -81,17 +81,6 @@ export function isOf({ endpoint, network, ifname }: LocalEndpoint, attachment: A
   );
 }
 
-/** ADD, DEL and GC of one workload's interface exclude each other by this key. */
-export function lockKey({
-  namespace,
-  name,
-}: {
-  readonly namespace?: string | undefined;
-  readonly name: string;
-}): string {
-  return `${namespace ?? ''}/${name}`;
-}
-
 /** Not every runtime repeats CNI_ARGS in DEL. */
 function recordedPod(deps: CniDeps, attachment: Attachment): PodRef | undefined {
   const spec = deps.endpoints.list().find((candidate) => isOf(candidate, attachment))?.endpoint;

@@ -360,3 +360,44 @@ describe('ADD', () => {
     ]);
   });
 });
+
+test('a DEL without CNI_ARGS waits for the ADD of its container, and then finds the pod', async () => {
+  const given = Promise.withResolvers<void>();
+  const recorded: LocalEndpoint[] = [];
+  const deps = node.deps({ log: () => {} });
+  const { autoAssign } = deps.ipam;
+  const events: string[] = [];
+  const busy = node.deps({
+    ipam: {
+      ...deps.ipam,
+      autoAssign: async (request) => {
+        await given.promise;
+        return autoAssign(request);
+      },
+      releaseHandle: async (handle) => {
+        events.push(`address of ${handle} released`);
+        return [];
+      },
+    },
+    endpoints: {
+      get: (namespace, name) =>
+        recorded.find(({ endpoint: { metadata } }) => metadata.namespace === namespace && metadata.name === name),
+      list: () => recorded,
+      add: async (endpoint) => {
+        recorded.push(endpoint);
+        events.push('endpoint added');
+      },
+      remove: async (_namespace, name) => {
+        events.push(`endpoint ${name} removed`);
+      },
+    },
+  });
+  const stdin = JSON.stringify(conf);
+  const adding = runCni({ env: podEnv, stdin }, busy);
+  const deleting = runCni({ env: { ...env, CNI_COMMAND: 'DEL' }, stdin }, busy);
+  await new Promise((resolve) => setImmediate(resolve));
+  given.resolve();
+  expect((await adding).exitCode).toBe(0);
+  expect(await deleting).toEqual({ exitCode: 0, stdout: '' });
+  expect(events).toEqual(['endpoint added', 'endpoint node--1-k8s-web-eth0 removed', 'address of net.c1 released']);
+});

@@ -1,6 +1,6 @@
 import { cmdAdd } from './add.ts';
 import { cmdCheck } from './check.ts';
-import { lockKey, makeCall, type Call } from './call.ts';
+import { makeCall, type Call } from './call.ts';
 import { decodeStdin, parseConf, type ParsedConf } from './conf.ts';
 import { cmdDel } from './del.ts';
 import type { CniAnswer, CniDeps, CniRequest } from './deps.ts';
@@ -39,9 +39,13 @@ export async function runCni(request: CniRequest, deps: CniDeps): Promise<CniAns
       details: error.details,
     });
     // A stack is for our log, not for a pod's events.
-    const shown = error.code === cniCode.internal ? new CniError(error.code, error.message) : error;
-    return { exitCode: 1, stdout: `${renderError(shown, versionFor(request.stdin))}\n` };
+    return refusal(request, error.code === cniCode.internal ? new CniError(error.code, error.message) : error);
   }
+}
+
+/** The answer to a call that failed with `error`. */
+export function refusal(request: CniRequest, error: CniError): CniAnswer {
+  return { exitCode: 1, stdout: `${renderError(error, versionFor(request.stdin))}\n` };
 }
 
 async function dispatch(request: CniRequest, deps: CniDeps): Promise<string> {
@@ -57,9 +61,12 @@ async function dispatch(request: CniRequest, deps: CniDeps): Promise<string> {
   }
   if (environment === undefined) return await networkVerb(verb, request, deps, parsed, version);
 
-  const call = makeCall(deps, request, parsed, environment);
   using _node = await deps.locks.shareNode();
-  using _workload = await deps.locks.acquire(lockKey(call.identity));
+  // First by attachment: a DEL without CNI_ARGS knows its workload only when an ADD under way has recorded it.
+  const { containerId, ifname } = environment;
+  using _attachment = await deps.locks.acquire(`${parsed.conf.name}/${containerId}/${ifname}`);
+  const call = makeCall(deps, request, parsed, environment);
+  using _workload = await deps.locks.acquire(`${call.identity.namespace}/${call.identity.name}`);
   switch (verb) {
     case 'ADD':
       logConf(deps, call);

@@ -1,6 +1,6 @@
 /** Who may work at the same time on one node. */
 export interface KeyedLocks {
-  /** One at a time per key, in order of arrival; disposing of the result gives it to the next. */
+  /** One at a time per key, in order of arrival, among those who share the node; disposing of the result gives it to the next. */
   acquire(key: string): Promise<Disposable>;
   /** Beside others that share the node, but not while someone has it alone: ADD, DEL, CHECK. */
   shareNode(): Promise<Disposable>;

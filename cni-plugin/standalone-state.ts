@@ -6,9 +6,6 @@ import { KernelFileLock } from '#native/flock.ts';
 import type { EndpointRegistry, LocalEndpoint } from './deps.ts';
 import type { KeyedLocks } from './keyed-mutex.ts';
 
-/** So many lock files at most: two keys may share one, which only makes them wait for each other. */
-const LOCK_FILES = 64;
-
 /** This node's endpoints without an agent: one file each. Every call reads anew, since each CNI call is a process of its own. */
 export class EndpointFiles implements EndpointRegistry {
   readonly #dir: string;
@@ -52,7 +49,7 @@ export class EndpointFiles implements EndpointRegistry {
   }
 }
 
-/** Locks between the processes of concurrent CNI calls; the kernel gives a dead one's back. */
+/** The lock between the processes of concurrent CNI calls; the kernel gives a dead one's back. */
 export class FileLocks implements KeyedLocks {
   readonly #dir: string;
   readonly #lock = new KernelFileLock();
@@ -61,8 +58,9 @@ export class FileLocks implements KeyedLocks {
     this.#dir = join(stateDir, 'standalone', 'locks');
   }
 
-  acquire(key: string): Promise<Disposable> {
-    return this.#acquire(String(Number.parseInt(hash(key).slice(0, 8), 16) % LOCK_FILES));
+  /** Whoever shares the node has it alone here. */
+  async acquire(): Promise<Disposable> {
+    return { [Symbol.dispose]: () => {} };
   }
 
   /** One call at a time: the lock knows no sharing. Without an agent, calls would only get in each other's way in IPAM. */
@@ -71,12 +69,8 @@ export class FileLocks implements KeyedLocks {
   }
 
   takeNode(): Promise<Disposable> {
-    return this.#acquire('node');
-  }
-
-  #acquire(name: string): Promise<Disposable> {
     mkdirSync(this.#dir, { recursive: true, mode: 0o700 });
-    return this.#lock.acquire(join(this.#dir, `${name}.lock`));
+    return this.#lock.acquire(join(this.#dir, 'node.lock'));
   }
 }
 
