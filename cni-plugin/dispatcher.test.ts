@@ -365,14 +365,13 @@ test('a DEL without CNI_ARGS waits for the ADD of its container, and then finds 
   const given = Promise.withResolvers<void>();
   const recorded: LocalEndpoint[] = [];
   const deps = node.deps({ log: () => {} });
-  const { autoAssign } = deps.ipam;
   const events: string[] = [];
   const busy = node.deps({
     ipam: {
       ...deps.ipam,
       autoAssign: async (request) => {
         await given.promise;
-        return autoAssign(request);
+        return deps.ipam.autoAssign(request);
       },
       releaseHandle: async (handle) => {
         events.push(`address of ${handle} released`);

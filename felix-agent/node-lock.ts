@@ -13,7 +13,8 @@ const silentMs = 1_000;
  */
 export async function lockNode({ runDir, stateDir }: NodeSettings, lock: FileLock, log: Log): Promise<Disposable> {
   const held = new DisposableStack();
-  for (const dir of [runDir, stateDir]) {
+  // Both may be one directory: a second lock on it would wait for the first for ever.
+  for (const dir of new Set([runDir, stateDir])) {
     mkdirSync(dir, { recursive: true, mode: 0o700 });
     const path = join(dir, 'agent.lock');
     const notice = setTimeout(

@@ -1,6 +1,7 @@
 import { rmdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseAlias } from '#cni/names.ts';
+import { KernelFileLock } from '#native/flock.ts';
 import type { Link } from '#native/types.ts';
 import { removeDevices } from '../remove-devices.ts';
 import { askAgent, isAgentAbsent } from '../admin/client.ts';
@@ -9,6 +10,7 @@ import { parseCommandLine, readNodeSettings, type NodeSettings } from '../config
 import { resolveAgentConfig } from '../config/agent-config.ts';
 import { HostSysctlFile } from '../host-sysctl-file.ts';
 import { createLog } from '../log.ts';
+import { lockNode } from '../node-lock.ts';
 import type { Command } from './command.ts';
 
 export const cleanupCommand: Command = {
@@ -20,7 +22,9 @@ export const cleanupCommand: Command = {
     const settings = readNodeSettings(flags, env);
     if (process.getuid?.() !== 0) throw new Error('must run as root: it removes routes, rules and BPF objects');
     await refuseWhileAgentRuns(settings.runDir);
-    await using parts = cleanupParts(settings, createLog(settings.nodeName));
+    const log = createLog(settings.nodeName);
+    using _lock = await lockNode(settings, new KernelFileLock(), log); // No agent may start meanwhile.
+    await using parts = cleanupParts(settings, log);
     const devices = (await parts.host.links()).filter(isOurs);
     if (devices.length > 0 && flags['force'] !== true) {
       output.err(`tortie cleanup: pods are still wired: ${devices.map(({ name }) => name).join(', ')}`);

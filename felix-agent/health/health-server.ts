@@ -52,6 +52,7 @@ export class HealthServer implements AsyncDisposable {
     if (!settings.enabled) return;
     try {
       this.#server = await serveHealth(this.#health, settings.host, settings.port);
+      this.#server.on('error', (error) => this.#log.error({ err: error }, 'health server could not take a call'));
     } catch (error) {
       this.#failure = error instanceof Error ? error.message : String(error);
       this.#log.error(this.#failure);

@@ -32,7 +32,7 @@ describe('health', () => {
     expect(health.liveness().ok).toBe(true);
     clock.advance(4_000);
     expect(health.liveness()).toEqual({ ok: false, reasons: ['loop: silent for 5 s'] });
-    reporter.beat();
+    reporter.report([]);
     expect(health.liveness().ok).toBe(true);
   });
 });

@@ -24,7 +24,6 @@ export const Health: ServiceIdentifier<Health> = Symbol.for('Health');
 export interface HealthReporter {
   /** Ready, or why not; also counts as a beat. */
   report(notReady: readonly string[]): void;
-  beat(): void;
 }
 
 export class HealthAggregator implements Health {
@@ -45,14 +44,10 @@ export class HealthAggregator implements Health {
       lastBeat: this.#clock.now(),
     };
     this.#reporters.set(name, state);
-    const beat = () => {
-      state.lastBeat = this.#clock.now();
-    };
     return {
-      beat,
       report: (notReady) => {
         state.notReady = notReady;
-        beat();
+        state.lastBeat = this.#clock.now();
       },
     };
   }
