@@ -178,6 +178,39 @@ describe.each(scripts)('killed at any call of: $name', (script) => {
 });
 
 test.each([false, true])(
+  'a process killed at any call while it lets go of what a reboot left leaks nothing (after the effect: %s)',
+  async (afterEffect) => {
+    for (let call = 1; ; call++) {
+      using folder = new TestFolder();
+      const clock = new ManualClock();
+      const store = await freshStore(clock);
+      const world = { store, clock, folder };
+      const told = new Told();
+      const beforeReboot = new MortalDatastore(store);
+      const first = await startNode(beforeReboot, 'n1', world);
+      for (const name of ['a', 'b', 'c']) await told.assign(first.ipam, `net.${name}`, { want6: true });
+      await first.ipam.flush();
+      beforeReboot.kill();
+
+      const rebooted = { live: new Map<string, undefined>(), valid: new Set<string>() };
+      const mortal = new MortalDatastore(store, call, afterEffect);
+      const life = (async () => {
+        const second = await startNode(mortal, 'n1', { ...world, facts: rebooted });
+        await second.ipam.flush();
+        return mortal.calls;
+      })();
+      const outcome = await Promise.race([life, mortal.death]);
+      await using third = await startNode(store, 'n1', { ...world, facts: rebooted });
+      await third.ipam.flush();
+      expect([call, (await allocatedToPods(store)).size]).toEqual([call, 0]);
+      await expectNoFindings(store);
+      await store[Symbol.asyncDispose]();
+      if (outcome !== 'dead') return;
+    }
+  },
+);
+
+test.each([false, true])(
   'a stand-alone process killed at any call leaves nothing that DEL does not find (after the effect: %s)',
   async (afterEffect) => {
     for (let call = 1; ; call++) {

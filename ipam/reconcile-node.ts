@@ -159,6 +159,11 @@ async function settleAddress(
       return;
     case 'release': {
       const handle = record?.handle ?? allocation?.handle ?? '';
+      if (record === undefined) {
+        // Nobody journalled this release: after a crash between block and handle nothing else would count the handle down.
+        journal.append([{ type: 'intent', handle }]);
+        deps.compareCounts(handle);
+      }
       ledger.decide({ state: 'released', ...place, handle, sequence: String(allocation?.sequence), record });
       return;
     }
