@@ -29,7 +29,7 @@ import { version } from './version.ts';
 const stopPatienceMs = 5_000;
 /** First pause before a takeover that could not read the datastore is tried again, and the longest one, in ms. */
 const retryMs = { first: 500, longest: 10_000 };
-/** How often a healthy loop shows that it lives, and how long it may be silent, in ms. */
+/** How often the driver's loop shows that it lives, unless a cycle takes longer, and how long it may be silent, in ms. */
 const beat = { everyMs: 10_000, limitMs: 90_000 };
 
 /** Everything the agent is made of; `agent.module.ts` puts it together. */
@@ -94,7 +94,9 @@ export class Agent {
     const { signal } = this.#stopping;
     await this.#adminServer.listen();
     await this.#cniServer.listen();
-    this.#beat = setInterval(() => this.#report(), beat.everyMs);
+    this.#beat = setInterval(() => {
+      if (driver.cycleMs < beat.everyMs) this.#report();
+    }, beat.everyMs);
     driver.onCycle(() => this.#report());
     dataplanes.onChange(() => this.#report());
 

@@ -126,6 +126,20 @@ describe('the driver', () => {
     await driver.settled();
   });
 
+  test('says how long a cycle that does not end has taken', async () => {
+    driver.add(dataplane);
+    await driver.settled();
+    expect(driver.cycleMs).toBe(0);
+    const gate = Promise.withResolvers<void>();
+    dataplane.gate = gate.promise;
+    const settled = driver.settled();
+    clock.advance(60_000);
+    expect(driver.cycleMs).toBe(60_000);
+    gate.resolve();
+    await settled;
+    expect(driver.cycleMs).toBe(0);
+  });
+
   test('a programmer that throws does not stop the others, and answers for no endpoint', async () => {
     const broken = new FakeDataplane('broken');
     broken.apply = () => Promise.reject(new Error('defect'));

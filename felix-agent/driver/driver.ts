@@ -24,6 +24,7 @@ export class Driver implements AsyncDisposable {
   /** How many cycles have begun. */
   #begun = 0;
   #cycle: Promise<void> | undefined;
+  #cycleBegan: number | undefined;
   #retry: Disposable | undefined;
   #retryPauseMs = retryMs.first;
   #stopped = false;
@@ -75,6 +76,11 @@ export class Driver implements AsyncDisposable {
     while (this.#begun === before && this.#cycle !== undefined) await this.#cycle;
   }
 
+  /** How long the cycle under way has taken so far, in ms; 0 when there is none. One that doesn't end lets no ADD succeed. */
+  get cycleMs(): number {
+    return this.#cycleBegan === undefined ? 0 : this.#clock.now() - this.#cycleBegan;
+  }
+
   /** Everything that could not be programmed at the last try. */
   failures(): readonly ApplyFailure[] {
     return [...this.#programmers.values()].flat();
@@ -98,8 +104,10 @@ export class Driver implements AsyncDisposable {
   #request(): void {
     this.#wanted = true;
     if (this.#stopped || this.#cycle !== undefined) return;
+    this.#cycleBegan = this.#clock.now();
     this.#cycle = this.#run().finally(() => {
       this.#cycle = undefined;
+      this.#cycleBegan = undefined;
       if (this.#wanted && !this.#stopped) this.#request();
     });
   }
