@@ -33,7 +33,8 @@ describe('the command line', () => {
   test.each([
     [['frobnicate'], 2, 'no command frobnicate; there are agent, status'],
     [['status', '--nonsense'], 1, "Unknown option '--nonsense'"],
-    [['status', '-o', 'yaml', '--run-dir=/nowhere'], 1, "can't ask the agent at /nowhere/admin.sock"],
+    [['status', '--run-dir=/nowhere'], 1, "can't ask the agent at /nowhere/admin.sock"],
+    [['status', '-o', 'yaml', '--run-dir=/nowhere'], 1, 'the only format besides the default is json'],
     [['endpoints', '--run-dir=relative'], 1, '--run-dir (TORTIE_RUN_DIR) must be an absolute path'],
     [['ipam'], 1, 'Is it running on this node?'],
     [['ipam', 'show', '--datastore=files:/nowhere/at/all'], 1, '/nowhere/at/all'],
