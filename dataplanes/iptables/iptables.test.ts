@@ -244,3 +244,16 @@ test('the probe names what is missing', async () => {
   for (const tool of ['iptables-nft-save', 'iptables-legacy-save']) commands.missing.add(tool);
   expect(await make().probe()).toEqual([expect.stringContaining('Debian package iptables')]);
 });
+
+test('the set that a killed probe left is no obstacle to the next one, and goes', async () => {
+  const left = { name: 'cali40probe', type: 'hash:net,iface', family: 4, maxelem: 64 } as const;
+  await sets.create(left);
+  expect(await make().probe()).toEqual([]);
+  expect([...sets.sets.keys()]).toEqual([]);
+  await sets.create(left);
+  await running(pod(1));
+  expect([...sets.sets.keys()]).toEqual(['cali40wl-src', 'cali60wl-src']);
+  await sets.create(left);
+  await make().cleanup();
+  expect([...sets.sets.keys()]).toEqual([]);
+});

@@ -11,7 +11,7 @@ import { Table } from '../netfilter/table.ts';
 import type { VariantChoice } from '../netfilter/variant-choice.ts';
 import { type Variant, Xtables } from '../netfilter/xtables.ts';
 import { setFilterChains, setRawChains } from './chains.ts';
-import { probeIptables } from './probe.ts';
+import { probeIptables, probeSet } from './probe.ts';
 import { type SourceMember, WorkloadSources, wlSourceSet } from './wl-source.ts';
 
 /** What the dataplane works with. */
@@ -56,7 +56,11 @@ export class IptablesDataplane implements Dataplane {
   constructor(deps: IptablesDeps) {
     this.#deps = deps;
     const owned = new Set(
-      ([4, 6] as const).flatMap((family) => [wlSourceSet(family), temporaryName(wlSourceSet(family))]),
+      ([4, 6] as const).flatMap((family) => [
+        wlSourceSet(family),
+        temporaryName(wlSourceSet(family)),
+        probeSet(family),
+      ]),
     );
     this.#ipsets = new Ipsets(
       deps.sets,

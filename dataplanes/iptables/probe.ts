@@ -4,6 +4,9 @@ import { type SetKernel, setName } from '../netfilter/ipsets.ts';
 import type { VariantChoice } from '../netfilter/variant-choice.ts';
 import { type Variant, Xtables } from '../netfilter/xtables.ts';
 
+/** The set that a probe makes. One that a killed probe left is replaced by the next, and removed like any set of ours. */
+export const probeSet = (family: Family): string => setName(family, 'probe');
+
 /**
  * What this host lacks to run the iptables dataplane, each with what it is needed for. It tries rather than compares versions: makes
  * a set of the type and has iptables-restore check rules with every match and target that we use. Leaves nothing.
@@ -21,8 +24,9 @@ export async function probeIptables(
     return [(error as Error).message];
   }
   for (const family of families) {
-    const name = setName(family, `probe-${process.pid}`);
+    const name = probeSet(family);
     try {
+      if ((await deps.sets.list()).some((set) => set.name === name)) await deps.sets.destroy(name);
       await deps.sets.create({ name, type: 'hash:net,iface', family, maxelem: 64 });
     } catch (error) {
       reasons.push(`ipset of type hash:net,iface, IPv${family} (for source checks): ${(error as Error).message}`);

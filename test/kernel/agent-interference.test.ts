@@ -40,7 +40,7 @@ const noticed: readonly Deed[] = [
   {
     deed: "sets a pod's device down and up",
     script: 'ip link set $DEV down; sleep 0.2; ip link set $DEV up',
-    says: /$/,
+    says: /repaired[^"]*\$POD4/,
   },
 ];
 
@@ -173,6 +173,15 @@ describe.each(dataplanes)('while the agent runs in $dataplane mode, somebody', (
   describe('with a short refresh interval,', () => {
     beforeAll(() => lab.configure({ ...everySecond, bpfEnabled }));
     it.each([...compared, ...own[dataplane].compared])('$deed: it is put right at the next comparison', isPutRight);
+  });
+
+  it("sets a pod's device down: status names the pod until it is up again", async () => {
+    await node.exec('ip', 'link', 'set', device, 'down');
+    const { reasons } = await node.waitFor(({ ready }) => !ready);
+    expect(reasons.join('\n')).toContain('k8s/default/pod/eth0');
+    await node.exec('ip', 'link', 'set', device, 'up');
+    await node.waitFor(({ ready }) => ready);
+    await works();
   });
 
   it("deletes a pod's device: status names the pod, and DEL still works", async () => {
