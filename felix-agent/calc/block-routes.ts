@@ -54,11 +54,14 @@ export class BlockRoutes {
     const { cidr, affinity, allocations, attributes } = block.spec;
     const owner = affinity?.startsWith('host:') === true ? affinity.slice('host:'.length) : undefined;
     const routes: BlockRoute[] = [];
-    if (owner !== undefined) {
-      routes.push({ dst: cidr, nodeName: owner, type: owner === this.#self ? 'localBlock' : 'remoteBlock' });
-    }
     const network = tryParseCidr(cidr);
     if (network === undefined) return routes; // Validated where it was read; nothing to route otherwise.
+    if (owner !== undefined && owner !== this.#self) {
+      routes.push({ dst: cidr, nodeName: owner, type: 'remoteBlock' });
+    } else if (owner !== undefined && network.prefix < bitsOf(network.family)) {
+      // A block of one address has the same destination as its pod's route: a blackhole would be in the pod's way.
+      routes.push({ dst: cidr, nodeName: owner, type: 'localBlock' });
+    }
     for (const [ordinal, index] of allocations.entries()) {
       if (index === null) continue;
       const node = attributes[index]?.secondary?.['node'];

@@ -147,6 +147,11 @@ describe('calc: routes from blocks', () => {
       [{ dst: '10.0.0.0/30', type: 'localBlock', nodeName: 'me' }],
     ],
     [
+      'our own block of one address is none: it would be in its pod’s way',
+      [give.block('10.0.0.1/32', 'me', { 0: 'me' })],
+      [],
+    ],
+    [
       'an address that a node borrowed from ours goes there',
       [other, give.block('10.0.0.0/30', 'me', { 2: 'other' })],
       [

@@ -88,7 +88,7 @@ describe('a failing step of ADD', () => {
     ['the pod’s gateway', () => broken({ op: (op) => op.op === 'route.add' && op.dst === '169.254.1.1/32' })],
     ['the pod’s default route', () => broken({ op: isDefault })],
   ])('leaves nothing: %s', async (_step, overrides) => {
-    bed = await CniTestbed.create('agent');
+    bed = await CniTestbed.create('server');
     bed.overrides = overrides();
     const container = await bed.container();
     const id = containerId('fault');
@@ -104,7 +104,7 @@ describe('a failing step of ADD', () => {
   });
 
   test('leaves nothing: policy that does not get into the kernel', async () => {
-    bed = await CniTestbed.create('agent');
+    bed = await CniTestbed.create('server');
     bed.endpoints.failNext = 'no map space';
     const container = await bed.container();
     expect(await bed.call('ADD', container.path, containerId('p'))).toMatchObject({
@@ -116,7 +116,7 @@ describe('a failing step of ADD', () => {
   });
 
   test('an address is not given back while its link can’t be removed; the DEL completes it', async () => {
-    bed = await CniTestbed.create('agent');
+    bed = await CniTestbed.create('server');
     bed.overrides = broken({ removal: true, op: (op) => op.op === 'addr.add' });
     const container = await bed.container();
     const id = containerId('stuck');
@@ -138,7 +138,7 @@ describe('a failing step of ADD', () => {
   });
 
   test('ADDs and DELs of one pod at once end in one of the two states', async () => {
-    bed = await CniTestbed.create('agent');
+    bed = await CniTestbed.create('server');
     bed.pod('busy');
     const env = { CNI_ARGS: 'K8S_POD_NAMESPACE=default;K8S_POD_NAME=busy' };
     const sandboxes = await Promise.all(

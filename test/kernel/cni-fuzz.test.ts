@@ -6,7 +6,7 @@ import { CniTestbed, containerId, podArgs, type Mode } from './cni-testbed.ts';
 
 const count = Number(process.env['FUZZ_COUNT'] ?? '60');
 const modes: readonly (readonly [Mode, number])[] = [
-  ['agent', count],
+  ['server', count],
   ['standalone', Math.ceil(count / 6)],
 ];
 
@@ -150,7 +150,7 @@ describe.each(modes)('fuzzed calls, %s', (mode, runs) => {
           expect(answer.json['code']).not.toBe(999);
         }
         expect(await bed.node.exec('ip', '-o', 'link')).toBe(base);
-        if (mode === 'agent') expect(await bed.addressesInUse()).toBe(0);
+        if (mode === 'server') expect(await bed.addressesInUse()).toBe(0);
       });
       await fc.assert(property, { numRuns: runs, verbose: fc.VerbosityLevel.Verbose }); // A failure prints the seed.
       expect((await container.ip<{ ifname: string }[]>('link')).map(({ ifname }) => ifname)).toEqual(['lo']);

@@ -1,5 +1,17 @@
+import { spawn, type ChildProcess } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -13,7 +25,10 @@ import { IpamError, type AllocationOwner, type Assignment, type AutoAssignReques
 import { systemCommandRunner } from '#native/command-runner.ts';
 import { openNetlink } from '#native/netlink.ts';
 import { exec, type Finished } from '../lab/exec.ts';
+import { askAgent } from '#agent/admin/client.ts';
+import type { AgentStatus } from '#agent/status.ts';
 import { distDir } from '#test/lab/dist.ts';
+import { until } from '#test/lab/until.ts';
 import { createNetns, uniqueName, type TestNetns } from '../lab/netns.ts';
 
 export const launcher = join(distDir, 'cni/tortie');
@@ -21,8 +36,11 @@ export const launcher = join(distDir, 'cni/tortie');
 export const debianPlugins = '/usr/lib/cni';
 const NODE = 'node-1';
 
-/** Who answers: the plugin behind a socket, as in the agent, or the stand-alone program that the launcher becomes. */
-export type Mode = 'agent' | 'standalone';
+/**
+ * Who answers: a real agent; the stand-alone program that the launcher becomes; or the plugin behind a socket of the test's own, with an
+ * address pool and endpoints in memory, where faults can be injected.
+ */
+export type Mode = 'agent' | 'standalone' | 'server';
 
 /** A pool of a few addresses of each family, in memory. */
 export class MemoryIpam implements Ipam {
@@ -132,10 +150,11 @@ export class CniTestbed implements AsyncDisposable {
   readonly dir: string;
   readonly ipam: MemoryIpam;
   readonly endpoints = new MemoryEndpoints();
-  /** What the test changes of the plugin's world, agent mode only. */
+  /** What the test changes of the plugin's world, server mode only. */
   overrides: Partial<CniDeps> = {};
   readonly #containers: TestNetns[] = [];
   #server: Server | undefined;
+  #agent: ChildProcess | undefined;
   #host: Disposable | undefined;
   #namespaces: Disposable | undefined;
 
@@ -151,7 +170,8 @@ export class CniTestbed implements AsyncDisposable {
     const bed = new CniTestbed(mode, await createNetns(), poolSize);
     await bed.node.exec('ip', 'link', 'set', 'lo', 'up');
     bed.#writeCluster(poolSize);
-    if (mode === 'agent') await bed.#listen();
+    if (mode === 'server') await bed.#listen();
+    if (mode === 'agent') await bed.#startAgent();
     return bed;
   }
 
@@ -210,23 +230,27 @@ export class CniTestbed implements AsyncDisposable {
   }
 
   get socket(): string {
-    return join(this.dir, 'cni.sock');
+    return join(this.dir, this.mode === 'agent' ? 'run/cni.sock' : 'cni.sock');
   }
 
-  /** How many addresses are given away. */
+  /** How many addresses are given away. The agent writes afterwards: what its journal still has to say is waited for. */
   async addressesInUse(): Promise<number> {
-    if (this.mode === 'agent')
+    if (this.mode === 'server')
       return [...(await this.ipam.allocations()).values()].flatMap(({ addresses }) => addresses).length;
+    if (this.mode === 'agent') await until(() => statSync(join(this.dir, 'state/ipam.journal')).size === 0);
     const blocks = join(this.dir, 'cluster/.tortie/IPAMBlock');
     let count = 0;
     for (const file of readdirSync(blocks, { recursive: true, encoding: 'utf8' }).filter((name) =>
       name.endsWith('.json'),
     )) {
       const { spec } = JSON.parse(readFileSync(join(blocks, file), 'utf8')) as {
-        spec: { allocations: (number | null)[]; attributes: { releasedAt?: string }[] };
+        spec: { allocations: (number | null)[]; attributes: { handle_id?: string; releasedAt?: string }[] };
       };
       count += spec.allocations.filter(
-        (index) => index !== null && spec.attributes[index]?.releasedAt === undefined,
+        (index) =>
+          index !== null &&
+          spec.attributes[index]?.releasedAt === undefined &&
+          spec.attributes[index]?.handle_id !== `tortie-reserve-${NODE}`,
       ).length;
     }
     return count;
@@ -239,7 +263,13 @@ export class CniTestbed implements AsyncDisposable {
       .filter((name) => name !== 'lo');
   }
 
+  /** An object in the datastore, as a user would write it. */
+  apply(file: string, object: object): void {
+    this.#write(file, object);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stopAgent();
     await new Promise<void>((resolve) => {
       if (this.#server === undefined) resolve();
       else this.#server.close(() => resolve());
@@ -251,6 +281,40 @@ export class CniTestbed implements AsyncDisposable {
     }
     await this.node[Symbol.asyncDispose]();
     rmSync(this.dir, { recursive: true });
+  }
+
+  async #startAgent(): Promise<void> {
+    const run = join(this.dir, 'run');
+    const settings = [
+      `--node-name=${NODE}`,
+      `--datastore=files:${join(this.dir, 'cluster')}`,
+      `--run-dir=${run}`,
+      `--state-dir=${join(this.dir, 'state')}`,
+      `--bpffs=${join(this.dir, 'bpf')}`,
+    ];
+    const log = openSync(join(this.dir, 'agent.log'), 'a');
+    const agent = spawn('nsenter', [`--net=${this.node.path}`, join(distDir, 'bin/tortie'), 'agent', ...settings], {
+      stdio: ['ignore', log, log],
+    });
+    closeSync(log);
+    this.#agent = agent;
+    for (let isReady = false; !isReady;) {
+      if (agent.exitCode !== null)
+        throw new Error(`the agent ended: ${readFileSync(join(this.dir, 'agent.log'), 'utf8')}`);
+      await new Promise((resolve) => setTimeout(resolve, 20));
+      const status = await askAgent(run, '/status').catch(() => undefined);
+      isReady = (status as AgentStatus | undefined)?.ready === true;
+    }
+  }
+
+  async #stopAgent(): Promise<void> {
+    const agent = this.#agent;
+    if (agent === undefined || agent.exitCode !== null || agent.signalCode !== null) return;
+    const ended = new Promise((resolve) => {
+      agent.once('exit', resolve);
+    });
+    agent.kill('SIGKILL');
+    await ended;
   }
 
   async #listen(): Promise<void> {

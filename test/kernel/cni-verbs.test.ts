@@ -1,5 +1,5 @@
 /**
- * The CNI executable on the real kernel, once with the plugin behind its socket and once stand-alone: the same table for both.
+ * The CNI executable on the real kernel, once with a real agent and once stand-alone: the same table for both.
  *
  *   container eth0 --veth-- caliXXXXXXXXXXX node
  */
@@ -90,8 +90,8 @@ describe.each(modes)('CNI verbs, %s', (mode) => {
       expect.objectContaining({ gateway: 'fe80::ecee:eeff:feee:eeee', dev: 'eth0' }),
     ]);
     const [ip4 = '', ip6 = ''] = addresses.map((address) => address.split('/')[0] ?? '');
-    expect(await bed.node.ip<Route[]>('-d', 'route')).toEqual([
-      expect.objectContaining({ dst: ip4, dev: device, scope: 'link', protocol: 'boot' }),
+    expect(await bed.node.ip<Route[]>('-d', 'route', 'show', 'proto', 'boot')).toEqual([
+      expect.objectContaining({ dst: ip4, dev: device, scope: 'link' }),
     ]);
     expect(await bed.node.ip<Route[]>('-6', '-d', 'route', 'show', 'dev', device, 'proto', 'boot')).toEqual([
       expect.objectContaining({ dst: ip6 }),
@@ -319,18 +319,12 @@ describe.each(modes)('CNI verbs, %s', (mode) => {
     const container = await bed.container();
     const id = containerId('obstructed');
     await obstruct(container, id);
-    const before = [
-      await bed.node.exec('ip', 'addr'),
-      await bed.node.exec('ip', 'route'),
-      await container.exec('ip', 'link'),
-    ];
+    // The block that IPAM claimed meanwhile stays the node's, and so does its blackhole.
+    const routes = async () => (await bed.node.exec('ip', 'route')).replaceAll(/^blackhole .*\n/gm, '');
+    const before = [await bed.node.exec('ip', 'addr'), await routes(), await container.exec('ip', 'link')];
     const answer = await bed.call('ADD', container.path, id, { env: { CNI_ARGS: 'IP=10.65.0.7' } });
     expect(answer).toMatchObject({ status: 1, json: { code: 103, msg: expect.stringMatching(message) } });
-    expect([
-      await bed.node.exec('ip', 'addr'),
-      await bed.node.exec('ip', 'route'),
-      await container.exec('ip', 'link'),
-    ]).toEqual(before);
+    expect([await bed.node.exec('ip', 'addr'), await routes(), await container.exec('ip', 'link')]).toEqual(before);
     expect(await bed.addressesInUse()).toBe(0);
   });
 
@@ -386,7 +380,7 @@ describe.each(modes)('CNI verbs, %s', (mode) => {
     expect(await bed.addressesInUse()).toBe(1);
   });
 
-  test.each<readonly [string, RegExp, (container: string, device: string) => readonly string[]]>([
+  const tampering: (readonly [string, RegExp, (container: string, device: string) => readonly string[]])[] = [
     [
       'an address is missing',
       /has no address 10\.65/,
@@ -419,7 +413,10 @@ describe.each(modes)('CNI verbs, %s', (mode) => {
       /is not this container's/,
       (_, device) => ['-n', bed.node.name, 'link', 'set', device, 'alias', 'mine'],
     ],
-  ])('CHECK notices when %s', async (_what, message, tamper) => {
+  ];
+  // The agent puts the node's routes back at once: whether CHECK comes before that is chance.
+  const noticeable = tampering.filter(([what]) => mode !== 'agent' || what !== 'the node’s route is missing');
+  test.each(noticeable)('CHECK notices when %s', async (_what, message, tamper) => {
     bed = await CniTestbed.create(mode);
     const container = await bed.container();
     const id = containerId('check');
@@ -459,17 +456,20 @@ describe.each(modes)('CNI verbs, %s', (mode) => {
     const answer = await bed.call('STATUS', '', '', { conf });
     expect(answer.status).toBe(0);
     expect(answer.stdout).toEqual(mode === 'standalone' ? expect.stringContaining('policy is not enforced') : '');
-    if (mode === 'agent') {
-      bed.overrides = { notReadyReason: async () => 'the datastore is out of reach' };
-      expect(await bed.call('STATUS', '', '', { conf })).toMatchObject({
-        status: 1,
-        json: { code: 50, msg: /out of reach/ },
-      });
-      expect(await bed.call('ADD', (await bed.container()).path, containerId('x'))).toMatchObject({
-        status: 1,
-        json: { code: 11 },
-      });
-    }
+    bed.apply('cluster', {
+      apiVersion: 'projectcalico.org/v3',
+      kind: 'ClusterInformation',
+      metadata: { name: 'default' },
+      spec: { datastoreReady: false },
+    });
+    let refused = await bed.call('STATUS', '', '', { conf });
+    for (let tries = 0; refused.status === 0 && tries < 100; tries++)
+      refused = await bed.call('STATUS', '', '', { conf });
+    expect(refused).toMatchObject({ status: 1, json: { code: 50, msg: expect.stringContaining('datastoreReady') } });
+    expect(await bed.call('ADD', (await bed.container()).path, containerId('x'))).toMatchObject({
+      status: 1,
+      json: { code: 11 },
+    });
   });
 
   test('VERSION lists what we speak', async () => {
