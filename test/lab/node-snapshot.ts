@@ -103,6 +103,6 @@ async function mapElements(bpffs: string): Promise<string[]> {
 }
 
 /** A file's text, or undefined if it isn't there. */
-export function textOf(path: string): string | undefined {
+function textOf(path: string): string | undefined {
   return existsSync(path) ? readFileSync(path, 'utf8') : undefined;
 }
