@@ -6,7 +6,6 @@ export const dataplanes = [
   { dataplane: 'iptables', bpfEnabled: false },
   { dataplane: 'ebpf', bpfEnabled: true },
 ] as const;
-type DataplaneRow = (typeof dataplanes)[number];
 
 /** Both address families, with a source address that nobody owns. */
 export const families = [

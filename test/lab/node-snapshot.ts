@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { exec } from './exec.ts';
 import type { LabNode } from './lab-node.ts';
@@ -100,9 +100,4 @@ async function mapElements(bpffs: string): Promise<string[]> {
     elements.push(...dump.map(({ key }) => `${entry.name} ${key.join(' ')}`));
   }
   return elements.toSorted();
-}
-
-/** A file's text, or undefined if it isn't there. */
-function textOf(path: string): string | undefined {
-  return existsSync(path) ? readFileSync(path, 'utf8') : undefined;
 }
