@@ -35,35 +35,39 @@ describe.each(dataplanes)('an agent in $dataplane mode', ({ bpfEnabled, dataplan
     return { kernel, endpoints };
   };
 
-  it('is stopped and killed again and again: no message is lost, no forged packet passes, and all is as before', async () => {
-    const random = seededRandom(`restarts, ${dataplane}`);
-    const before = await stateOf();
-    const traffic = await Traffic.start(from, targets);
-    const end = Date.now() + soakMs(0);
-    let ends = 0;
-    for (let wasReady = true; ends < 15 || Date.now() < end; ends++) {
-      if (random() < 1 / 3) {
-        const status = await node.stopAgent();
-        // Before the program has come to its first line, the signal ends it as it ends any process.
-        if (wasReady) expect(status).toBe(0);
-      } else {
-        await node.killAgent();
+  it(
+    'is stopped and killed again and again: no message is lost, no forged packet passes, and all is as before',
+    async () => {
+      const random = seededRandom(`restarts, ${dataplane}`);
+      const before = await stateOf();
+      const traffic = await Traffic.start(from, targets);
+      const end = Date.now() + soakMs(0);
+      let ends = 0;
+      for (let wasReady = true; ends < 15 || Date.now() < end; ends++) {
+        if (random() < 1 / 3) {
+          const status = await node.stopAgent();
+          // Before the program has come to its first line, the signal ends it as it ends any process.
+          if (wasReady) expect(status).toBe(0);
+        } else {
+          await node.killAgent();
+        }
+        await node.startAgent({ wait: false });
+        // Half of them end somewhere in their start.
+        wasReady = random() < 1 / 2;
+        if (wasReady) await node.waitFor(({ ready }) => ready);
+        else await sleep(random() * 500);
       }
-      await node.startAgent({ wait: false });
-      // Half of them end somewhere in their start.
-      wasReady = random() < 1 / 2;
-      if (wasReady) await node.waitFor(({ ready }) => ready);
-      else await sleep(random() * 500);
-    }
-    await node.waitFor(({ ready }) => ready);
-    expect(await stateOf()).toEqual(before);
-    const report = await traffic.stop();
-    process.stdout.write(`${ends} ends of the agent, ${dataplane}: longest stall ${report.longestStallMs} ms\n`);
-    expect(losses(report)).toEqual({});
-    expect(report.forged.sent).toBeGreaterThan(500);
-    expect(report.forged.heard).toBe(0);
-    expect((await node.status()).dataplane.active).toBe(dataplane);
-  });
+      await node.waitFor(({ ready }) => ready);
+      expect(await stateOf()).toEqual(before);
+      const report = await traffic.stop();
+      process.stdout.write(`${ends} ends of the agent, ${dataplane}: longest stall ${report.longestStallMs} ms\n`);
+      expect(losses(report)).toEqual({});
+      expect(report.forged.sent).toBeGreaterThan(500);
+      expect(report.forged.heard).toBe(0);
+      expect((await node.status()).dataplane.active).toBe(dataplane);
+    },
+    60_000 + soakMs(0),
+  );
 
   it('being away, ADD and DEL are told to come again, and succeed then', async () => {
     const [leaving, coming] = [await node.addPod('leaving'), await node.createPod('coming')];
