@@ -30,10 +30,18 @@ for (const dataplane of ['iptables', 'ebpf'] as const) {
   results[dataplane] = { sequential: sequential.data, parallel: parallel.data };
 }
 if (churnSeconds > 0) {
-  console.log(`\nchurn: ADD and DEL for ${churnSeconds} s, 100 pods standing by`);
-  const data = await churn(lab, { seconds: churnSeconds, standing: 100 });
-  printTable(data.table);
-  results['churn'] = data.data;
+  for (const dataplane of ['iptables', 'ebpf'] as const) {
+    console.log(
+      `\nchurn, ${dataplane}: ADD and DEL for ${churnSeconds / 2} s under a fresh agent, 100 pods standing by`,
+    );
+    await node.stopAgent();
+    lab.setBpfEnabled(dataplane === 'ebpf');
+    await node.startAgent();
+    await node.waitFor((status) => status.ready && status.dataplane.active === dataplane);
+    const { table, data } = await churn(lab, { seconds: churnSeconds / 2, standing: 100 });
+    printTable(table);
+    results[`churn ${dataplane}`] = data;
+  }
 }
 mkdirSync('build/bench', { recursive: true });
 writeFileSync('build/bench/cni.json', `${JSON.stringify(results, null, 2)}\n`);

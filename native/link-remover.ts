@@ -12,54 +12,71 @@ interface Wish {
 /** A failure that says that the device is gone: what was wanted. */
 const goneCodes = new Set(['ENODEV', 'ENXIO']);
 
+/** Deletions under way at the same time. The kernel's lock is held for a part of each only; with more, they get in each other's way. */
+const lanesAtOnce = 3;
+
 /**
- * Deletes devices. Each deletion waits for RCU under the kernel's one lock (20-40 ms), but all devices of a group go in one step: so what
- * is asked for while a deletion is under way goes together in the next one. The group's number is random, and before it is deleted it
- * is looked at: a device that nobody asked for would be someone else's, and then each goes alone. It has a socket of its own, since a
- * socket's next request waits for the one before.
+ * Deletes devices. Each deletion waits for RCU (20-40 ms, a part of it under the kernel's one lock), but all devices of a group go in one
+ * step: so what is asked for while all lanes are busy goes together in the next step of the first that is free. Each lane has a socket of
+ * its own, since a socket's next request waits for the one before.
  */
 export class LinkRemover implements Disposable {
-  readonly #netlink: Netlink;
-  readonly #group = randomInt(2 ** 30, 2 ** 31);
+  readonly #lanes: readonly Lane[];
+  readonly #idle: Lane[];
   #wishes: Wish[] = [];
-  #isRunning = false;
 
-  constructor(netlink: Netlink) {
-    this.#netlink = netlink;
+  /** A lane for each socket. */
+  constructor(sockets: readonly Netlink[]) {
+    this.#lanes = sockets.map((netlink) => new Lane(netlink));
+    this.#idle = [...this.#lanes];
   }
 
   /** For the devices of a namespace; absent: of where the process is. */
   static open(ns?: NetnsRef): LinkRemover {
-    return new LinkRemover(openNetlink(ns));
+    return new LinkRemover(Array.from({ length: lanesAtOnce }, () => openNetlink(ns)));
   }
 
   /** Resolves when the device is gone, also when it was gone before. Rejects with the kernel's refusal. */
   remove(index: number): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#wishes.push({ index, resolve, reject });
-      if (!this.#isRunning) void this.#run();
+      const lane = this.#idle.pop();
+      if (lane !== undefined) void this.#run(lane);
     });
   }
 
   [Symbol.dispose](): void {
-    this.#netlink[Symbol.dispose]();
+    for (const lane of this.#lanes) lane[Symbol.dispose]();
   }
 
-  async #run(): Promise<void> {
-    this.#isRunning = true;
+  async #run(lane: Lane): Promise<void> {
     while (this.#wishes.length > 0) {
       const wishes = this.#wishes;
       this.#wishes = [];
       try {
-        await this.#removeAll(wishes);
+        await lane.remove(wishes);
       } catch (error) {
         for (const { reject } of wishes) reject(error);
       }
     }
-    this.#isRunning = false;
+    this.#idle.push(lane);
+  }
+}
+
+/**
+ * One deletion at a time. The group's number is random, and before the group is deleted it is looked at: a device that nobody asked for
+ * would be someone else's, and then each goes alone.
+ */
+class Lane implements Disposable {
+  readonly #netlink: Netlink;
+  readonly #group = randomInt(2 ** 30, 2 ** 31);
+
+  constructor(netlink: Netlink) {
+    this.#netlink = netlink;
   }
 
-  async #removeAll(wishes: readonly Wish[]): Promise<void> {
+  /** Settles every wish, or throws. */
+  async remove(wishes: readonly Wish[]): Promise<void> {
     if (wishes.length === 1 || !(await this.#removeTogether(wishes))) {
       const results = await this.#netlink.batch(wishes.map(({ index }) => ({ op: 'link.del', link: index })));
       for (const [position, { resolve, reject }] of wishes.entries()) {
@@ -70,6 +87,10 @@ export class LinkRemover implements Disposable {
       return;
     }
     for (const { resolve } of wishes) resolve();
+  }
+
+  [Symbol.dispose](): void {
+    this.#netlink[Symbol.dispose]();
   }
 
   /** False when it can't be done so; then nothing was deleted. */

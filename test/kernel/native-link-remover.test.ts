@@ -13,7 +13,7 @@ beforeEach(async () => {
   netns = await createNetns();
   netlink = openNetlink(netns);
   sent = [];
-  remover = new LinkRemover(watched(netlink));
+  remover = new LinkRemover([watched(netlink)]);
 });
 afterEach(async () => {
   netlink[Symbol.dispose]();
@@ -58,6 +58,16 @@ describe('the link remover', () => {
     await Promise.all(devices.map((index) => remover.remove(index)));
     expect(await names()).toEqual(['lo']);
     expect(sent.filter(({ op }) => op === 'link.del')).toHaveLength(1);
+    expect(sent.filter(({ op }) => op === 'linkGroup.del')).toHaveLength(1);
+  });
+
+  test('several lanes delete at the same time, each what it took', async () => {
+    const lanes = [openNetlink(netns), openNetlink(netns)];
+    using several = new LinkRemover(lanes.map((lane) => watched(lane)));
+    const devices = await addDevices(20);
+    await Promise.all(devices.map((index) => several.remove(index)));
+    expect(await names()).toEqual(['lo']);
+    expect(sent.filter(({ op }) => op === 'link.del')).toHaveLength(2);
     expect(sent.filter(({ op }) => op === 'linkGroup.del')).toHaveLength(1);
   });
 
