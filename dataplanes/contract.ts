@@ -1,11 +1,17 @@
 import type { ServiceIdentifier } from 'inversify';
 import type { NetlinkOp } from '#native/types.ts';
 import type { DataplaneUpdate, EndpointId } from './messages.ts';
+import type { RuleId } from './policy.ts';
 
 /** Where two dataplanes differ in what a user can see. Defaults are what iptables does; shared code never tests `kind`. */
 export interface DataplaneCapabilities {
   /** Drops are counted per pod device and direction with a reason (default false). */
   readonly countsDropsPerDevice: boolean;
+  /**
+   * Policies and host endpoints are enforced (default true). Where false, an endpoint that a policy selects gets nothing through and is
+   * reported as failed, as is every host endpoint: never is policy silently left out.
+   */
+  readonly enforcesPolicy: boolean;
 }
 
 /** One object that could not be programmed; it stays dirty and is tried again. */
@@ -73,6 +79,8 @@ export interface Dataplane extends Programmer {
   release(): Promise<void>;
   /** Per pod device; empty where the capability is absent. */
   deviceCounters(): Promise<readonly DeviceCounters[]>;
+  /** What each rule of policies and profiles has matched (first packets of flows), over all endpoints that use it. */
+  ruleCounters(): Promise<ReadonlyMap<RuleId, Counter>>;
 }
 
 /** Makes a dataplane by its kind; every installed dataplane registers one factory. */

@@ -2,6 +2,17 @@
  * What calc says to a dataplane, modelled on Calico Felix's messages (facts: felix protobuf; our own types).
  * All are plain frozen data. An update replaces what was said before under the same id; nothing refers to what was not announced.
  */
+import type {
+  FailsafePort,
+  HostEndpointInfo,
+  PolicyId,
+  PolicyInfo,
+  ProfileId,
+  ProfileInfo,
+  SetId,
+  SetType,
+  TierInfo,
+} from './policy.ts';
 
 /** `<orchestrator>/<workload>/<endpoint>`, for example `k8s/default/web-1/eth0`. */
 export type EndpointId = string & { readonly __brand?: 'EndpointId' };
@@ -10,8 +21,8 @@ export type CidrText = string;
 /** An address in canonical text, without a prefix length. */
 export type IpText = string;
 
-/** A pod's (or another container's) interface on this node. */
-export interface WorkloadEndpointInfo {
+/** A pod's (or another container's) interface on this node, without its policy. */
+export interface WorkloadDevice {
   /** The host's end of the veth. */
   readonly ifaceName: string;
   /** The MAC of the pod's end, lower case with colons. */
@@ -21,6 +32,14 @@ export interface WorkloadEndpointInfo {
   readonly ipv6Nets: readonly CidrText[];
   /** Further sources it may send from (annotation allowedSourcePrefixes; only where the configuration allows it). */
   readonly allowedSourcePrefixes: readonly CidrText[];
+}
+
+/** A pod's (or another container's) interface on this node. */
+export interface WorkloadEndpointInfo extends WorkloadDevice {
+  /** Tiers with a policy that selects it, in order. */
+  readonly tiers: readonly TierInfo[];
+  /** Evaluated in this order when no tier has decided. One that was never announced denies. */
+  readonly profiles: readonly ProfileId[];
 }
 
 /** A route that the node needs besides its own pods' /32s. */
@@ -69,10 +88,47 @@ export interface DataplaneConfig {
   readonly natOutgoingAddress?: IpText;
   readonly natOutgoingExclusions: 'IPPoolsOnly' | 'IPPoolsAndHostIPs';
   readonly maxIpsetSize: number;
+  /** What becomes of traffic from a pod to its host after the pod's egress policy. */
+  readonly endpointToHostAction: 'drop' | 'return' | 'accept';
+  /** What becomes of traffic to the services' ranges that nobody has translated. */
+  readonly serviceLoopPrevention: 'drop' | 'reject' | 'disabled';
+  readonly filterAllowAction: 'accept' | 'return';
+  readonly mangleAllowAction: 'accept' | 'return';
+  readonly filterDenyAction: 'drop' | 'reject';
+  /** The bits of the packet mark that may be used; at least 5 (checked by the dataplane, which says so). */
+  readonly markMask: number;
+  /** Prefix of what log rules write; may hold %t (tier), %k (kind), %n (name), %p (policy). */
+  readonly logPrefix: string;
+  /** As iptables' limit match takes it (`10/second`), with the burst. */
+  readonly logRate?: { readonly rate: string; readonly burst: number };
+  /** disableConntrackInvalidCheck: packets that conntrack calls invalid are judged like others instead of dropped. */
+  readonly allowInvalid: boolean;
+  readonly allowVxlanFromWorkloads: boolean;
+  readonly allowIpipFromWorkloads: boolean;
+  readonly vxlanPort: number;
+  readonly failsafeInbound: readonly FailsafePort[];
+  readonly failsafeOutbound: readonly FailsafePort[];
 }
 
 export type DataplaneUpdate =
   | { readonly type: 'configUpdate'; readonly config: DataplaneConfig }
+  | { readonly type: 'ipSetUpdate'; readonly id: SetId; readonly setType: SetType; readonly members: readonly string[] }
+  /** Of a set that was announced; `added` were not in it and `removed` were. */
+  | {
+      readonly type: 'ipSetDelta';
+      readonly id: SetId;
+      readonly added: readonly string[];
+      readonly removed: readonly string[];
+    }
+  | { readonly type: 'ipSetRemove'; readonly id: SetId }
+  | { readonly type: 'policyUpdate'; readonly id: PolicyId; readonly policy: PolicyInfo }
+  | { readonly type: 'policyRemove'; readonly id: PolicyId }
+  | { readonly type: 'profileUpdate'; readonly id: ProfileId; readonly profile: ProfileInfo }
+  | { readonly type: 'profileRemove'; readonly id: ProfileId }
+  | { readonly type: 'hostEndpointUpdate'; readonly id: string; readonly endpoint: HostEndpointInfo }
+  | { readonly type: 'hostEndpointRemove'; readonly id: string }
+  /** The cluster's service addresses (BGPConfiguration serviceClusterIPs, serviceExternalIPs, serviceLoadBalancerIPs), for loop prevention. */
+  | { readonly type: 'serviceRangesUpdate'; readonly cidrs: readonly CidrText[] }
   | { readonly type: 'workloadEndpointUpdate'; readonly id: EndpointId; readonly endpoint: WorkloadEndpointInfo }
   | { readonly type: 'workloadEndpointRemove'; readonly id: EndpointId }
   | { readonly type: 'routeUpdate'; readonly route: RouteInfo }

@@ -1,9 +1,10 @@
 import type { Clock } from '#api/clock.ts';
 import { Turns } from '#native/turns.ts';
 import type { Link, Netlink, NetlinkEvent, NetlinkOp } from '#native/types.ts';
-import type { ApplyFailure, ApplyReport, Dataplane, DeviceCounters } from '../contract.ts';
+import type { Counter, ApplyFailure, ApplyReport, Dataplane, DeviceCounters } from '../contract.ts';
 import type { Logger } from '../logger.ts';
 import type { DataplaneUpdate, EndpointId } from '../messages.ts';
+import type { RuleId } from '../policy.ts';
 import { Announcements } from './announcements.ts';
 import { prepareBpffs, releaseBpffs } from './bpffs.ts';
 import { readCounters } from './counters.ts';
@@ -42,7 +43,7 @@ const wordsOf = (error: unknown): string => (error as Error).message;
  */
 export class EbpfDataplane implements Dataplane {
   readonly kind = 'ebpf';
-  readonly capabilities = { countsDropsPerDevice: true };
+  readonly capabilities = { countsDropsPerDevice: true, enforcesPolicy: false };
 
   readonly #deps: EbpfDeps;
   readonly #endpoints = new PodEndpoints();
@@ -166,6 +167,11 @@ export class EbpfDataplane implements Dataplane {
     if (programs === undefined) return [];
     const names = new Map((await this.#deps.host.links()).map(({ index, name }) => [index, name]));
     return await readCounters(programs.counters, (ifindex) => names.get(ifindex));
+  }
+
+  /** It has no rules: an endpoint that a policy selects gets nothing through. */
+  ruleCounters(): Promise<ReadonlyMap<RuleId, Counter>> {
+    return Promise.resolve(new Map());
   }
 
   requestResync(): void {

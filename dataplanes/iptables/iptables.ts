@@ -1,9 +1,10 @@
 import type { Clock } from '#api/clock.ts';
 import type { CommandRunner } from '#native/command-runner.ts';
 import type { Family, NetlinkOp } from '#native/types.ts';
-import type { ApplyFailure, ApplyReport, Dataplane, DeviceCounters } from '../contract.ts';
+import type { ApplyFailure, ApplyReport, Counter, Dataplane, DeviceCounters } from '../contract.ts';
 import type { Logger } from '../logger.ts';
 import type { DataplaneConfig, DataplaneUpdate, EndpointId } from '../messages.ts';
+import type { RuleId } from '../policy.ts';
 import { Ipsets, type SetKernel, temporaryName } from '../netfilter/ipsets.ts';
 import { removeLeftovers } from '../netfilter/leftovers.ts';
 import { settingsOf } from '../netfilter/table-settings.ts';
@@ -37,7 +38,7 @@ const TABLES = ['raw', 'filter'] as const;
  */
 export class IptablesDataplane implements Dataplane {
   readonly kind = 'iptables';
-  readonly capabilities = { countsDropsPerDevice: false };
+  readonly capabilities = { countsDropsPerDevice: false, enforcesPolicy: true };
   readonly #deps: IptablesDeps;
   readonly #sources = new WorkloadSources();
   readonly #ipsets: Ipsets;
@@ -176,6 +177,10 @@ export class IptablesDataplane implements Dataplane {
 
   deviceCounters(): Promise<readonly DeviceCounters[]> {
     return Promise.resolve([]);
+  }
+
+  ruleCounters(): Promise<ReadonlyMap<RuleId, Counter>> {
+    return Promise.resolve(new Map());
   }
 
   async cleanup(): Promise<void> {

@@ -18,6 +18,19 @@ export const TEST_CONFIG: DataplaneConfig = {
   workloadSourceSpoofing: 'disabled',
   natOutgoingExclusions: 'IPPoolsOnly',
   maxIpsetSize: 1_048_576,
+  endpointToHostAction: 'drop',
+  serviceLoopPrevention: 'drop',
+  filterAllowAction: 'accept',
+  mangleAllowAction: 'accept',
+  filterDenyAction: 'drop',
+  markMask: 0xffff0000,
+  logPrefix: 'calico-packet',
+  allowInvalid: false,
+  allowVxlanFromWorkloads: false,
+  allowIpipFromWorkloads: false,
+  vxlanPort: 4789,
+  failsafeInbound: [],
+  failsafeOutbound: [],
 };
 
 /** Pod `n` on device `cali<n>` with one address of each family. */
@@ -27,5 +40,7 @@ export const testEndpoint = (n: number, more: Partial<WorkloadEndpointInfo> = {}
   ipv4Nets: [`10.65.0.${n}/32`],
   ipv6Nets: [`fd00:65::${n.toString(16)}/128`],
   allowedSourcePrefixes: [],
+  tiers: [],
+  profiles: [],
   ...more,
 });

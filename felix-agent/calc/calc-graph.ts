@@ -1,5 +1,5 @@
 import type { KindMap } from '#api/kinds.ts';
-import type { DataplaneConfig, DataplaneUpdate, EndpointId, WorkloadEndpointInfo } from '#dataplanes/messages.ts';
+import type { DataplaneConfig, DataplaneUpdate, EndpointId, WorkloadDevice } from '#dataplanes/messages.ts';
 import { BlockRoutes } from './block-routes.ts';
 import { hostInfo } from './hosts.ts';
 import { Pending } from './pending.ts';
@@ -51,7 +51,8 @@ export class CalcGraph {
   }
 
   /** One of this node's endpoints. */
-  onEndpoint(id: EndpointId, endpoint: WorkloadEndpointInfo | undefined): void {
+  onEndpoint(id: EndpointId, device: WorkloadDevice | undefined): void {
+    const endpoint = device === undefined ? undefined : { ...device, tiers: [], profiles: [] };
     this.#endpoints.set(id, endpoint === undefined ? undefined : { type: 'workloadEndpointUpdate', id, endpoint }, {
       type: 'workloadEndpointRemove',
       id,

@@ -9,20 +9,33 @@ type FelixConfiguration = KindMap['FelixConfiguration'];
 /** The fields that this version acts on. Every other field that is set is named in the log once and in `tortie status`. */
 const actedOn: ReadonlySet<FelixFieldName> = new Set<FelixFieldName>([
   'bpfEnabled',
+  'allowIPIPPacketsFromWorkloads',
+  'allowVXLANPacketsFromWorkloads',
   'chainInsertMode',
+  'defaultEndpointToHostAction',
   'deviceRouteProtocol',
+  'disableConntrackInvalidCheck',
+  'failsafeInboundHostPorts',
+  'failsafeOutboundHostPorts',
   'healthEnabled',
   'healthHost',
   'healthPort',
   'interfacePrefix',
   'ipsetsRefreshInterval',
   'iptablesBackend',
+  'iptablesFilterAllowAction',
+  'iptablesFilterDenyAction',
   'iptablesLockTimeout',
+  'iptablesMangleAllowAction',
+  'iptablesMarkMask',
   'iptablesPostWriteCheckInterval',
   'iptablesRefreshInterval',
   'ipv4NormalRoutePriority',
   'ipv6NormalRoutePriority',
   'ipv6Support',
+  'logActionRateLimit',
+  'logActionRateLimitBurst',
+  'logPrefix',
   'logSeverityScreen',
   'maxIpsetSize',
   'natOutgoingAddress',
@@ -30,6 +43,7 @@ const actedOn: ReadonlySet<FelixFieldName> = new Set<FelixFieldName>([
   'natPortRange',
   'removeExternalRoutes',
   'routeRefreshInterval',
+  'serviceLoopPrevention',
   'workloadSourceSpoofing',
 ]);
 
@@ -97,7 +111,26 @@ function dataplaneConfig(settings: FelixSettings): DataplaneConfig {
     ...(natOutgoingAddress === undefined ? {} : { natOutgoingAddress }),
     natOutgoingExclusions: settings.natOutgoingExclusions,
     maxIpsetSize: settings.maxIpsetSize,
+    endpointToHostAction: endpointToHostActions[settings.defaultEndpointToHostAction],
+    serviceLoopPrevention: loopPreventions[settings.serviceLoopPrevention],
+    filterAllowAction: allowActions[settings.iptablesFilterAllowAction],
+    mangleAllowAction: allowActions[settings.iptablesMangleAllowAction],
+    filterDenyAction: settings.iptablesFilterDenyAction === 'Reject' ? 'reject' : 'drop',
+    markMask: settings.iptablesMarkMask,
+    logPrefix: settings.logPrefix,
+    ...(settings.logActionRateLimit === undefined
+      ? {}
+      : { logRate: { rate: settings.logActionRateLimit, burst: settings.logActionRateLimitBurst } }),
+    allowInvalid: settings.disableConntrackInvalidCheck,
+    allowVxlanFromWorkloads: settings.allowVXLANPacketsFromWorkloads,
+    allowIpipFromWorkloads: settings.allowIPIPPacketsFromWorkloads,
+    vxlanPort: settings.vxlanPort,
+    failsafeInbound: settings.failsafeInboundHostPorts,
+    failsafeOutbound: settings.failsafeOutboundHostPorts,
   };
 }
 
+const endpointToHostActions = { Drop: 'drop', Return: 'return', Accept: 'accept' } as const;
+const loopPreventions = { Drop: 'drop', Reject: 'reject', Disabled: 'disabled' } as const;
+const allowActions = { Accept: 'accept', Return: 'return' } as const;
 const iptablesBackends = { Auto: 'auto', Legacy: 'legacy', NFT: 'nft' } as const;

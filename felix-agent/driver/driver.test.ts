@@ -9,7 +9,15 @@ const silent = pino({ level: 'silent' });
 const endpoint = (id: string, mac = '02:00:00:00:00:01'): DataplaneUpdate => ({
   type: 'workloadEndpointUpdate',
   id,
-  endpoint: { ifaceName: `cali-${id}`, mac, ipv4Nets: ['10.0.0.1/32'], ipv6Nets: [], allowedSourcePrefixes: [] },
+  endpoint: {
+    ifaceName: `cali-${id}`,
+    mac,
+    ipv4Nets: ['10.0.0.1/32'],
+    ipv6Nets: [],
+    allowedSourcePrefixes: [],
+    tiers: [],
+    profiles: [],
+  },
 });
 
 let clock: FakeClock;

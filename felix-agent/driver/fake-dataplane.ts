@@ -1,10 +1,11 @@
-import type { ApplyFailure, ApplyReport, Dataplane, DeviceCounters } from '#dataplanes/contract.ts';
+import type { ApplyFailure, ApplyReport, Dataplane, DeviceCounters, Counter } from '#dataplanes/contract.ts';
 import type { DataplaneUpdate } from '#dataplanes/messages.ts';
+import type { RuleId } from '#dataplanes/policy.ts';
 
 /** A dataplane without a kernel, for tests of what stands above it: records what it is told, and fails on demand. */
 export class FakeDataplane implements Dataplane {
   readonly kind: string;
-  readonly capabilities = { countsDropsPerDevice: false };
+  readonly capabilities = { countsDropsPerDevice: false, enforcesPolicy: true };
   readonly updates: DataplaneUpdate[] = [];
   /** `activate`, `release`, `cleanup`, ... in the order they came; shared between fakes to see both. */
   readonly events: string[];
@@ -62,6 +63,10 @@ export class FakeDataplane implements Dataplane {
 
   async deviceCounters(): Promise<readonly DeviceCounters[]> {
     return [];
+  }
+
+  async ruleCounters(): Promise<ReadonlyMap<RuleId, Counter>> {
+    return new Map();
   }
 
   async cleanup(): Promise<void> {

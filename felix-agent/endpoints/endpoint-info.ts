@@ -1,5 +1,5 @@
 import type { KindMap } from '#api/kinds.ts';
-import type { EndpointId, WorkloadEndpointInfo } from '#dataplanes/messages.ts';
+import type { EndpointId, WorkloadDevice } from '#dataplanes/messages.ts';
 
 type WorkloadEndpoint = KindMap['WorkloadEndpoint'];
 
@@ -10,7 +10,7 @@ export function endpointId({ metadata, spec }: WorkloadEndpoint): EndpointId {
 }
 
 /** What the dataplane needs to know of an endpoint. */
-export function endpointInfo({ spec }: WorkloadEndpoint): WorkloadEndpointInfo {
+export function endpointInfo({ spec }: WorkloadEndpoint): WorkloadDevice {
   const nets = spec.ipNetworks ?? [];
   return {
     ifaceName: spec.interfaceName,

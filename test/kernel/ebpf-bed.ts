@@ -105,6 +105,8 @@ export class EbpfBed implements AsyncDisposable {
       ipv4Nets: [`${ipv4}/32`],
       ipv6Nets: [`${ipv6}/128`],
       allowedSourcePrefixes: [],
+      tiers: [],
+      profiles: [],
     };
     const pod = { n, id: `k8s/default/pod${n}/eth0`, device, ipv4, ipv6, netns, endpoint };
     this.#pods.push(pod);

@@ -117,7 +117,15 @@ export class NodeLab implements AsyncDisposable {
     await node.exec('ip', '-6', 'route', 'add', `${v6}/128`, 'dev', device, 'proto', '3', 'metric', '1024');
     return {
       netns,
-      endpoint: { ifaceName: device, mac, ipv4Nets: [`${v4}/32`], ipv6Nets: [`${v6}/128`], allowedSourcePrefixes: [] },
+      endpoint: {
+        ifaceName: device,
+        mac,
+        ipv4Nets: [`${v4}/32`],
+        ipv6Nets: [`${v6}/128`],
+        allowedSourcePrefixes: [],
+        tiers: [],
+        profiles: [],
+      },
     };
   }
 
