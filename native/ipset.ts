@@ -6,7 +6,7 @@ import type { Family, NetlinkFailure, NetnsRef } from './types.ts';
 export interface IpsetSpec {
   /** 1 to 31 bytes. */
   readonly name: string;
-  readonly type: 'hash:net' | 'hash:ip' | 'hash:net,iface';
+  readonly type: 'hash:net' | 'hash:ip' | 'hash:net,iface' | 'hash:ip,port';
   readonly family: Family;
   /** The most members; the kernel's default is 65536. */
   readonly maxelem?: number;
@@ -37,7 +37,8 @@ export interface IpsetMemberFailure {
 
 /**
  * The address sets of one namespace, over netlink, on worker threads; calls are carried out one after the other. Members are text as
- * ipset(8) prints them: `10.0.0.0/8`, `10.0.0.1` (no /32 or /128), `10.0.0.0/8,eth0`. Whatever else a foreign set's member has is
+ * ipset(8) prints them: `10.0.0.0/8`, `10.0.0.1` (no /32 or /128), `10.0.0.0/8,eth0`, `10.0.0.1,tcp:80`
+ * (tcp, udp, sctp and udplite by name, other protocols by number; a number is understood for all). Whatever else a foreign set's member has is
  * printed, too (`10.0.0.0/8 nomatch`); members that are no addresses are left out.
  *
  * Failures are NetlinkFailures; ipset's own have codes such as `IPSET_ERR_BUSY`, a set that doesn't exist is `ENOENT`.

@@ -1,5 +1,6 @@
 // The addon's entry. Nothing here or below is global to the process: Jest loads several copies into one.
 #include "bpf.h"
+#include "conntrack.h"
 #include "flock.h"
 #include "ipset.h"
 #include "monitor.h"
@@ -10,8 +11,8 @@
 using Init = void (*)(Napi::Env env, Napi::Object exports);
 
 static constexpr Init parts[] = {
-    tortie::InitBpf,   tortie::InitNetns,   tortie::InitRouteSocket,
-    tortie::InitIpset, tortie::InitMonitor, tortie::InitFlock,
+    tortie::InitBpf,	 tortie::InitNetns, tortie::InitRouteSocket, tortie::InitIpset,
+    tortie::InitMonitor, tortie::InitFlock, tortie::InitConntrack,
 };
 
 static Napi::Object InitAddon(Napi::Env env, Napi::Object exports)

@@ -8,13 +8,16 @@
 namespace tortie
 {
 
-// `10.0.0.0/8`, `10.0.0.1`, `fd00::/64`, `10.0.0.0/8,eth0`; others' sets may also have
+// `10.0.0.0/8`, `10.0.0.1`, `fd00::/64`, `10.0.0.0/8,eth0`, `10.0.0.1,tcp:80`; others' sets may also have
 // `10.0.0.0/8,physdev:eth0`, `... nomatch` and
 // `... wildcard`.
 struct SetMember {
 	std::string text;
 	IpAddress net;
 	std::string iface;
+	// 0: the member has no port. The kernel takes no protocol 0.
+	uint8_t protocol = 0;
+	uint16_t port = 0;
 	uint32_t flags = 0;
 };
 

@@ -46,6 +46,8 @@ constexpr KnownError knownErrors[] = {
     {IPSET_ERR_HASH_FULL, "IPSET_ERR_HASH_FULL",
      "the set is full: it has as many members as its maxelem says"},
     {IPSET_ERR_HASH_ELEM, "IPSET_ERR_HASH_ELEM", "the member is null"},
+    {IPSET_ERR_INVALID_PROTO, "IPSET_ERR_INVALID_PROTO", "the protocol is 0"},
+    {IPSET_ERR_MISSING_PROTO, "IPSET_ERR_MISSING_PROTO", "the member has no protocol and port"},
     {IPSET_ERR_HASH_RANGE_UNSUPPORTED, "IPSET_ERR_HASH_RANGE_UNSUPPORTED",
      "the set holds single addresses only"},
     {IPSET_ERR_HASH_RANGE, "IPSET_ERR_HASH_RANGE", "the range is too large"},

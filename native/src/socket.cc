@@ -189,7 +189,8 @@ std::vector<uint8_t> Socket::Get(Message message, const std::string &object)
 }
 
 // False when changes interrupted it.
-bool Socket::DumpOnce(Message &message, const std::string &object, std::vector<uint8_t> &out)
+bool Socket::DumpOnce(Message &message, const std::string &object,
+		      const std::function<void(const nlmsghdr *)> &each)
 {
 	const uint32_t sequence = ++sequence_;
 	message.header()->nlmsg_seq = sequence;
@@ -208,8 +209,7 @@ bool Socket::DumpOnce(Message &message, const std::string &object, std::vector<u
 				    answer = ReadAnswer(reply);
 				    return;
 			    }
-			    const auto *from = reinterpret_cast<const uint8_t *>(reply);
-			    out.insert(out.end(), from, from + MNL_ALIGN(reply->nlmsg_len));
+			    each(reply);
 		    },
 		    object);
 		if (!any)
@@ -220,16 +220,14 @@ bool Socket::DumpOnce(Message &message, const std::string &object, std::vector<u
 	return !interrupted;
 }
 
-std::vector<uint8_t> Socket::Dump(Message message, const std::string &object)
+void Socket::UntilWhole(const std::string &object, const std::function<bool()> &dump)
 {
-	Resolve(message, object);
 	for (int attempt = 0; attempt < dumpTries; attempt++) {
 		// Whoever is changing things is given time: 1, 2, ... ms.
 		if (attempt > 0)
 			std::this_thread::sleep_for(std::chrono::milliseconds(attempt));
-		std::vector<uint8_t> out;
-		if (DumpOnce(message, object, out))
-			return out;
+		if (dump())
+			return;
 	}
 	Failure failure;
 	failure.number = EINTR;
@@ -237,6 +235,27 @@ std::vector<uint8_t> Socket::Dump(Message message, const std::string &object)
 	failure.object = object;
 	failure.text = "changes interrupted the dump " + std::to_string(dumpTries) + " times";
 	throw KernelError(failure);
+}
+
+std::vector<uint8_t> Socket::Dump(Message message, const std::string &object)
+{
+	Resolve(message, object);
+	std::vector<uint8_t> out;
+	UntilWhole(object, [&] {
+		out.clear();
+		return DumpOnce(message, object, [&](const nlmsghdr *reply) {
+			const auto *from = reinterpret_cast<const uint8_t *>(reply);
+			out.insert(out.end(), from, from + MNL_ALIGN(reply->nlmsg_len));
+		});
+	});
+	return out;
+}
+
+void Socket::DumpEach(Message message, const std::string &object,
+		      const std::function<void(const nlmsghdr *)> &each)
+{
+	Resolve(message, object);
+	UntilWhole(object, [&] { return DumpOnce(message, object, each); });
 }
 
 uint32_t Socket::IndexOf(const std::string &name)

@@ -46,6 +46,10 @@ class Socket
 	// times; then EINTR.
 	static constexpr int dumpTries = 40;
 	std::vector<uint8_t> Dump(Message message, const std::string &object);
+	// The same for what may be too long to keep: each message as it comes. Messages of a dump that was
+	// interrupted have been handed out, too.
+	void DumpEach(Message message, const std::string &object,
+		      const std::function<void(const nlmsghdr *)> &each);
 	// The ifindex of a device in the socket's namespace, or 0.
 	uint32_t IndexOf(const std::string &name);
 	// Fills in the ifindexes of devices named in the request; ENODEV names the one that isn't there.
@@ -56,7 +60,9 @@ class Socket
 
       private:
 	explicit Socket(mnl_socket *socket);
-	bool DumpOnce(Message &message, const std::string &object, std::vector<uint8_t> &out);
+	bool DumpOnce(Message &message, const std::string &object,
+		      const std::function<void(const nlmsghdr *)> &each);
+	void UntilWhole(const std::string &object, const std::function<bool()> &dump);
 
 	mnl_socket *socket_;
 	uint32_t sequence_ = 0;

@@ -15,6 +15,14 @@ const sets: { spec: IpsetSpec; members: string[] }[] = [
     spec: { name: 'iface4', type: 'hash:net,iface', family: 4 },
     members: ['10.0.0.0/8,cali1', '0.0.0.0/0,eth0', '10.0.0.1,cali1'],
   },
+  {
+    spec: { name: 'port4', type: 'hash:ip,port', family: 4 },
+    members: ['10.0.0.1,tcp:80', '10.0.0.1,udp:80', '10.0.0.2,sctp:65535', '10.0.0.2,udplite:1'],
+  },
+  {
+    spec: { name: 'port6', type: 'hash:ip,port', family: 6 },
+    members: ['fd00::1,tcp:80', 'fd00::1,udp:53', 'fd00::2,sctp:7'],
+  },
   { spec: { name: 'iface6', type: 'hash:net,iface', family: 6 }, members: ['fd00::/64,cali1', 'fd00::1,cali2'] },
 ];
 
@@ -41,6 +49,41 @@ describe('ipset', () => {
     expect(await ipset.members(spec.name)).toEqual([]);
     await ipset.destroy(spec.name);
     expect(await ipset.list()).toEqual([]);
+  });
+
+  test('a protocol may be a number, comes back by name where it has ports, and by number where not', async () => {
+    await using ns = await createNetns();
+    using ipset = openIpset({ path: ns.path });
+    await ipset.create({ name: 's', type: 'hash:ip,port', family: 4 });
+    const members = ['10.0.0.1,6:80', '10.0.0.1,17:53', '10.0.0.1,132:5', '10.0.0.1,136:6', '10.0.0.1,47:0'];
+    expect(await ipset.update('s', members, [])).toEqual([]);
+    expect([...(await ipset.members('s'))].sort()).toEqual([
+      '10.0.0.1,47:0',
+      '10.0.0.1,sctp:5',
+      '10.0.0.1,tcp:80',
+      '10.0.0.1,udp:53',
+      '10.0.0.1,udplite:6',
+    ]);
+    expect(await ipset.update('s', [], members)).toEqual([]);
+    expect(await ipset.members('s')).toEqual([]);
+  });
+
+  test.each([
+    ['10.0.0.1,tcp:65536', 'EINVAL'],
+    ['10.0.0.1,tcp:', 'EINVAL'],
+    ['10.0.0.1,tcp:http', 'EINVAL'],
+    ['10.0.0.1,0:80', 'EINVAL'],
+    ['10.0.0.1,256:80', 'EINVAL'],
+    ['10.0.0.1,:80', 'EINVAL'],
+    ['10.0.0.1', expect.stringContaining('IPSET_ERR')],
+    ['fd00::1,tcp:80', expect.any(String)],
+  ])('%s does not go into a set of addresses and ports', async (member, code) => {
+    await using ns = await createNetns();
+    using ipset = openIpset({ path: ns.path });
+    await ipset.create({ name: 's', type: 'hash:ip,port', family: 4 });
+    const failures = await ipset.update('s', [member, '10.0.0.9,tcp:9'], []);
+    expect(failures.map((failure) => [failure.member, failure.error.code])).toEqual([[member, code]]);
+    expect(await ipset.members('s')).toEqual(['10.0.0.9,tcp:9']);
   });
 
   test('adding what is there and deleting what is gone is no failure', async () => {
