@@ -15,12 +15,16 @@ export default {
     {
       ...common,
       displayName: 'unit',
-      testMatch: ['<rootDir>/!(test)/**/*.test.ts', '<rootDir>/test/unit/**/*.test.ts'],
+      testMatch: [
+        '<rootDir>/!(test)/**/*.test.ts',
+        '<rootDir>/test/unit/**/*.test.ts',
+        '<rootDir>/test/oracle/!(kernel)*.test.ts',
+      ],
     },
     {
       ...common,
       displayName: 'kernel',
-      testMatch: ['<rootDir>/test/kernel/**/*.test.ts'],
+      testMatch: ['<rootDir>/test/kernel/**/*.test.ts', '<rootDir>/test/oracle/kernel*.test.ts'],
     },
   ],
   testTimeout: 60_000,

@@ -1,0 +1,207 @@
+/** Calico's policy kinds, by the words of its documentation: NetworkPolicy and GlobalNetworkPolicy. */
+import {
+  familyOf,
+  isIn,
+  namespaceOf,
+  ofKind,
+  protocolNumber,
+  type Doc,
+  type Family,
+  type Selectable,
+} from './cluster.ts';
+import { isNamedPort, type Action, type Packet, type Policy, type Rule } from './policy-model.ts';
+import { readSelector } from './selector-text.ts';
+
+const v3 = 'projectcalico.org/v3';
+
+interface PolicySpec {
+  readonly tier?: string;
+  readonly order?: number;
+  readonly types?: readonly ('Ingress' | 'Egress')[];
+  readonly selector?: string;
+  readonly namespaceSelector?: string;
+  readonly serviceAccountSelector?: string;
+  readonly ingress?: readonly RuleFields[];
+  readonly egress?: readonly RuleFields[];
+}
+
+interface RuleFields {
+  readonly action: Action;
+  readonly ipVersion?: Family;
+  readonly protocol?: string | number;
+  readonly notProtocol?: string | number;
+  readonly icmp?: IcmpFields;
+  readonly notICMP?: IcmpFields;
+  readonly source?: EntityFields;
+  readonly destination?: EntityFields;
+}
+
+interface IcmpFields {
+  readonly type?: number;
+  readonly code?: number;
+}
+
+interface EntityFields {
+  readonly nets?: readonly string[];
+  readonly notNets?: readonly string[];
+  readonly selector?: string;
+  readonly notSelector?: string;
+  readonly namespaceSelector?: string;
+  readonly ports?: readonly (number | string)[];
+  readonly notPorts?: readonly (number | string)[];
+  readonly serviceAccounts?: { readonly names?: readonly string[]; readonly selector?: string };
+  readonly services?: { readonly name: string; readonly namespace?: string };
+}
+
+/** Both kinds as the reference takes policies. */
+export function calicoPolicies(docs: readonly Doc[], things: readonly Selectable[]): readonly Policy[] {
+  return docs.filter(isCalicoPolicy).map((doc) => calicoPolicy(docs, things, doc));
+}
+
+/** The tier that a policy says it is in; undefined for what is no policy. */
+export function tierOf(doc: Doc): string | undefined {
+  return isCalicoPolicy(doc) ? ((doc.spec as PolicySpec | undefined)?.tier ?? 'default') : undefined;
+}
+
+function isCalicoPolicy({ apiVersion, kind }: Doc): boolean {
+  return apiVersion === v3 && (kind === 'NetworkPolicy' || kind === 'GlobalNetworkPolicy');
+}
+
+/** A NetworkPolicy (of its namespace only) or a GlobalNetworkPolicy. */
+function calicoPolicy(docs: readonly Doc[], things: readonly Selectable[], doc: Doc): Policy {
+  const spec = (doc.spec ?? {}) as PolicySpec;
+  const namespace = doc.kind === 'NetworkPolicy' ? namespaceOf(doc) : undefined;
+  const { ingress = [], egress = [] } = spec;
+  // Without `types`: the directions that have rules; without any rule ingress.
+  const types = spec.types ?? [
+    ...(ingress.length > 0 || egress.length === 0 ? ['Ingress'] : []),
+    ...(egress.length > 0 ? ['Egress'] : []),
+  ];
+  const rules = (list: readonly RuleFields[]) => list.map((rule) => calicoRule(docs, things, namespace, rule));
+  return {
+    id: `${doc.kind} ${namespace === undefined ? '' : `${namespace}/`}${doc.metadata.name}`,
+    tier: spec.tier ?? 'default',
+    order: spec.order ?? Infinity,
+    tie: [doc.metadata.name, namespace ?? '', doc.kind],
+    selects: (endpoint) =>
+      (namespace === undefined || endpoint.namespace === namespace) &&
+      readSelector(spec.selector ?? '')(endpoint.labels) &&
+      inNamespaces(spec.namespaceSelector, endpoint) &&
+      readSelector(spec.serviceAccountSelector ?? '')(endpoint.serviceAccountLabels),
+    ...(types.includes('Ingress') ? { ingress: rules(ingress) } : {}),
+    ...(types.includes('Egress') ? { egress: rules(egress) } : {}),
+  };
+}
+
+/** `all()`: in any namespace; `global()`: in none; else by the namespace's labels. */
+function inNamespaces(namespaceSelector: string | undefined, thing: Selectable): boolean {
+  if (namespaceSelector === undefined || namespaceSelector === '') return true;
+  if (namespaceSelector === 'all()') return thing.namespace !== undefined;
+  if (namespaceSelector === 'global()') return thing.namespace === undefined;
+  return readSelector(namespaceSelector)(thing.namespaceLabels);
+}
+
+/** All given fields must hold. */
+function calicoRule(
+  docs: readonly Doc[],
+  things: readonly Selectable[],
+  namespace: string | undefined,
+  rule: RuleFields,
+): Rule {
+  const { source = {}, destination = {} } = rule;
+  // Names of ports are names of a protocol's ports: TCP's where the rule doesn't say.
+  const namesOf = protocolNumber(rule.protocol ?? 'TCP');
+  return {
+    action: rule.action,
+    matches: (packet) => {
+      const family = familyOf(packet.from);
+      const nets = [source, destination].flatMap(({ nets = [], notNets = [] }) => [...nets, ...notNets]);
+      return (
+        (rule.ipVersion === undefined || rule.ipVersion === family) &&
+        // A rule that names networks, also to except them, is about their family only.
+        nets.every((net) => familyOf(net) === family) &&
+        (rule.protocol === undefined || protocolNumber(rule.protocol) === packet.protocol) &&
+        (rule.notProtocol === undefined || protocolNumber(rule.notProtocol) !== packet.protocol) &&
+        (rule.icmp === undefined || isIcmp(rule.icmp, packet)) &&
+        (rule.notICMP === undefined || !isIcmp(rule.notICMP, packet)) &&
+        isPeer(source, packet.from, packet.sourcePort, packet.protocol) &&
+        isPeer(destination, packet.to, packet.port, packet.protocol) &&
+        // As a source a service is its addresses, as a destination its addresses with their ports.
+        (source.services === undefined ||
+          serviceTargets(docs, source.services, namespace).some(({ address }) => address === packet.from)) &&
+        (destination.services === undefined ||
+          serviceTargets(docs, destination.services, namespace).some(
+            ({ address, protocol, port }) =>
+              address === packet.to && protocol === packet.protocol && port === packet.port,
+          ))
+      );
+    },
+  };
+
+  function isPeer(peer: EntityFields, address: string, port: number | undefined, protocol: number): boolean {
+    const { nets, notNets = [], selector, notSelector, namespaceSelector, serviceAccounts, ports, notPorts } = peer;
+    const says = (text: string | undefined) => text !== undefined && text !== '';
+    // In a namespaced policy whoever is selected by labels is of the same namespace, unless a namespaceSelector says otherwise.
+    const ownNamespaceOnly = namespace !== undefined && !says(namespaceSelector);
+    const asksForLabels = says(selector) || says(namespaceSelector) || serviceAccounts !== undefined;
+    const isSelected = (thing: Selectable) =>
+      (!ownNamespaceOnly || thing.namespace === namespace) &&
+      inNamespaces(namespaceSelector, thing) &&
+      readSelector(selector ?? '')(thing.labels) &&
+      (serviceAccounts?.names === undefined || serviceAccounts.names.includes(thing.serviceAccount ?? '')) &&
+      readSelector(serviceAccounts?.selector ?? '')(thing.serviceAccountLabels);
+    const among = (chosen: readonly Selectable[]) =>
+      chosen.some((thing) => thing.nets.some((net) => isIn(address, net)));
+    return (
+      (nets === undefined || nets.length === 0 || nets.some((net) => isIn(address, net))) &&
+      !notNets.some((net) => isIn(address, net)) &&
+      (!(asksForLabels || (ownNamespaceOnly && says(notSelector))) || among(things.filter(isSelected))) &&
+      (!says(notSelector) || !among(things.filter(({ labels }) => readSelector(notSelector ?? '')(labels)))) &&
+      (ports === undefined || ports.length === 0 || hasPort(ports, address, port, protocol)) &&
+      !hasPort(notPorts ?? [], address, port, protocol)
+    );
+  }
+
+  function hasPort(
+    ports: readonly (number | string)[],
+    address: string,
+    port: number | undefined,
+    protocol: number,
+  ): boolean {
+    return ports.some((wanted) => {
+      const [first = '', last = first] = String(wanted).split(':');
+      if (/^\d+$/.test(first)) return port !== undefined && port >= Number(first) && port <= Number(last);
+      return isNamedPort(things, first, namesOf, address, port, protocol);
+    });
+  }
+}
+
+function isIcmp({ type, code }: IcmpFields, { icmp }: Packet): boolean {
+  return icmp !== undefined && (type === undefined || type === icmp.type) && (code === undefined || code === icmp.code);
+}
+
+/** What the EndpointSlices of a service say; ready or not. */
+function serviceTargets(
+  docs: readonly Doc[],
+  service: { readonly name: string; readonly namespace?: string },
+  policyNamespace: string | undefined,
+): readonly { readonly address: string; readonly protocol: number; readonly port: number | undefined }[] {
+  return ofKind(docs, 'EndpointSlice')
+    .filter(
+      (slice) =>
+        slice.metadata.labels?.['kubernetes.io/service-name'] === service.name &&
+        namespaceOf(slice) === (service.namespace ?? policyNamespace),
+    )
+    .flatMap((slice) => {
+      const { endpoints = [], ports = [] } = slice as {
+        readonly endpoints?: readonly { readonly addresses: readonly string[] }[];
+        readonly ports?: readonly { readonly port?: number; readonly protocol?: string }[];
+      };
+      return endpoints
+        .flatMap(({ addresses }) => addresses)
+        .flatMap((address) => [
+          { address, protocol: -1, port: undefined },
+          ...ports.map(({ port, protocol = 'TCP' }) => ({ address, protocol: protocolNumber(protocol), port })),
+        ]);
+    });
+}
