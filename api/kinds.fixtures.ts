@@ -17,6 +17,11 @@ export const least: Readonly<Record<KindName, object>> = {
   Node: {},
   Pod: {},
   Namespace: {},
+  Service: {},
+  EndpointSlice: { addressType: 'IPv4' },
+  ServiceAccount: {},
+  KubernetesNetworkPolicy: {},
+  ClusterNetworkPolicy: { tier: 'Admin', priority: 10, subject: { namespaces: {} } },
   WorkloadEndpoint: endpoint,
   IPPool: { cidr: '10.65.0.0/16' },
   IPAMBlock: block,
@@ -26,11 +31,23 @@ export const least: Readonly<Record<KindName, object>> = {
   IPAMConfiguration: {},
   FelixConfiguration: {},
   ClusterInformation: {},
+  BGPConfiguration: {},
+  Tier: {},
+  NetworkPolicy: {},
+  GlobalNetworkPolicy: {},
+  StagedNetworkPolicy: {},
+  StagedGlobalNetworkPolicy: {},
+  StagedKubernetesNetworkPolicy: {},
+  NetworkSet: {},
+  GlobalNetworkSet: {},
+  HostEndpoint: { node: 'node-1', interfaceName: 'eth0' },
+  Profile: {},
 };
 
-/** An object called `a`, with the least that its kind takes unless `spec` says. */
+/** An object called `a` (of a kind without `spec`: with its fields at the top), with the least that its kind takes unless `spec` says. */
 export function object(kind: KindName, spec: object = least[kind], metadata: object = {}): Record<string, unknown> {
-  return { apiVersion: kinds[kind].apiVersion, kind, metadata: { name: 'a', ...metadata }, spec };
+  const head = { apiVersion: kinds[kind].apiVersion, kind: kinds[kind].kind, metadata: { name: 'a', ...metadata } };
+  return kind === 'EndpointSlice' ? { ...head, ...spec } : { ...head, spec };
 }
 
 /** What an action throws; fails if it does not. */

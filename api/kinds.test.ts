@@ -18,7 +18,7 @@ describe('every kind', () => {
   );
 
   test.each(names)('%s knows its own name and version', (kind) => {
-    expect(kinds[kind].kind).toBe(kind);
+    expect(kinds[kind].name).toBe(kind);
     expect(parseAs(kind, object(kind)).object.apiVersion).toBe(kinds[kind].apiVersion);
   });
 

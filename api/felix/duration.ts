@@ -9,12 +9,15 @@ const unitMs: Readonly<Record<string, number>> = {
   h: 3_600_000,
 };
 
+/** A duration as Go writes it, or 0. */
+export const durationPattern = /^(0|(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+)$/;
+
 /** Milliseconds of a duration as Go writes it (`90s`, `1m30s`, `1h5m`, `1.5h`, `0`); undefined if the text is none. */
 export function parseDuration(text: string): number | undefined {
   if (text === '0') {
     return 0;
   }
-  if (!/^(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+$/.test(text)) {
+  if (!durationPattern.test(text)) {
     return undefined;
   }
   let ms = 0;

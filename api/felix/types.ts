@@ -5,7 +5,7 @@
 import * as z from 'zod/mini';
 import { tryParseIp, tryParseNet, type CidrText, type Family, type IpText } from '../cidr.ts';
 import { rule } from '../schema/checks.ts';
-import { parseDuration } from './duration.ts';
+import { durationPattern, parseDuration } from './duration.ts';
 
 /** A value that was read; undefined: the input is no such value. */
 export type Read<T> = { readonly value: T } | undefined;
@@ -22,10 +22,21 @@ export interface SettingType<T, S> {
   readonly readText: (text: string) => Read<T>;
   /** What `none` means; absent where nothing can be switched off. */
   readonly none?: { readonly value: T };
+  /** What of `schema`'s check a JSON schema can say; the CustomResourceDefinition says it. */
+  readonly limits: SettingLimits;
+}
+
+/** A part of a JSON schema. Patterns are RE2's and JavaScript's alike, but for `(?i)` at the start, which is RE2's. */
+export interface SettingLimits {
+  readonly type?: 'integer';
+  readonly minimum?: number;
+  readonly maximum?: number;
+  readonly pattern?: string;
 }
 
 interface Definition<T, S> {
   readonly expected: string;
+  readonly limits?: SettingLimits;
   readonly shape: z.ZodMiniType<S>;
   readonly read: (value: S) => T | undefined;
   readonly readText: (text: string) => T | undefined;
@@ -33,10 +44,12 @@ interface Definition<T, S> {
 }
 
 /** A kind of setting whose values are never undefined. */
-export function settingType<T, S>({ expected, shape, read, readText, none }: Definition<T, S>): SettingType<T, S> {
+export function settingType<T, S>(definition: Definition<T, S>): SettingType<T, S> {
+  const { expected, limits = {}, shape, read, readText, none } = definition;
   const found = (value: T | undefined): Read<T> => (value === undefined ? undefined : { value });
   return {
     expected,
+    limits,
     schema: shape.check(rule((value: S) => (read(value) === undefined ? `must be ${expected}` : undefined))),
     read: (value) => found(read(value)),
     readText: (text) => found(readText(text)),
@@ -48,6 +61,7 @@ export function settingType<T, S>({ expected, shape, read, readText, none }: Def
 export function optional<T, S>(type: SettingType<T, S>): SettingType<T | undefined, S> {
   return {
     expected: type.expected,
+    limits: type.limits,
     schema: type.schema,
     read: type.read,
     readText: type.readText,
@@ -61,11 +75,17 @@ export function optionalText<T>(type: SettingType<T, string>): SettingType<T | u
   const read = (text: string): Read<T | undefined> => (isNone(text) ? { value: undefined } : type.read(text));
   return {
     expected,
+    limits: type.limits.pattern === undefined ? {} : { pattern: orNone(type.limits.pattern) },
     schema: z.string().check(rule((text) => (read(text) === undefined ? `must be ${expected}` : undefined))),
     read,
     readText: type.readText,
     none: { value: undefined },
   };
+}
+
+function orNone(pattern: string): string {
+  const bare = pattern.replace(/^\(\?i\)/, '');
+  return `${bare === pattern ? '' : '(?i)'}^[nN][oO][nN][eE]$|${bare}`;
 }
 
 /** Calico's word for switching a setting off. */
@@ -100,6 +120,7 @@ export function int(min: number, max: number): SettingType<number, number> {
     Number.isInteger(value) && value >= min && value <= max ? value : undefined;
   return settingType({
     expected: `a whole number from ${min} to ${max}`,
+    limits: { type: 'integer', minimum: min, maximum: max },
     shape: z.number(),
     read: check,
     readText: (text) => (/^(-?\d+|0[xX][0-9a-fA-F]+)$/.test(text) ? check(Number(text)) : undefined),
@@ -128,6 +149,7 @@ export function duration(unit: 'seconds' | 'milliseconds'): SettingType<number, 
   const factor = unit === 'seconds' ? 1000 : 1;
   return settingType({
     expected: `a duration, e.g. 90s or 1m30s (in a variable also a number of ${unit})`,
+    limits: { pattern: durationPattern.source },
     shape: z.string(),
     read: parseDuration,
     readText: (text) => (/^\d+(\.\d+)?$/.test(text) ? Number(text) * factor : parseDuration(text)),
@@ -138,13 +160,25 @@ export function duration(unit: 'seconds' | 'milliseconds'): SettingType<number, 
 /** One of these words, in any case; the value is spelled as here. */
 export function oneOf<const V extends string>(...words: readonly V[]): SettingType<V, string> {
   const find = (text: string): V | undefined => words.find((word) => word.toLowerCase() === text.toLowerCase());
-  return settingType({ expected: `one of ${words.join(', ')}`, shape: z.string(), read: find, readText: find });
+  return settingType({
+    expected: `one of ${words.join(', ')}`,
+    limits: { pattern: `(?i)^(${words.join('|')})$` },
+    shape: z.string(),
+    read: find,
+    readText: find,
+  });
 }
 
 /** Text that matches; never `none`, which is no name of anything. */
 export function text(pattern: RegExp, expected: string): SettingType<string, string> {
   const check = (value: string): string | undefined => (pattern.test(value) && !isNone(value) ? value : undefined);
-  return settingType({ expected, shape: z.string(), read: check, readText: check });
+  return settingType({
+    expected,
+    limits: { pattern: pattern.source },
+    shape: z.string(),
+    read: check,
+    readText: check,
+  });
 }
 
 export const anyText = text(/^[^\n]+$/, 'text on one line');

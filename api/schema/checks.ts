@@ -1,6 +1,9 @@
 /** Checks that several kinds share. A check says what a value must be; the parser adds what it is. */
 import * as z from 'zod/mini';
 import { tryParseCidr, tryParseIp, tryParseNet, type Family } from '../cidr.ts';
+import { parseRulePort } from '../policy/ports.ts';
+import { protocolHasPorts, protocolNumber } from '../policy/protocols.ts';
+import type { SelectorNode } from '../selector/ast.ts';
 import { maxSelectorLength, parseSelector } from '../selector/selector.ts';
 
 /** A check by a function that says what is wrong, or undefined. */
@@ -84,19 +87,98 @@ export const net = z
   );
 
 /** A label selector. */
-export const selector = z.string().check(
+export const selector = z.string().check(z.maxLength(maxSelectorLength), rule(selectorProblem));
+
+/** A label selector of what a policy or a rule is about: `global()` means something only in a rule's namespaceSelector. */
+export const endpointSelector = z.string().check(
+  z.maxLength(maxSelectorLength),
+  rule(
+    (text) =>
+      selectorProblem(text) ??
+      (hasGlobal(parseSelector(text).tree)
+        ? "must not use global(): it belongs in a rule's namespaceSelector"
+        : undefined),
+  ),
+);
+
+/** A rule's namespaceSelector: a label selector, or `global()` alone. */
+export const peerNamespaceSelector = z.string().check(
+  z.maxLength(maxSelectorLength),
   rule((text) => {
-    if (text.length > maxSelectorLength) {
-      return `must be at most ${maxSelectorLength} characters`;
+    const wrong = selectorProblem(text);
+    if (wrong !== undefined) {
+      return wrong;
     }
-    try {
-      parseSelector(text);
-      return undefined;
-    } catch (error) {
-      return (error as Error).message;
-    }
+    const { tree } = parseSelector(text);
+    return tree.op !== 'global' && hasGlobal(tree) ? 'must have global() alone, or not at all' : undefined;
   }),
 );
+
+function selectorProblem(text: string): string | undefined {
+  try {
+    parseSelector(text);
+    return undefined;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
+function hasGlobal(node: SelectorNode): boolean {
+  switch (node.op) {
+    case 'global':
+      return true;
+    case 'not':
+      return hasGlobal(node.operand);
+    case 'and':
+    case 'or':
+      return node.operands.some(hasGlobal);
+    default:
+      return false;
+  }
+}
+
+const protocolRule = 'must be TCP, UDP, ICMP, ICMPv6, SCTP, UDPLite or a number from 1 to 255';
+
+/** An IP protocol by name or number; `protocolNumber` reads it. */
+export const protocol = z.union(
+  [
+    z.string().check(rule((text) => (protocolNumber(text) === undefined ? protocolRule : undefined))),
+    z.int().check(z.gte(1), z.lte(255)),
+  ],
+  { error: protocolRule },
+);
+
+/** A protocol that has ports: TCP, UDP or SCTP, by name or number. */
+export const portProtocol = protocol.check(
+  rule((value) => {
+    const number = protocolNumber(value);
+    return number === undefined || protocolHasPorts(number)
+      ? undefined
+      : 'must be TCP, UDP or SCTP: other protocols have no ports';
+  }),
+);
+
+const rulePortRule = 'must be a port from 1 to 65535, a range such as 1000:2000, or the name of a port';
+
+/** An entry of a rule's `ports`; `parseRulePort` reads it. */
+export const rulePort = z.union(
+  [
+    z.string().check(rule((text) => (parseRulePort(text) === undefined ? rulePortRule : undefined))),
+    z.int().check(z.gte(1), z.lte(65535)),
+  ],
+  { error: rulePortRule },
+);
+
+/** The name of a port: at most 15 of a-z, 0-9 and '-', as Kubernetes has it. */
+export const portName = z
+  .string()
+  .check(
+    rule((text) =>
+      text.length <= 15 && /^(?!.*--)(?=.*[a-z])[a-z0-9]([-a-z0-9]*[a-z0-9])?$/.test(text)
+        ? undefined
+        : "must be a port name: at most 15 of a-z, 0-9 and '-', with a letter in it",
+    ),
+  );
 
 /** A port number that can be used: 1 to 65535. */
 export const port = z.int().check(z.gte(1), z.lte(65535));

@@ -104,9 +104,11 @@ function messageOf(issue: z.core.$ZodIssue, value: unknown): string {
         ? 'is missing'
         : `must be ${issue.values.length === 1 ? '' : 'one of '}${issue.values.join(', ')}${is}`;
     case 'too_big':
-      return `must be at most ${String(issue.maximum)}${is}`;
+      return `must ${boundText(issue.origin, 'most', issue.maximum)}${is}`;
     case 'too_small':
-      return issue.origin === 'string' ? 'must not be empty' : `must be at least ${String(issue.minimum)}${is}`;
+      return issue.minimum === 1 && issue.origin in countedTypes
+        ? 'must not be empty'
+        : `must ${boundText(issue.origin, 'least', issue.minimum)}${is}`;
     case 'invalid_key':
       return `the key ${issue.issues.map(({ message }) => message).join(', ')}`;
     case 'custom':
@@ -114,6 +116,14 @@ function messageOf(issue: z.core.$ZodIssue, value: unknown): string {
     default:
       return value === undefined ? 'is missing' : `${issue.message}${is}`;
   }
+}
+
+/** What is counted of values that have a length. */
+const countedTypes: Readonly<Record<string, string>> = { string: 'characters', array: 'entries' };
+
+function boundText(origin: string, which: 'least' | 'most', bound: number | bigint): string {
+  const counted = countedTypes[origin];
+  return counted === undefined ? `be at ${which} ${bound}` : `have at ${which} ${bound} ${counted}`;
 }
 
 const typeNames: Readonly<Record<string, string>> = {

@@ -3,6 +3,7 @@ import { isLinkLocal, parseCidr, type Family } from '../cidr.ts';
 import { cidr, fieldsRule, selector, type FieldProblem } from '../schema/checks.ts';
 import { clusterMeta } from '../schema/meta.ts';
 import type { DeepReadonly } from '../schema/readonly.ts';
+import { conditionsStatus } from '../schema/status.ts';
 import { v3 } from './group.ts';
 
 const encapsulation = z._default(z.enum(['Never', 'Always', 'CrossSubnet']), 'Never');
@@ -37,22 +38,7 @@ export const ipPoolSchema = z.object({
   metadata: clusterMeta,
   spec,
   /** Kept by Calico's controllers. */
-  status: z.optional(
-    z.object({
-      conditions: z.optional(
-        z.array(
-          z.object({
-            type: z.string(),
-            status: z.string(),
-            reason: z.optional(z.string()),
-            message: z.optional(z.string()),
-            lastTransitionTime: z.optional(z.string()),
-            observedGeneration: z.optional(z.int()),
-          }),
-        ),
-      ),
-    }),
-  ),
+  status: z.optional(conditionsStatus),
 });
 
 /** A range that addresses are given from, and how its traffic travels. */

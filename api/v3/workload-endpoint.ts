@@ -1,6 +1,6 @@
 import * as z from 'zod/mini';
 import { bitsOf, tryParseNet } from '../cidr.ts';
-import { interfaceName, ip, mac, net, port, portOrZero, rule } from '../schema/checks.ts';
+import { interfaceName, ip, mac, net, port, portOrZero, portProtocol, rule } from '../schema/checks.ts';
 import { namespacedMeta } from '../schema/meta.ts';
 import type { DeepReadonly } from '../schema/readonly.ts';
 import { v3 } from './group.ts';
@@ -44,7 +44,7 @@ export const workloadEndpointSchema = z.object({
       z.array(
         z.object({
           name: z.optional(z.string()),
-          protocol: z.union([z.string(), z.int().check(z.gte(1), z.lte(255))]),
+          protocol: portProtocol,
           port,
           hostPort: z.optional(portOrZero),
           hostIP: z.optional(z.string()),
