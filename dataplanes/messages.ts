@@ -112,7 +112,14 @@ export interface DataplaneConfig {
 
 export type DataplaneUpdate =
   | { readonly type: 'configUpdate'; readonly config: DataplaneConfig }
-  | { readonly type: 'ipSetUpdate'; readonly id: SetId; readonly setType: SetType; readonly members: readonly string[] }
+  | {
+      readonly type: 'ipSetUpdate';
+      readonly id: SetId;
+      readonly setType: SetType;
+      readonly members: readonly string[];
+      /** What it stands for, for people: a selector's text, `named port http`, `service default/web`. */
+      readonly about?: string;
+    }
   /** Of a set that was announced; `added` were not in it and `removed` were. */
   | {
       readonly type: 'ipSetDelta';

@@ -19,11 +19,14 @@ import { ConfigWatcher } from './config/config-watcher.ts';
 import { Driver } from './driver/driver.ts';
 import { EndpointFiles } from './endpoints/endpoint-files.ts';
 import { EndpointPublisher } from './endpoints/endpoint-publisher.ts';
+import { EndpointStatusFiles } from './endpoints/endpoint-status-files.ts';
 import { EndpointStore } from './endpoints/endpoint-store.ts';
 import { Takeover } from './endpoints/takeover.ts';
-import { Health, HealthAggregator } from './health/health.ts';
-import { HealthServer } from './health/health-server.ts';
+import { Health, HealthAggregator, healthService } from './health/health.ts';
+import { ConfiguredServer } from './http/configured-server.ts';
 import type { Log } from './log.ts';
+import { Metrics, metricsService } from './metrics/metrics.ts';
+import { MetricsId } from './metrics/services.ts';
 import { StoreFacts } from './store/ipam-facts.ts';
 import { ObjectStore } from './store/object-store.ts';
 import { ActiveFile } from './switch/active-file.ts';
@@ -42,14 +45,23 @@ const EndpointsId = id<EndpointStore>('EndpointStore');
 const TakeoverId = id<Takeover>('Takeover');
 const MtuId = id<NodeMtu>('NodeMtu');
 const CniId = id<CniHandlers>('CniHandlers');
-const HealthServerId = id<HealthServer>('HealthServer');
+const HealthServerId = id<ConfiguredServer>('HealthServer');
+const MetricsServerId = id<ConfiguredServer>('MetricsServer');
+const StatusFilesId = id<EndpointStatusFiles>('EndpointStatusFiles');
 
 /** The agent of one node, on a datastore that is open already. Everything is made once. */
 export function agentModule(settings: BootstrapSettings, log: Log, datastore: Datastore): ContainerModule {
   const { nodeName, stateDir } = settings;
   return new ContainerModule(({ bind }) => {
     bind(Health).toResolvedValue((clock: Clock) => new HealthAggregator(clock), [Clock]);
-    bind(HealthServerId).toResolvedValue((health: Health) => new HealthServer(health, log), [Health]);
+    bind(HealthServerId).toResolvedValue(
+      (health: Health) => new ConfiguredServer(healthService(health), log),
+      [Health],
+    );
+    bind(MetricsServerId).toResolvedValue(
+      (metrics: Metrics) => new ConfiguredServer(metricsService(metrics), log),
+      [MetricsId],
+    );
     bind(StoreId).toConstantValue(new ObjectStore(datastore, log));
     bind(ConfigId).toResolvedValue((store) => new ConfigWatcher(store, nodeName, settings.felixEnv, log), [StoreId]);
     bind(DriverId).toResolvedValue((clock: Clock) => new Driver(clock, log), [Clock]);
@@ -72,10 +84,11 @@ export function agentModule(settings: BootstrapSettings, log: Log, datastore: Da
       [StoreId, Clock],
     );
     bind(FilesId).toResolvedValue(() => new EndpointFiles(stateDir, log));
+    bind(StatusFilesId).toResolvedValue(() => new EndpointStatusFiles(stateDir, log));
     bind(PublisherId).toResolvedValue((clock: Clock) => new EndpointPublisher(datastore, clock, log), [Clock]);
     bind(EndpointsId).toResolvedValue(
-      (files, publisher, feed) => new EndpointStore(files, publisher, feed),
-      [FilesId, PublisherId, FeedId],
+      (files, publisher, feed, status) => new EndpointStore(files, publisher, feed, status),
+      [FilesId, PublisherId, FeedId, StatusFilesId],
     );
     bind(TakeoverId).toResolvedValue(
       (host: Netlink, files, endpoints, publisher, ipam, config) =>
@@ -130,6 +143,9 @@ export function agentModule(settings: BootstrapSettings, log: Log, datastore: Da
         cni,
         health,
         healthServer,
+        metrics,
+        metricsServer,
+        statusFiles,
       ) =>
         new Agent({
           settings,
@@ -150,6 +166,9 @@ export function agentModule(settings: BootstrapSettings, log: Log, datastore: Da
           cni,
           health,
           healthServer,
+          metrics,
+          metricsServer,
+          statusFiles,
         }),
       [
         HostNetlink,
@@ -167,6 +186,9 @@ export function agentModule(settings: BootstrapSettings, log: Log, datastore: Da
         CniId,
         Health,
         HealthServerId,
+        MetricsId,
+        MetricsServerId,
+        StatusFilesId,
       ],
     );
   });

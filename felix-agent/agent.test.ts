@@ -13,8 +13,10 @@ import { CalcGraph } from './calc/calc-graph.ts';
 import { ConfigWatcher } from './config/config-watcher.ts';
 import { Driver } from './driver/driver.ts';
 import { FakeDataplane } from './driver/fake-dataplane.ts';
-import { HealthAggregator } from './health/health.ts';
-import { HealthServer } from './health/health-server.ts';
+import { EndpointStatusFiles } from './endpoints/endpoint-status-files.ts';
+import { HealthAggregator, healthService } from './health/health.ts';
+import { ConfiguredServer } from './http/configured-server.ts';
+import { Metrics, metricsService } from './metrics/metrics.ts';
 import { ObjectStore } from './store/object-store.ts';
 import { ActiveFile } from './switch/active-file.ts';
 import { DataplaneSwitch } from './switch/switch.ts';
@@ -34,6 +36,13 @@ function newAgent(): Agent {
   const store = new ObjectStore(datastore, silent);
   const driver = new Driver(clock, silent);
   const health = new HealthAggregator(clock);
+  const felixEnv = {
+    FELIX_HEALTHENABLED: 'false',
+    FELIX_PROMETHEUSMETRICSENABLED: 'false',
+    FELIX_ENDPOINTSTATUSPATHPREFIX: dir,
+  };
+  const metrics = new Metrics();
+  const statusFiles = new EndpointStatusFiles(dir, silent);
   const factory = { kind: 'iptables', create: () => new FakeDataplane('iptables', events) };
   const parts = {
     settings: { nodeName: 'node1', runDir: dir, datastore: { kind: 'files', dir } },
@@ -41,7 +50,7 @@ function newAgent(): Agent {
     datastore,
     host: { [Symbol.dispose]: () => events.push('host closed') },
     store,
-    config: new ConfigWatcher(store, 'node1', { FELIX_HEALTHENABLED: 'false' }, silent),
+    config: new ConfigWatcher(store, 'node1', felixEnv, silent),
     feed: new CalcFeed(new CalcGraph('node1'), driver),
     driver,
     hostNetwork: new FakeDataplane('host network', events),
@@ -53,7 +62,10 @@ function newAgent(): Agent {
     mtu: { refresh: () => Promise.resolve() },
     cni: { open: () => events.push('open') },
     health,
-    healthServer: new HealthServer(health, silent),
+    healthServer: new ConfiguredServer(healthService(health), silent),
+    metrics,
+    metricsServer: new ConfiguredServer(metricsService(metrics), silent),
+    statusFiles,
   };
   return new Agent(parts as unknown as AgentParts);
 }

@@ -14,12 +14,15 @@ import type { BootstrapSettings } from './config/bootstrap.ts';
 import type { ConfigWatcher } from './config/config-watcher.ts';
 import type { Driver } from './driver/driver.ts';
 import type { EndpointPublisher } from './endpoints/endpoint-publisher.ts';
+import { endpointId } from './endpoints/endpoint-info.ts';
 import { reportEndpoints } from './endpoints/endpoint-report.ts';
+import type { EndpointStatusFiles } from './endpoints/endpoint-status-files.ts';
 import type { EndpointStore } from './endpoints/endpoint-store.ts';
 import type { Takeover } from './endpoints/takeover.ts';
 import type { Health, HealthReporter } from './health/health.ts';
-import type { HealthServer } from './health/health-server.ts';
+import type { ConfiguredServer } from './http/configured-server.ts';
 import { setSeverity, type Log } from './log.ts';
+import type { Metrics } from './metrics/metrics.ts';
 import type { AgentStatus } from './status.ts';
 import type { ObjectStore } from './store/object-store.ts';
 import type { DataplaneSwitch } from './switch/switch.ts';
@@ -51,7 +54,10 @@ export interface AgentParts {
   readonly mtu: NodeMtu;
   readonly cni: CniHandlers;
   readonly health: Health;
-  readonly healthServer: HealthServer;
+  readonly healthServer: ConfiguredServer;
+  readonly metrics: Metrics;
+  readonly metricsServer: ConfiguredServer;
+  readonly statusFiles: EndpointStatusFiles;
 }
 
 /**
@@ -90,7 +96,7 @@ export class Agent {
   }
 
   async #start(): Promise<void> {
-    const { log, store, config, feed, driver, hostNetwork, dataplanes, mtu, cni } = this.#parts;
+    const { log, store, config, feed, driver, hostNetwork, dataplanes, endpoints, statusFiles, mtu, cni } = this.#parts;
     const { signal } = this.#stopping;
     await this.#adminServer.listen();
     await this.#cniServer.listen();
@@ -123,6 +129,13 @@ export class Agent {
     await dataplanes.start(config.current.wanted);
     await driver.settled();
     signal.throwIfAborted();
+    const failing = new Set(driver.failures().map(({ endpoint }) => endpoint));
+    statusFiles.reset(
+      endpoints
+        .list()
+        .map(({ endpoint }) => endpoint)
+        .filter((endpoint) => !failing.has(endpointId(endpoint))),
+    );
     this.#stage = '';
     if (config.current.wanted !== dataplanes.status().wanted) void dataplanes.want(config.current.wanted); // Changed meanwhile.
     cni.open();
@@ -132,7 +145,8 @@ export class Agent {
 
   /** Ends everything in the order that loses nothing; safe at any point of the start. What can't be ended is logged and left. */
   async stop(): Promise<void> {
-    const { store, driver, hostNetwork, dataplanes, ipam, publisher, healthServer, datastore, host } = this.#parts;
+    const { store, driver, hostNetwork, dataplanes, ipam, publisher, healthServer, metricsServer, datastore, host } =
+      this.#parts;
     clearInterval(this.#beat);
     this.#stage = 'stopping';
     this.#report();
@@ -153,6 +167,7 @@ export class Agent {
     await this.#end('watches', store[Symbol.asyncDispose]());
     await this.#end('datastore', datastore[Symbol.asyncDispose]());
     await this.#end('health', healthServer[Symbol.asyncDispose]());
+    await this.#end('metrics', metricsServer[Symbol.asyncDispose]());
     await this.#end('admin socket', this.#adminServer[Symbol.asyncDispose]());
     host[Symbol.dispose]();
   }
@@ -185,10 +200,13 @@ export class Agent {
   }
 
   status(): AgentStatus {
-    const { settings, datastore, store, config, driver, dataplanes, endpoints, publisher, healthServer } = this.#parts;
+    const { settings, datastore, store, config, driver, dataplanes, endpoints, publisher } = this.#parts;
+    const { healthServer, metricsServer, statusFiles } = this.#parts;
     const { active, wanted, reasons } = dataplanes.status();
     const failures = driver.failures();
-    const publishing = [publisher.failure, healthServer.failure].filter((failure) => failure !== undefined);
+    const publishing = [publisher.failure, healthServer.failure, metricsServer.failure, statusFiles.failure].filter(
+      (failure) => failure !== undefined,
+    );
     const notReady = this.#notReadyReasons();
     return {
       node: settings.nodeName,
@@ -232,7 +250,7 @@ export class Agent {
   }
 
   async #applyConfig(): Promise<void> {
-    const { config, log, feed, dataplanes, healthServer } = this.#parts;
+    const { config, log, feed, dataplanes, healthServer, metricsServer, statusFiles } = this.#parts;
     const { settings, dataplane, report } = config.current;
     setSeverity(log, settings.logSeverityScreen ?? 'none');
     config.logNews(report);
@@ -242,6 +260,12 @@ export class Agent {
       host: settings.healthHost,
       port: settings.healthPort,
     });
+    await metricsServer.configure({
+      enabled: settings.prometheusMetricsEnabled,
+      host: settings.prometheusMetricsHost ?? '',
+      port: settings.prometheusMetricsPort,
+    });
+    statusFiles.configure(settings.endpointStatusPathPrefix);
     if (this.#stage === '') await dataplanes.want(config.current.wanted);
   }
 

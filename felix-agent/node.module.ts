@@ -8,12 +8,17 @@ import { openNetlink } from '#native/netlink.ts';
 import type { NodeSettings } from './config/bootstrap.ts';
 import { HostSysctlFile } from './host-sysctl-file.ts';
 import { dataplaneLogger, Log } from './log.ts';
+import { MeteredCommands } from './metrics/metered-commands.ts';
+import { Metrics } from './metrics/metrics.ts';
+import { MetricsId } from './metrics/services.ts';
 
 /** The machine, as every part sees it: time, programs, the node's network namespace. */
 export function nodeModule(settings: NodeSettings, log: Log): ContainerModule {
   return new ContainerModule(({ bind }) => {
     bind(Clock).toConstantValue(systemClock);
-    bind(CommandRunner).toConstantValue(systemCommandRunner);
+    const metrics = new Metrics();
+    bind(MetricsId).toConstantValue(metrics);
+    bind(CommandRunner).toConstantValue(new MeteredCommands(systemCommandRunner, metrics));
     bind(Log).toConstantValue(log);
     bind(Logger).toConstantValue(dataplaneLogger(log));
     bind(BpffsDir).toConstantValue(settings.bpffs);

@@ -27,6 +27,7 @@ export function askAgent(runDir: string, path: string): Promise<unknown> {
       response.on('end', () => {
         const text = Buffer.concat(chunks).toString();
         if (response.statusCode === 200) resolve(JSON.parse(text));
+        else if (response.statusCode === 400) reject(new AdminError('refused', errorIn(text)));
         else
           reject(
             new AdminError('refused', `the agent at ${socketPath} answered ${response.statusCode}: ${text.trim()}`),
@@ -45,6 +46,11 @@ export function askAgent(runDir: string, path: string): Promise<unknown> {
     );
     call.end();
   });
+}
+
+/** The agent's own words about a question that it can't answer. */
+function errorIn(text: string): string {
+  return (JSON.parse(text) as { readonly error: string }).error;
 }
 
 /** True when nobody listens there. */

@@ -3,8 +3,11 @@ import { join } from 'node:path';
 import type { Log } from '../log.ts';
 import { closeRootSocket, listenForRoot } from '../root-socket.ts';
 
-/** Answers by path; what is thrown becomes a 500 with the message. */
-export type AdminRoutes = Readonly<Record<string, () => unknown>>;
+/** Answers by path, given the query; what is thrown becomes a 500 with the message (400 when its code says that the question is wrong). */
+export type AdminRoutes = Readonly<Record<string, (query: URLSearchParams) => unknown>>;
+
+/** The question is wrong, not the agent. */
+const questionCodes: ReadonlySet<unknown> = new Set(['bad-request', 'unknown-party']);
 
 /** The socket's name in the run dir. */
 export const adminSocketName = 'admin.sock';
@@ -32,15 +35,17 @@ export class AdminServer implements AsyncDisposable {
 }
 
 async function answer(routes: AdminRoutes, request: IncomingMessage, response: ServerResponse): Promise<void> {
-  const route = routes[request.url ?? ''];
+  const { pathname, searchParams } = new URL(request.url ?? '/', 'http://agent');
+  const route = Object.hasOwn(routes, pathname) ? routes[pathname] : undefined;
   if (route === undefined || request.method !== 'GET') {
     send(response, 404, { error: `no such request: ${request.method} ${request.url}` });
     return;
   }
   try {
-    send(response, 200, await route());
+    send(response, 200, await route(searchParams));
   } catch (error) {
-    send(response, 500, { error: error instanceof Error ? error.message : String(error) });
+    const isQuestion = questionCodes.has((error as { readonly code?: unknown } | undefined)?.code);
+    send(response, isQuestion ? 400 : 500, { error: error instanceof Error ? error.message : String(error) });
   }
 }
 

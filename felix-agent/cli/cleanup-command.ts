@@ -8,6 +8,7 @@ import { askAgent, isAgentAbsent } from '../admin/client.ts';
 import { cleanupParts } from '../container.ts';
 import { parseCommandLine, readNodeSettings, type NodeSettings } from '../config/bootstrap.ts';
 import { resolveAgentConfig } from '../config/agent-config.ts';
+import { removeEndpointStatusFiles } from '../endpoints/endpoint-status-files.ts';
 import { HostSysctlFile } from '../host-sysctl-file.ts';
 import { createLog } from '../log.ts';
 import { lockNode } from '../node-lock.ts';
@@ -37,6 +38,7 @@ export const cleanupCommand: Command = {
       programmer.onUpdate({ type: 'configUpdate', config: dataplane });
       await programmer.cleanup();
     }
+    removeEndpointStatusFiles(settings.stateDir);
     removeDirectories(settings);
     output.out(`node ${settings.nodeName}: nothing of Tortie is left`);
     return 0;

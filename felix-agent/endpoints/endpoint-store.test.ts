@@ -9,6 +9,7 @@ import { DatastoreError } from '#datastore/errors.ts';
 import { MemoryDatastore } from '#datastore/memory/memory-datastore.ts';
 import { EndpointFiles } from './endpoint-files.ts';
 import { EndpointPublisher } from './endpoint-publisher.ts';
+import { EndpointStatusFiles } from './endpoint-status-files.ts';
 import { EndpointStore, type EndpointSink } from './endpoint-store.ts';
 import { until } from '#test/lab/until.ts';
 
@@ -55,7 +56,7 @@ beforeEach(() => {
     set: (id, value) => told.push(`${id} ${value?.endpoint.spec.containerID ?? 'gone'}`),
     programmed: async () => {},
   };
-  store = new EndpointStore(new EndpointFiles(dir, silent), publisher, sink);
+  store = new EndpointStore(new EndpointFiles(dir, silent), publisher, sink, new EndpointStatusFiles(dir, silent));
 });
 afterEach(async () => {
   await publisher.close(AbortSignal.abort());

@@ -3,6 +3,7 @@ import type { EndpointId } from '#dataplanes/messages.ts';
 import type { EndpointFiles } from './endpoint-files.ts';
 import { endpointId } from './endpoint-info.ts';
 import type { EndpointPublisher } from './endpoint-publisher.ts';
+import type { EndpointStatusFiles } from './endpoint-status-files.ts';
 
 /** Tells calc about one of this node's endpoints, and waits for the kernel to have it. */
 export interface EndpointSink {
@@ -21,12 +22,14 @@ export class EndpointStore implements EndpointRegistry {
   readonly #files: EndpointFiles;
   readonly #publisher: EndpointPublisher;
   readonly #sink: EndpointSink;
+  readonly #status: EndpointStatusFiles;
   readonly #endpoints = new Map<string, LocalEndpoint>();
 
-  constructor(files: EndpointFiles, publisher: EndpointPublisher, sink: EndpointSink) {
+  constructor(files: EndpointFiles, publisher: EndpointPublisher, sink: EndpointSink, status: EndpointStatusFiles) {
     this.#files = files;
     this.#publisher = publisher;
     this.#sink = sink;
+    this.#status = status;
   }
 
   /** Takes over an endpoint that was there before this agent. */
@@ -55,6 +58,7 @@ export class EndpointStore implements EndpointRegistry {
       if (this.#endpoints.get(keyOf(endpoint)) === endpoint) this.#forget(endpoint);
       throw error;
     }
+    this.#status.programmed(endpoint.endpoint);
     this.#publisher.put(endpoint.endpoint);
   }
 
@@ -71,6 +75,7 @@ export class EndpointStore implements EndpointRegistry {
     this.#sink.set(endpointId(endpoint.endpoint), undefined);
     this.#files.remove(namespace ?? '', name);
     this.#publisher.remove(endpoint.endpoint);
+    this.#status.removed(endpoint.endpoint);
   }
 }
 

@@ -10,6 +10,7 @@ import type { NodeIpam } from '#ipam/node-ipam.ts';
 import type { Netlink, OpResult } from '#native/types.ts';
 import { EndpointFiles } from './endpoint-files.ts';
 import { EndpointPublisher } from './endpoint-publisher.ts';
+import { EndpointStatusFiles } from './endpoint-status-files.ts';
 import { EndpointStore } from './endpoint-store.ts';
 import { Takeover } from './takeover.ts';
 
@@ -40,7 +41,12 @@ afterEach(async () => {
 
 async function takeOver(): Promise<{ readonly endpoints: EndpointStore; readonly files: EndpointFiles }> {
   const files = new EndpointFiles(dir, silent);
-  const endpoints = new EndpointStore(files, publisher, { set: () => {}, programmed: () => Promise.resolve() });
+  const endpoints = new EndpointStore(
+    files,
+    publisher,
+    { set: () => {}, programmed: () => Promise.resolve() },
+    new EndpointStatusFiles(dir, silent),
+  );
   const host = {
     links: () => Promise.resolve(links),
     routes: () => Promise.resolve([]),

@@ -2,8 +2,8 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { createServer } from 'node:net';
 import { pino } from 'pino';
 import { FakeClock } from '#api/fake-clock.ts';
-import { HealthAggregator } from './health.ts';
-import { HealthServer } from './health-server.ts';
+import { HealthAggregator, healthService } from './health.ts';
+import { ConfiguredServer } from '../http/configured-server.ts';
 
 const silent = pino({ level: 'silent' });
 let clock: FakeClock;
@@ -38,7 +38,7 @@ describe('health', () => {
 });
 
 describe('the health server', () => {
-  let server: HealthServer;
+  let server: ConfiguredServer;
   const port = 20_000 + (process.pid % 20_000);
   const get = async (path: string) => {
     const response = await fetch(`http://127.0.0.1:${port}${path}`);
@@ -46,7 +46,7 @@ describe('the health server', () => {
   };
 
   beforeEach(() => {
-    server = new HealthServer(health, silent);
+    server = new ConfiguredServer(healthService(health), silent);
   });
   afterEach(() => server[Symbol.asyncDispose]());
 

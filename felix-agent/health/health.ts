@@ -1,6 +1,6 @@
-import { createServer, type Server } from 'node:http';
 import type { ServiceIdentifier } from 'inversify';
 import type { Clock } from '#api/clock.ts';
+import type { Service } from '../http/configured-server.ts';
 
 /** What the two probes answer: true, or every reason why not. */
 export interface HealthReport {
@@ -66,28 +66,19 @@ export class HealthAggregator implements Health {
   }
 }
 
-/** Serves `/liveness` and `/readiness`: 200 or 503, the reasons as text. Rejects when the address can't be taken, naming it. */
-export async function serveHealth(health: Health, host: string, port: number): Promise<Server> {
-  const server = createServer((request, response) => {
-    const report =
-      request.url === '/liveness' ? health.liveness() : request.url === '/readiness' ? health.readiness() : undefined;
-    if (report === undefined) {
-      response.writeHead(404).end('try /liveness or /readiness\n');
-      return;
-    }
-    response.writeHead(report.ok ? 200 : 503, { 'content-type': 'text/plain; charset=utf-8' });
-    response.end(report.ok ? 'ok\n' : `${report.reasons.join('\n')}\n`);
-  });
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (error) =>
-      reject(
-        new Error(`health server can't listen on ${host}:${port}: ${error.message}; set healthPort or healthHost`, {
-          cause: error,
-        }),
-      ),
-    );
-    server.listen(port, host, resolve);
-  });
-  server.unref();
-  return server;
+/** Serves `/liveness` and `/readiness`: 200 or 503, the reasons as text. */
+export function healthService(health: Health): Service {
+  return {
+    name: 'health server',
+    settings: 'healthPort or healthHost',
+    answer: ({ url }, response) => {
+      const report = url === '/liveness' ? health.liveness() : url === '/readiness' ? health.readiness() : undefined;
+      if (report === undefined) {
+        response.writeHead(404).end('try /liveness or /readiness\n');
+        return;
+      }
+      response.writeHead(report.ok ? 200 : 503, { 'content-type': 'text/plain; charset=utf-8' });
+      response.end(report.ok ? 'ok\n' : `${report.reasons.join('\n')}\n`);
+    },
+  };
 }

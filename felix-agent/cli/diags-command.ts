@@ -1,0 +1,93 @@
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { join, resolve } from 'node:path';
+import { systemCommandRunner, type CommandRunner } from '#native/command-runner.ts';
+import { askAgent } from '../admin/client.ts';
+import { parseCommandLine, readRunDir } from '../config/bootstrap.ts';
+import { outputFlag, table, wantsJson, type Command } from './command.ts';
+
+/** What the agent is asked. */
+const questions = ['/status', '/endpoints', '/state', '/metrics'] as const;
+
+/** What is asked of the node. None changes anything; one that is missing or fails is recorded as such. */
+const commands: readonly (readonly [file: string, ...args: string[]])[] = [
+  ['uname', '-a'],
+  ['ip', '-d', 'link'],
+  ['ip', 'address'],
+  ['ip', 'rule'],
+  ['ip', '-4', 'route', 'show', 'table', 'all'],
+  ['ip', '-6', 'route', 'show', 'table', 'all'],
+  ['ip', 'neighbour'],
+  ['iptables-legacy-save', '-c'],
+  ['iptables-nft-save', '-c'],
+  ['ip6tables-legacy-save', '-c'],
+  ['ip6tables-nft-save', '-c'],
+  ['ipset', 'list'],
+  ['bpftool', 'net'],
+  ['sysctl', '-a', '--pattern', 'net.ipv[46].(ip_forward|conf.*.(forwarding|rp_filter|proxy_arp|proxy_ndp|accept_ra))'],
+];
+
+/** How long one of them may take, in ms. */
+const patienceMs = 20_000;
+
+/** One file of a collection. */
+interface Piece {
+  readonly file: string;
+  readonly from: string;
+  /** `ok`, or why there is nothing or not all. */
+  readonly outcome: string;
+}
+
+/** Collects what a person needs who looks into a node's trouble. The runner is a seam for tests. */
+export function diagsCommand(runner: CommandRunner = systemCommandRunner): Command {
+  return {
+    name: 'diags',
+    usage: 'diags [DIRECTORY] [-o json]',
+    summary:
+      "collects status, policy state, metrics, routes, rules and sets of this node into files (no secrets; pods' names and addresses are in them)",
+    async run(args, env, output) {
+      const { flags, positionals } = parseCommandLine(args, outputFlag);
+      const [given, ...rest] = positionals;
+      if (rest.length > 0) throw new Error('use: tortie diags [DIRECTORY]');
+      const isJson = wantsJson(flags);
+      const stamp = new Date().toISOString().replaceAll(/[:.]/g, '-');
+      const dir = resolve(given ?? `tortie-diags-${hostname()}-${stamp}`);
+      mkdirSync(dir, { recursive: true, mode: 0o700 });
+      const pieces: Piece[] = [];
+      for (const path of questions) pieces.push(await ask(dir, readRunDir(flags, env), path));
+      for (const [file, ...rest] of commands) pieces.push(await record(dir, runner, file, rest));
+      output.out(isJson ? JSON.stringify({ dir, pieces }, null, 2) : piecesText(dir, pieces));
+      return 0;
+    },
+  };
+}
+
+async function ask(dir: string, runDir: string, path: string): Promise<Piece> {
+  const file = `agent-${path.slice(1)}.json`;
+  const from = `agent ${path}`;
+  try {
+    writeFileSync(join(dir, file), `${JSON.stringify(await askAgent(runDir, path), null, 2)}\n`);
+    return { file, from, outcome: 'ok' };
+  } catch (error) {
+    writeFileSync(join(dir, file), `${JSON.stringify({ error: (error as Error).message })}\n`);
+    return { file, from, outcome: (error as Error).message };
+  }
+}
+
+async function record(dir: string, runner: CommandRunner, command: string, args: readonly string[]): Promise<Piece> {
+  const from = [command, ...args].join(' ');
+  const file = `${from.replaceAll(/[^\w-]+/g, '_').slice(0, 60)}.txt`;
+  try {
+    const { status, stdout, stderr } = await runner.run(command, args, { timeoutMs: patienceMs });
+    writeFileSync(join(dir, file), `$ ${from}\n${stdout}${stderr}`);
+    return { file, from, outcome: status === 0 ? 'ok' : `ended with status ${status ?? 'none'}` };
+  } catch (error) {
+    writeFileSync(join(dir, file), `$ ${from}\n${(error as Error).message}\n`);
+    return { file, from, outcome: (error as Error).message };
+  }
+}
+
+function piecesText(dir: string, pieces: readonly Piece[]): string {
+  const rows = pieces.map(({ file, from, outcome }) => [file, from, outcome]);
+  return `${table(['FILE', 'FROM', 'OUTCOME'], rows)}\n\nwritten to ${dir}`;
+}

@@ -1,0 +1,264 @@
+import { beforeEach, describe, expect, test } from '@jest/globals';
+import { TEST_CONFIG } from '#dataplanes/shared/test-config.ts';
+import type { PeerMatch, PolicyInfo, RuleInfo, TierInfo } from '#dataplanes/policy.ts';
+import type { WorkloadEndpointInfo } from '#dataplanes/messages.ts';
+import type { Party } from './directory.ts';
+import { explain, type ExplainRequest } from './explain.ts';
+import { reportPolicy } from './policy-report.ts';
+import type { PolicyView } from './policy-view.ts';
+
+const anything: PeerMatch = {
+  sets: [],
+  notSets: [],
+  ports: [],
+  portSets: [],
+  notPorts: [],
+  notPortSets: [],
+  ipPortSets: [],
+};
+const rule = (id: string, action: RuleInfo['action'], more: Partial<RuleInfo> = {}): RuleInfo => ({
+  id,
+  action,
+  source: anything,
+  destination: anything,
+  ...more,
+});
+const policy = (ingress: RuleInfo[], staged = false): PolicyInfo => ({ tier: 'default', staged, ingress, egress: [] });
+const tier = (name: string, ingress: string[], defaultAction: TierInfo['defaultAction'] = 'deny'): TierInfo => ({
+  name,
+  defaultAction,
+  ingress,
+  egress: [],
+});
+const endpoint = (address: string, tiers: TierInfo[]): WorkloadEndpointInfo => ({
+  ifaceName: 'cali1',
+  mac: '02:00:00:00:00:01',
+  ipv4Nets: [`${address}/32`],
+  ipv6Nets: [],
+  allowedSourcePrefixes: [],
+  tiers,
+  profiles: ['kns.default'],
+});
+
+let policies: Record<string, PolicyInfo>;
+let tiers: TierInfo[];
+let sets: Record<string, string[]>;
+let toHost: 'drop' | 'accept' | 'return';
+
+const client = 'k8s/default/client/eth0';
+const server = 'k8s/default/server/eth0';
+const view: PolicyView = {
+  config: () => ({ ...TEST_CONFIG, endpointToHostAction: toHost }),
+  set: (id) =>
+    sets[id] === undefined
+      ? undefined
+      : { type: id.startsWith('p:') ? 'ipPort' : 'net', members: new Set(sets[id]), about: `about ${id}` },
+  policy: (id) => policies[id],
+  profile: (id) =>
+    id === 'kns.default'
+      ? {
+          ingress: [rule('Profile kns.default ingress 0', 'allow')],
+          egress: [rule('Profile kns.default egress 0', 'allow')],
+        }
+      : undefined,
+  endpoint: (id) =>
+    id === client ? endpoint('10.65.0.1', []) : id === server ? endpoint('10.65.0.2', tiers) : undefined,
+  endpoints: () => [],
+  hostEndpoints: () => [],
+};
+const parties: Record<string, Party> = {
+  client: { name: 'pod default/client', kind: 'local endpoint', endpoint: client, addresses: ['10.65.0.1'] },
+  server: { name: 'pod default/server', kind: 'local endpoint', endpoint: server, addresses: ['10.65.0.2'] },
+  host: { name: 'node node1', kind: 'this host', node: 'node1', addresses: ['172.31.0.11'] },
+  far: { name: 'pod default/far', kind: 'remote pod', node: 'node2', addresses: ['10.65.1.1'] },
+  outside: { name: '192.0.2.1', kind: 'outside', addresses: ['192.0.2.1'] },
+};
+const directory = { find: (text: string) => parties[text] as Party };
+const ask = (more: Partial<ExplainRequest> = {}) =>
+  explain({ source: 'client', destination: 'server', protocol: 'tcp', port: '80', ...more }, directory, view);
+
+beforeEach(() => {
+  policies = {};
+  tiers = [];
+  sets = {};
+  toHost = 'drop';
+});
+
+describe('explain', () => {
+  test('without a policy the profiles decide, and are named', () => {
+    expect(ask()).toMatchObject({
+      verdict: 'allow',
+      egress: { rule: 'Profile kns.default egress 0' },
+      ingress: { rule: 'Profile kns.default ingress 0' },
+    });
+  });
+
+  test.each<[string, Partial<RuleInfo>, string]>([
+    ['another protocol', { protocol: 17 }, 'it is for protocol 17'],
+    ['everything but TCP', { notProtocol: 6 }, 'it is for everything but protocol 6'],
+    ['the other family', { ipVersion: 6 }, 'it is for IPv6'],
+    ['an ICMP type', { icmp: { type: 8 } }, 'it is for ICMP type 8'],
+    ['a source net', { source: { ...anything, net: '10.66.0.0/16' } }, 'source 10.65.0.1 is not in 10.66.0.0/16'],
+    [
+      'a net that is excluded',
+      { source: { ...anything, notNet: '10.65.0.0/16' } },
+      'source 10.65.0.1 is in 10.65.0.0/16',
+    ],
+    ['a set', { source: { ...anything, sets: ['s:1'] } }, 'source 10.65.0.1 is not in set {about s:1} (1 member)'],
+    [
+      'a set that is excluded',
+      { destination: { ...anything, notSets: ['s:2'] } },
+      'destination 10.65.0.2 is in set {about s:2} (1 member)',
+    ],
+    ['a port', { destination: { ...anything, ports: [{ min: 81, max: 90 }] } }, 'destination port 80 is not 81:90'],
+    [
+      'a named port',
+      { destination: { ...anything, portSets: ['p:1'] } },
+      'destination port 80 is not {about p:1} (1 member)',
+    ],
+    [
+      'a port that is excluded',
+      { destination: { ...anything, notPorts: [{ min: 80, max: 80 }] } },
+      'destination port 80 is 80',
+    ],
+    [
+      'a service',
+      { destination: { ...anything, ipPortSets: ['p:1'] } },
+      'destination is not a backend in set {about p:1} (1 member)',
+    ],
+  ])('a rule for %s says why it does not match', (_, more, note) => {
+    sets = { 's:1': ['10.66.0.0/16'], 's:2': ['10.65.0.0/24'], 'p:1': ['10.65.0.2,6:81'] };
+    policies = { a: policy([rule('a ingress 0', 'allow', more)]) };
+    tiers = [tier('default', ['a'])];
+    const { verdict, reason, ingress } = ask();
+    expect(verdict).toBe('deny');
+    expect(reason).toContain('no rule matched in tier default, whose default action is Deny (1 policy there)');
+    expect(ingress?.steps).toEqual([{ tier: 'default', rule: 'a ingress 0', action: 'allow', matched: false, note }]);
+  });
+
+  test('sets, ports, named ports and services match what is in them', () => {
+    sets = { 's:1': ['10.65.0.1/32'], 'p:1': ['10.65.0.2,6:80'] };
+    policies = {
+      a: policy([
+        rule('a ingress 0', 'deny', {
+          source: { ...anything, sets: ['s:1'] },
+          destination: { ...anything, portSets: ['p:1'], ports: [{ min: 1, max: 2 }], ipPortSets: ['p:1'] },
+        }),
+      ]),
+    };
+    tiers = [tier('default', ['a'])];
+    expect(ask()).toMatchObject({ verdict: 'deny', ingress: { rule: 'a ingress 0' } });
+    expect(ask({ port: '2' })).toMatchObject({ verdict: 'deny', ingress: { rule: null } });
+  });
+
+  test('pass goes to the next tier, log goes on, a staged policy decides nothing', () => {
+    policies = {
+      staged: policy([rule('staged ingress 0', 'deny')], true),
+      first: policy([rule('first ingress 0', 'log'), rule('first ingress 1', 'pass'), rule('first ingress 2', 'deny')]),
+      second: policy([rule('second ingress 0', 'allow')]),
+    };
+    tiers = [tier('a', ['staged', 'first']), tier('b', ['second'])];
+    const { verdict, ingress } = ask();
+    expect(verdict).toBe('allow');
+    expect(ingress?.steps.map(({ rule: id, note }) => [id, note])).toEqual([
+      ['staged ingress 0', 'staged: it would deny, and decides nothing'],
+      ['first ingress 0', ''],
+      ['first ingress 1', ''],
+      ['second ingress 0', ''],
+    ]);
+  });
+
+  test.each<[TierInfo['defaultAction'], boolean, 'allow' | 'deny']>([
+    ['deny', false, 'deny'],
+    ['pass', false, 'allow'],
+    ['deny', true, 'allow'],
+  ])('a tier that ends with %s (only staged policies: %s) makes it %s', (action, staged, verdict) => {
+    policies = { a: policy([rule('a ingress 0', 'allow', { protocol: 17 })], staged) };
+    tiers = [tier('t', ['a'], action)];
+    expect(ask().verdict).toBe(verdict);
+  });
+
+  test.each(['drop', 'accept', 'return'] as const)('to its own host: endpoint-to-host action %s', (action) => {
+    toHost = action;
+    expect(ask({ destination: 'host' })).toMatchObject({
+      verdict: action === 'drop' ? 'deny' : 'allow',
+      ingress: null,
+    });
+  });
+
+  test('a host reaches its own pods whatever policy says', () => {
+    policies = { a: policy([rule('a ingress 0', 'deny')]) };
+    tiers = [tier('default', ['a'])];
+    expect(ask({ source: 'host' })).toMatchObject({ verdict: 'allow', ingress: null });
+  });
+
+  test("a remote pod's side is judged on its node, and that is said", () => {
+    const { notes, egress } = ask({ source: 'far' });
+    expect(egress).toBeNull();
+    expect(notes).toEqual(['egress of pod default/far is judged on node node2: ask there too']);
+  });
+
+  test.each<[Partial<ExplainRequest>, string]>([
+    [{ source: 'far', destination: 'outside' }, 'neither pod default/far nor 192.0.2.1 is on this node: ask on node2'],
+    [{ protocol: 'tpc' }, 'protocol tpc is unknown'],
+    [{ port: '70000' }, '70000 is not a port (1 to 65535)'],
+    [{ protocol: 'icmp', port: '256' }, '256 is not an ICMP type'],
+    [{ family: 6 }, 'there is no IPv6 address of one family at both ends'],
+  ])('the question %j is refused with a reason', (request, message) => {
+    expect(() => ask(request)).toThrow(message);
+    expect(() => ask(request)).toThrow(expect.objectContaining({ code: 'bad-request' }));
+  });
+
+  test('a question without a needed port is refused', () => {
+    expect(() => explain({ source: 'client', destination: 'server', protocol: 'udp' }, directory, view)).toThrow(
+      'needs a destination port',
+    );
+  });
+
+  test('icmp is an echo request unless said otherwise', () => {
+    const { packet } = explain({ source: 'client', destination: 'server', protocol: 'icmp' }, directory, view);
+    expect(packet).toEqual({ source: '10.65.0.1', destination: '10.65.0.2', protocol: 1, icmpType: 8, icmpCode: 0 });
+  });
+});
+
+test('the report of an endpoint has tiers, rules in words and what they counted', () => {
+  sets = { 's:1': ['10.65.0.1/32', '10.65.0.7/32'] };
+  policies = {
+    a: policy([
+      rule('a ingress 0', 'allow', {
+        protocol: 6,
+        source: { ...anything, sets: ['s:1'] },
+        destination: { ...anything, ports: [{ min: 80, max: 80 }] },
+      }),
+    ]),
+    b: policy([rule('b ingress 0', 'deny')], true),
+  };
+  tiers = [tier('default', ['a']), tier('trial', ['b'])];
+  const report = reportPolicy(view, server, new Map([['a ingress 0', { packets: 3, bytes: 180 }]]));
+  expect(report?.ingress.tiers).toEqual([
+    {
+      name: 'default',
+      endsWith: 'deny',
+      policies: [
+        {
+          id: 'a',
+          staged: false,
+          rules: [
+            {
+              id: 'a ingress 0',
+              text: 'allow TCP from {about s:1} (2 members) to port 80',
+              counter: { packets: 3, bytes: 180 },
+            },
+          ],
+        },
+      ],
+    },
+    {
+      name: 'trial',
+      endsWith: null,
+      policies: [{ id: 'b', staged: true, rules: [{ id: 'b ingress 0', text: 'deny', counter: null }] }],
+    },
+  ]);
+  expect(report?.egress.tiers).toEqual([]);
+  expect(reportPolicy(view, 'k8s/default/nobody/eth0', new Map())).toBeUndefined();
+});
