@@ -21,11 +21,13 @@ export class LabNode {
   readonly logPath: string;
   readonly #labDir: string;
   readonly #index: number;
+  readonly #agentEnv: Readonly<Record<string, string>>;
   readonly #pods = new Map<string, LabPod>();
   #agent: ChildProcess | undefined;
   #peer: Peer | undefined;
 
-  constructor(labDir: string, prefix: string, index: number) {
+  constructor(labDir: string, prefix: string, index: number, agentEnv: Readonly<Record<string, string>> = {}) {
+    this.#agentEnv = agentEnv;
     this.name = `node${index}`;
     this.netns = `${prefix}-n${index}`;
     this.ipv4 = `172.31.0.${10 + index}`;
@@ -102,7 +104,7 @@ export class LabNode {
     return this.#agent?.pid;
   }
 
-  /** Starts the agent and, unless told otherwise, waits until it is ready. */
+  /** Starts the agent, with the lab's variables and these, and, unless told otherwise, waits until it is ready. */
   async startAgent(
     options: { readonly wait?: boolean; readonly env?: Readonly<Record<string, string>> } = {},
   ): Promise<void> {
@@ -114,7 +116,13 @@ export class LabNode {
       [`--net=${this.netnsPath}`, join(distDir, 'bin/tortie'), 'agent', ...this.settings],
       {
         stdio: ['ignore', 'pipe', 'pipe'],
-        env: { ...process.env, ...options.env },
+        env: {
+          ...process.env,
+          // By default all nodes of a machine would write their files to one directory.
+          FELIX_ENDPOINTSTATUSPATHPREFIX: join(this.#labDir, this.name, 'calico'),
+          ...this.#agentEnv,
+          ...options.env,
+        },
       },
     );
     agent.stdout.pipe(log, { end: false });
@@ -213,9 +221,9 @@ export class LabNode {
     return pod;
   }
 
-  /** A process in the node's own namespace that serves and probes; started at the first call. */
-  async peer(): Promise<Peer> {
-    this.#peer ??= await Peer.start(this.netnsPath);
+  /** A process in the node's own namespace that serves (default: on the peers' port) and probes; started at the first call. */
+  async peer(serves?: readonly number[]): Promise<Peer> {
+    this.#peer ??= await Peer.start(this.netnsPath, serves);
     return this.#peer;
   }
 

@@ -5,9 +5,22 @@ import { exec, must, type Finished } from './exec.ts';
 import { distDir } from './dist.ts';
 import { Peer } from './peer-client.ts';
 
+/** A port that the pod's container names. */
+export interface NamedPort {
+  readonly name: string;
+  readonly containerPort: number;
+  readonly protocol?: 'TCP' | 'UDP' | 'SCTP';
+}
+
 /** How a pod differs from the plainest one. */
 export interface PodOptions {
+  /** Default `default`; a pod's name is used once in a lab, whatever its namespace. */
+  readonly namespace?: string;
+  readonly serviceAccount?: string;
   readonly labels?: Readonly<Record<string, string>>;
+  readonly ports?: readonly NamedPort[];
+  /** What its peer serves on, TCP and UDP; default: the peers' port. */
+  readonly serves?: readonly number[];
   readonly annotations?: Readonly<Record<string, string>>;
   /** Keys of the CNI conf besides the usual ones. */
   readonly conf?: Readonly<Record<string, unknown>>;
@@ -40,6 +53,7 @@ export class LabPod {
   #hasNamespace = false;
   #addresses: readonly string[] = [];
   #peer: Peer | undefined;
+  #labels: Readonly<Record<string, string>>;
 
   constructor(node: PodHost, name: string, netns: string, podsDir: string, options: PodOptions) {
     this.node = node;
@@ -48,6 +62,11 @@ export class LabPod {
     this.#container = randomId();
     this.#podsDir = podsDir;
     this.#options = options;
+    this.#labels = options.labels ?? {};
+  }
+
+  get namespace(): string {
+    return this.#options.namespace ?? 'default';
   }
 
   /** The sandbox's id. */
@@ -104,7 +123,7 @@ export class LabPod {
     verb: string,
     options: { readonly container?: string; readonly conf?: object; readonly killAfterMs?: number } = {},
   ): Promise<Finished> {
-    const pod = this.#options.isPod === false ? '' : `;K8S_POD_NAMESPACE=default;K8S_POD_NAME=${this.name}`;
+    const pod = this.#options.isPod === false ? '' : `;K8S_POD_NAMESPACE=${this.namespace};K8S_POD_NAME=${this.name}`;
     return exec(join(distDir, 'cni/tortie'), [], {
       input: JSON.stringify({ ...this.conf(), ...options.conf }),
       ...(options.killAfterMs === undefined ? {} : { timeoutMs: options.killAfterMs }),
@@ -152,7 +171,7 @@ export class LabPod {
 
   /** The process inside that serves and probes; started at the first call. */
   async peer(): Promise<Peer> {
-    this.#peer ??= await Peer.start(this.netnsPath);
+    this.#peer ??= await Peer.start(this.netnsPath, this.#options.serves);
     return this.#peer;
   }
 
@@ -163,14 +182,24 @@ export class LabPod {
     await this.loseNamespace();
   }
 
-  /** The Pod is created in the cluster. */
+  /** Gives the pod other labels, as `kubectl label` does while it runs; without an argument the ones it began with. */
+  relabel(labels: Readonly<Record<string, string>> = this.#options.labels ?? {}): void {
+    this.#labels = labels;
+    this.writeObject();
+  }
+
+  /** The Pod is created in the cluster, or replaced. */
   writeObject(): void {
-    const { labels = {}, annotations = {} } = this.#options;
+    const { annotations = {}, ports = [], serviceAccount } = this.#options;
     const manifest = {
       apiVersion: 'v1',
       kind: 'Pod',
-      metadata: { name: this.name, namespace: 'default', labels, annotations },
-      spec: { nodeName: this.node.name, containers: [{ name: 'main' }] },
+      metadata: { name: this.name, namespace: this.namespace, labels: this.#labels, annotations },
+      spec: {
+        nodeName: this.node.name,
+        ...(serviceAccount === undefined ? {} : { serviceAccountName: serviceAccount }),
+        containers: [{ name: 'main', ports }],
+      },
     };
     writeFileSync(this.#manifestPath, `${JSON.stringify(manifest)}\n`);
   }

@@ -12,6 +12,8 @@ export interface LabOptions {
   /** IPPool objects besides the default ones. */
   readonly ipv6?: boolean;
   readonly blockSize?: number;
+  /** Variables of every agent, for example FELIX_IPTABLESBACKEND. */
+  readonly agentEnv?: Readonly<Record<string, string>>;
 }
 
 /** The pods' ranges in every lab. */
@@ -42,7 +44,10 @@ export class Lab implements AsyncDisposable {
     mkdirSync(join(dir, 'cluster', 'pods'), { recursive: true });
     mkdirSync(join(dir, 'bpf'));
     const fabric = `${prefix}-fabric`;
-    const nodes = Array.from({ length: options.nodes }, (_, index) => new LabNode(dir, prefix, index + 1));
+    const nodes = Array.from(
+      { length: options.nodes },
+      (_, index) => new LabNode(dir, prefix, index + 1, options.agentEnv),
+    );
     const lab = new Lab(dir, prefix, fabric, nodes);
     try {
       await must('mount', '-t', 'bpf', 'bpf', join(dir, 'bpf'));
@@ -79,9 +84,9 @@ export class Lab implements AsyncDisposable {
   /** Of the fabric namespace, in the nodes' subnets. */
   readonly outsideAddresses = { ipv4: '172.31.0.1', ipv6: 'fd31::1' } as const;
 
-  /** A process out there that serves and probes; started at the first call. */
-  async outside(): Promise<Peer> {
-    this.#outside ??= await Peer.start(`/run/netns/${this.#fabric}`);
+  /** A process out there that serves (default: on the peers' port) and probes; started at the first call. */
+  async outside(serves?: readonly number[]): Promise<Peer> {
+    this.#outside ??= await Peer.start(`/run/netns/${this.#fabric}`, serves);
     return this.#outside;
   }
 

@@ -1,11 +1,32 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { fileURLToPath } from 'node:url';
 import { createInterface } from 'node:readline';
-import type { Heard, PeerRequest, ProbeAnswer, StreamOptions, StreamReport, Target } from './peer.ts';
+import { fileURLToPath } from 'node:url';
+import type { ProbeOutcome, ProbeTarget } from './peer-probe.ts';
+import type { StreamReport, StreamTarget } from './peer-streams.ts';
+import { peerPort, type Heard, type PeerRequest, type ProbeAnswer } from './peer.ts';
+import { buildRawProgram, rawProgram } from './raw-program.ts';
 
 /** A connection that runs in a peer until it is told to stop. */
 export interface RunningStream {
+  /** How it goes so far. */
+  progress(): Promise<StreamReport>;
   stop(): Promise<StreamReport>;
+}
+
+/** How a running connection differs from the plainest one: TCP to the peers' port from any port. */
+export interface StreamOptions extends Partial<Omit<StreamTarget, 'host' | 'everyMs'>> {
+  readonly protocol?: 'tcp' | 'udp';
+}
+
+/** How a probe differs from the plainest one: TCP, the peers' port, an answer within a second. */
+export type ProbeOptions = Partial<Omit<ProbeTarget, 'host'>>;
+
+let asked = 0;
+
+/** A word that no other probe carries. */
+export function newToken(): string {
+  asked += 1;
+  return `token-${process.pid}-${asked}-`;
 }
 
 /** A peer process in a network namespace, seen from outside. */
@@ -18,16 +39,13 @@ export class Peer implements AsyncDisposable {
     this.#child = child;
   }
 
-  /** Starts one in the namespace; resolves when it serves. */
-  static async start(netnsPath: string): Promise<Peer> {
+  /** Starts one in the namespace; resolves when it serves on these ports. */
+  static async start(netnsPath: string, ports: readonly number[] = [peerPort]): Promise<Peer> {
     const program = fileURLToPath(new URL('peer.ts', import.meta.url));
-    const child = spawn(
-      'nsenter',
-      [`--net=${netnsPath}`, process.execPath, '--disable-warning=ExperimentalWarning', program, 'serve', netnsPath],
-      {
-        stdio: ['pipe', 'pipe', 'inherit'],
-      },
-    );
+    const command = [process.execPath, '--disable-warning=ExperimentalWarning', program, 'serve', netnsPath];
+    const child = spawn('nsenter', [`--net=${netnsPath}`, ...command, ...ports.map(String)], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
     const peer = new Peer(child);
     const ready = Promise.withResolvers<void>();
     child.once('exit', (code) => {
@@ -37,39 +55,69 @@ export class Peer implements AsyncDisposable {
       peer.#waiting.clear();
     });
     createInterface({ input: child.stdout }).on('line', (line) => {
-      const { ready: isReady, id, answer } = JSON.parse(line) as { ready?: boolean; id?: number; answer?: unknown };
-      if (isReady === true) ready.resolve();
-      if (id !== undefined) {
-        peer.#waiting.get(id)?.resolve(answer);
-        peer.#waiting.delete(id);
-      }
+      const message = JSON.parse(line) as { ready?: boolean; id?: number; answer?: unknown; error?: string };
+      if (message.ready === true) ready.resolve();
+      if (message.id === undefined) return;
+      const waiting = peer.#waiting.get(message.id);
+      peer.#waiting.delete(message.id);
+      if (message.error === undefined) waiting?.resolve(message.answer);
+      else waiting?.reject(new Error(`in ${netnsPath}: ${message.error}`));
     });
     await ready.promise;
     return peer;
   }
 
-  connect(host: string, timeoutMs = 1_000, from?: string): Promise<ProbeAnswer> {
-    return this.#ask({ do: 'connect', ...target(host, from), timeoutMs }).answer as Promise<ProbeAnswer>;
+  /** Asks the network once. */
+  probe(host: string, options: ProbeOptions = {}): Promise<ProbeOutcome> {
+    return this.#ask({
+      do: 'probe',
+      host,
+      protocol: 'tcp',
+      port: peerPort,
+      token: newToken(),
+      timeoutMs: 1_000,
+      ...options,
+    }).answer as Promise<ProbeOutcome>;
   }
 
-  datagram(host: string, timeoutMs = 1_000, from?: string): Promise<ProbeAnswer> {
-    return this.#ask({ do: 'datagram', ...target(host, from), timeoutMs }).answer as Promise<ProbeAnswer>;
+  async connect(host: string, timeoutMs = 1_000, from?: string): Promise<ProbeAnswer> {
+    return answerOf(await this.probe(host, { timeoutMs, ...(from === undefined ? {} : { from }) }));
   }
 
-  /** How many datagrams its server got so far, by source address. */
+  async datagram(host: string, timeoutMs = 1_000, from?: string): Promise<ProbeAnswer> {
+    return answerOf(await this.probe(host, { protocol: 'udp', timeoutMs, ...(from === undefined ? {} : { from }) }));
+  }
+
+  /** How many datagrams, connections and raw packets it got so far, by source address. */
   heard(): Promise<Heard> {
     return this.#ask({ do: 'heard' }).answer as Promise<Heard>;
   }
 
-  /** Opens a running connection; `stop` on the result ends it and says what it saw. */
-  async stream(
-    host: string,
-    everyMs: number,
-    { protocol = 'tcp', from }: Pick<StreamOptions, 'protocol'> & Pick<Target, 'from'> = {},
-  ): Promise<RunningStream> {
-    const { id, answer } = this.#ask({ do: 'stream', ...target(host, from), everyMs, protocol });
+  /** True if a datagram, or a raw packet, with this word has arrived. */
+  got(token: string): Promise<boolean> {
+    return this.#ask({ do: 'got', token }).answer as Promise<boolean>;
+  }
+
+  /** From here on packets of this protocol are heard. */
+  async listenRaw(version: 4 | 6, protocol: number): Promise<void> {
+    await buildRawProgram();
+    await this.#ask({ do: 'raw-listen', program: rawProgram, version, protocol }).answer;
+  }
+
+  /** Sends one packet of this protocol; `hex` is what follows the IP header. */
+  async sendRaw(version: 4 | 6, protocol: number, host: string, hex: string): Promise<void> {
+    await buildRawProgram();
+    await this.#ask({ do: 'raw-send', program: rawProgram, version, protocol, host, hex }).answer;
+  }
+
+  /** Opens a running connection with a message every so often, in ms. */
+  async stream(host: string, everyMs: number, options: StreamOptions = {}): Promise<RunningStream> {
+    const { id, answer } = this.#ask({ do: 'stream', protocol: 'tcp', host, port: peerPort, everyMs, ...options });
     await answer;
-    return { stop: () => this.#ask({ do: 'stop', stream: id }).answer as Promise<StreamReport> };
+    return {
+      progress: () => this.#ask({ do: 'progress', stream: id }).answer as Promise<StreamReport>,
+      stop: () => this.#ask({ do: 'stop', stream: id }).answer as Promise<StreamReport>,
+    };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -94,6 +142,7 @@ export class Peer implements AsyncDisposable {
   }
 }
 
-function target(host: string, from: string | undefined): Target {
-  return from === undefined ? { host } : { host, from };
+function answerOf({ verdict, seenAs }: ProbeOutcome): ProbeAnswer {
+  if (verdict === 'reaches') return { ok: true, ...(seenAs === undefined ? {} : { seenAs }) };
+  return { ok: false, reason: verdict };
 }

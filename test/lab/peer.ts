@@ -1,45 +1,35 @@
 /**
- * A program that runs inside a pod's network namespace: serves TCP and UDP echo, and does what its standard input asks, a JSON line
- * each: {id, do: 'connect' | 'datagram' | 'stream' | 'stop' | 'heard', ...}. Answers are JSON lines with the same id.
+ * A program that runs inside a network namespace: serves TCP and UDP echo on the ports of its command line, and does what its standard
+ * input asks, a JSON line each: {id, do: 'probe' | 'stream' | ..., ...}. Answers are JSON lines with the same id: {id, answer} or {id, error}.
  */
-import { createSocket, type Socket } from 'node:dgram';
-import { createServer, connect } from 'node:net';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { createSocket } from 'node:dgram';
+import { createServer } from 'node:net';
 import { createInterface } from 'node:readline';
+import { plainAddress, probe, type ProbeTarget } from './peer-probe.ts';
+import { openDatagrams, openStream, type Stream, type StreamTarget } from './peer-streams.ts';
 
 /** Every peer serves TCP and UDP echo here. */
 export const peerPort = 7777;
 
-/** What a running connection saw. Times in ms. */
-export interface StreamReport {
-  readonly sent: number;
-  readonly answered: number;
-  readonly longestStallMs: number;
-  /** The connection's own end, if it ended before it was told to. */
-  readonly failure: string | null;
-}
-
-/** Where to, and as whom: `from` binds to one of the namespace's addresses, whoever it belongs to. */
-export interface Target {
-  readonly host: string;
-  readonly port?: number;
-  readonly from?: string;
-}
-
-/** How a running connection differs from the plainest one. */
-export interface StreamOptions {
-  readonly everyMs: number;
-  /** Default tcp. Datagrams have no order: each is counted once when its echo comes. */
-  readonly protocol?: 'tcp' | 'udp';
+/** A packet of any protocol, or the wish to hear of those that arrive; `program` is the built raw.c. */
+export interface RawTarget {
+  readonly program: string;
+  readonly version: 4 | 6;
+  readonly protocol: number;
 }
 
 export type PeerRequest =
-  | ({ readonly do: 'connect'; readonly timeoutMs: number } & Target)
-  | ({ readonly do: 'datagram'; readonly timeoutMs: number } & Target)
-  | ({ readonly do: 'stream' } & Target & StreamOptions)
+  | ({ readonly do: 'probe' } & ProbeTarget)
+  | ({ readonly do: 'stream'; readonly protocol: 'tcp' | 'udp' } & StreamTarget)
+  | { readonly do: 'progress'; readonly stream: number }
   | { readonly do: 'stop'; readonly stream: number }
-  | { readonly do: 'heard' };
+  | { readonly do: 'heard' }
+  | { readonly do: 'got'; readonly token: string }
+  | ({ readonly do: 'raw-send'; readonly host: string; readonly hex: string } & RawTarget)
+  | ({ readonly do: 'raw-listen' } & RawTarget);
 
-/** How many datagrams this peer's server got, by source address. */
+/** How many datagrams (and TCP connections) this peer's server got, by source address. */
 export type Heard = Readonly<Record<string, number>>;
 
 /** `ok` with the source address that the other side saw, or the reason. */
@@ -49,172 +39,124 @@ export interface ProbeAnswer {
   readonly reason?: string;
 }
 
-type Stream = { stop(): Promise<StreamReport> };
 const streams = new Map<number, Stream>();
 const heard = new Map<string, number>();
+/** Tokens of probes, and raw packets as hex digits. Tests are short: nothing is ever forgotten. */
+const payloads = new Set<string>();
+const rawListeners = new Map<string, Promise<ChildProcess>>();
 
-if (process.argv[2] === 'serve') await serve();
+if (process.argv[2] === 'serve') await serve(process.argv.slice(4).map(Number));
 
-async function serve(): Promise<void> {
-  const tcp = createServer((socket) => {
+async function serve(ports: readonly number[]): Promise<void> {
+  for (const port of ports) {
+    await serveTcp(port);
+    await serveUdp(port);
+  }
+  process.stdout.write('{"ready":true}\n');
+  for await (const line of createInterface({ input: process.stdin })) {
+    const { id, ...request } = JSON.parse(line) as PeerRequest & { readonly id: number };
+    void handle(id, request).then(
+      (answer) => process.stdout.write(`${JSON.stringify({ id, answer })}\n`),
+      (error: unknown) => process.stdout.write(`${JSON.stringify({ id, error: (error as Error).message })}\n`),
+    );
+  }
+  process.exit(0);
+}
+
+async function serveTcp(port: number): Promise<void> {
+  const server = createServer((socket) => {
     socket.on('error', () => {});
+    hear(plainAddress(socket.remoteAddress ?? ''));
     // Who connects learns as whom it was seen; after that, echo.
     socket.write(`${socket.remoteAddress}\n`);
     socket.pipe(socket);
   });
   await new Promise<void>((resolve) => {
-    tcp.listen(peerPort, '::', resolve);
+    server.listen(port, '::', resolve);
   });
+}
+
+async function serveUdp(port: number): Promise<void> {
   const udp = createSocket({ type: 'udp6', ipv6Only: false });
   udp.on('message', (message, from) => {
-    const source = plain(from.address);
-    heard.set(source, (heard.get(source) ?? 0) + 1);
-    udp.send(`${from.address} ${message.toString()}`, from.port, from.address);
+    const text = message.toString();
+    hear(plainAddress(from.address));
+    if (text.startsWith('token-')) payloads.add(text.replace(/\..*/s, ''));
+    udp.send(`${from.address} ${text}`, from.port, from.address);
   });
   // A client that is gone answers by ICMP; that is its affair.
   udp.on('error', () => {});
   await new Promise<void>((resolve) => {
-    udp.bind(peerPort, '::', resolve);
+    udp.bind(port, '::', resolve);
   });
-  process.stdout.write('{"ready":true}\n');
-  for await (const line of createInterface({ input: process.stdin })) {
-    const { id, ...request } = JSON.parse(line) as PeerRequest & { readonly id: number };
-    void handle(id, request).then((answer) => process.stdout.write(`${JSON.stringify({ id, answer })}\n`));
-  }
-  process.exit(0);
+}
+
+function hear(source: string): void {
+  heard.set(source, (heard.get(source) ?? 0) + 1);
 }
 
 async function handle(id: number, request: PeerRequest): Promise<unknown> {
   switch (request.do) {
-    case 'connect':
-      return probeTcp(request, request.timeoutMs);
-    case 'datagram':
-      return probeUdp(request, request.timeoutMs);
+    case 'probe':
+      return probe(request);
     case 'stream':
-      streams.set(
-        id,
-        request.protocol === 'udp'
-          ? await openDatagrams(request, request.everyMs)
-          : openStream(request, request.everyMs),
-      );
+      streams.set(id, request.protocol === 'udp' ? await openDatagrams(request) : openStream(request));
       return { stream: id };
+    case 'progress':
+      return stream(request.stream).progress();
+    case 'stop': {
+      const report = await stream(request.stream).stop();
+      streams.delete(request.stream);
+      return report;
+    }
     case 'heard':
       return Object.fromEntries(heard);
-    case 'stop': {
-      const stream = streams.get(request.stream);
-      streams.delete(request.stream);
-      return stream === undefined ? { failure: 'no such stream' } : stream.stop();
+    case 'got':
+      return payloads.has(request.token) || [...payloads].some((payload) => payload.includes(request.token));
+    case 'raw-send':
+      await rawSend(request);
+      return {};
+    case 'raw-listen': {
+      const key = `${request.version} ${request.protocol}`;
+      const listener = rawListeners.get(key) ?? rawListen(request);
+      rawListeners.set(key, listener);
+      await listener;
+      return {};
     }
   }
 }
 
-function plain(address: string): string {
-  return address.replace(/^::ffff:/, '');
+function stream(id: number): Stream {
+  const found = streams.get(id);
+  if (found === undefined) throw new Error(`no stream ${id}`);
+  return found;
 }
 
-function endpointOf({ host, port = peerPort, from }: Target): { host: string; port: number; localAddress?: string } {
-  return { host, port, ...(from === undefined ? {} : { localAddress: from }) };
-}
-
-function probeTcp(target: Target, timeoutMs: number): Promise<ProbeAnswer> {
-  return new Promise((resolve) => {
-    const socket = connect(endpointOf(target));
-    const done = (answer: ProbeAnswer) => {
-      socket.destroy();
-      resolve(answer);
-    };
-    socket.setTimeout(timeoutMs, () => done({ ok: false, reason: 'timeout' }));
-    socket.on('error', (error: NodeJS.ErrnoException) => done({ ok: false, reason: error.code ?? error.message }));
-    socket.on('data', (data) => done({ ok: true, seenAs: plain(data.toString().trim()) }));
+function rawSend(request: Extract<PeerRequest, { do: 'raw-send' }>): Promise<void> {
+  const { program, version, protocol, host, hex } = request;
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, ['send', String(version), String(protocol), host, hex], {
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    let words = '';
+    child.stderr.on('data', (chunk: Buffer) => (words += chunk.toString()));
+    child.on('error', reject);
+    // EPERM is how a firewall's drop on the way out is told.
+    child.on('close', (status) => (status === 0 || /not permitted/.test(words) ? resolve() : reject(new Error(words))));
   });
 }
 
-/** A bound socket: `from` is an address of this namespace. */
-async function openUdp({ host, from }: Target): Promise<Socket> {
-  const socket = createSocket(host.includes(':') ? 'udp6' : 'udp4');
-  await new Promise<void>((resolve, reject) => {
-    socket.once('error', reject);
-    socket.bind({ port: 0, ...(from === undefined ? {} : { address: from }) }, resolve);
+/** Resolves when it listens. It ends with this process, whose pipe is its standard input. */
+function rawListen({ program, version, protocol }: RawTarget): Promise<ChildProcess> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, ['listen', String(version), String(protocol)], { stdio: ['pipe', 'pipe', 'inherit'] });
+    child.on('error', reject);
+    child.on('exit', (status) => reject(new Error(`raw listen ${version} ${protocol}: status ${status}`)));
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      const [source = '', hex] = line.split(' ');
+      if (hex === undefined) return resolve(child);
+      hear(source);
+      return payloads.add(hex);
+    });
   });
-  return socket;
-}
-
-async function probeUdp(target: Target, timeoutMs: number): Promise<ProbeAnswer> {
-  const { host, port = peerPort } = target;
-  const socket = await openUdp(target);
-  return new Promise((resolve) => {
-    const done = (answer: ProbeAnswer) => {
-      clearTimeout(timer);
-      socket.close();
-      resolve(answer);
-    };
-    const timer = setTimeout(() => done({ ok: false, reason: 'timeout' }), timeoutMs);
-    socket.on('error', (error: NodeJS.ErrnoException) => done({ ok: false, reason: error.code ?? error.message }));
-    socket.on('message', (message) => done({ ok: true, seenAs: plain(message.toString().split(' ')[0] ?? '') }));
-    socket.send('probe', port, host);
-  });
-}
-
-/** A TCP connection that sends a numbered line every so often and expects each back. */
-function openStream(target: Target, everyMs: number): Stream {
-  const socket = connect({ ...endpointOf(target), noDelay: true });
-  let sent = 0;
-  let answered = -1; // The greeting is the first line.
-  let longestStallMs = 0;
-  let lastAnswer = performance.now();
-  let failure: string | null = null;
-  let rest = '';
-  socket.on('error', (error: NodeJS.ErrnoException) => (failure ??= error.code ?? error.message));
-  socket.on('close', () => (failure ??= 'closed'));
-  socket.on('data', (data) => {
-    const now = performance.now();
-    longestStallMs = Math.max(longestStallMs, now - lastAnswer);
-    lastAnswer = now;
-    rest += data.toString();
-    const lines = rest.split('\n');
-    rest = lines.pop() ?? '';
-    answered += lines.length;
-  });
-  const timer = setInterval(() => socket.write(`${sent++}\n`), everyMs);
-  return {
-    stop: async () => {
-      clearInterval(timer);
-      const deadline = performance.now() + 2_000;
-      while (answered < sent && failure === null && performance.now() < deadline) {
-        await new Promise((resolve) => setTimeout(resolve, 5));
-      }
-      const report = { sent, answered: Math.max(answered, 0), longestStallMs: Math.round(longestStallMs), failure };
-      socket.removeAllListeners('close').destroy();
-      return report;
-    },
-  };
-}
-
-/** Numbered datagrams, one every so often, each of which should come back. */
-async function openDatagrams(target: Target, everyMs: number): Promise<Stream> {
-  const { host, port = peerPort } = target;
-  const socket = await openUdp(target);
-  const answered = new Set<number>();
-  let sent = 0;
-  let longestStallMs = 0;
-  let lastAnswer = performance.now();
-  let failure: string | null = null;
-  socket.on('error', (error: NodeJS.ErrnoException) => (failure ??= error.code ?? error.message));
-  socket.on('message', (message) => {
-    const now = performance.now();
-    longestStallMs = Math.max(longestStallMs, now - lastAnswer);
-    lastAnswer = now;
-    answered.add(Number(message.toString().split(' ')[1]));
-  });
-  const timer = setInterval(() => socket.send(String(sent++), port, host), everyMs);
-  return {
-    stop: async () => {
-      clearInterval(timer);
-      const deadline = performance.now() + 500;
-      while (answered.size < sent && performance.now() < deadline)
-        await new Promise((resolve) => setTimeout(resolve, 5));
-      socket.close();
-      return { sent, answered: answered.size, longestStallMs: Math.round(longestStallMs), failure };
-    },
-  };
 }

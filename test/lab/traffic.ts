@@ -2,7 +2,7 @@ import { families, type FamilyRow } from './agent-lab.ts';
 import { must } from './exec.ts';
 import type { LabPod } from './lab-pod.ts';
 import type { RunningStream } from './peer-client.ts';
-import type { StreamReport } from './peer.ts';
+import type { StreamReport } from './peer-streams.ts';
 
 /** A message on each connection, and a forged packet, every so often, in ms. */
 const pace = { messageMs: 10, forgedMs: 3 };
