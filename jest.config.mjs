@@ -24,7 +24,7 @@ export default {
     {
       ...common,
       displayName: 'kernel',
-      testMatch: ['<rootDir>/test/kernel/**/*.test.ts', '<rootDir>/test/oracle/kernel*.test.ts'],
+      testMatch: ['<rootDir>/test/{kernel,contract}/**/*.test.ts', '<rootDir>/test/oracle/kernel*.test.ts'],
     },
   ],
   testTimeout: 60_000,
