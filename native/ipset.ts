@@ -29,33 +29,46 @@ export interface IpsetInfo {
   readonly references?: number;
 }
 
-/** A member that was refused. */
-export interface IpsetMemberFailure {
-  readonly member: string;
+/** A set with its members. */
+export interface IpsetContents extends IpsetInfo {
+  readonly members: readonly string[];
+}
+
+/** What to change in one set. */
+export interface IpsetChange {
+  readonly name: string;
+  readonly add: readonly string[];
+  readonly del: readonly string[];
+}
+
+/** A set or, if one is named, a member of it that was refused. */
+export interface IpsetFailure {
+  readonly set: string;
+  readonly member?: string;
   readonly error: Error & NetlinkFailure;
 }
 
 /**
  * The address sets of one namespace, over netlink, on worker threads; calls are carried out one after the other. Members are text as
- * ipset(8) prints them: `10.0.0.0/8`, `10.0.0.1` (no /32 or /128), `10.0.0.0/8,eth0`, `10.0.0.1,tcp:80`
- * (tcp, udp, sctp and udplite by name, other protocols by number; a number is understood for all). Whatever else a foreign set's member has is
- * printed, too (`10.0.0.0/8 nomatch`); members that are no addresses are left out.
+ * ipset(8) prints them: `10.0.0.0/8`, `10.0.0.1` (no /32 or /128), `10.0.0.0/8,eth0`, `10.0.0.1,tcp:80` (tcp, udp, sctp and udplite by
+ * name, other protocols by number; a number is understood for all). Whatever else a foreign set's member has is printed, too
+ * (`10.0.0.0/8 nomatch`); members that are no addresses are left out.
  *
  * Failures are NetlinkFailures; ipset's own have codes such as `IPSET_ERR_BUSY`, a set that doesn't exist is `ENOENT`.
  */
 export interface Ipset extends Disposable {
   list(): Promise<readonly IpsetInfo[]>;
-  members(name: string): Promise<readonly string[]>;
+  /** The sets whose names begin so, with their members, in one reading. */
+  contents(prefix: string): Promise<readonly IpsetContents[]>;
+  /** A set of this name that exists is `EEXIST`. */
+  create(set: IpsetSpec): Promise<void>;
+  /** Makes many at once; one that fails is in the result and doesn't stop the others. */
+  createAll(sets: readonly IpsetSpec[]): Promise<readonly IpsetFailure[]>;
   /**
-   * A set of this name that exists is `EEXIST`; with `exist` one of the same type is left as it is (the kernel compares neither family
-   * nor sizes), another type is still an error.
+   * One set after the other: deletes, then adds, many members to a message. A member that is there already, or gone already, is no
+   * failure. What is refused is in the result and doesn't stop the rest: a member, or a set without one named when the set itself is the trouble.
    */
-  create(set: IpsetSpec, options?: { readonly exist?: boolean }): Promise<void>;
-  /**
-   * Deletes, then adds, many members to a message. A member that is there already, or gone already, is no failure; one that is refused
-   * is in the result and doesn't stop the others. Throws when the set itself is the trouble.
-   */
-  update(name: string, add: readonly string[], del: readonly string[]): Promise<readonly IpsetMemberFailure[]>;
+  update(changes: readonly IpsetChange[]): Promise<readonly IpsetFailure[]>;
   /** Exchanges the contents of two sets of one type and family in one step. */
   swap(name: string, other: string): Promise<void>;
   /** Removes all members. */
@@ -65,11 +78,10 @@ export interface Ipset extends Disposable {
 }
 
 interface IpsetSocket {
-  list(): Promise<readonly IpsetInfo[]>;
-  members(name: string): Promise<readonly string[]>;
-  create(set: object): Promise<void>;
+  list(prefix: string, withMembers: boolean): Promise<readonly (IpsetInfo & { readonly members: string })[]>;
+  create(sets: readonly object[]): Promise<readonly IpsetFailure[]>;
   change(verb: 'destroy' | 'flush' | 'swap', name: string, other?: string): Promise<void>;
-  update(name: string, add: readonly string[], del: readonly string[]): Promise<readonly IpsetMemberFailure[]>;
+  update(changes: readonly IpsetChange[]): Promise<readonly IpsetFailure[]>;
   close(): void;
 }
 
@@ -90,20 +102,27 @@ class KernelIpset implements Ipset {
     this.#socket = socket;
   }
 
-  list(): Promise<readonly IpsetInfo[]> {
-    return this.#turns.run(() => this.#socket.list());
+  async list(): Promise<readonly IpsetInfo[]> {
+    const sets = await this.#turns.run(() => this.#socket.list('', false));
+    return sets.map(({ members: _none, ...info }) => info);
   }
 
-  members(name: string): Promise<readonly string[]> {
-    return this.#turns.run(() => this.#socket.members(name));
+  async contents(prefix: string): Promise<readonly IpsetContents[]> {
+    const sets = await this.#turns.run(() => this.#socket.list(prefix, true));
+    return sets.map(({ members, ...info }) => ({ ...info, members: members.split('\n').slice(0, -1) }));
   }
 
-  create(set: IpsetSpec, options: { readonly exist?: boolean } = {}): Promise<void> {
-    return this.#turns.run(() => this.#socket.create({ ...set, exist: options.exist ?? false }));
+  async create(set: IpsetSpec): Promise<void> {
+    const [failure] = await this.createAll([set]);
+    if (failure !== undefined) throw failure.error;
   }
 
-  update(name: string, add: readonly string[], del: readonly string[]): Promise<readonly IpsetMemberFailure[]> {
-    return this.#turns.run(() => this.#socket.update(name, add, del));
+  createAll(sets: readonly IpsetSpec[]): Promise<readonly IpsetFailure[]> {
+    return this.#turns.run(() => this.#socket.create(sets));
+  }
+
+  update(changes: readonly IpsetChange[]): Promise<readonly IpsetFailure[]> {
+    return this.#turns.run(() => this.#socket.update(changes));
   }
 
   swap(name: string, other: string): Promise<void> {

@@ -111,7 +111,7 @@ export class IptablesDataplane implements Dataplane {
       this.#takeBack(endpoints, removed);
       return { programmed: [], removed: [], failed, repaired };
     }
-    const sets = await this.#ipsets.applyUpdates();
+    const sets = await this.#ipsets.applyAdditions();
     const tables = await this.#applyTables();
     // A rule is refused, too, when somebody has destroyed the set that it names.
     if (tables.failed.length > 0) this.#ipsets.requestResync();

@@ -1,4 +1,4 @@
-import type { IpsetInfo, IpsetMemberFailure, IpsetSpec } from '#native/ipset.ts';
+import type { IpsetChange, IpsetContents, IpsetFailure, IpsetInfo, IpsetSpec } from '#native/ipset.ts';
 import type { NetlinkFailure } from '#native/types.ts';
 import type { SetKernel } from './ipsets.ts';
 
@@ -8,7 +8,7 @@ export class FakeSets implements SetKernel {
   readonly calls: string[] = [];
   /** Sets that a rule refers to. */
   readonly referenced = new Set<string>();
-  /** Members that are refused, with the kernel's words. */
+  /** Members, and sets by name, that are refused, with the kernel's words. */
   readonly refused = new Map<string, string>();
 
   list(): Promise<readonly IpsetInfo[]> {
@@ -16,32 +16,32 @@ export class FakeSets implements SetKernel {
     return Promise.resolve([...this.sets.values()].map(({ spec }) => spec));
   }
 
-  members(name: string): Promise<readonly string[]> {
-    this.calls.push(`members ${name}`);
-    return Promise.resolve([...(this.sets.get(name)?.members ?? [])]);
+  contents(prefix: string): Promise<readonly IpsetContents[]> {
+    this.calls.push(`contents ${prefix}`);
+    const sets = [...this.sets.values()].filter(({ spec }) => spec.name.startsWith(prefix));
+    return Promise.resolve(sets.map(({ spec, members }) => ({ ...spec, members: [...members] })));
   }
 
-  create(spec: IpsetSpec): Promise<void> {
-    this.calls.push(`create ${spec.name}`);
-    if (this.sets.has(spec.name)) return Promise.reject(failure('EEXIST', `create ${spec.name}`));
-    this.sets.set(spec.name, { spec, members: new Set() });
-    return Promise.resolve();
+  async create(spec: IpsetSpec): Promise<void> {
+    const [first] = await this.createAll([spec]);
+    if (first !== undefined) throw first.error;
   }
 
-  update(name: string, add: readonly string[], del: readonly string[]): Promise<readonly IpsetMemberFailure[]> {
-    this.calls.push(
-      `update ${name} ${[...add.map((member) => `+${member}`), ...del.map((member) => `-${member}`)].join(' ')}`,
-    );
-    const set = this.sets.get(name);
-    if (set === undefined) return Promise.reject(failure('ENOENT', `update ${name}`));
-    const failures: IpsetMemberFailure[] = [];
-    for (const member of add) {
-      const reason = this.refused.get(member);
-      if (reason === undefined) set.members.add(member);
-      else failures.push({ member, error: failure('EINVAL', reason) });
+  createAll(specs: readonly IpsetSpec[]): Promise<readonly IpsetFailure[]> {
+    const failures: IpsetFailure[] = [];
+    for (const spec of specs) {
+      this.calls.push(`create ${spec.name}`);
+      const reason = this.refused.get(spec.name);
+      if (reason !== undefined) failures.push({ set: spec.name, error: failure('ENOMEM', reason) });
+      else if (this.sets.has(spec.name))
+        failures.push({ set: spec.name, error: failure('EEXIST', `create ${spec.name}`) });
+      else this.sets.set(spec.name, { spec, members: new Set() });
     }
-    for (const member of del) set.members.delete(member);
     return Promise.resolve(failures);
+  }
+
+  update(changes: readonly IpsetChange[]): Promise<readonly IpsetFailure[]> {
+    return Promise.resolve(changes.flatMap((change) => this.#change(change)));
   }
 
   swap(a: string, b: string): Promise<void> {
@@ -58,6 +58,22 @@ export class FakeSets implements SetKernel {
     if (this.referenced.has(name)) return Promise.reject(failure('IPSET_ERR_BUSY', `destroy ${name}`));
     if (!this.sets.delete(name)) return Promise.reject(failure('ENOENT', `destroy ${name}`));
     return Promise.resolve();
+  }
+
+  #change({ name, add, del }: IpsetChange): IpsetFailure[] {
+    this.calls.push(
+      `update ${name} ${[...add.map((member) => `+${member}`), ...del.map((member) => `-${member}`)].join(' ')}`,
+    );
+    const set = this.sets.get(name);
+    if (set === undefined) return [{ set: name, error: failure('ENOENT', `update ${name}`) }];
+    const failures: IpsetFailure[] = [];
+    for (const member of del) set.members.delete(member);
+    for (const member of add) {
+      const reason = this.refused.get(member);
+      if (reason === undefined) set.members.add(member);
+      else failures.push({ set: name, member, error: failure('EINVAL', reason) });
+    }
+    return failures;
   }
 }
 

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { FakeClock } from '#api/fake-clock.ts';
 import { silentLogger } from '../silent-logger.ts';
 import { FakeSets } from './fake-sets.ts';
-import { Ipsets, netMembers, setName, type SetSpec, temporaryName } from './ipsets.ts';
+import { Ipsets, netMembers, type SetReport, setName, type SetSpec, temporaryName } from './ipsets.ts';
 
 let kernel: FakeSets;
 let clock: FakeClock;
@@ -16,6 +16,11 @@ const spec = (more: Partial<SetSpec> = {}): SetSpec => ({
 });
 const owns = (name: string): boolean => name.startsWith('cali4');
 const make = (): Ipsets => new Ipsets(kernel, owns, { clock, log: silentLogger }, () => {});
+/** A cycle with no tables between. */
+const apply = async (sets: Ipsets): Promise<SetReport> => {
+  const reports = [await sets.applyAdditions(), await sets.applyDeletions()];
+  return { failed: reports.flatMap(({ failed }) => failed), repaired: reports.flatMap(({ repaired }) => repaired) };
+};
 const members = (name = 'cali40a'): string[] => [...(kernel.sets.get(name)?.members ?? [])].sort();
 
 beforeEach(() => {
@@ -27,11 +32,11 @@ test('one member more is one message', async () => {
   const sets = make();
   sets.setSet(spec());
   sets.addMember('cali40a', '10.0.0.1');
-  await sets.applyUpdates();
+  await apply(sets);
   kernel.calls.length = 0;
   sets.addMember('cali40a', '10.0.0.2');
-  await sets.applyUpdates();
-  await sets.applyUpdates();
+  await apply(sets);
+  await apply(sets);
   expect(kernel.calls).toEqual(['update cali40a +10.0.0.2']);
 });
 
@@ -42,11 +47,11 @@ test('members only come before removal is allowed; then what nobody wants goes',
   const sets = make();
   sets.setSet(spec());
   sets.addMember('cali40a', '10.0.0.1');
-  await sets.applyUpdates();
+  await apply(sets);
   await sets.applyRemovals();
   expect(members()).toEqual(['10.0.0.1', '10.0.0.9']);
   sets.allowRemoval();
-  await sets.applyUpdates();
+  await apply(sets);
   await sets.applyRemovals();
   expect(members()).toEqual(['10.0.0.1']);
   expect([...kernel.sets.keys()]).toEqual(['cali40a', 'others']);
@@ -58,8 +63,8 @@ test('a set that is right is adopted without a write', async () => {
   sets.allowRemoval();
   sets.setSet(spec());
   sets.addMember('cali40a', '10.0.0.1');
-  expect(await sets.applyUpdates()).toEqual({ failed: [], repaired: [] });
-  expect(kernel.calls).toEqual(['list', 'members cali40a']);
+  expect(await apply(sets)).toEqual({ failed: [], repaired: [] });
+  expect(kernel.calls).toEqual(['contents cali']);
 });
 
 test('what others flushed or destroyed comes back after a comparison, and is said', async () => {
@@ -67,14 +72,14 @@ test('what others flushed or destroyed comes back after a comparison, and is sai
   sets.setRefreshInterval(90_000);
   sets.setSet(spec());
   for (const member of ['10.0.0.1', '10.0.0.2']) sets.addMember('cali40a', member);
-  await sets.applyUpdates();
+  await apply(sets);
   kernel.sets.get('cali40a')?.members.clear();
-  expect((await sets.applyUpdates()).repaired).toEqual([]);
+  expect((await apply(sets)).repaired).toEqual([]);
   clock.advance(90_000);
-  expect((await sets.applyUpdates()).repaired).toEqual(['ipset cali40a: 2 members were missing']);
+  expect((await apply(sets)).repaired).toEqual(['ipset cali40a: 2 members were missing']);
   kernel.sets.delete('cali40a');
   sets.requestResync();
-  expect((await sets.applyUpdates()).repaired).toEqual(['ipset cali40a was missing']);
+  expect((await apply(sets)).repaired).toEqual(['ipset cali40a was missing']);
   expect(members()).toEqual(['10.0.0.1', '10.0.0.2']);
 });
 
@@ -85,21 +90,21 @@ test.each(Array.from({ length: 12 }, (_, turns) => turns))(
     sets.allowRemoval();
     sets.setSet(spec());
     for (const member of ['10.0.0.1', '10.0.0.2']) sets.addMember('cali40a', member);
-    const cycle = sets.applyUpdates();
+    const cycle = apply(sets);
     for (let turn = 0; turn < turns; turn += 1) await Promise.resolve();
     sets.addMember('cali40a', '10.0.0.3');
     sets.removeMember('cali40a', '10.0.0.1');
     await cycle;
-    await sets.applyUpdates();
+    await apply(sets);
     expect(members()).toEqual(['10.0.0.2', '10.0.0.3']);
     sets.setSet(spec({ maxelem: 2000 }));
-    const resize = sets.applyUpdates();
+    const resize = apply(sets);
     for (let turn = 0; turn < turns; turn += 1) await Promise.resolve();
     sets.addMember('cali40a', '10.0.0.4');
     kernel.sets.get('cali40a')?.members.clear();
     sets.requestResync();
     await resize;
-    await sets.applyUpdates();
+    await apply(sets);
     expect(members()).toEqual(['10.0.0.2', '10.0.0.3', '10.0.0.4']);
   },
 );
@@ -108,10 +113,10 @@ test('another size is filled beside the old set and swapped in', async () => {
   const sets = make();
   sets.setSet(spec());
   sets.addMember('cali40a', '10.0.0.1');
-  await sets.applyUpdates();
+  await apply(sets);
   kernel.calls.length = 0;
   sets.setSet(spec({ maxelem: 2000 }));
-  expect(await sets.applyUpdates()).toEqual({ failed: [], repaired: [] });
+  expect(await apply(sets)).toEqual({ failed: [], repaired: [] });
   expect(kernel.calls).toEqual([
     'list',
     'create cali4t-a',
@@ -128,19 +133,93 @@ test('a refused member is reported with its reason, the others go in, and it is 
   const sets = make();
   sets.setSet(spec());
   for (const member of ['10.0.0.1', '10.0.0.2']) sets.addMember('cali40a', member);
-  expect((await sets.applyUpdates()).failed).toMatchObject([
+  expect((await apply(sets)).failed).toMatchObject([
     { set: 'cali40a', member: '10.0.0.2', reason: expect.stringContaining('set is full') },
   ]);
   kernel.refused.clear();
-  expect((await sets.applyUpdates()).failed).toEqual([]);
+  expect((await apply(sets)).failed).toEqual([]);
   expect(members()).toEqual(['10.0.0.1', '10.0.0.2']);
+});
+
+test('what moves from one set to another is added before it is taken out, whatever the order of the wishes', async () => {
+  const sets = make();
+  sets.allowRemoval();
+  for (const name of ['cali40a', 'cali40b']) sets.setSet(spec({ name }));
+  sets.addMember('cali40a', '10.0.0.1');
+  await apply(sets);
+  kernel.calls.length = 0;
+  sets.removeMember('cali40a', '10.0.0.1');
+  sets.addMember('cali40b', '10.0.0.1');
+  await apply(sets);
+  expect(kernel.calls).toEqual(['update cali40b +10.0.0.1', 'update cali40a -10.0.0.1']);
+});
+
+test('members of a set that is held stay until it is not', async () => {
+  const sets = make();
+  sets.allowRemoval();
+  sets.setSet(spec());
+  sets.setMembers('cali40a', ['10.0.0.1', '10.0.0.2']);
+  await apply(sets);
+  sets.setMembers('cali40a', ['10.0.0.2', '10.0.0.3']);
+  await sets.applyAdditions();
+  await sets.applyDeletions((name) => name === 'cali40a');
+  expect(members()).toEqual(['10.0.0.1', '10.0.0.2', '10.0.0.3']);
+  await sets.applyDeletions();
+  expect(members()).toEqual(['10.0.0.2', '10.0.0.3']);
+});
+
+test('a set of another type under our name is made anew, with the new members only', async () => {
+  kernel.sets.set('cali40a', { spec: spec({ type: 'hash:ip' }), members: new Set(['10.0.0.9']) });
+  const sets = make();
+  sets.setSet(spec());
+  sets.addMember('cali40a', '10.0.0.1');
+  expect((await apply(sets)).failed).toEqual([]);
+  expect(kernel.sets.get('cali40a')?.spec.type).toBe('hash:net');
+  expect(members()).toEqual(['10.0.0.1']);
+});
+
+test('a set that is wanted again before it could be destroyed has only the members of now', async () => {
+  const sets = make();
+  sets.allowRemoval();
+  sets.setSet(spec());
+  sets.setMembers('cali40a', ['10.0.0.1', '10.0.0.2']);
+  await apply(sets);
+  sets.removeSet('cali40a');
+  sets.setSet(spec());
+  sets.addMember('cali40a', '10.0.0.2');
+  kernel.calls.length = 0;
+  await apply(sets);
+  await sets.applyRemovals();
+  expect(kernel.calls).toEqual(['update cali40a -10.0.0.1']);
+});
+
+test('a set that could not be made is reported, and tried again', async () => {
+  kernel.refused.set('cali40a', 'no memory');
+  const sets = make();
+  for (const name of ['cali40a', 'cali40b']) sets.setSet(spec({ name }));
+  sets.addMember('cali40b', '10.0.0.1');
+  expect((await apply(sets)).failed).toMatchObject([{ set: 'cali40a', reason: expect.stringContaining('no memory') }]);
+  expect(members('cali40b')).toEqual(['10.0.0.1']);
+  kernel.refused.clear();
+  expect((await apply(sets)).failed).toEqual([]);
+  expect([...kernel.sets.keys()]).toEqual(['cali40b', 'cali40a']);
+});
+
+test('a long list of members is written in parts', async () => {
+  const sets = make();
+  sets.setSet(spec({ maxelem: 100_000 }));
+  const many = Array.from({ length: 50_000 }, (_, n) => `10.${n >> 16}.${(n >> 8) & 255}.${n & 255}`);
+  sets.setMembers('cali40a', many);
+  await apply(sets);
+  expect(kernel.calls.filter((call) => call.startsWith('update'))).toHaveLength(3);
+  expect(members()).toHaveLength(50_000);
 });
 
 test('a set that a rule still refers to stays, is reported, and goes later', async () => {
   const sets = make();
   sets.allowRemoval();
   sets.setSet(spec());
-  await sets.applyUpdates();
+  await apply(sets);
   kernel.referenced.add('cali40a');
   sets.removeSet('cali40a');
   expect((await sets.applyRemovals()).failed).toMatchObject([
@@ -152,9 +231,10 @@ test('a set that a rule still refers to stays, is reported, and goes later', asy
 });
 
 test('names fit the kernel, nets are as the kernel prints them', () => {
-  const name = setName(6, 's:averyveryverylongselectorhash0123456789');
-  expect(name).toBe('cali60s:averyveryverylongselect');
-  expect(temporaryName(name)).toHaveLength(31);
+  const name = setName(6, 's-0123456789012345678901');
+  expect(name).toBe('cali60s-0123456789012345678901');
+  expect(temporaryName(name)).toBe('cali6t-s-0123456789012345678901');
+  expect(() => setName(6, 's-01234567890123456789012')).toThrow('too long');
   expect(['10.0.0.1/32', 'fd00::1/128', '10.0.0.0/8', '0.0.0.0/0', '::/0'].flatMap(netMembers)).toEqual([
     '10.0.0.1',
     'fd00::1',
@@ -195,10 +275,10 @@ test('any history ends with exactly the wanted members', async () => {
         else if (what === 'foreignRemove') kernel.sets.get('cali40a')?.members.delete(member);
         else if (what === 'flush') kernel.sets.get('cali40a')?.members.clear();
         else if (what === 'resize') sets.setSet(spec({ maxelem: (maxelem += 1) }));
-        else await sets.applyUpdates();
+        else await apply(sets);
       }
       sets.requestResync();
-      await sets.applyUpdates();
+      await apply(sets);
       expect(members()).toEqual([...wanted].sort());
       expect([...kernel.sets.keys()]).toEqual(['cali40a']);
       expect(kernel.sets.get('cali40a')?.spec.maxelem).toBe(maxelem);
@@ -211,9 +291,9 @@ test('a refresh interval that changes counts from now, also from never', async (
   const sets = make();
   sets.setSet(spec());
   sets.addMember('cali40a', '10.0.0.1');
-  await sets.applyUpdates();
+  await apply(sets);
   sets.setRefreshInterval(1_000);
   kernel.sets.get('cali40a')?.members.clear();
   clock.advance(1_000);
-  expect((await sets.applyUpdates()).repaired).toEqual(['ipset cali40a: 1 members were missing']);
+  expect((await apply(sets)).repaired).toEqual(['ipset cali40a: 1 members were missing']);
 });

@@ -97,7 +97,7 @@ export class Masquerade implements Disposable {
       this.#changed = true;
       return { failed: [{ object: 'natOutgoing', reason: (error as Error).message }], repaired };
     }
-    const sets = await this.#ipsets.applyUpdates();
+    const sets = await this.#ipsets.applyAdditions();
     for (const table of this.#tables) {
       try {
         repaired.push(...(await table.apply()));
@@ -106,10 +106,11 @@ export class Masquerade implements Disposable {
         this.#ipsets.requestResync(); // A rule is refused, too, when somebody has destroyed the set that it names.
       }
     }
+    const deletions = await this.#ipsets.applyDeletions();
     const removals = await this.#ipsets.applyRemovals();
     repaired.push(...sets.repaired);
     failed.push(
-      ...[...sets.failed, ...removals.failed].map(({ set, member, reason }) => ({
+      ...[...sets.failed, ...deletions.failed, ...removals.failed].map(({ set, member, reason }) => ({
         object: `ipset ${set}${member === undefined ? '' : ` member ${member}`}`,
         reason,
       })),

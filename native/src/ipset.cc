@@ -13,29 +13,23 @@ namespace tortie
 namespace
 {
 
-std::vector<SetMember> ReadMembers(Napi::Value value, const char *name, const std::string &set,
-				   std::vector<Refused> &refused)
+// Text only: members are read on the worker, since there may be very many.
+std::vector<std::string> ReadTexts(const Napi::Value &value, const char *name)
 {
 	if (!value.IsArray())
 		throw BadArgument(name, "must be an array, not " + Describe(value));
 	const auto array = value.As<Napi::Array>();
-	std::vector<SetMember> members;
-	members.reserve(array.Length());
-	for (uint32_t i = 0; i < array.Length(); i++) {
+	const uint32_t length = array.Length();
+	std::vector<std::string> texts;
+	texts.reserve(length);
+	for (uint32_t i = 0; i < length; i++) {
 		Napi::HandleScope scope(array.Env());
 		const Napi::Value item = array.Get(i);
 		if (!item.IsString())
 			throw BadArgument(name, "must hold text, not " + Describe(item));
-		SetMember member;
-		const std::string text = item.As<Napi::String>().Utf8Value();
-		if (const auto problem = ParseMember(text, member)) {
-			const BadArgument bad("", "member " + Describe(item) + ": " + *problem);
-			refused.push_back({text, FailureOf(bad, "ipset." + std::string(name) + " " + set)});
-			continue;
-		}
-		members.push_back(std::move(member));
+		texts.push_back(item.As<Napi::String>().Utf8Value());
 	}
-	return members;
+	return texts;
 }
 
 std::string SetName(Napi::Value value, const char *what)
@@ -58,57 +52,110 @@ template <typename Each> void ForEachMessage(const std::vector<uint8_t> &bytes, 
 		each(message);
 }
 
-Napi::Value DecodeHeaders(Napi::Env env, const std::vector<uint8_t> &bytes)
+std::optional<uint32_t> NetU32(const Attributes<IPSET_ATTR_CREATE_MAX> &data, int attribute)
 {
-	Napi::Array array = Napi::Array::New(env);
+	const auto value = data.U32(attribute);
+	return value ? std::optional(ntohl(*value)) : std::nullopt;
+}
+
+// What a listing says of one set; members one to a line.
+struct Listed {
+	std::string name;
+	std::string type;
+	std::optional<int> family;
+	std::optional<uint32_t> maxelem, hashsize, count, references;
+	std::string members;
+};
+
+void ReadHeader(const Attributes<IPSET_ATTR_CMD_MAX> &attributes, Listed &set)
+{
+	const Attributes<IPSET_ATTR_CREATE_MAX> data(attributes[IPSET_ATTR_DATA]);
+	const uint8_t *family = attributes.Bytes(IPSET_ATTR_FAMILY, 1);
+	if (family && (*family == NFPROTO_IPV4 || *family == NFPROTO_IPV6))
+		set.family = *family == NFPROTO_IPV4 ? 4 : 6;
+	set.maxelem = NetU32(data, IPSET_ATTR_MAXELEM);
+	set.hashsize = NetU32(data, IPSET_ATTR_HASHSIZE);
+	set.count = NetU32(data, IPSET_ATTR_ELEMENTS);
+	set.references = NetU32(data, IPSET_ATTR_REFERENCES);
+}
+
+int AppendMember(const nlattr *data, void *members)
+{
+	if (const auto text = MemberText(data))
+		*static_cast<std::string *>(members) += *text + '\n';
+	return MNL_CB_OK;
+}
+
+// The sets whose names begin so. A long one comes in several messages, of which the first has the header.
+std::vector<Listed> ReadListing(const std::vector<uint8_t> &bytes, const std::string &prefix)
+{
+	std::vector<Listed> sets;
 	ForEachMessage(bytes, [&](const nlmsghdr *message) {
 		const Attributes<IPSET_ATTR_CMD_MAX> attributes(message, sizeof(nfgenmsg));
 		const auto name = attributes.Text(IPSET_ATTR_SETNAME);
-		const auto type = attributes.Text(IPSET_ATTR_TYPENAME);
-		if (!name || !type)
+		if (!name || !name->starts_with(prefix))
 			return;
-		const Attributes<IPSET_ATTR_CREATE_MAX> data(attributes[IPSET_ATTR_DATA]);
-		Napi::Object set = Napi::Object::New(env);
-		set.Set("name", *name);
-		set.Set("type", *type);
-		const uint8_t *family = attributes.Bytes(IPSET_ATTR_FAMILY, 1);
-		if (family && (*family == NFPROTO_IPV4 || *family == NFPROTO_IPV6))
-			set.Set("family", Napi::Number::New(env, *family == NFPROTO_IPV4 ? 4 : 6));
-		const auto put = [&](const char *key, int attribute) {
-			if (const auto value = data.U32(attribute))
-				set.Set(key, Napi::Number::New(env, ntohl(*value)));
-		};
-		put("maxelem", IPSET_ATTR_MAXELEM);
-		put("hashsize", IPSET_ATTR_HASHSIZE);
-		put("count", IPSET_ATTR_ELEMENTS);
-		put("references", IPSET_ATTR_REFERENCES);
-		array.Set(array.Length(), set);
+		if (const auto type = attributes.Text(IPSET_ATTR_TYPENAME)) {
+			sets.push_back({*name, *type, {}, {}, {}, {}, {}, {}});
+			ReadHeader(attributes, sets.back());
+		}
+		if (attributes[IPSET_ATTR_ADT] && !sets.empty() && sets.back().name == *name)
+			mnl_attr_parse_nested(attributes[IPSET_ATTR_ADT], AppendMember, &sets.back().members);
 	});
+	return sets;
+}
+
+Napi::Value DecodeListing(Napi::Env env, std::vector<Listed> &sets)
+{
+	Napi::Array array = Napi::Array::New(env, sets.size());
+	for (uint32_t i = 0; i < sets.size(); i++) {
+		Napi::HandleScope scope(env);
+		const Listed &listed = sets[i];
+		Napi::Object set = Napi::Object::New(env);
+		set.Set("name", listed.name);
+		set.Set("type", listed.type);
+		const auto put = [&](const char *key, const auto &value) {
+			if (value)
+				set.Set(key, Napi::Number::New(env, *value));
+		};
+		put("family", listed.family);
+		put("maxelem", listed.maxelem);
+		put("hashsize", listed.hashsize);
+		put("count", listed.count);
+		put("references", listed.references);
+		set.Set("members", listed.members);
+		array.Set(i, set);
+	}
 	return array;
 }
 
-Napi::Value DecodeMembers(Napi::Env env, const std::vector<uint8_t> &bytes)
+Napi::Value DecodeFailures(Napi::Env env, std::vector<Refused> &all)
 {
-	Napi::Array array = Napi::Array::New(env);
-	uint32_t count = 0;
-	ForEachMessage(bytes, [&](const nlmsghdr *message) {
-		const Attributes<IPSET_ATTR_CMD_MAX> attributes(message, sizeof(nfgenmsg));
-		if (!attributes[IPSET_ATTR_ADT])
-			return;
-		const std::function<void(const nlattr *)> each = [&](const nlattr *data) {
-			Napi::HandleScope scope(env);
-			if (const auto text = MemberText(data))
-				array.Set(count++, *text);
-		};
-		mnl_attr_parse_nested(
-		    attributes[IPSET_ATTR_ADT],
-		    [](const nlattr *data, void *each) {
-			    (*static_cast<const std::function<void(const nlattr *)> *>(each))(data);
-			    return MNL_CB_OK;
-		    },
-		    const_cast<std::function<void(const nlattr *)> *>(&each));
-	});
+	Napi::Array array = Napi::Array::New(env, all.size());
+	for (uint32_t i = 0; i < all.size(); i++) {
+		Napi::HandleScope scope(env);
+		Napi::Object item = Napi::Object::New(env);
+		item.Set("set", all[i].set);
+		if (all[i].member)
+			item.Set("member", *all[i].member);
+		item.Set("error", ToError(env, all[i].failure).Value());
+		array.Set(i, item);
+	}
 	return array;
+}
+
+SetSpec ReadSpec(const Args &args)
+{
+	SetSpec spec;
+	spec.name = args.String("name", maxSetName);
+	spec.type = args.String("type", maxSetName);
+	const auto family = args.OptionalFamily("family");
+	if (!family)
+		args.Fail("family", "is missing");
+	spec.family = *family == AF_INET ? NFPROTO_IPV4 : NFPROTO_IPV6;
+	spec.maxelem = args.OptionalNumber("maxelem", 1);
+	spec.hashsize = args.OptionalNumber("hashsize", 64);
+	return spec;
 }
 
 } // namespace
@@ -118,7 +165,6 @@ Napi::Function IpsetSocket::Define(Napi::Env env)
 	return DefineClass(env, "IpsetSocket",
 			   {
 			       InstanceMethod<&IpsetSocket::List>("list"),
-			       InstanceMethod<&IpsetSocket::Members>("members"),
 			       InstanceMethod<&IpsetSocket::Create>("create"),
 			       InstanceMethod<&IpsetSocket::Change>("change"),
 			       InstanceMethod<&IpsetSocket::Update>("update"),
@@ -150,57 +196,40 @@ std::shared_ptr<Socket> IpsetSocket::Open() const
 Napi::Value IpsetSocket::List(const Napi::CallbackInfo &info)
 {
 	return Guarded(info.Env(), "ipset.list", [&]() -> Napi::Value {
-		return OnWorker<std::vector<uint8_t>>(
+		if (!info[0].IsString())
+			throw BadArgument("prefix", "must be text, not " + Describe(info[0]));
+		return OnWorker<std::vector<Listed>>(
 		    info.Env(),
-		    [socket = Open(), protocol = protocol_] {
+		    [socket = Open(), protocol = protocol_, prefix = info[0].As<Napi::String>().Utf8Value(),
+		     withMembers = info[1].ToBoolean().Value()] {
 			    IpsetRequest request(IPSET_CMD_LIST, NLM_F_DUMP | NLM_F_ACK, NFPROTO_UNSPEC,
 						 protocol);
-			    request.PutU32(IPSET_ATTR_FLAGS | NLA_F_NET_BYTEORDER,
-					   htonl(IPSET_FLAG_LIST_HEADER));
-			    return WithIpsetWords(
-				[&] { return socket->Dump(request.Finish(), "ipset.list"); });
+			    if (!withMembers)
+				    request.PutU32(IPSET_ATTR_FLAGS | NLA_F_NET_BYTEORDER,
+						   htonl(IPSET_FLAG_LIST_HEADER));
+			    return ReadListing(
+				WithIpsetWords([&] { return socket->Dump(request.Finish(), "ipset.list"); }),
+				prefix);
 		    },
-		    DecodeHeaders);
-	});
-}
-
-Napi::Value IpsetSocket::Members(const Napi::CallbackInfo &info)
-{
-	return Guarded(info.Env(), "ipset.members", [&]() -> Napi::Value {
-		return OnWorker<std::vector<uint8_t>>(
-		    info.Env(),
-		    [socket = Open(), protocol = protocol_, name = SetName(info[0], "name")] {
-			    IpsetRequest request(IPSET_CMD_LIST, NLM_F_DUMP | NLM_F_ACK, NFPROTO_UNSPEC,
-						 protocol);
-			    request.PutString(IPSET_ATTR_SETNAME, name);
-			    return WithIpsetWords(
-				[&] { return socket->Dump(request.Finish(), "ipset.members " + name); });
-		    },
-		    DecodeMembers);
+		    DecodeListing);
 	});
 }
 
 Napi::Value IpsetSocket::Create(const Napi::CallbackInfo &info)
 {
 	return Guarded(info.Env(), "ipset.create", [&]() -> Napi::Value {
-		const Args args(info[0], "set");
-		SetSpec spec;
-		spec.name = args.String("name", maxSetName);
-		spec.type = args.String("type", maxSetName);
-		const auto family = args.OptionalFamily("family");
-		if (!family)
-			args.Fail("family", "is missing");
-		spec.family = *family == AF_INET ? NFPROTO_IPV4 : NFPROTO_IPV6;
-		spec.maxelem = args.OptionalNumber("maxelem", 1);
-		spec.hashsize = args.OptionalNumber("hashsize", 64);
-		spec.exist = args.Flag("exist");
-		return OnWorker<bool>(
+		if (!info[0].IsArray())
+			throw BadArgument("sets", "must be an array, not " + Describe(info[0]));
+		const auto array = info[0].As<Napi::Array>();
+		std::vector<SetSpec> specs;
+		for (uint32_t i = 0; i < array.Length(); i++)
+			specs.push_back(ReadSpec(Args(array.Get(i), "set")));
+		return OnWorker<std::vector<Refused>>(
 		    info.Env(),
-		    [socket = Open(), protocol = protocol_, spec] {
-			    CreateSet(*socket, protocol, spec);
-			    return true;
+		    [socket = Open(), protocol = protocol_, specs = std::move(specs)] {
+			    return CreateSets(*socket, protocol, specs);
 		    },
-		    [](Napi::Env env, bool &) { return env.Undefined(); });
+		    DecodeFailures);
 	});
 }
 
@@ -238,29 +267,25 @@ Napi::Value IpsetSocket::Change(const Napi::CallbackInfo &info)
 Napi::Value IpsetSocket::Update(const Napi::CallbackInfo &info)
 {
 	return Guarded(info.Env(), "ipset.update", [&]() -> Napi::Value {
-		const std::string name = SetName(info[0], "name");
-		std::vector<Refused> refused;
-		auto add = ReadMembers(info[1], "add", name, refused);
-		auto del = ReadMembers(info[2], "del", name, refused);
+		if (!info[0].IsArray())
+			throw BadArgument("changes", "must be an array, not " + Describe(info[0]));
+		const auto array = info[0].As<Napi::Array>();
+		std::vector<SetChange> changes;
+		for (uint32_t i = 0; i < array.Length(); i++) {
+			const Napi::Value item = array.Get(i);
+			if (!item.IsObject())
+				throw BadArgument("changes", "must hold objects, not " + Describe(item));
+			const auto change = item.As<Napi::Object>();
+			changes.push_back({SetName(change.Get("name"), "name"),
+					   ReadTexts(change.Get("add"), "add"),
+					   ReadTexts(change.Get("del"), "del")});
+		}
 		return OnWorker<std::vector<Refused>>(
 		    info.Env(),
-		    [socket = Open(), protocol = protocol_, name, add = std::move(add), del = std::move(del),
-		     refused]() mutable {
-			    // Deletions first: they make room in a set that is nearly full.
-			    WriteMembers(*socket, protocol, false, name, del, refused);
-			    WriteMembers(*socket, protocol, true, name, add, refused);
-			    return refused;
+		    [socket = Open(), protocol = protocol_, changes = std::move(changes)] {
+			    return UpdateSets(*socket, protocol, changes);
 		    },
-		    [](Napi::Env env, std::vector<Refused> &all) -> Napi::Value {
-			    Napi::Array array = Napi::Array::New(env, all.size());
-			    for (uint32_t i = 0; i < all.size(); i++) {
-				    Napi::Object item = Napi::Object::New(env);
-				    item.Set("member", all[i].member);
-				    item.Set("error", ToError(env, all[i].failure).Value());
-				    array.Set(i, item);
-			    }
-			    return array;
-		    });
+		    DecodeFailures);
 	});
 }
 

@@ -17,12 +17,13 @@ class IpsetSocket : public Napi::ObjectWrap<IpsetSocket>
 
       private:
 	// Each returns a promise and works on a worker thread; one at a time.
+	// list(prefix, withMembers): an array of {name, type, ..., members}, members one to a line
 	Napi::Value List(const Napi::CallbackInfo &info);
-	Napi::Value Members(const Napi::CallbackInfo &info);
+	// create(sets): an array of {set, error}
 	Napi::Value Create(const Napi::CallbackInfo &info);
 	// change('destroy' | 'flush', name) and change('swap', name, other)
 	Napi::Value Change(const Napi::CallbackInfo &info);
-	// update(name, add, del): an array of {member, error}
+	// update([{name, add, del}, ...]): an array of {set, member?, error}
 	Napi::Value Update(const Napi::CallbackInfo &info);
 	void Close(const Napi::CallbackInfo &info);
 

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <linux/netfilter.h>
 #include <linux/netfilter/ipset/ip_set_hash.h>
+#include <map>
 
 namespace tortie
 {
@@ -116,17 +117,22 @@ uint8_t NegotiateIpset(Socket &socket)
 	return chosen;
 }
 
-void CreateSet(Socket &socket, uint8_t protocol, const SetSpec &spec)
+namespace
 {
-	const std::string object = "ipset.create " + spec.name + " " + spec.type;
+
+// The newest revision of a type that both sides know.
+uint8_t RevisionOf(Socket &socket, uint8_t protocol, const SetSpec &spec, const std::string &object)
+{
 	IpsetRequest ask(IPSET_CMD_TYPE, 0, spec.family, protocol);
 	ask.PutString(IPSET_ATTR_TYPENAME, spec.type);
 	ask.PutU8(IPSET_ATTR_FAMILY, spec.family);
 	const auto reply = WithIpsetWords([&] { return socket.Get(ask.Finish(), object); });
-	const uint8_t revision = std::min(ReplyByte(reply, IPSET_ATTR_REVISION).value_or(0), newestRevision);
+	return std::min(ReplyByte(reply, IPSET_ATTR_REVISION).value_or(0), newestRevision);
+}
 
-	IpsetRequest create(IPSET_CMD_CREATE, NLM_F_CREATE | (spec.exist ? 0 : NLM_F_EXCL), spec.family,
-			    protocol);
+Message CreateRequest(uint8_t protocol, const SetSpec &spec, uint8_t revision)
+{
+	IpsetRequest create(IPSET_CMD_CREATE, NLM_F_CREATE | NLM_F_EXCL, spec.family, protocol);
 	create.PutString(IPSET_ATTR_SETNAME, spec.name);
 	create.PutString(IPSET_ATTR_TYPENAME, spec.type);
 	create.PutU8(IPSET_ATTR_REVISION, revision);
@@ -137,15 +143,52 @@ void CreateSet(Socket &socket, uint8_t protocol, const SetSpec &spec)
 	if (spec.maxelem)
 		create.PutU32(IPSET_ATTR_MAXELEM | NLA_F_NET_BYTEORDER, htonl(*spec.maxelem));
 	create.EndNest(data);
-	const Answer answer = socket.Do(create.Finish());
-	if (answer.error)
-		throw KernelError(IpsetFailure(answer, object));
+	return create.Finish();
+}
+
+std::string CreateObject(const SetSpec &spec)
+{
+	return "ipset.create " + spec.name + " " + spec.type;
+}
+
+// Sends the requests for these sets and forgets them.
+void SendCreations(Socket &socket, std::vector<uint8_t> &bytes, std::vector<const SetSpec *> &specs,
+		   std::vector<Refused> &refused)
+{
+	if (specs.empty())
+		return;
+	const auto answers = socket.Exchange(bytes, specs.size());
+	for (size_t i = 0; i < answers.size(); i++)
+		if (answers[i].error)
+			refused.push_back(
+			    {specs[i]->name, {}, IpsetFailure(answers[i], CreateObject(*specs[i]))});
+	bytes.clear();
+	specs.clear();
+}
+
+// What can't be read as a member is refused here.
+std::vector<SetMember> ParseMembers(const std::vector<std::string> &texts, const std::string &verb,
+				    const std::string &set, std::vector<Refused> &refused)
+{
+	std::vector<SetMember> members;
+	members.reserve(texts.size());
+	for (const std::string &text : texts) {
+		SetMember member;
+		if (const auto problem = ParseMember(text, member)) {
+			const BadArgument bad("", "member '" + text.substr(0, 60) + "': " + *problem);
+			refused.push_back({set, text, FailureOf(bad, verb + " " + set)});
+			continue;
+		}
+		members.push_back(std::move(member));
+	}
+	return members;
 }
 
 void WriteMembers(Socket &socket, uint8_t protocol, bool add, const std::string &set,
-		  const std::vector<SetMember> &members, std::vector<Refused> &refused)
+		  const std::vector<std::string> &texts, std::vector<Refused> &refused)
 {
-	const std::string verb = add ? "ipset.add " : "ipset.del ";
+	const std::string verb = add ? "ipset.add" : "ipset.del";
+	const auto members = ParseMembers(texts, verb, set, refused);
 	size_t next = 0;
 	while (next < members.size()) {
 		const size_t first = next;
@@ -162,11 +205,54 @@ void WriteMembers(Socket &socket, uint8_t protocol, bool add, const std::string 
 			continue;
 		const uint32_t line = FailedLine(answer);
 		if (line == 0 || line > next - first)
-			throw KernelError(IpsetFailure(answer, verb + set));
+			throw KernelError(IpsetFailure(answer, verb + " " + set));
 		const std::string &member = members[first + line - 1].text;
-		refused.push_back({member, IpsetFailure(answer, verb + set + " " + member)});
+		refused.push_back({set, member, IpsetFailure(answer, verb + " " + set + " " + member)});
 		next = first + line;
 	}
+}
+
+} // namespace
+
+std::vector<Refused> CreateSets(Socket &socket, uint8_t protocol, const std::vector<SetSpec> &specs)
+{
+	std::vector<Refused> refused;
+	std::map<std::pair<std::string, uint8_t>, uint8_t> revisions;
+	std::vector<uint8_t> bytes;
+	std::vector<const SetSpec *> waiting;
+	for (const SetSpec &spec : specs) {
+		const std::pair key(spec.type, spec.family);
+		if (!revisions.contains(key)) {
+			try {
+				revisions[key] = RevisionOf(socket, protocol, spec, CreateObject(spec));
+			} catch (const KernelError &error) {
+				refused.push_back({spec.name, {}, error.failure});
+				continue;
+			}
+		}
+		const Message message = CreateRequest(protocol, spec, revisions[key]);
+		if (waiting.size() == Socket::most || bytes.size() + message.bytes.size() > Socket::mostBytes)
+			SendCreations(socket, bytes, waiting, refused);
+		bytes.insert(bytes.end(), message.bytes.begin(), message.bytes.end());
+		waiting.push_back(&spec);
+	}
+	SendCreations(socket, bytes, waiting, refused);
+	return refused;
+}
+
+std::vector<Refused> UpdateSets(Socket &socket, uint8_t protocol, const std::vector<SetChange> &changes)
+{
+	std::vector<Refused> refused;
+	for (const auto &[name, add, del] : changes) {
+		try {
+			// Deletions first: they make room in a set that is nearly full.
+			WriteMembers(socket, protocol, false, name, del, refused);
+			WriteMembers(socket, protocol, true, name, add, refused);
+		} catch (const KernelError &error) {
+			refused.push_back({name, {}, error.failure});
+		}
+	}
+	return refused;
 }
 
 } // namespace tortie

@@ -53,20 +53,27 @@ struct SetSpec {
 	uint8_t family = NFPROTO_IPV4;
 	std::optional<uint32_t> maxelem;
 	std::optional<uint32_t> hashsize;
-	bool exist = false;
 };
 
-void CreateSet(Socket &socket, uint8_t protocol, const SetSpec &spec);
-
-// A member that the kernel, or our reading of it, refused.
+// A set or, if one is named, a member that the kernel, or our reading of it, refused.
 struct Refused {
-	std::string member;
+	std::string set;
+	std::optional<std::string> member;
 	Failure failure;
 };
 
-// Adds or deletes all members, many to a message. The kernel stops at a member that it refuses and says
-// which: the rest goes again.
-void WriteMembers(Socket &socket, uint8_t protocol, bool add, const std::string &set,
-		  const std::vector<SetMember> &members, std::vector<Refused> &refused);
+// Makes all of them, many to a message.
+std::vector<Refused> CreateSets(Socket &socket, uint8_t protocol, const std::vector<SetSpec> &specs);
+
+struct SetChange {
+	std::string name;
+	std::vector<std::string> add;
+	std::vector<std::string> del;
+};
+
+// Changes one set after the other: deletes, then adds, many members to a message. The kernel stops at a
+// member that it refuses and says which: the rest goes again. A set that is the trouble itself is one
+// failure.
+std::vector<Refused> UpdateSets(Socket &socket, uint8_t protocol, const std::vector<SetChange> &changes);
 
 } // namespace tortie

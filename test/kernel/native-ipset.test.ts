@@ -1,6 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { openIpset } from '#native/ipset.ts';
-import type { IpsetSpec } from '#native/ipset.ts';
+import { type Ipset, type IpsetFailure, type IpsetSpec, openIpset } from '#native/ipset.ts';
 import { createNetns } from '#test/lab/netns.ts';
 
 const sets: { spec: IpsetSpec; members: string[] }[] = [
@@ -26,6 +25,19 @@ const sets: { spec: IpsetSpec; members: string[] }[] = [
   { spec: { name: 'iface6', type: 'hash:net,iface', family: 6 }, members: ['fd00::/64,cali1', 'fd00::1,cali2'] },
 ];
 
+/** Changes one set. */
+const update = (
+  ipset: Ipset,
+  name: string,
+  add: readonly string[],
+  del: readonly string[],
+): Promise<readonly IpsetFailure[]> => ipset.update([{ name, add, del }]);
+const membersOf = async (ipset: Ipset, name: string): Promise<readonly string[]> => {
+  const found = (await ipset.contents(name)).find((set) => set.name === name);
+  if (found === undefined) throw new Error(`there is no set ${name}`);
+  return found.members;
+};
+
 /** What ipset(8) says are the members. */
 const savedMembers = (saved: string, name: string): string[] =>
   saved
@@ -38,15 +50,15 @@ describe('ipset', () => {
     await using ns = await createNetns();
     using ipset = openIpset({ path: ns.path });
     await ipset.create(spec);
-    expect(await ipset.update(spec.name, members, [])).toEqual([]);
-    expect([...(await ipset.members(spec.name))].sort()).toEqual([...members].sort());
+    expect(await update(ipset, spec.name, members, [])).toEqual([]);
+    expect([...(await membersOf(ipset, spec.name))].sort()).toEqual([...members].sort());
     expect(savedMembers(await ns.exec('ipset', 'save'), spec.name).sort()).toEqual([...members].sort());
     expect(await ipset.list()).toMatchObject([{ ...spec, count: members.length, references: 0 }]);
 
-    expect(await ipset.update(spec.name, [], [members[0]!])).toEqual([]);
-    expect([...(await ipset.members(spec.name))].sort()).toEqual(members.slice(1).sort());
+    expect(await update(ipset, spec.name, [], [members[0]!])).toEqual([]);
+    expect([...(await membersOf(ipset, spec.name))].sort()).toEqual(members.slice(1).sort());
     await ipset.flush(spec.name);
-    expect(await ipset.members(spec.name)).toEqual([]);
+    expect(await membersOf(ipset, spec.name)).toEqual([]);
     await ipset.destroy(spec.name);
     expect(await ipset.list()).toEqual([]);
   });
@@ -56,16 +68,16 @@ describe('ipset', () => {
     using ipset = openIpset({ path: ns.path });
     await ipset.create({ name: 's', type: 'hash:ip,port', family: 4 });
     const members = ['10.0.0.1,6:80', '10.0.0.1,17:53', '10.0.0.1,132:5', '10.0.0.1,136:6', '10.0.0.1,47:0'];
-    expect(await ipset.update('s', members, [])).toEqual([]);
-    expect([...(await ipset.members('s'))].sort()).toEqual([
+    expect(await update(ipset, 's', members, [])).toEqual([]);
+    expect([...(await membersOf(ipset, 's'))].sort()).toEqual([
       '10.0.0.1,47:0',
       '10.0.0.1,sctp:5',
       '10.0.0.1,tcp:80',
       '10.0.0.1,udp:53',
       '10.0.0.1,udplite:6',
     ]);
-    expect(await ipset.update('s', [], members)).toEqual([]);
-    expect(await ipset.members('s')).toEqual([]);
+    expect(await update(ipset, 's', [], members)).toEqual([]);
+    expect(await membersOf(ipset, 's')).toEqual([]);
   });
 
   test.each([
@@ -81,18 +93,18 @@ describe('ipset', () => {
     await using ns = await createNetns();
     using ipset = openIpset({ path: ns.path });
     await ipset.create({ name: 's', type: 'hash:ip,port', family: 4 });
-    const failures = await ipset.update('s', [member, '10.0.0.9,tcp:9'], []);
+    const failures = await update(ipset, 's', [member, '10.0.0.9,tcp:9'], []);
     expect(failures.map((failure) => [failure.member, failure.error.code])).toEqual([[member, code]]);
-    expect(await ipset.members('s')).toEqual(['10.0.0.9,tcp:9']);
+    expect(await membersOf(ipset, 's')).toEqual(['10.0.0.9,tcp:9']);
   });
 
   test('adding what is there and deleting what is gone is no failure', async () => {
     await using ns = await createNetns();
     using ipset = openIpset({ path: ns.path });
     await ipset.create({ name: 's', type: 'hash:net', family: 4 });
-    await ipset.update('s', ['10.0.0.1'], []);
-    expect(await ipset.update('s', ['10.0.0.1', '10.0.0.2'], ['10.9.9.9'])).toEqual([]);
-    expect([...(await ipset.members('s'))].sort()).toEqual(['10.0.0.1', '10.0.0.2']);
+    await update(ipset, 's', ['10.0.0.1'], []);
+    expect(await update(ipset, 's', ['10.0.0.1', '10.0.0.2'], ['10.9.9.9'])).toEqual([]);
+    expect([...(await membersOf(ipset, 's'))].sort()).toEqual(['10.0.0.1', '10.0.0.2']);
   });
 
   test('members with flags of others come back as ipset(8) writes them, and can be deleted so', async () => {
@@ -101,11 +113,11 @@ describe('ipset', () => {
     await ns.exec('ipset', 'create', 's', 'hash:net,iface');
     await ns.exec('ipset', 'add', 's', '10.0.0.0/8,physdev:eth0', 'nomatch');
     await ns.exec('ipset', 'add', 's', '10.1.0.0/16,cali', 'wildcard');
-    const members = await ipset.members('s');
+    const members = await membersOf(ipset, 's');
     expect([...members].sort()).toEqual(['10.0.0.0/8,physdev:eth0 nomatch', '10.1.0.0/16,cali wildcard']);
     expect(savedMembers(await ns.exec('ipset', 'save'), 's').sort()).toEqual([...members].sort());
-    expect(await ipset.update('s', [], members)).toEqual([]);
-    expect(await ipset.members('s')).toEqual([]);
+    expect(await update(ipset, 's', [], members)).toEqual([]);
+    expect(await membersOf(ipset, 's')).toEqual([]);
   });
 
   test('20,000 members go in, are listed and go out', async () => {
@@ -113,10 +125,10 @@ describe('ipset', () => {
     using ipset = openIpset({ path: ns.path });
     const members = Array.from({ length: 20_000 }, (_, i) => `10.${i >> 16}.${(i >> 8) & 255}.${i & 255}`);
     await ipset.create({ name: 'big', type: 'hash:net', family: 4, maxelem: 20_000 });
-    expect(await ipset.update('big', members, [])).toEqual([]);
-    expect(new Set(await ipset.members('big'))).toEqual(new Set(members));
-    expect(await ipset.update('big', [], members)).toEqual([]);
-    expect(await ipset.members('big')).toEqual([]);
+    expect(await update(ipset, 'big', members, [])).toEqual([]);
+    expect(new Set(await membersOf(ipset, 'big'))).toEqual(new Set(members));
+    expect(await update(ipset, 'big', [], members)).toEqual([]);
+    expect(await membersOf(ipset, 'big')).toEqual([]);
   });
 
   test('swap exchanges contents, and refuses sets of different kinds', async () => {
@@ -125,11 +137,11 @@ describe('ipset', () => {
     await ipset.create({ name: 'a', type: 'hash:net', family: 4, maxelem: 10 });
     await ipset.create({ name: 'b', type: 'hash:net', family: 4, maxelem: 20 });
     await ipset.create({ name: 'c', type: 'hash:net', family: 6 });
-    await ipset.update('a', ['10.0.0.1'], []);
-    await ipset.update('b', ['10.0.0.2'], []);
+    await update(ipset, 'a', ['10.0.0.1'], []);
+    await update(ipset, 'b', ['10.0.0.2'], []);
     await ipset.swap('a', 'b');
-    expect(await ipset.members('a')).toEqual(['10.0.0.2']);
-    expect(await ipset.members('b')).toEqual(['10.0.0.1']);
+    expect(await membersOf(ipset, 'a')).toEqual(['10.0.0.2']);
+    expect(await membersOf(ipset, 'b')).toEqual(['10.0.0.1']);
     await expect(ipset.swap('a', 'c')).rejects.toMatchObject({
       code: 'IPSET_ERR_TYPE_MISMATCH',
       object: 'ipset.swap a c',
@@ -141,18 +153,19 @@ describe('ipset', () => {
     await using ns = await createNetns();
     using ipset = openIpset({ path: ns.path });
     await ipset.create({ name: 's', type: 'hash:net', family: 4 });
-    const failures = await ipset.update(
+    const failures = await update(
+      ipset,
       's',
       ['10.0.0.1', 'fd00::1', '10.0.0.2', '0.0.0.0/0', 'nonsense', '10.0.0.3'],
       [],
     );
-    const byMember = [...failures].sort((a, b) => (a.member < b.member ? -1 : 1));
+    const byMember = [...failures].sort((a, b) => ((a.member ?? '') < (b.member ?? '') ? -1 : 1));
     expect(byMember.map(({ member, error }) => [member, error.code, error.object])).toEqual([
       ['0.0.0.0/0', 'IPSET_ERR_INVALID_CIDR', 'ipset.add s 0.0.0.0/0'],
       ['fd00::1', expect.any(String), 'ipset.add s fd00::1'],
       ['nonsense', 'EINVAL', 'ipset.add s'],
     ]);
-    expect([...(await ipset.members('s'))].sort()).toEqual(['10.0.0.1', '10.0.0.2', '10.0.0.3']);
+    expect([...(await membersOf(ipset, 's'))].sort()).toEqual(['10.0.0.1', '10.0.0.2', '10.0.0.3']);
   });
 
   test('a full set takes no more, and each member left out is named', async () => {
@@ -160,19 +173,51 @@ describe('ipset', () => {
     using ipset = openIpset({ path: ns.path });
     const members = Array.from({ length: 100 }, (_, i) => `10.0.0.${i}`);
     await ipset.create({ name: 's', type: 'hash:net', family: 4, maxelem: 8 });
-    const failures = await ipset.update('s', members, []);
+    const failures = await update(ipset, 's', members, []);
     expect(new Set(failures.map(({ error }) => error.code))).toEqual(new Set(['IPSET_ERR_HASH_FULL']));
-    expect([...(await ipset.members('s')), ...failures.map(({ member }) => member)].sort()).toEqual(members.sort());
+    expect([...(await membersOf(ipset, 's')), ...failures.map(({ member }) => member)].sort()).toEqual(members.sort());
   });
 
-  test('create is exclusive unless told otherwise', async () => {
+  test('create is exclusive; of many sets those that can be made are', async () => {
     await using ns = await createNetns();
     using ipset = openIpset({ path: ns.path });
     const set: IpsetSpec = { name: 's', type: 'hash:net', family: 4, maxelem: 10 };
     await ipset.create(set);
     await expect(ipset.create(set)).rejects.toMatchObject({ code: 'EEXIST', object: 'ipset.create s hash:net' });
-    await ipset.create(set, { exist: true });
-    await expect(ipset.create({ ...set, type: 'hash:ip' }, { exist: true })).rejects.toMatchObject({ code: 'EEXIST' });
+    const more = Array.from({ length: 200 }, (_, n): IpsetSpec => ({
+      ...set,
+      name: `more-${n}`,
+      family: n % 2 ? 4 : 6,
+    }));
+    const nonsense = { ...set, name: 'nonsense', type: 'hash:nonsense' } as unknown as IpsetSpec;
+    const failures = await ipset.createAll([set, ...more, nonsense]);
+    expect(failures.map((failure) => [failure.set, failure.error.code]).sort()).toEqual([
+      ['nonsense', 'IPSET_ERR_FIND_TYPE'],
+      ['s', 'EEXIST'],
+    ]);
+    expect(await ipset.list()).toHaveLength(201);
+  });
+
+  test('many sets are changed in one call; one that is not there fails alone', async () => {
+    await using ns = await createNetns();
+    using ipset = openIpset({ path: ns.path });
+    await ipset.createAll([
+      { name: 'a', type: 'hash:net', family: 4 },
+      { name: 'b', type: 'hash:net', family: 6 },
+    ]);
+    const failures = await ipset.update([
+      { name: 'a', add: ['10.0.0.1', '10.0.0.2'], del: [] },
+      { name: 'nope', add: ['10.0.0.1'], del: [] },
+      { name: 'a', add: [], del: ['10.0.0.1'] },
+      { name: 'b', add: ['fd00::1'], del: [] },
+    ]);
+    expect(failures).toMatchObject([{ set: 'nope', error: { code: 'ENOENT' } }]);
+    expect(failures[0]).not.toHaveProperty('member');
+    expect(await ipset.contents('')).toMatchObject([
+      { name: 'a', members: ['10.0.0.2'] },
+      { name: 'b', members: ['fd00::1'] },
+    ]);
+    expect((await ipset.contents('b')).map(({ name }) => name)).toEqual(['b']);
   });
 
   test('a set that a rule refers to is busy', async () => {
@@ -189,10 +234,8 @@ describe('ipset', () => {
   });
 
   test.each([
-    ['members', (ipset) => ipset.members('nope')],
     ['flush', (ipset) => ipset.flush('nope')],
     ['destroy', (ipset) => ipset.destroy('nope')],
-    ['update', (ipset) => ipset.update('nope', ['10.0.0.1'], [])],
   ] satisfies [string, (ipset: ReturnType<typeof openIpset>) => Promise<unknown>][])(
     '%s of a set that does not exist is ENOENT',
     async (_, call) => {
