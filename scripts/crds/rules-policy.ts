@@ -1,0 +1,396 @@
+/** Rules of projectcalico.org/v3 policies, tiers, profiles, network sets and host endpoints. */
+import { builtInTiers } from '#api/v3/tier.ts';
+import { filled, given, isTrue } from './cel.ts';
+import type { CrdRule } from './rules.ts';
+
+const global = ['GlobalNetworkPolicy', 'StagedGlobalNetworkPolicy'] as const;
+const namespaced = ['NetworkPolicy', 'StagedNetworkPolicy'] as const;
+const policies = [...namespaced, ...global] as const;
+const staged = ['StagedNetworkPolicy', 'StagedGlobalNetworkPolicy'] as const;
+const withRules = [...policies, 'Profile'] as const;
+
+const directions = ['ingress', 'egress'] as const;
+const ends = ['source', 'destination'] as const;
+
+/** One rule of a policy, in both directions. */
+function inRules(row: Omit<CrdRule, 'kinds' | 'at'>): readonly CrdRule[] {
+  return directions.map((direction) => ({ kinds: withRules, at: `spec.${direction}[]`, ...row }));
+}
+
+/** A protocol in every way to write it. */
+const protocols = {
+  withPorts: protocolList([6, 17, 132], ['TCP', 'UDP', 'SCTP']),
+  tcp: protocolList([6], ['TCP']),
+  icmp: protocolList([1], ['ICMP']),
+  icmpv6: protocolList([58], ['ICMPv6']),
+};
+
+/** Numbers may be texts of up to three digits. */
+function protocolList(numbers: readonly number[], names: readonly string[]): string {
+  const digits = numbers.flatMap((number) => [1, 2, 3].map((width) => String(number).padStart(width, '0')));
+  return `[${numbers.join(', ')}, ${[...names, ...new Set(digits)].map((text) => JSON.stringify(text)).join(', ')}]`;
+}
+
+const action = { action: 'Allow' };
+
+function* portRules(): Generator<CrdRule> {
+  for (const end of ends) {
+    for (const field of ['ports', 'notPorts'] as const) {
+      const ports = `self.${end}.${field}`;
+      yield* inRules({
+        rule: `!has(self.protocol) || !${filled(ports)} || self.protocol in ${protocols.withPorts}`,
+        message: "must not be given unless the rule's protocol is TCP, UDP or SCTP",
+        fieldPath: `.${end}.${field}`,
+        breaks: { ...action, protocol: 'ICMP', [end]: { [field]: ['http'] } },
+      });
+      yield* inRules({
+        rule: `has(self.protocol) || !${filled(ports)} || !${ports}.exists(port, type(port) == int || port.matches("^[0-9:]+$"))`,
+        message: "must not be given unless the rule's protocol is TCP, UDP or SCTP (names of ports can do without)",
+        fieldPath: `.${end}.${field}`,
+        breaks: { ...action, [end]: { [field]: [80] } },
+      });
+    }
+  }
+  for (const field of ['ports', 'notPorts'] as const) {
+    yield* inRules({
+      rule: `!${given('self.destination.services')} || !${filled(`self.destination.${field}`)}`,
+      message: 'must not be given with services, which have ports of their own',
+      fieldPath: `.destination.${field}`,
+      breaks: {
+        ...action,
+        protocol: 'TCP',
+        destination: { services: { name: 'web', namespace: 'shop' }, [field]: [80] },
+      },
+    });
+  }
+}
+
+function* icmpRules(): Generator<CrdRule> {
+  yield* inRules({
+    rule: `!has(self.icmp) || (has(self.protocol) && (self.protocol in ${protocols.icmp} || self.protocol in ${protocols.icmpv6}))`,
+    message: "must not be given unless the rule's protocol is ICMP or ICMPv6",
+    fieldPath: '.icmp',
+    breaks: { ...action, protocol: 'TCP', icmp: { type: 8 } },
+  });
+  for (const [name, list, family] of [
+    ['ICMP', protocols.icmp, 4],
+    ['ICMPv6', protocols.icmpv6, 6],
+  ] as const) {
+    yield* inRules({
+      rule: `!has(self.ipVersion) || self.ipVersion == ${family} || !((has(self.protocol) && self.protocol in ${list}) || (has(self.notProtocol) && self.notProtocol in ${list}))`,
+      message: `must be ${family} with the protocol ${name}`,
+      fieldPath: '.ipVersion',
+      breaks: { ...action, ipVersion: 10 - family, notProtocol: name },
+    });
+  }
+  for (const direction of directions) {
+    for (const field of ['icmp', 'notICMP'] as const) {
+      yield {
+        kinds: withRules,
+        at: `spec.${direction}[].${field}`,
+        rule: '!has(self.code) || has(self.type)',
+        message: 'must be given with a code',
+        fieldPath: '.type',
+        breaks: { code: 1 },
+      };
+    }
+  }
+}
+
+/** Networks of one rule are of one family: of `ipVersion` if it is there. */
+function* netRules(): Generator<CrdRule> {
+  for (const end of ends) {
+    yield* inRules({
+      rule: `!${given(`self.${end}.notNets`)} || self.${end}.notNets.all(net, !net.endsWith("/0"))`,
+      message: 'must not be the whole of a family: nothing is outside of it',
+      fieldPath: `.${end}.notNets`,
+      breaks: { ...action, [end]: { notNets: ['0.0.0.0/0'] } },
+    });
+    for (const field of ['nets', 'notNets'] as const) {
+      const list = `self.${end}.${field}`;
+      yield* inRules({
+        rule: `!has(self.ipVersion) || !${given(list)} || ${list}.all(net, net.contains(":") == (self.ipVersion == 6))`,
+        message: 'must be of the family that ipVersion says',
+        messageExpression: '"must be IPv" + string(self.ipVersion) + ", as ipVersion says"',
+        fieldPath: `.${end}.${field}`,
+        breaks: { ...action, ipVersion: 6, [end]: { [field]: ['10.0.0.0/8'] } },
+      });
+    }
+  }
+  // The first network of the rule says which family; every list is compared with the first one that is not empty.
+  const lists = ends.flatMap((end) => ['nets', 'notNets'].map((field) => `self.${end}.${field}`));
+  for (const [index, list] of lists.entries()) {
+    const end = ends[index < 2 ? 0 : 1];
+    const first = lists
+      .slice(0, index + 1)
+      .reduceRight((otherwise, each) => (otherwise === '' ? `${each}[0]` : `(${filled(each)} ? ${each}[0] : ${otherwise})`), '');
+    yield* inRules({
+      rule: `has(self.ipVersion) || !${filled(list)} || ${list}.all(net, net.contains(":") == ${first}.contains(":"))`,
+      message: "must be of one family, with the rule's other networks",
+      messageExpression: `"must be IPv" + (${first}.contains(":") ? "6" : "4") + ", as the rule's other networks"`,
+      fieldPath: list.slice('self'.length),
+      breaks: { ...action, [end]: { [list.endsWith('notNets') ? 'notNets' : 'nets']: ['10.0.0.0/8', 'fd00::/8'] } },
+    });
+  }
+}
+
+function* httpRules(): Generator<CrdRule> {
+  const http = { methods: ['GET'] };
+  yield {
+    kinds: withRules,
+    at: 'spec.ingress[]',
+    rule: '!has(self.http) || self.action == "Allow"',
+    message: 'must not be given unless the action is Allow',
+    fieldPath: '.http',
+    breaks: { action: 'Deny', http },
+  };
+  yield {
+    kinds: withRules,
+    at: 'spec.ingress[]',
+    rule: `!has(self.http) || !has(self.protocol) || self.protocol in ${protocols.tcp}`,
+    message: 'must be TCP (or absent) with http',
+    fieldPath: '.protocol',
+    breaks: { ...action, protocol: 'UDP', http },
+  };
+  yield {
+    kinds: ['NetworkPolicy', 'GlobalNetworkPolicy', 'Profile'],
+    at: 'spec.egress[]',
+    rule: '!has(self.http)',
+    message: 'must not be given in egress rules',
+    fieldPath: '.http',
+    breaks: { ...action, http },
+  };
+  for (const direction of directions) {
+    yield {
+      kinds: withRules,
+      at: `spec.${direction}[].http.paths[]`,
+      limits: { properties: { exact: { type: 'string', maxLength: 1024 }, prefix: { type: 'string', maxLength: 1024 } } },
+      rule: '(has(self.exact) && self.exact != "") != (has(self.prefix) && self.prefix != "")',
+      message: 'must have either exact or prefix',
+      breaks: { exact: '/a', prefix: '/b' },
+    };
+    yield {
+      kinds: withRules,
+      at: `spec.${direction}[].http.paths[]`,
+      rule: String.raw`((has(self.exact) ? self.exact : "") + (has(self.prefix) ? self.prefix : "")).matches("^(/[^?# ]*)?$")`,
+      message: "must have a path that starts with '/', without '?', '#' and blanks, of at most 1024 characters",
+      breaks: { exact: '/a?b' },
+    };
+  }
+}
+
+function* serviceRules(): Generator<CrdRule> {
+  const services = { name: 'web', namespace: 'shop' };
+  for (const direction of directions) {
+    for (const end of ends) {
+      const at = `spec.${direction}[].${end}`;
+      yield {
+        kinds: withRules,
+        at,
+        rule: `!has(self.services) || ${filled('self.services.name')}`,
+        message: 'must name a Service',
+        fieldPath: '.services.name',
+        breaks: { services: { namespace: 'shop' } },
+      };
+      for (const [field, value] of [
+        ['selector', 'has(a)'],
+        ['notSelector', 'has(a)'],
+        ['namespaceSelector', 'has(a)'],
+        ['nets', ['10.0.0.0/8']],
+        ['notNets', ['10.0.0.0/8']],
+      ] as const) {
+        yield {
+          kinds: withRules,
+          at,
+          rule: `!has(self.services) || !${filled(`self.${field}`)}`,
+          message: 'must not be given with services',
+          fieldPath: `.${field}`,
+          breaks: { services, [field]: value },
+        };
+      }
+      yield {
+        kinds: withRules,
+        at,
+        rule: '!has(self.services) || !has(self.serviceAccounts)',
+        message: 'must not be given with services',
+        fieldPath: '.serviceAccounts',
+        breaks: { services, serviceAccounts: { names: ['web'] } },
+      };
+    }
+    const peer = direction === 'ingress' ? 'source' : 'destination';
+    const own = direction === 'ingress' ? 'destination' : 'source';
+    yield {
+      kinds: ['NetworkPolicy', 'GlobalNetworkPolicy', 'Profile'],
+      at: `spec.${direction}[]`,
+      rule: `!${given(`self.${own}.services`)}`,
+      message: `must not be given: in ${direction} rules a Service is the ${peer}`,
+      fieldPath: `.${own}.services`,
+      breaks: { ...action, [own]: { services } },
+    };
+    yield {
+      kinds: ['GlobalNetworkPolicy', 'Profile'],
+      at: `spec.${direction}[]`,
+      rule: `!${given(`self.${peer}.services`)} || ${filled(`self.${peer}.services.namespace`)}`,
+      message: 'must be given: the policy has no namespace of its own',
+      fieldPath: `.${peer}.services.namespace`,
+      breaks: { ...action, [peer]: { services: { name: 'web' } } },
+    };
+  }
+}
+
+/** A staged deletion has no rules that could be wrong. */
+const kept = '(has(self.stagedAction) && self.stagedAction == "Delete")';
+
+function unlessDeleted(row: Omit<CrdRule, 'kinds' | 'at'>): readonly CrdRule[] {
+  return [
+    { kinds: ['GlobalNetworkPolicy'], at: 'spec', ...row },
+    { kinds: ['StagedGlobalNetworkPolicy'], at: 'spec', ...row, rule: `${kept} || ${row.rule}` },
+  ];
+}
+
+function* specRules(): Generator<CrdRule> {
+  yield {
+    kinds: policies,
+    at: 'spec.types',
+    rule: 'self.all(type, self.exists_one(other, other == type))',
+    message: 'must not have a direction twice',
+    breaks: ['Ingress', 'Ingress'],
+  };
+  yield* unlessDeleted({
+    rule: `!${isTrue('self.doNotTrack')} || !${isTrue('self.preDNAT')}`,
+    message: 'must not be true with doNotTrack',
+    fieldPath: '.preDNAT',
+    breaks: { doNotTrack: true, preDNAT: true, applyOnForward: true },
+  });
+  yield* unlessDeleted({
+    rule: `${isTrue('self.applyOnForward')} || !${isTrue('self.preDNAT')}`,
+    message: 'must be true with preDNAT',
+    fieldPath: '.applyOnForward',
+    breaks: { preDNAT: true },
+  });
+  yield* unlessDeleted({
+    rule: `${isTrue('self.applyOnForward')} || ${isTrue('self.preDNAT')} || !${isTrue('self.doNotTrack')}`,
+    message: 'must be true with doNotTrack',
+    fieldPath: '.applyOnForward',
+    breaks: { doNotTrack: true },
+  });
+  yield* unlessDeleted({
+    rule: `!${isTrue('self.preDNAT')} || !${filled('self.egress')}`,
+    message: 'must have no rules with preDNAT, which is for ingress only',
+    fieldPath: '.egress',
+    breaks: { preDNAT: true, applyOnForward: true, egress: [action] },
+  });
+  yield* unlessDeleted({
+    rule: `!${isTrue('self.preDNAT')} || !has(self.types) || !("Egress" in self.types)`,
+    message: 'must not have Egress with preDNAT, which is for ingress only',
+    fieldPath: '.types',
+    breaks: { preDNAT: true, applyOnForward: true, types: ['Egress'] },
+  });
+  const onlyOne = { stagedAction: 'Delete' };
+  for (const [field, value] of [
+    ['selector', 'has(a)'],
+    ['serviceAccountSelector', 'has(a)'],
+    ['types', ['Ingress']],
+    ['ingress', [action]],
+    ['egress', [action]],
+    ['performanceHints', ['AssumeNeededOnEveryNode']],
+  ] as const) {
+    yield {
+      kinds: staged,
+      at: 'spec',
+      rule: `!${kept} || !${filled(`self.${field}`)}`,
+      message: 'must not be given when stagedAction is Delete',
+      fieldPath: `.${field}`,
+      breaks: { ...onlyOne, [field]: value },
+    };
+  }
+  yield {
+    kinds: staged,
+    at: 'spec',
+    rule: `!${kept} || !has(self.order) || self.order == 0.0`,
+    message: 'must not be given when stagedAction is Delete',
+    fieldPath: '.order',
+    breaks: { ...onlyOne, order: 10 },
+  };
+  yield {
+    kinds: ['StagedGlobalNetworkPolicy'],
+    at: 'spec',
+    rule: `!${kept} || !${filled('self.namespaceSelector')}`,
+    message: 'must not be given when stagedAction is Delete',
+    fieldPath: '.namespaceSelector',
+    breaks: { ...onlyOne, namespaceSelector: 'has(a)' },
+  };
+  for (const field of ['doNotTrack', 'preDNAT', 'applyOnForward']) {
+    yield {
+      kinds: ['StagedGlobalNetworkPolicy'],
+      at: 'spec',
+      rule: `!${kept} || !${isTrue(`self.${field}`)}`,
+      message: 'must not be given when stagedAction is Delete',
+      fieldPath: `.${field}`,
+      breaks: { ...onlyOne, [field]: true },
+    };
+  }
+}
+
+function* tierRules(): Generator<CrdRule> {
+  yield {
+    kinds: ['Tier'],
+    at: '',
+    rule: 'self.metadata.name.size() <= 63 && !self.metadata.name.contains(".")',
+    message: "must be a DNS label: at most 63 of a-z, 0-9 and '-', starting and ending with a letter or digit",
+    // A rule about the name can only point at the object: it is no part of the schema.
+    breaks: { metadata: { name: 'a.b' } },
+  };
+  for (const [name, { order, defaultAction }] of builtInTiers) {
+    yield {
+      kinds: ['Tier'],
+      at: '',
+      rule: `self.metadata.name != ${JSON.stringify(name)} || !${given('self.spec.order')} || self.spec.order == ${order}.0`,
+      message: `must be ${order} in the tier ${name}`,
+      fieldPath: '.spec.order',
+      breaks: { metadata: { name }, spec: { order: order + 1 } },
+    };
+    yield {
+      kinds: ['Tier'],
+      at: '',
+      rule: `self.metadata.name != ${JSON.stringify(name)} || !${given('self.spec.defaultAction')} || self.spec.defaultAction == ${JSON.stringify(defaultAction)}`,
+      message: `must be ${defaultAction} in the tier ${name}`,
+      fieldPath: '.spec.defaultAction',
+      breaks: { metadata: { name }, spec: { defaultAction: defaultAction === 'Deny' ? 'Pass' : 'Deny' } },
+    };
+  }
+}
+
+export const policyRules: readonly CrdRule[] = [
+  ...portRules(),
+  ...icmpRules(),
+  ...netRules(),
+  ...httpRules(),
+  ...serviceRules(),
+  ...specRules(),
+  ...tierRules(),
+  {
+    kinds: ['HostEndpoint'],
+    at: 'spec',
+    rule: `${filled('self.interfaceName')} || ${filled('self.expectedIPs')}`,
+    message: 'must be given, or expectedIPs must',
+    fieldPath: '.interfaceName',
+    breaks: { node: 'node-1' },
+  },
+  {
+    kinds: ['HostEndpoint'],
+    at: 'spec.expectedIPs[]',
+    limits: { maxLength: 39 },
+    rule: 'isIP(self)',
+    message: 'must be an IP address',
+    breaks: '10.0.0.0/8',
+  },
+  {
+    kinds: ['StagedKubernetesNetworkPolicy'],
+    at: 'spec',
+    rule: `!${kept} || (!${filled('self.ingress')} && !${filled('self.egress')} && !${filled('self.policyTypes')})`,
+    message: 'must not be given when stagedAction is Delete',
+    fieldPath: '.ingress',
+    breaks: { stagedAction: 'Delete', ingress: [{ ports: [{ port: 80 }] }] },
+  },
+];

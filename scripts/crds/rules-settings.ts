@@ -1,0 +1,2 @@
+import type { CrdRule } from "./rules.ts";
+export const settingsRules: readonly CrdRule[] = [];
