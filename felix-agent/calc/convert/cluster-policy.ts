@@ -1,168 +1,99 @@
 /** ClusterNetworkPolicy (policy.networking.k8s.io/v1alpha2): Kubernetes' own cluster-wide policy, before and after NetworkPolicies. */
+import type { ClusterNetworkPolicy } from '#api/core/cluster-network-policy.ts';
 import type { RulePort } from '#api/policy/ports.ts';
 import { protocolNumbers } from '#api/policy/protocols.ts';
 import type { SelectorNode } from '#api/selector/ast.ts';
 import type { RuleAction } from '#dataplanes/policy.ts';
 import type { CalcPolicy } from '../model.ts';
 import { policyOf, type PolicyHead } from './policy.ts';
-import { simplePorts, type Ports } from './ports.ts';
+import type { ProtocolPort } from './ports.ts';
 import { ConversionError } from './problem.ts';
-import type { PeerParts, RuleParts } from './rule-parts.ts';
+import { combined, type PeerParts, type RuleParts } from './rule-parts.ts';
 import { convertRules, type Direction } from './rules.ts';
-import { podsIn, type LabelSelector } from './selectors.ts';
+import { podsIn } from './selectors.ts';
 import { kubeAdminTier, kubeBaselineTier } from './tiers.ts';
 
-interface ClusterPods {
-  readonly namespaceSelector: LabelSelector;
-  readonly podSelector: LabelSelector;
-}
+type Spec = ClusterNetworkPolicy['spec'];
+type IngressRule = NonNullable<Spec['ingress']>[number];
+type EgressRule = NonNullable<Spec['egress']>[number];
+type Rule = Pick<IngressRule, 'action' | 'protocols'>;
+type Peer = IngressRule['from'][number] | EgressRule['to'][number];
+type Protocol = NonNullable<Rule['protocols']>[number];
+type Port = NonNullable<NonNullable<Protocol['tcp']>['destinationPort']>;
 
-export interface ClusterPolicyPeer {
-  readonly namespaces?: LabelSelector | undefined;
-  readonly pods?: ClusterPods | undefined;
-  readonly networks?: readonly string[] | undefined;
-}
-
-interface ProtocolPort {
-  readonly destinationPort?:
-    | {
-        readonly number?: number | undefined;
-        readonly range?: { readonly start: number; readonly end: number } | undefined;
-      }
-    | undefined;
-}
-
-export interface ClusterPolicyProtocol {
-  readonly tcp?: ProtocolPort | undefined;
-  readonly udp?: ProtocolPort | undefined;
-  readonly sctp?: ProtocolPort | undefined;
-  readonly destinationNamedPort?: string | undefined;
-}
-
-export interface ClusterPolicyRule {
-  readonly name?: string | undefined;
-  readonly action: 'Accept' | 'Deny' | 'Pass';
-  readonly from?: readonly ClusterPolicyPeer[] | undefined;
-  readonly to?: readonly ClusterPolicyPeer[] | undefined;
-  readonly protocols?: readonly ClusterPolicyProtocol[] | undefined;
-}
-
-export interface ClusterPolicySpec {
-  readonly tier: 'Admin' | 'Baseline';
-  readonly priority: number;
-  readonly subject: { readonly namespaces?: LabelSelector | undefined; readonly pods?: ClusterPods | undefined };
-  readonly ingress?: readonly ClusterPolicyRule[] | undefined;
-  readonly egress?: readonly ClusterPolicyRule[] | undefined;
-}
-
-const actions = { Accept: 'allow', Deny: 'deny', Pass: 'pass' } as const satisfies Record<string, RuleAction>;
+const actions: Readonly<Record<Rule['action'], RuleAction>> = { Accept: 'allow', Deny: 'deny', Pass: 'pass' };
+const { TCP, UDP, SCTP } = protocolNumbers;
+const protocolsWithPorts = [TCP, UDP, SCTP];
 
 /** Selects pods; a direction without rules is not touched (its tiers pass on what no rule decides). */
-export function convertClusterPolicy(head: PolicyHead, spec: ClusterPolicySpec): CalcPolicy {
+export function convertClusterPolicy(head: PolicyHead, spec: Spec): CalcPolicy {
   return policyOf(head, {
     tier: spec.tier === 'Admin' ? kubeAdminTier : kubeBaselineTier,
     order: spec.priority,
-    subject: () => podsNode(spec.subject, 'subject'),
+    subject: () => podsNode(spec.subject),
     types: { ingress: (spec.ingress ?? []).length > 0, egress: (spec.egress ?? []).length > 0 },
     rules: (context, direction) =>
-      convertRules(
-        context,
-        direction,
-        spec[direction] ?? [],
-        (rule) => actions[rule.action],
-        (rule) => ruleParts(rule, direction),
-      ),
+      direction === 'ingress'
+        ? convertRules(context, direction, spec.ingress ?? [], actionOf, (rule) =>
+            ruleParts(rule, rule.from, direction),
+          )
+        : convertRules(context, direction, spec.egress ?? [], actionOf, (rule) => ruleParts(rule, rule.to, direction)),
   });
 }
 
+function actionOf({ action }: Rule): RuleAction {
+  return actions[action];
+}
+
 /** One rule for each protocol and peer. */
-function ruleParts(rule: ClusterPolicyRule, direction: Direction): readonly RuleParts[] {
-  const action = actions[rule.action];
-  const ends = ((direction === 'ingress' ? rule.from : rule.to) ?? []).map(peerParts);
-  if (ends.length === 0) {
-    throw new ConversionError(`the rule has no peers in ${direction === 'ingress' ? 'from' : 'to'}`);
-  }
-  return byProtocol(rule.protocols ?? []).flatMap(({ protocol, ports }) =>
-    ends.map((end): RuleParts =>
-      direction === 'ingress'
-        ? { action, protocol, source: end, destination: { ports } }
-        : { action, protocol, destination: { ...end, ports } },
-    ),
-  );
+function ruleParts(rule: Rule, peers: readonly Peer[], direction: Direction): readonly RuleParts[] {
+  return combined(actionOf(rule), direction, peers.map(peerParts), (rule.protocols ?? []).flatMap(portsOf));
 }
 
-/** What is not understood (nodes, domainNames, what comes later) must not be taken for "everybody". */
-function peerParts(peer: ClusterPolicyPeer): PeerParts {
-  return peer.networks === undefined || peer.networks.length === 0
-    ? { selector: podsNode(peer, 'peer') }
-    : { nets: peer.networks };
+function peerParts(peer: Peer): PeerParts {
+  return 'networks' in peer && peer.networks !== undefined ? { nets: peer.networks } : { selector: podsNode(peer) };
 }
 
-function podsNode({ namespaces, pods }: ClusterPolicySpec['subject'], what: string): SelectorNode {
+/** Never "everybody": what is not supported (nodes, domainNames) or not known (a newer version's) has to fail. */
+function podsNode({ namespaces, pods, ...others }: Peer): SelectorNode {
   if (namespaces !== undefined) {
     return podsIn(namespaces);
   }
   if (pods !== undefined) {
     return podsIn(pods.namespaceSelector, pods.podSelector);
   }
-  throw new ConversionError(`a ${what} has no field that is supported`);
+  const given = Object.keys(others).join(', ');
+  throw new ConversionError(
+    `peers are supported by namespaces, pods and networks, not by ${given === '' ? 'nothing' : given}`,
+  );
 }
 
-interface ProtocolPorts {
-  readonly protocol?: number;
-  readonly ports?: Ports;
-}
-
-/** Ports of one protocol together, in the order of their numbers, then names of ports: those are of any protocol. No entry at all is everything. */
-function byProtocol(entries: readonly ClusterPolicyProtocol[]): readonly ProtocolPorts[] {
-  if (entries.length === 0) {
-    return [{}];
+/** A port's name is looked up for every protocol: the entry has none. */
+function portsOf(entry: Protocol): readonly ProtocolPort[] {
+  const { tcp, udp, sctp, destinationNamedPort: name, ...others } = entry;
+  if (name !== undefined) {
+    return protocolsWithPorts.map((protocol) => ({ protocol, port: { kind: 'name', name } }));
   }
-  const groups = new Map<number, RulePort[] | 'all'>();
-  const add = (protocol: number, port: RulePort | 'all') => {
-    const group = groups.get(protocol) ?? [];
-    groups.set(protocol, port === 'all' || group === 'all' ? 'all' : [...group, port]);
-  };
-  for (const entry of entries) {
-    const { destinationNamedPort } = entry;
-    if (destinationNamedPort !== undefined) {
-      for (const protocol of protocolsWithPorts) {
-        add(protocol, { kind: 'name', name: destinationNamedPort });
-      }
-    } else {
-      const { protocol, port } = numbered(entry);
-      add(protocol, port);
-    }
-  }
-  return [...groups]
-    .sort(([a], [b]) => a - b)
-    .map(([protocol, ports]) => (ports === 'all' ? { protocol } : { protocol, ports: simplePorts(ports) }));
-}
-
-const { TCP, UDP, SCTP } = protocolNumbers;
-const protocolsWithPorts = [TCP, UDP, SCTP];
-
-function numbered({ tcp, udp, sctp }: ClusterPolicyProtocol): {
-  readonly protocol: number;
-  readonly port: RulePort | 'all';
-} {
   for (const [protocol, match] of [
     [TCP, tcp],
     [UDP, udp],
     [SCTP, sctp],
   ] as const) {
     if (match !== undefined) {
-      return { protocol, port: match.destinationPort === undefined ? 'all' : portOf(match.destinationPort) };
+      return [{ protocol, port: match.destinationPort === undefined ? 'all' : portOf(match.destinationPort) }];
     }
   }
-  throw new ConversionError('a protocol is none of tcp, udp, sctp and destinationNamedPort');
+  const given = Object.keys(others).join(', ');
+  throw new ConversionError(
+    `protocols are supported by tcp, udp, sctp and destinationNamedPort, not by ${given === '' ? 'nothing' : given}`,
+  );
 }
 
-function portOf({ number, range }: NonNullable<ProtocolPort['destinationPort']>): RulePort {
-  const min = number ?? range?.start ?? 0;
-  const max = number ?? range?.end ?? 0;
-  if (min < 1 || max < min || max > 65535) {
-    throw new ConversionError(`destinationPort is neither a port nor a range of ports (${min} to ${max})`);
+function portOf({ number, range }: Port): RulePort {
+  const min = number ?? range?.start;
+  const max = number ?? range?.end;
+  if (min === undefined || max === undefined) {
+    throw new ConversionError('a destinationPort has neither number nor range');
   }
   return { kind: 'range', min, max };
 }

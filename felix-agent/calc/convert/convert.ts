@@ -2,13 +2,10 @@
  * Validated objects to what calc works with. Pure functions of one object each; whoever calls them keeps the result as long as the object is
  * the same one.
  */
-import type { ObjectMeta } from '#api/meta.ts';
-import type { GlobalNetworkPolicy, StagedGlobalNetworkPolicy } from '#api/v3/global-network-policy.ts';
-import type { NetworkPolicy, StagedNetworkPolicy } from '#api/v3/network-policy.ts';
-import type { DeepReadonly } from '#api/schema/readonly.ts';
+import type { KindMap, KindName } from '#api/kinds.ts';
 import type { CalcPolicy } from '../model.ts';
-import { convertClusterPolicy, type ClusterPolicySpec } from './cluster-policy.ts';
-import { convertKubernetesPolicy, type KubernetesPolicySpec } from './kubernetes-policy.ts';
+import { convertClusterPolicy } from './cluster-policy.ts';
+import { convertKubernetesPolicy } from './kubernetes-policy.ts';
 import { convertGlobalNetworkPolicy, convertNetworkPolicy } from './v3-policy.ts';
 
 export {
@@ -23,27 +20,6 @@ export {
 export { labelKeys } from './selectors.ts';
 export { builtInTiers, comparePolicies, compareTiers, convertTier, missingTier, type CalcTier } from './tiers.ts';
 
-interface PolicyObjects {
-  NetworkPolicy: NetworkPolicy;
-  GlobalNetworkPolicy: GlobalNetworkPolicy;
-  StagedNetworkPolicy: StagedNetworkPolicy;
-  StagedGlobalNetworkPolicy: StagedGlobalNetworkPolicy;
-  StagedKubernetesNetworkPolicy: {
-    readonly metadata: Meta & { readonly namespace: string };
-    readonly spec: KubernetesPolicySpec & { readonly stagedAction?: 'Set' | 'Delete' | 'Learn' | 'Ignore' | undefined };
-  };
-  KubernetesNetworkPolicy: {
-    readonly metadata: Meta & { readonly namespace: string };
-    readonly spec: KubernetesPolicySpec;
-  };
-  ClusterNetworkPolicy: { readonly metadata: Meta; readonly spec: ClusterPolicySpec };
-}
-
-type Meta = DeepReadonly<ObjectMeta>;
-
-/** Kinds that are policies. */
-export type PolicyKind = keyof PolicyObjects;
-
 /** Every kind that is a policy. */
 export const policyKinds = [
   'NetworkPolicy',
@@ -53,17 +29,20 @@ export const policyKinds = [
   'StagedKubernetesNetworkPolicy',
   'KubernetesNetworkPolicy',
   'ClusterNetworkPolicy',
-] as const satisfies readonly PolicyKind[];
+] as const satisfies readonly KindName[];
+
+/** A kind that is a policy. */
+export type PolicyKind = (typeof policyKinds)[number];
 
 /**
  * One policy. Undefined for a staged one that stands for the deletion of another: as in Calico it has no effect. Whatever can't be
  * converted is in the result's `problems`; it never throws for a validated object.
  */
-export function convertPolicy<K extends PolicyKind>(kind: K, object: PolicyObjects[K]): CalcPolicy | undefined {
+export function convertPolicy<K extends PolicyKind>(kind: K, object: KindMap[K]): CalcPolicy | undefined {
   return converters[kind](object);
 }
 
-const converters: { readonly [K in PolicyKind]: (object: PolicyObjects[K]) => CalcPolicy | undefined } = {
+const converters: { readonly [K in PolicyKind]: (object: KindMap[K]) => CalcPolicy | undefined } = {
   NetworkPolicy: ({ metadata, spec }) => convertNetworkPolicy(namespaced('NetworkPolicy', metadata), spec, false),
   GlobalNetworkPolicy: ({ metadata, spec }) =>
     convertGlobalNetworkPolicy({ kind: 'GlobalNetworkPolicy', name: metadata.name }, spec, false),

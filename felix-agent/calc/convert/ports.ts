@@ -30,6 +30,30 @@ export function simplePorts(ports: readonly RulePort[]): Ports {
   return { ranges: merged(given), names: [...names].sort() };
 }
 
+/** One port, or a range or all of them, of one protocol. */
+export interface ProtocolPort {
+  readonly protocol: number;
+  readonly port: RulePort | 'all';
+}
+
+/** The ports of one protocol; both absent: everything; without ports: all of the protocol. */
+interface ProtocolPorts {
+  readonly protocol?: number;
+  readonly ports?: Ports;
+}
+
+/** Puts the ports of one protocol together, in the order of protocol numbers. No entry at all is everything. */
+export function groupPorts(entries: readonly ProtocolPort[]): readonly ProtocolPorts[] {
+  const byProtocol = Map.groupBy(entries, ({ protocol }) => protocol);
+  const groups = [...byProtocol]
+    .sort(([a], [b]) => a - b)
+    .map(([protocol, group]): ProtocolPorts => {
+      const ports = group.map(({ port }) => port).filter((port) => port !== 'all');
+      return ports.length < group.length ? { protocol } : { protocol, ports: simplePorts(ports) };
+    });
+  return groups.length === 0 ? [{}] : groups;
+}
+
 function merged(given: readonly PortRange[]): PortRange[] {
   const ranges: PortRange[] = [];
   for (const range of given.toSorted((a, b) => a.min - b.min)) {

@@ -5,7 +5,7 @@ import type { SelectorNode } from '#api/selector/ast.ts';
 import { protocolNumbers } from '#api/policy/protocols.ts';
 import type { IcmpMatch, RuleAction, RuleId } from '#dataplanes/policy.ts';
 import type { CalcPeer, CalcRule, SetSpec } from '../model.ts';
-import type { Ports } from './ports.ts';
+import { groupPorts, type Ports, type ProtocolPort } from './ports.ts';
 import { namedPortSet, netsMatch, selectorSet, type NetsMatch, type ServiceSet } from './sets.ts';
 
 /** One end of a rule. What is absent asks nothing. */
@@ -31,6 +31,22 @@ export interface RuleParts {
   readonly notIcmp?: IcmpMatch | undefined;
   readonly source?: PeerParts | undefined;
   readonly destination?: PeerParts | undefined;
+}
+
+/** A rule of Kubernetes' policies: one for each protocol and each end that it is about (undefined: all). Ports are the destination's. */
+export function combined(
+  action: RuleAction,
+  direction: 'ingress' | 'egress',
+  ends: readonly (PeerParts | undefined)[],
+  entries: readonly ProtocolPort[],
+): readonly RuleParts[] {
+  return groupPorts(entries).flatMap(({ protocol, ports }) =>
+    ends.map((end): RuleParts =>
+      direction === 'ingress'
+        ? { action, protocol, source: end, destination: { ports } }
+        : { action, protocol, destination: { ...end, ports } },
+    ),
+  );
 }
 
 const noSets: readonly SetSpec[] = Object.freeze([]);

@@ -2,10 +2,14 @@
  * Everything that limits a policy or a rule to certain endpoints, as one selector over the labels that calc gives them: pods' own, what
  * they inherit (`pcns.` from the namespace, `pcsa.` from the service account), and `projectcalico.org/...`.
  */
+import type { LabelSelector } from '#api/core/label-selector.ts';
 import { inNode, joinNodes, notNode, type SelectorNode } from '#api/selector/ast.ts';
 import { SelectorError } from '#api/selector/error.ts';
 import { parseTree } from '#api/selector/parser.ts';
 import { Selector } from '#api/selector/selector.ts';
+import type { GlobalNetworkPolicy } from '#api/v3/global-network-policy.ts';
+import type { NetworkPolicy } from '#api/v3/network-policy.ts';
+import type { EntityRule } from '#api/v3/rule.ts';
 import { ConversionError } from './problem.ts';
 
 /** Labels that calc gives endpoints, and prefixes of those that they inherit. */
@@ -25,40 +29,17 @@ const withServiceAccount: SelectorNode = Object.freeze({ op: 'has', key: labelKe
 /** Pods, not host endpoints, other containers or network sets. */
 const isPod: SelectorNode = Object.freeze({ op: '==', key: labelKeys.orchestrator, value: 'k8s' });
 
+type LabelExpression = NonNullable<LabelSelector['matchExpressions']>[number];
+
 /** Selects nothing: for a policy whose subject can't be understood. */
 export const nothing = new Selector(inNode('in', labelKeys.namespace, []));
 
-/** A Kubernetes label selector (`metav1.LabelSelector`). */
-export interface LabelSelector {
-  readonly matchLabels?: Readonly<Record<string, string>> | undefined;
-  readonly matchExpressions?: readonly LabelExpression[] | undefined;
-}
-
-export interface LabelExpression {
-  readonly key: string;
-  readonly operator: string;
-  readonly values?: readonly string[] | undefined;
-}
-
-/** What a projectcalico.org/v3 policy's spec says of its endpoints. */
-export interface SubjectSource {
-  readonly selector?: string | undefined;
-  readonly namespaceSelector?: string | undefined;
-  readonly serviceAccountSelector?: string | undefined;
-}
-
-/** What a projectcalico.org/v3 rule says of one end, as far as endpoints are concerned. */
-export interface PeerSelectorSource {
-  readonly selector?: string | undefined;
-  readonly notSelector?: string | undefined;
-  readonly namespaceSelector?: string | undefined;
-  readonly serviceAccounts?:
-    | { readonly names?: readonly string[] | undefined; readonly selector?: string | undefined }
-    | undefined;
-}
+type NamespacedSubject = Pick<NetworkPolicy['spec'], 'selector' | 'serviceAccountSelector'>;
+type GlobalSubject = Pick<GlobalNetworkPolicy['spec'], 'selector' | 'namespaceSelector' | 'serviceAccountSelector'>;
+type PeerSelectors = Pick<EntityRule, 'selector' | 'notSelector' | 'namespaceSelector' | 'serviceAccounts'>;
 
 /** The endpoints of a NetworkPolicy: those of its own namespace that its selectors select. */
-export function namespacedSubject(spec: SubjectSource, namespace: string): SelectorNode {
+export function namespacedSubject(spec: NamespacedSubject, namespace: string): SelectorNode {
   return and(ownNamespace(namespace), parsed(spec.selector), serviceAccounts(spec.serviceAccountSelector));
 }
 
@@ -66,7 +47,7 @@ export function namespacedSubject(spec: SubjectSource, namespace: string): Selec
  * The endpoints of a GlobalNetworkPolicy. As in Calico, `all()` beside a namespaceSelector means what is in a namespace, and beside a
  * serviceAccountSelector what has a service account: so `all()` with `namespaceSelector: x != "y"` leaves host endpoints alone.
  */
-export function globalSubject(spec: SubjectSource): SelectorNode {
+export function globalSubject(spec: GlobalSubject): SelectorNode {
   const namespaces = namespacesNode(spec.namespaceSelector);
   const accounts =
     spec.serviceAccountSelector === undefined || spec.serviceAccountSelector === ''
@@ -81,7 +62,7 @@ export function globalSubject(spec: SubjectSource): SelectorNode {
  * The positive side of a rule's peer; undefined where the rule does not ask for endpoints. A namespaceSelector names the namespaces, else a
  * NetworkPolicy's own is meant, as soon as the peer has any selector, a notSelector included.
  */
-export function peerNode(peer: PeerSelectorSource, namespace: string | undefined): SelectorNode | undefined {
+export function peerNode(peer: PeerSelectors, namespace: string | undefined): SelectorNode | undefined {
   const namespaces = namespacesNode(peer.namespaceSelector);
   const accounts = and(serviceAccounts(peer.serviceAccounts?.selector), accountNames(peer.serviceAccounts?.names));
   const given = [peer.selector, peer.notSelector, peer.namespaceSelector].some(isText) || asksAccounts(peer);
@@ -132,64 +113,33 @@ function accountNames(names: readonly string[] | undefined): SelectorNode | unde
   return names === undefined || names.length === 0 ? undefined : inNode('in', labelKeys.serviceAccount, names);
 }
 
-function asksAccounts({ serviceAccounts: match }: PeerSelectorSource): boolean {
+function asksAccounts({ serviceAccounts: match }: PeerSelectors): boolean {
   return match !== undefined && (isText(match.selector) || (match.names ?? []).length > 0);
 }
 
-const validLabel = /^(?:[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?\/)?[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?$/;
-const validValue = /^(?:[A-Za-z0-9](?:[-A-Za-z0-9_.]*[A-Za-z0-9])?)?$/;
-
-/**
- * A Kubernetes label selector over labels with a prefix; undefined where it selects everything. What the API server would refuse is refused
- * here as well, for it may come from a file: a value with quotes in it could pass for another selector.
- */
+/** A Kubernetes label selector over labels with a prefix; undefined where it selects everything. */
 function labelsNode(selector: LabelSelector | undefined, prefix: string): SelectorNode | undefined {
-  const equal = Object.entries(selector?.matchLabels ?? {})
-    .toSorted(([a], [b]) => (a < b ? -1 : 1))
-    .map(([key, value]): SelectorNode => ({ op: '==', key: labelKey(key, prefix), value: labelValue(key, value) }));
-  const nodes = [...equal, ...(selector?.matchExpressions ?? []).map((term) => expressionNode(term, prefix))];
+  const { matchLabels = {}, matchExpressions = [] } = selector ?? {};
+  const equal = Object.keys(matchLabels)
+    .sort()
+    .map((key): SelectorNode => ({ op: '==', key: `${prefix}${key}`, value: matchLabels[key] ?? '' }));
+  const nodes = [...equal, ...matchExpressions.map((term) => expressionNode(term, prefix))];
   return nodes.length === 0 ? undefined : joinNodes('and', nodes);
 }
 
+/** A missing label is not in any list, for Kubernetes as for Calico. */
 function expressionNode({ key, operator, values = [] }: LabelExpression, prefix: string): SelectorNode {
-  const prefixed = labelKey(key, prefix);
+  const prefixed = `${prefix}${key}`;
   switch (operator) {
     case 'In':
+      return inNode('in', prefixed, values);
     case 'NotIn':
-      if (values.length === 0) {
-        throw new ConversionError(`operator ${operator} of label ${key} has no values`);
-      }
-      // A missing label is not in any list, for Kubernetes as for Calico.
-      return inNode(
-        operator === 'In' ? 'in' : 'not in',
-        prefixed,
-        values.map((value) => labelValue(key, value)),
-      );
+      return inNode('not in', prefixed, values);
     case 'Exists':
-    case 'DoesNotExist': {
-      if (values.length > 0) {
-        throw new ConversionError(`operator ${operator} of label ${key} has values`);
-      }
-      const has: SelectorNode = { op: 'has', key: prefixed };
-      return operator === 'Exists' ? has : notNode(has);
-    }
-    default:
-      throw new ConversionError(`label ${key} has the operator ${operator}, which is none`);
+      return { op: 'has', key: prefixed };
+    case 'DoesNotExist':
+      return notNode({ op: 'has', key: prefixed });
   }
-}
-
-function labelKey(key: string, prefix: string): string {
-  if (!validLabel.test(key)) {
-    throw new ConversionError(`${JSON.stringify(key)} is no label`);
-  }
-  return `${prefix}${key}`;
-}
-
-function labelValue(key: string, value: string): string {
-  if (!validValue.test(value)) {
-    throw new ConversionError(`label ${key} can't have the value ${JSON.stringify(value)}`);
-  }
-  return value;
 }
 
 /** Puts a prefix before every label, and says what `all()` and `global()` mean. */

@@ -2,6 +2,9 @@
 import { builtInTiers as settingsByName, tierSettings, type Tier, type TierSettings } from '#api/v3/tier.ts';
 import type { CalcPolicy } from '../model.ts';
 
+/** The part of a Tier object that counts. */
+export type TierSource = Pick<Tier, 'metadata' | 'spec'>;
+
 /** A tier as calc works with it. */
 export interface CalcTier {
   readonly name: string;
@@ -25,7 +28,7 @@ export const builtInTiers: readonly CalcTier[] = [...settingsByName].map(([name,
 );
 
 /** A Tier object, with what it leaves out. */
-export function convertTier(tier: Tier): CalcTier {
+export function convertTier(tier: TierSource): CalcTier {
   return existing(tier.metadata.name, tierSettings(tier));
 }
 
