@@ -1,10 +1,11 @@
 /**
- * What `npm start` shows: two nodes with real agents, six pods wired by the real CNI executable, who reaches whom in both dataplanes,
- * and a running connection while the dataplane is switched under it. Checks its own figures: anything unexpected ends with status 1.
+ * What `npm start` shows: two nodes with real agents, six pods wired by the real CNI executable, who reaches whom in both dataplanes
+ * and under policies, why (`tortie explain`), and a running connection while the dataplane is switched under it. Checks its own figures: anything unexpected ends with status 1.
  */
 import { Lab } from '../test/lab/lab.ts';
 import { MachineState } from './machine-state.ts';
 import { matrix } from './matrix.ts';
+import { policyDemo, roleOf } from './policy-demo.ts';
 import { Report } from './report.ts';
 import { handOver } from './shell-help.ts';
 import { switchUnderConnection } from './switch-demo.ts';
@@ -54,13 +55,17 @@ async function scenes(lab: Lab): Promise<void> {
   );
   await report.step(`${podsPerNode} pods a node, by CNI ADD (IPv4 and IPv6)`, async () => {
     for (const node of lab.nodes) {
-      for (let index = 1; index <= podsPerNode; index++) await node.addPod(`pod-${node.name.at(-1)}${index}`);
+      for (let index = 1; index <= podsPerNode; index++) {
+        const name = `pod-${node.name.at(-1)}${index}`;
+        await node.addPod(name, { labels: { role: roleOf({ name }) } });
+      }
     }
   });
   const pods = lab.nodes.flatMap((node) => node.pods);
   for (const { name, node, addresses } of pods) report.line(`  ${name} on ${node.name}: ${addresses.join(', ')}`);
 
   await matrix(report, 'iptables', pods);
+  await policyDemo(report, lab, pods);
   const [from, to] = [lab.node(0).pods[0], lab.node(1).pods[0]];
   if (from === undefined || to === undefined) throw new Error('there are no pods to connect');
   await switchUnderConnection(report, lab, from, to);

@@ -1,0 +1,95 @@
+/** The clusters that the measurements use: plain objects as a user would write them. */
+
+const v3 = 'projectcalico.org/v3';
+
+/** Address number `index` of the remote pods: 10.66.0.0 on. */
+export const remoteAddress = (index: number): string => `10.${66 + (index >> 16)}.${(index >> 8) & 255}.${index & 255}`;
+
+/** Labels of pod `index`: one of 100 apps, one of 10 roles; every pod that policies allow from has `role: role-<n>`. */
+export const labelsOf = (index: number): Record<string, string> => ({
+  app: `app-${index % 100}`,
+  role: `role-${index % 10}`,
+  pod: `pod-${index}`,
+});
+
+/** A pod of another node. */
+export function remotePod(index: number, labels: Readonly<Record<string, string>> = labelsOf(index)): object {
+  const ip = remoteAddress(index);
+  return {
+    apiVersion: 'v1',
+    kind: 'Pod',
+    metadata: { name: `far-${index}`, namespace: 'default', labels },
+    spec: { nodeName: `far${index % 50}`, containers: [{ name: 'main' }] },
+    status: { phase: 'Running', podIP: ip, podIPs: [{ ip }] },
+  };
+}
+
+/** Policy `index` of many: pods of one app accept TCP from one role and one app. All of them select a pod of this node when it has every app. */
+export function manyPolicy(index: number): object {
+  return {
+    apiVersion: v3,
+    kind: 'NetworkPolicy',
+    metadata: { name: `many-${index}`, namespace: 'default' },
+    spec: {
+      selector: `app == "app-${index % 100}"`,
+      order: index,
+      types: ['Ingress'],
+      ingress: [
+        {
+          action: 'Allow',
+          protocol: 'TCP',
+          source: { selector: `role == "role-${index % 10}"` },
+          destination: { ports: [80, 443] },
+        },
+        {
+          action: 'Allow',
+          protocol: 'TCP',
+          source: { selector: `app == "app-${(index * 7) % 100}"` },
+          destination: { ports: [8000 + index] },
+        },
+      ],
+    },
+  };
+}
+
+/** A policy of `count` rules, each another /32 and port; the last one allows `from`. */
+export function longPolicy(count: number, from: string): object[] {
+  const rules = Array.from({ length: count - 1 }, (_, index) => ({
+    action: 'Allow',
+    protocol: 'TCP',
+    source: { nets: [`${remoteAddress(index)}/32`] },
+    destination: { ports: [10_000 + (index % 50_000)] },
+  }));
+  return targetPolicies([...rules, allow({ nets: [`${from}/32`] })]);
+}
+
+/** A policy whose one rule allows the members of a set of `count` networks; `from` is one of them. */
+export function bigSet(count: number, from: string): object[] {
+  const nets = Array.from({ length: count - 1 }, (_, index) => `${remoteAddress(index)}/32`);
+  return [
+    {
+      apiVersion: v3,
+      kind: 'GlobalNetworkSet',
+      metadata: { name: 'big', labels: { set: 'big' } },
+      spec: { nets: [...nets, `${from}/32`] },
+    },
+    ...targetPolicies([allow({ selector: 'set == "big"' })]),
+  ];
+}
+
+function allow(source: object): object {
+  return { action: 'Allow', protocol: 'TCP', source };
+}
+
+/** At most 1,024 rules a direction are valid: a longer list is several policies, one after the other. */
+function targetPolicies(rules: readonly object[]): object[] {
+  const chunks = Array.from({ length: Math.ceil(rules.length / 1000) }, (_, index) =>
+    rules.slice(index * 1000, (index + 1) * 1000),
+  );
+  return chunks.map((ingress, index) => ({
+    apiVersion: v3,
+    kind: 'GlobalNetworkPolicy',
+    metadata: { name: `target-${index}` },
+    spec: { selector: 'bench == "target"', order: 10 + index, types: ['Ingress'], ingress },
+  }));
+}
