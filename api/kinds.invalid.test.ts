@@ -116,7 +116,7 @@ describe('a wrong object', () => {
       'IPPool',
       { cidr: '10.0.0.0/16', namespaceSelector: 'has(a)&&'.repeat(128).concat('has(a)') },
       {},
-      `spec.namespaceSelector: must be at most 1024 characters (is ${'has(a)&&'.repeat(9)}has(a...)`,
+      `spec.namespaceSelector: must have at most 1024 characters (is ${'has(a)&&'.repeat(9)}has(a...)`,
     ],
     [
       'IPPool',

@@ -158,6 +158,35 @@ export function kindNameOf(kind: string | undefined, apiVersion: string | undefi
   return namesByHead.get(`${apiVersion} ${kind}`);
 }
 
+/** Groups under which some of our kinds are known elsewhere: where Calico stores them, and where Kubernetes once had them. */
+const otherGroups: Readonly<Record<string, string>> = {
+  'crd.projectcalico.org': 'projectcalico.org',
+  extensions: 'networking.k8s.io',
+};
+
+/**
+ * The kinds that an object is meant to be of: the one that it says, else those of this `kind` whose API group it names in another version,
+ * or, where it names none, all of this `kind`. Empty for what has nothing to do with us: others have kinds called Service or Profile, too.
+ */
+export function kindsMeant(kind: string | undefined, apiVersion: string | undefined): readonly KindName[] {
+  const exact = kindNameOf(kind, apiVersion);
+  if (exact !== undefined) {
+    return [exact];
+  }
+  const group = apiVersion === undefined ? undefined : groupOf(apiVersion);
+  return Object.values(kinds).flatMap((info) =>
+    info.kind === kind && (group === undefined || groupOf(info.apiVersion) === (otherGroups[group] ?? group))
+      ? [info.name]
+      : [],
+  );
+}
+
+/** Empty for Kubernetes' first group, which has no name. */
+function groupOf(apiVersion: string): string {
+  const slash = apiVersion.indexOf('/');
+  return slash < 0 ? '' : apiVersion.slice(0, slash);
+}
+
 /** An object that passed validation. */
 export interface ParsedAs<K extends KindName> {
   readonly kind: K;

@@ -13,14 +13,22 @@ export interface Listing<K extends KindName> {
   readonly resourceVersion: string;
 }
 
-/** Input that could not be used; the last good state of `objects` (if there was one) stays in force. */
+/**
+ * What holds while something can't be used. `last-valid`: the last good state of the objects. `denies`: of a policy that never had one, a
+ * replacement that is handed out in its place and denies. `ignored`: nothing of it.
+ */
+export type ProblemEffect = 'last-valid' | 'denies' | 'ignored';
+
+/** Input that could not be used. */
 export interface DatastoreProblem {
   /** Where it stands: a file's path, or the API's address of the object. */
   readonly source: string;
   /** The objects concerned, as `Kind namespace/name`; empty if the input could not be read that far. */
   readonly objects: readonly string[];
-  /** What is wrong, in words that name object and field. */
+  /** What is wrong, in words that name object and field, and what holds meanwhile. */
   readonly message: string;
+  /** What holds meanwhile, to count by. */
+  readonly effect: ProblemEffect;
 }
 
 /**

@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { systemClock, type Clock } from '#api/clock.ts';
+import { FakeClock } from '#api/fake-clock.ts';
 import { describeDatastore, eventText, take } from '../contract-suite.ts';
 import { counted, countOf, endpoint, handle } from '../objects-for-tests.ts';
 import { openFilesDatastore, type FilesDatastore, type FilesDatastoreOptions } from './files-datastore.ts';
@@ -218,7 +219,12 @@ describe("users' files", () => {
     writeFileSync(join(dir, 'a.yaml'), what === 'is not UTF-8' ? Buffer.from([0xff, 0xfe, 0x0a]) : text);
     await until(() => store.problems().length > 0);
     expect(store.problems()).toEqual([
-      { source: `${dir}/a.yaml`, objects: ['IPAMHandle a', 'IPAMHandle b'], message: expect.stringMatching(message) },
+      {
+        source: `${dir}/a.yaml`,
+        objects: ['IPAMHandle a', 'IPAMHandle b'],
+        message: expect.stringMatching(message),
+        effect: 'last-valid',
+      },
     ]);
     expect(await handles(store)).toEqual(['a=0', 'b=1']);
     put('a.yaml', yaml('a', 5));
@@ -236,7 +242,8 @@ describe("users' files", () => {
       {
         source: `${dir}/a.yaml`,
         objects: ['IPAMHandle b'],
-        message: expect.stringMatching(/document 2 \(line 9\).*spec\.block/),
+        message: expect.stringMatching(/document 2 \(line 9\).*spec\.block.*; its last valid version stays in force$/),
+        effect: 'last-valid',
       },
     ]);
     put('a.yaml', yaml('a', 1), yaml('b', 2));
@@ -264,6 +271,7 @@ describe("users' files", () => {
         source: `${dir}/a.yaml`,
         objects: ['IPAMHandle a'],
         message: expect.stringMatching(/a\.yaml document 1 \(line 1\) and in .*b\.yaml document 2 \(line 9\)/),
+        effect: 'last-valid',
       },
     ]);
     put('a.yaml', yaml('a', 7)); // Of two places none is better: still the last good state.
@@ -528,26 +536,14 @@ test('a slow watcher sees every event in order', async () => {
   expect(seen).toEqual(['added a=0', ...Array.from({ length: 20 }, (_, index) => `modified a=${index + 1}`)]);
 });
 
-/** A clock that stands still until it is advanced. */
+/** A clock that stands still until it is advanced; what waits for it to move can be polled. */
 function manualClock(): { readonly clock: Clock; readonly advance: (ms: number) => boolean } {
-  let now = Date.now();
-  const timers = new Set<{ readonly at: number; readonly action: () => void }>();
-  const clock: Clock = {
-    now: () => now,
-    sleep: () => Promise.reject(new Error('not used here')),
-    after: (ms, action) => {
-      const timer = { at: now + ms, action };
-      timers.add(timer);
-      return { [Symbol.dispose]: () => void timers.delete(timer) };
+  const clock = new FakeClock();
+  return {
+    clock,
+    advance: (ms) => {
+      clock.advance(ms);
+      return true;
     },
   };
-  const advance = (ms: number): boolean => {
-    now += ms;
-    for (const timer of [...timers].filter(({ at }) => at <= now)) {
-      timers.delete(timer);
-      timer.action();
-    }
-    return true;
-  };
-  return { clock, advance };
 }

@@ -76,7 +76,8 @@ export async function openFilesDatastore(options: FilesDatastoreOptions): Promis
 
 /**
  * Objects in a folder: users' files, which are only read, and our objects under `.tortie`, one file each. What is in force is our object, else
- * the one that users' files give. An object that stands in two places keeps the state that it had before there were two.
+ * the one that users' files give. An object that stands in two places keeps the state that it had before there were two; a policy that can't be
+ * used and has no earlier state is handed out as a replacement that denies.
  */
 export class FilesDatastore implements Datastore {
   readonly #options: FilesDatastoreOptions;
@@ -371,10 +372,12 @@ export class FilesDatastore implements Datastore {
       source: this.#options.dir,
       objects: [],
       message: `${this.#options.dir} is unavailable: ${why}; what was read before stays in force`,
+      effect: 'last-valid' as const,
     }));
-    const disputes = this.#userObjects.disputes((kind, key) => this.#own.seen(kind, key) !== undefined);
+    const owned = (kind: KindName, key: ObjectKey): boolean => this.#own.seen(kind, key) !== undefined;
+    const ofObjects = [...this.#userObjects.problems(owned), ...this.#userObjects.disputes(owned)];
     this.#log.update(
-      [...unavailable, ...this.#users.problems(), ...this.#own.problems(), ...disputes],
+      [...unavailable, ...this.#users.problems(), ...this.#own.problems(), ...ofObjects],
       this.#users.remarks(),
     );
   }

@@ -113,6 +113,7 @@ export class OwnObjects {
           source: path,
           objects,
           message: `${path} can't be used: ${messageOf(error)}; repair it or remove it`,
+          effect: before === undefined ? 'ignored' : 'last-valid',
         });
         return [];
       }

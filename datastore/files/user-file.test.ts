@@ -25,7 +25,7 @@ test('places name document, line and item', () => {
 
 test('what users write into uid is kept, and a resourceVersion that they copied is not', () => {
   const object = (text: string): unknown =>
-    parseUserFile('f', pod('a').replace('name: a', `name: a, ${text}`)).claims[0]?.object?.metadata;
+    parseUserFile('f', pod('a').replace('name: a', `name: a, ${text}`)).claims[0]?.content.object?.metadata;
   expect(object('uid: u-1, resourceVersion: "7"')).toMatchObject({
     uid: 'u-1',
     resourceVersion: expect.stringMatching(/^file-[0-9a-f]{16}$/),
@@ -46,12 +46,35 @@ test.each<[string, string, string, boolean]>([
     false,
   ],
   ['another version of a kind', pod('a').replace('v1', 'v2'), 'use apiVersion v1', true],
+  [
+    'a kind as Calico stores it',
+    'apiVersion: crd.projectcalico.org/v1\nkind: GlobalNetworkPolicy\nmetadata: {name: a}\nspec: {}\n',
+    'use apiVersion projectcalico.org/v3',
+    true,
+  ],
+  [
+    'a kind that could be either of two',
+    'kind: NetworkPolicy\nmetadata: {name: a}\nspec: {}\n',
+    'use apiVersion networking.k8s.io/v1 or projectcalico.org/v3',
+    false,
+  ],
   ['a plain text', 'hello\n', 'f document 1 (line 1): ', false],
 ])('%s is a problem', (_what, text, message, complete) => {
   const file = parseUserFile('f', text);
-  expect(file.problems).toMatchObject([{ source: 'f', message: expect.stringContaining(message) }]);
+  const wrong = file.claims.flatMap(({ content }) => (content.object === undefined ? [content.wrong] : []));
+  expect([...wrong, ...file.problems.map((problem) => problem.message)]).toEqual([expect.stringContaining(message)]);
   expect(file.complete).toBe(complete);
 });
+
+test.each(['apps/v1 Deployment', 'kubeflow.org/v1 Profile', 'serving.knative.dev/v1 Service'])(
+  '%s is passed over: it has nothing to do with us',
+  (head) => {
+    const [apiVersion, kind] = head.split(' ');
+    const file = parseUserFile('f', `apiVersion: ${apiVersion}\nkind: ${kind}\nmetadata: {name: a}\n`);
+    expect(file).toMatchObject({ claims: [], problems: [], complete: true });
+    expect(file.remarks).toEqual([`f document 1 (line 1): ${kind} of ${apiVersion} is no kind that we read`]);
+  },
+);
 
 test('any text is read, or refused with a line', () => {
   const text = `${pod('a')}---\n${pod('b', 'x')}`;
@@ -61,7 +84,8 @@ test('any text is read, or refused with a line', () => {
   fc.assert(
     fc.property(fc.oneof(mangled, fc.string({ maxLength: 80 })), (input) => {
       try {
-        for (const { object, key } of parseUserFile('f', input).claims) {
+        for (const { content, key } of parseUserFile('f', input).claims) {
+          const { object } = content;
           expect(object === undefined || object.metadata.name === key.name).toBe(true);
         }
       } catch (error) {

@@ -1,7 +1,9 @@
 import { createHash } from 'node:crypto';
 import { isCollection, LineCounter, parseAllDocuments, type Document } from 'yaml';
-import { isKindName, kinds, objectText, parseObject, type KindName } from '#api/kinds.ts';
+import { kindNameOf, kinds, kindsMeant, objectText, parseObject, type KindName } from '#api/kinds.ts';
 import type { ObjectKey } from '#api/meta.ts';
+import { closedPolicy } from '#api/policy/closed.ts';
+import type { Directions } from '#api/policy/types-of.ts';
 import type { DatastoreProblem } from '../datastore.ts';
 import { keyOf, messageOf, withMetadata, type AnyObject } from '../stored-object.ts';
 
@@ -12,13 +14,33 @@ export interface Claim {
   readonly file: string;
   /** `FILE document 2 (line 14)`. */
   readonly place: string;
-  /** Absent if what stands there can't be used. */
-  readonly object: AnyObject | undefined;
+  readonly content: Usable | Unusable;
+}
+
+/** What stands in a place and is in order. */
+export interface Usable {
+  readonly object: AnyObject;
+}
+
+/** What stands in a place and can't be used. */
+export interface Unusable {
+  readonly object: undefined;
+  /** What is wrong, in words that name object and field. */
+  readonly wrong: string;
+  /** Of a policy: what denies in its stead if it has no good state to keep. */
+  readonly replacement: Replacement | undefined;
+}
+
+/** Stands in for a policy that can't be used. */
+export interface Replacement {
+  readonly object: AnyObject;
+  readonly denies: Directions;
 }
 
 /** What a user's file says. */
 export interface UserFile {
   readonly claims: readonly Claim[];
+  /** What is wrong beyond the claims: of which object can't be told. */
   readonly problems: readonly DatastoreProblem[];
   /** What was passed over: kinds that we don't read, fields that we don't know. */
   readonly remarks: readonly string[];
@@ -37,28 +59,29 @@ export function parseUserFile(path: string, text: string): UserFile {
   const read = (place: string, raw: unknown): void => {
     try {
       const { kind, object, unknownFields } = parseObject(raw);
-      claims.push({ kind, key: keyOf(kind, object), file: path, place, object: stamped(kind, object) });
+      claims.push({ kind, key: keyOf(kind, object), file: path, place, content: { object: stamped(kind, object) } });
       remarks.push(
         ...unknownFields.map(
           (field) => `${place}: ${objectText(kind, keyOf(kind, object))}: the field ${field} is unknown`,
         ),
       );
     } catch (error) {
-      const head = headOf(raw);
-      if (head.kind !== undefined && !isKindName(head.kind)) {
-        remarks.push(`${place}: ${head.kind} of ${head.apiVersion ?? 'no apiVersion'} is no kind that we read`);
+      const { kind, apiVersion, name, namespace } = headOf(raw);
+      const [meant, ...others] = kindsMeant(kind, apiVersion);
+      if (kind !== undefined && meant === undefined) {
+        remarks.push(`${place}: ${kind} of ${apiVersion ?? 'no apiVersion'} is no kind that we read`);
         return;
       }
-      problems.push({
-        source: path,
-        objects: head.object === undefined ? [] : [head.object.text],
-        message: `${place}: ${messageOf(error)}`,
-      });
-      if (head.object === undefined) {
+      const wrong = `${place}: ${messageOf(error)}`;
+      if (meant === undefined || others.length > 0 || name === undefined) {
+        problems.push({ source: path, objects: [], message: wrong, effect: 'ignored' });
         complete = false;
-      } else {
-        claims.push({ kind: head.object.kind, key: head.object.key, file: path, place, object: undefined });
+        return;
       }
+      const key = kinds[meant].namespaced ? { namespace: namespace ?? 'default', name } : { name };
+      const closed = kindNameOf(kind, apiVersion) === undefined ? undefined : closedPolicy(meant, raw);
+      const replacement = closed && { ...closed, object: stamped(meant, closed.object) };
+      claims.push({ kind: meant, key, file: path, place, content: { object: undefined, wrong, replacement } });
     }
   };
   for (const [index, document] of (Array.isArray(documents) ? documents : []).entries()) {
@@ -110,26 +133,21 @@ function startOf(document: Document.Parsed, path: readonly (string | number)[]):
 }
 
 interface Head {
-  readonly kind?: string;
-  readonly apiVersion?: string;
-  readonly object?: { readonly kind: KindName; readonly key: ObjectKey; readonly text: string };
+  readonly kind: string | undefined;
+  readonly apiVersion: string | undefined;
+  readonly name: string | undefined;
+  readonly namespace: string | undefined;
 }
 
 /** As much of an object's identity as can be made out without its being valid. */
 function headOf(raw: unknown): Head {
   const { kind, apiVersion, metadata } = record(raw);
   const { name, namespace } = record(metadata);
-  if (typeof kind !== 'string') {
-    return {};
-  }
-  const head = { kind, ...(typeof apiVersion === 'string' ? { apiVersion } : {}) };
-  if (!isKindName(kind) || typeof name !== 'string') {
-    return head;
-  }
-  const key = kinds[kind].namespaced
-    ? { namespace: typeof namespace === 'string' ? namespace : 'default', name }
-    : { name };
-  return { ...head, object: { kind, key, text: objectText(kind, key) } };
+  return { kind: text(kind), apiVersion: text(apiVersion), name: text(name), namespace: text(namespace) };
+}
+
+function text(value: unknown): string | undefined {
+  return typeof value === 'string' ? value : undefined;
 }
 
 function record(value: unknown): Record<string, unknown> {

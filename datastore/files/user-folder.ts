@@ -120,7 +120,7 @@ export class UserFolder {
         if (entry.isSymbolicLink()) {
           // It could lead out of the folder, and what it leads to (a key, a password file) into error messages.
           const message = `${path} is a symbolic link: links are not followed; put the file itself here`;
-          walk.problems.push({ source: path, objects: [], message });
+          walk.problems.push({ source: path, objects: [], message, effect: 'ignored' });
         } else if (entry.isDirectory()) {
           await this.#walk(path, walk);
         } else if (entry.isFile() && isUserFile(entry.name)) {
@@ -140,6 +140,7 @@ export class UserFolder {
           source: folder,
           objects: [],
           message: `${folder} can't be read (${messageOf(error)}); what its files gave stays`,
+          effect: 'last-valid',
         });
       }
     }
@@ -231,7 +232,8 @@ function takeOver(path: string, state: FileState, outcome: Outcome): void {
   if ('broken' in outcome) {
     const objects = state.claims.map(({ kind, key }) => objectText(kind, key));
     const kept = objects.length > 0 ? `; the last good state of what it gave stays` : '';
-    state.problems = [{ source: path, objects, message: `${path} can't be used: ${outcome.broken}${kept}` }];
+    const message = `${path} can't be used: ${outcome.broken}${kept}`;
+    state.problems = [{ source: path, objects, message, effect: objects.length > 0 ? 'last-valid' : 'ignored' }];
     state.leaving = new Set();
     return;
   }

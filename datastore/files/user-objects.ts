@@ -1,6 +1,8 @@
 import { objectText, type KindName } from '#api/kinds.ts';
 import type { ObjectKey } from '#api/meta.ts';
-import type { DatastoreProblem } from '../datastore.ts';
+import type { Directions } from '#api/policy/types-of.ts';
+import { isEnforcedPolicyKind } from '#api/policy/closed.ts';
+import type { DatastoreProblem, ProblemEffect } from '../datastore.ts';
 import type { AnyObject } from '../stored-object.ts';
 import type { Claim } from './user-file.ts';
 
@@ -10,11 +12,19 @@ export interface ObjectRef {
   readonly key: ObjectKey;
 }
 
+/** `denies`: the object is the replacement of a policy that never was good. */
+interface InForce extends ObjectRef {
+  readonly object: AnyObject;
+  readonly denies: Directions | undefined;
+}
+
 /** Which of the objects that stand in users' files are in force. */
 export class UserObjects {
   /** All places that give an object, without those about to go; by the object's text. */
   #places = new Map<string, Claim[]>();
-  readonly #inForce = new Map<string, ObjectRef & { readonly object: AnyObject }>();
+  /** Of these, the ones with a place that can't be used: few, and asked for with every listing. */
+  #unusable = new Set<string>();
+  readonly #inForce = new Map<string, InForce>();
 
   /** The object that is in force, if users' files give one. */
   object(kind: KindName, key: ObjectKey): AnyObject | undefined {
@@ -31,16 +41,20 @@ export class UserObjects {
 
   /**
    * Decides anew, from all places. An object in one place is as it stands there; in two places, or in one where it can't be used, it stays
-   * as it was. Returns what may have changed.
+   * as it was, and a policy that never was good is replaced by what denies in its stead. Returns what may have changed.
    */
   weigh(claims: Iterable<{ readonly claim: Claim; readonly leaving: boolean }>): ObjectRef[] {
     const known = new Set<string>();
     this.#places = new Map();
+    this.#unusable = new Set();
     for (const { claim, leaving } of claims) {
       const id = objectText(claim.kind, claim.key);
       known.add(id);
       if (!leaving) {
         this.#places.set(id, [...(this.#places.get(id) ?? []), claim]);
+        if (claim.content.object === undefined) {
+          this.#unusable.add(id);
+        }
       }
     }
     const changed: ObjectRef[] = [];
@@ -51,13 +65,27 @@ export class UserObjects {
       }
     }
     for (const [id, [claim, ...others]] of this.#places) {
-      if (claim?.object !== undefined && others.length === 0) {
-        const { kind, key, object } = claim;
-        this.#inForce.set(id, { kind, key, object });
-        changed.push({ kind, key });
+      if (claim !== undefined && others.length === 0 && this.#take(id, claim)) {
+        changed.push({ kind: claim.kind, key: claim.key });
       }
     }
     return changed;
+  }
+
+  /** What can't be used, and what holds in its stead; `owned` tells of which objects we have one. */
+  problems(owned: (kind: KindName, key: ObjectKey) => boolean): DatastoreProblem[] {
+    return [...this.#unusable].flatMap((id) =>
+      (this.#places.get(id) ?? []).flatMap(({ kind, key, file, content }) => {
+        if (content.object !== undefined) {
+          return [];
+        }
+        const isOwned = owned(kind, key);
+        const effect = isOwned ? 'ignored' : this.#effect(id);
+        const meanwhile = isOwned ? 'it is ignored: Tortie has one of its own' : this.#effectText(id, kind, effect);
+        const message = `${content.wrong}; ${meanwhile}`;
+        return [{ source: file, objects: [id], message, effect }];
+      }),
+    );
   }
 
   /** Objects that stand in more than one place; `owned` tells of which objects we have one. */
@@ -68,10 +96,59 @@ export class UserObjects {
         return [];
       }
       const where = `${id} stands in ${this.placesText(first.kind, first.key)}`;
-      const message = owned(first.kind, first.key)
-        ? `${where}, and Tortie has one of its own, which stays in force; remove it from the file, or delete the other`
-        : `${where}: ${this.#inForce.has(id) ? 'its last good state stays in force' : 'none is in force'}; leave it in one place`;
-      return [{ source: first.file, objects: [id], message }];
+      if (owned(first.kind, first.key)) {
+        const message = `${where}, and Tortie has one of its own, which stays in force; remove it from the file, or delete the other`;
+        return [{ source: first.file, objects: [id], message, effect: 'last-valid' }];
+      }
+      const effect = this.#effect(id);
+      const message = `${where}: ${disputeTexts[effect]}; leave it in one place`;
+      return [{ source: first.file, objects: [id], message, effect }];
     });
   }
+
+  /** Takes over the only place of an object; true if that may have changed what is in force. */
+  #take(id: string, { kind, key, content }: Claim): boolean {
+    if (content.object !== undefined) {
+      this.#inForce.set(id, { kind, key, object: content.object, denies: undefined });
+      return true;
+    }
+    const before = this.#inForce.get(id);
+    if (before !== undefined && before.denies === undefined) {
+      return false;
+    }
+    // Never good: as it stands now, so that a restart changes nothing.
+    if (content.replacement === undefined) {
+      return this.#inForce.delete(id);
+    }
+    this.#inForce.set(id, { kind, key, ...content.replacement });
+    return true;
+  }
+
+  #effect(id: string): ProblemEffect {
+    const inForce = this.#inForce.get(id);
+    return inForce === undefined ? 'ignored' : inForce.denies === undefined ? 'last-valid' : 'denies';
+  }
+
+  #effectText(id: string, kind: KindName, effect: ProblemEffect): string {
+    switch (effect) {
+      case 'last-valid':
+        return 'its last valid version stays in force';
+      case 'denies':
+        return `until it is mended it denies ${directionsText(this.#inForce.get(id)?.denies)} of what its selector selects`;
+      default:
+        return isEnforcedPolicyKind(kind) && this.#places.get(id)?.length === 1
+          ? "it is ignored: its name or its selector can't be used"
+          : 'it is ignored';
+    }
+  }
+}
+
+const disputeTexts: Readonly<Record<ProblemEffect, string>> = {
+  'last-valid': 'its last good state stays in force',
+  denies: 'what denied in its stead stays in force',
+  ignored: 'none is in force',
+};
+
+function directionsText(directions: Directions | undefined): string {
+  return (['ingress', 'egress'] as const).filter((direction) => directions?.[direction]).join(' and ');
 }
