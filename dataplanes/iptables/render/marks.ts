@@ -23,6 +23,9 @@ export const allMarks = (marks: Marks): number => BITS.reduce((sum, name) => sum
 /** Match: every bit of `bits` is set. */
 export const markedWith = (bits: number): string => `-m mark --mark ${hex(bits)}/${hex(bits)}`;
 
+/** Match: at least one of `bits` is set. */
+export const markedWithAny = (bits: number): string => `-m mark ! --mark 0x0/${hex(bits)}`;
+
 /** Match: none of `bits` is set. */
 export const notMarkedWith = (bits: number): string => `-m mark --mark 0x0/${hex(bits)}`;
 

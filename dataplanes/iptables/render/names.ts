@@ -24,7 +24,12 @@ export const profileChainName = (direction: Direction, id: ProfileId): string =>
 
 /** The unit of endpoints with these lists. */
 export function unitOf({ tiers, profiles }: Omit<PolicyUnit, 'id'>): PolicyUnit {
-  const lists = tiers.map(({ name, defaultAction, ingress, egress }: TierInfo) => [name, defaultAction, ingress, egress]);
+  const lists = tiers.map(({ name, defaultAction, ingress, egress }: TierInfo) => [
+    name,
+    defaultAction,
+    ingress,
+    egress,
+  ]);
   return { id: hash(JSON.stringify([lists, profiles])), tiers, profiles };
 }
 
