@@ -33,13 +33,14 @@ interface NetworkPolicySpec {
 
 interface ClusterPeer {
   readonly namespaces?: LabelSelector;
-  readonly pods?: { readonly namespaceSelector: LabelSelector; readonly podSelector: LabelSelector };
+  readonly pods?: { readonly namespaceSelector?: LabelSelector; readonly podSelector: LabelSelector };
   readonly networks?: readonly string[];
 }
 
 type ClusterPort = { readonly number: number } | { readonly range: { readonly start: number; readonly end: number } };
 
 interface ClusterProtocol {
+  readonly destinationNamedPort?: string;
   readonly tcp?: { readonly destinationPort?: ClusterPort };
   readonly udp?: { readonly destinationPort?: ClusterPort };
   readonly sctp?: { readonly destinationPort?: ClusterPort };
@@ -118,12 +119,17 @@ function isPort(things: readonly Selectable[], { protocol = 'TCP', port, endPort
 /** Tier kube-admin or kube-baseline, ordered by priority. Governs a direction only if it has rules for it. */
 function clusterNetworkPolicy(things: readonly Selectable[], doc: Doc): Policy {
   const { tier, priority, subject, ingress = [], egress = [] } = doc.spec as ClusterPolicySpec;
-  const rule = ({ action, from, to, protocols = [] }: ClusterRule): Rule => ({
-    action: ({ Accept: 'Allow', Deny: 'Deny', Pass: 'Pass' } satisfies Record<string, Action>)[action],
-    matches: (packet) =>
-      (from ?? to ?? []).some((peer) => isClusterPeer(things, peer, from === undefined ? packet.to : packet.from)) &&
-      (protocols.length === 0 || protocols.some((protocol) => isClusterPort(protocol, packet))),
-  });
+  const rule = (written: ClusterRule): Rule => {
+    const { action, from, to, protocols = [] } = written;
+    // What asks for something that we can't judge must not let anything through: Accept matches nothing, the others deny everything.
+    if (!isUnderstood(written)) return { action: 'Deny', matches: () => action !== 'Accept' };
+    return {
+      action: ({ Accept: 'Allow', Deny: 'Deny', Pass: 'Pass' } satisfies Record<string, Action>)[action],
+      matches: (packet) =>
+        (from ?? to ?? []).some((peer) => isClusterPeer(things, peer, from === undefined ? packet.to : packet.from)) &&
+        (protocols.length === 0 || protocols.some((protocol) => isClusterPort(things, protocol, packet))),
+    };
+  };
   return {
     id: `ClusterNetworkPolicy ${doc.metadata.name}`,
     tier: tier === 'Admin' ? 'kube-admin' : 'kube-baseline',
@@ -135,6 +141,16 @@ function clusterNetworkPolicy(things: readonly Selectable[], doc: Doc): Policy {
   };
 }
 
+/** Peers by nodes or domain names are not supported; an entry without any known field is of a newer version. */
+function isUnderstood({ from, to, protocols = [] }: ClusterRule): boolean {
+  return (
+    (from ?? to ?? []).every((peer) => (peer.namespaces ?? peer.pods ?? peer.networks) !== undefined) &&
+    protocols.every(
+      ({ tcp, udp, sctp, destinationNamedPort }) => (tcp ?? udp ?? sctp ?? destinationNamedPort) !== undefined,
+    )
+  );
+}
+
 function isClusterPeer(things: readonly Selectable[], peer: ClusterPeer, address: string): boolean {
   if (peer.networks !== undefined) return peer.networks.some((net) => isIn(address, net));
   return podsAt(things, address).some((pod) => isClusterPod(peer, pod));
@@ -143,10 +159,15 @@ function isClusterPeer(things: readonly Selectable[], peer: ClusterPeer, address
 function isClusterPod({ namespaces, pods }: ClusterPeer, pod: Selectable): boolean {
   return pods === undefined
     ? fits(namespaces ?? {}, pod.namespaceLabels)
-    : fits(pods.namespaceSelector, pod.namespaceLabels) && fits(pods.podSelector, pod.labels);
+    : fits(pods.namespaceSelector ?? {}, pod.namespaceLabels) && fits(pods.podSelector, pod.labels);
 }
 
-function isClusterPort({ tcp, udp, sctp }: ClusterProtocol, packet: Packet): boolean {
+function isClusterPort(things: readonly Selectable[], entry: ClusterProtocol, packet: Packet): boolean {
+  const { tcp, udp, sctp, destinationNamedPort: name } = entry;
+  // A name is looked up in every protocol: the entry has none.
+  if (name !== undefined) {
+    return isNamedPort(things, name, packet.protocol, packet.to, packet.port, packet.protocol);
+  }
   const [fields, protocol] = tcp === undefined ? (udp === undefined ? [sctp, 'SCTP'] : [udp, 'UDP']) : [tcp, 'TCP'];
   const wanted = fields?.destinationPort;
   if (packet.protocol !== protocolNumber(protocol)) return false;

@@ -532,6 +532,18 @@ const fromKubernetes: readonly Row[] = [
     ],
   },
   {
+    so: 'what a ClusterNetworkPolicy asks and nobody here can judge fails closed; ports by name are of any protocol',
+    with: [
+      clusterPolicy(
+        `tier: Admin, priority: 1, subject: {pods: {podSelector: {matchLabels: {app: web}}}},
+         ingress: [{action: Accept, from: [{}]}, {action: Pass, from: [{namespaces: {}}]}],
+         egress: [{action: Accept, to: [{namespaces: {}}], protocols: [{destinationNamedPort: dns}]}, {action: Pass, to: [{nodes: {}}]}]`,
+      ),
+    ],
+    allowed: ['red/web > red/db udp 53', 'red/db > red/web tcp 9', 'stranger > red/db tcp 9'],
+    denied: ['red/web > red/db tcp 53', 'red/web > stranger tcp 53'],
+  },
+  {
     so: 'a Baseline one comes after the default tier, and governs only directions with rules',
     with: [
       clusterPolicy(

@@ -1,0 +1,180 @@
+/**
+ * What calc says to a dataplane, judged as it stands: each rule by the words of `dataplanes/policy.ts`. Stands in for a dataplane that
+ * makes no mistakes, so that what differs from the reference is calc's. Strict about order: nothing may refer to what was not announced.
+ */
+import type { DataplaneUpdate, WorkloadEndpointInfo } from '#dataplanes/messages.ts';
+import type { PeerMatch, PolicyInfo, ProfileInfo, RuleInfo, SetType, TierInfo } from '#dataplanes/policy.ts';
+import { familyOf, isIn } from './cluster.ts';
+import type { Direction, Packet } from './policy-model.ts';
+
+/** A decision, and which rule made it. */
+export interface Decision {
+  readonly action: 'allow' | 'deny';
+  readonly reason: string;
+}
+
+interface KnownSet {
+  readonly type: SetType;
+  readonly members: Set<string>;
+}
+
+/** One node's dataplane as far as its messages tell. */
+export class MessageEvaluator {
+  readonly #sets = new Map<string, KnownSet>();
+  readonly #policies = new Map<string, PolicyInfo>();
+  readonly #profiles = new Map<string, ProfileInfo>();
+  readonly #endpoints = new Map<string, WorkloadEndpointInfo>();
+
+  /** Throws when a message breaks the contract. */
+  apply(updates: readonly DataplaneUpdate[]): void {
+    for (const update of updates) {
+      this.#applyOne(update);
+      this.#checkReferences(update);
+    }
+  }
+
+  /** Has this node an endpoint with the address? */
+  has(address: string): boolean {
+    return this.#endpointAt(address) !== undefined;
+  }
+
+  /** What becomes of the packet at the endpoint that has the address. Throws if there is none. */
+  decide(address: string, direction: Direction, packet: Packet): Decision {
+    const endpoint = this.#endpointAt(address);
+    if (endpoint === undefined) throw new Error(`no endpoint has ${address}`);
+    tiers: for (const tier of endpoint.tiers) {
+      const policies = tier[direction].map((id) => ({ id, policy: this.#policies.get(id) }));
+      if (policies.every(({ policy }) => policy?.staged === true)) continue;
+      for (const { policy } of policies) {
+        if (policy === undefined || policy.staged) continue;
+        const rule = policy[direction].find((each) => each.action !== 'log' && this.#matches(each, packet));
+        if (rule === undefined) continue;
+        if (rule.action === 'pass') continue tiers;
+        return { action: rule.action === 'allow' ? 'allow' : 'deny', reason: rule.id };
+      }
+      if (tier.defaultAction === 'deny') return { action: 'deny', reason: `the end of tier ${tier.name}` };
+    }
+    for (const id of endpoint.profiles) {
+      const rules = this.#profiles.get(id)?.[direction];
+      if (rules === undefined) return { action: 'deny', reason: `profile ${id}, which was never announced` };
+      const rule = rules.find((each) => each.action !== 'log' && this.#matches(each, packet));
+      if (rule !== undefined) return { action: rule.action === 'allow' ? 'allow' : 'deny', reason: rule.id };
+    }
+    return { action: 'deny', reason: 'the end of the profiles' };
+  }
+
+  #endpointAt(address: string): WorkloadEndpointInfo | undefined {
+    return [...this.#endpoints.values()].find(({ ipv4Nets, ipv6Nets }) =>
+      [...ipv4Nets, ...ipv6Nets].some((net) => isIn(address, net)),
+    );
+  }
+
+  #matches(rule: RuleInfo, packet: Packet): boolean {
+    const { icmp } = packet;
+    const isIcmp = (wanted: RuleInfo['icmp']) =>
+      icmp?.type === wanted?.type && (wanted?.code === undefined || wanted.code === icmp?.code);
+    return (
+      (rule.ipVersion === undefined || rule.ipVersion === familyOf(packet.from)) &&
+      (rule.protocol === undefined || rule.protocol === packet.protocol) &&
+      rule.notProtocol !== packet.protocol &&
+      (rule.icmp === undefined || isIcmp(rule.icmp)) &&
+      (rule.notIcmp === undefined || !isIcmp(rule.notIcmp)) &&
+      this.#isPeer(rule.source, packet.from, packet.protocol, packet.sourcePort) &&
+      this.#isPeer(rule.destination, packet.to, packet.protocol, packet.port)
+    );
+  }
+
+  #isPeer(peer: PeerMatch, address: string, protocol: number, port: number | undefined): boolean {
+    const inNets = (id: string) => [...this.#set(id, 'net').members].some((net) => isIn(address, net));
+    const inPorts = (id: string) => this.#set(id, 'ipPort').members.has(`${address},${protocol}:${port}`);
+    const inRanges = (ranges: PeerMatch['ports']) =>
+      port !== undefined && ranges.some(({ min, max }) => port >= min && port <= max);
+    return (
+      (peer.net === undefined || isIn(address, peer.net)) &&
+      (peer.notNet === undefined || !isIn(address, peer.notNet)) &&
+      peer.sets.every(inNets) &&
+      !peer.notSets.some(inNets) &&
+      (peer.ports.length + peer.portSets.length === 0 || inRanges(peer.ports) || peer.portSets.some(inPorts)) &&
+      !inRanges(peer.notPorts) &&
+      !peer.notPortSets.some(inPorts) &&
+      peer.ipPortSets.every(inPorts)
+    );
+  }
+
+  #set(id: string, type: SetType): KnownSet {
+    const set = this.#sets.get(id);
+    if (set?.type !== type) throw new Error(`a rule takes set ${id} for ${type}; it is ${set?.type ?? 'unknown'}`);
+    return set;
+  }
+
+  #applyOne(update: DataplaneUpdate): void {
+    switch (update.type) {
+      case 'ipSetUpdate':
+        this.#sets.set(update.id, { type: update.setType, members: new Set(update.members) });
+        return;
+      case 'ipSetDelta': {
+        const set = this.#sets.get(update.id);
+        if (set === undefined) throw new Error(`delta for set ${update.id}, which was not announced`);
+        for (const member of update.removed) {
+          if (!set.members.delete(member))
+            throw new Error(`${member} is taken out of set ${update.id}, and was not in it`);
+        }
+        for (const member of update.added) {
+          if (set.members.has(member)) throw new Error(`${member} is put into set ${update.id}, and was in it`);
+          set.members.add(member);
+        }
+        return;
+      }
+      case 'ipSetRemove':
+        this.#removeKnown(this.#sets, update.id, 'set');
+        return;
+      case 'policyUpdate':
+        this.#policies.set(update.id, update.policy);
+        return;
+      case 'policyRemove':
+        this.#removeKnown(this.#policies, update.id, 'policy');
+        return;
+      case 'profileUpdate':
+        this.#profiles.set(update.id, update.profile);
+        return;
+      case 'profileRemove':
+        this.#removeKnown(this.#profiles, update.id, 'profile');
+        return;
+      case 'workloadEndpointUpdate':
+        this.#endpoints.set(update.id, update.endpoint);
+        return;
+      case 'workloadEndpointRemove':
+        this.#removeKnown(this.#endpoints, update.id, 'endpoint');
+        return;
+      default:
+    }
+  }
+
+  #removeKnown(from: Map<string, unknown>, id: string, what: string): void {
+    if (!from.delete(id)) throw new Error(`${what} ${id} is removed, and was not there`);
+  }
+
+  /** What changed may not have broken a reference, and may not refer to what isn't there. */
+  #checkReferences({ type }: DataplaneUpdate): void {
+    if (type === 'policyUpdate' || type === 'profileUpdate' || type === 'ipSetRemove') {
+      for (const [id, owner] of [...this.#policies, ...this.#profiles]) {
+        for (const rule of [...owner.ingress, ...owner.egress]) {
+          for (const set of [rule.source, rule.destination].flatMap(setsOf)) {
+            if (!this.#sets.has(set)) throw new Error(`${type}: ${id} refers to set ${set}, which is not there`);
+          }
+        }
+      }
+    }
+    if (type === 'workloadEndpointUpdate' || type === 'policyRemove') {
+      for (const [id, { tiers }] of this.#endpoints) {
+        for (const policy of tiers.flatMap(({ ingress, egress }: TierInfo) => [...ingress, ...egress])) {
+          if (!this.#policies.has(policy)) throw new Error(`${type}: ${id} refers to ${policy}, which is not there`);
+        }
+      }
+    }
+  }
+}
+
+function setsOf(peer: PeerMatch): readonly string[] {
+  return [...peer.sets, ...peer.notSets, ...peer.portSets, ...peer.notPortSets, ...peer.ipPortSets];
+}
