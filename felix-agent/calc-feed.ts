@@ -3,10 +3,12 @@ import { keyText, type ObjectKey } from '#api/meta.ts';
 import type { LocalEndpoint } from '#cni/deps.ts';
 import type { DataplaneConfig, EndpointId } from '#dataplanes/messages.ts';
 import type { CalcGraph } from './calc/calc-graph.ts';
+import { convertPolicy, policyKinds } from './calc/convert/convert.ts';
+import { policyId } from './calc/convert/policy.ts';
 import type { Driver } from './driver/driver.ts';
-import { endpointInfo } from './endpoints/endpoint-info.ts';
+import { endpointId, endpointInfo } from './endpoints/endpoint-info.ts';
 import type { EndpointSink } from './endpoints/endpoint-store.ts';
-import type { ObjectStore } from './store/object-store.ts';
+import type { ObjectStore, WatchedKind } from './store/object-store.ts';
 
 /**
  * Carries changes from the object store and from this node's endpoints into calc, and calc's messages to the driver. Changes that
@@ -24,13 +26,30 @@ export class CalcFeed implements EndpointSink {
 
   /** Subscribes to the kinds that calc reads. */
   follow(store: ObjectStore): void {
-    store.of('Node').onChange((key, node) => this.#change(() => this.#graph.onNode(key.name, node)));
-    store.of('IPPool').onChange((key, pool) => this.#change(() => this.#graph.onPool(key.name, pool)));
-    store
-      .of('IPAMBlock')
-      .onChange((key: ObjectKey, block: KindMap['IPAMBlock'] | undefined) =>
-        this.#change(() => this.#graph.onBlock(keyText(key), block)),
+    const graph = this.#graph;
+    const on = <K extends WatchedKind>(kind: K, record: (key: ObjectKey, object: KindMap[K] | undefined) => void) =>
+      store.of(kind).onChange((key, object) => this.#change(() => record(key, object)));
+    on('Node', ({ name }, node) => graph.onNode(name, node));
+    on('IPPool', ({ name }, pool) => graph.onPool(name, pool));
+    on('IPAMBlock', ({ name }, block) => graph.onBlock(name, block));
+    on('BGPConfiguration', ({ name }, configuration) => graph.onBgpConfiguration(name, configuration));
+    on('Namespace', ({ name }, namespace) => graph.onNamespace(name, namespace));
+    on('ServiceAccount', ({ namespace = '', name }, account) => graph.onServiceAccount(namespace, name, account));
+    on('Profile', ({ name }, profile) => graph.onProfile(name, profile));
+    on('Pod', (key, pod) => graph.onPod(keyText(key), pod));
+    on('WorkloadEndpoint', (key, object) =>
+      graph.onWorkloadEndpoint(keyText(key), object === undefined ? undefined : { id: endpointId(object), object }),
+    );
+    on('HostEndpoint', ({ name }, object) => graph.onHostEndpoint(name, object));
+    on('NetworkSet', (key, object) => graph.onNetworkSet(keyText(key), object));
+    on('GlobalNetworkSet', ({ name }, object) => graph.onGlobalNetworkSet(name, object));
+    on('EndpointSlice', (key, slice) => graph.onEndpointSlice(keyText(key), slice));
+    on('Tier', ({ name }, tier) => graph.onTier(name, tier));
+    for (const kind of policyKinds) {
+      on(kind, (key, object) =>
+        graph.onPolicy(policyId({ kind, ...key }), object === undefined ? undefined : convertPolicy(kind, object)),
       );
+    }
   }
 
   onConfig(config: DataplaneConfig): void {
@@ -43,7 +62,8 @@ export class CalcFeed implements EndpointSink {
   }
 
   set(id: EndpointId, endpoint: LocalEndpoint | undefined): void {
-    this.#graph.onEndpoint(id, endpoint === undefined ? undefined : endpointInfo(endpoint.endpoint));
+    const local = endpoint && { device: endpointInfo(endpoint.endpoint), object: endpoint.endpoint };
+    this.#graph.onLocalEndpoint(id, local);
     this.#flush();
   }
 

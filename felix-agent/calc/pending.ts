@@ -1,4 +1,5 @@
 import type { DataplaneUpdate } from '#dataplanes/messages.ts';
+import { sameData } from './same-data.ts';
 
 type Message<T extends DataplaneUpdate['type']> = Extract<DataplaneUpdate, { readonly type: T }>;
 
@@ -10,34 +11,31 @@ export interface Changes<T extends DataplaneUpdate['type']> {
 
 /**
  * The wanted message per id against the one last sent: `take` gives only real differences, so that a value that was set and set back
- * in between says nothing.
+ * in between says nothing. For messages of bounded size: each that was set is compared as a whole.
  */
 export class Pending<T extends DataplaneUpdate['type']> {
-  readonly #wanted = new Map<string, Message<T>>();
-  readonly #sent = new Map<string, string>();
-  readonly #dirty = new Map<string, Message<T>>();
+  readonly #sent = new Map<string, Message<T>>();
+  readonly #dirty = new Map<string, { readonly update: Message<T> | undefined; readonly removal: Message<T> }>();
 
   /** `update` is the message for the present state (undefined: gone), `removal` the one that takes it back. */
   set(id: string, update: Message<T> | undefined, removal: Message<T>): void {
-    if (update === undefined) this.#wanted.delete(id);
-    else this.#wanted.set(id, update);
-    this.#dirty.set(id, removal);
+    this.#dirty.set(id, { update, removal });
+  }
+
+  /** How many have been sent and not taken back. */
+  get sentCount(): number {
+    return this.#sent.size;
   }
 
   take(): Changes<T> {
     const removals: Message<T>[] = [];
     const additions: Message<T>[] = [];
-    for (const [id, removal] of this.#dirty) {
-      const update = this.#wanted.get(id);
+    for (const [id, { update, removal }] of this.#dirty) {
       const sent = this.#sent.get(id);
       if (update === undefined) {
-        if (sent === undefined) continue;
-        this.#sent.delete(id);
-        removals.push(removal);
-      } else {
-        const text = JSON.stringify(update);
-        if (text === sent) continue;
-        this.#sent.set(id, text);
+        if (this.#sent.delete(id)) removals.push(removal);
+      } else if (!sameData(update, sent)) {
+        this.#sent.set(id, update);
         additions.push(update);
       }
     }

@@ -1,6 +1,7 @@
 import type { Clock } from '#api/clock.ts';
 import type { ApplyFailure, ApplyReport, Programmer } from '#dataplanes/contract.ts';
 import type { DataplaneUpdate, EndpointId } from '#dataplanes/messages.ts';
+import type { PolicyView } from '../explain/policy-view.ts';
 import type { Log } from '../log.ts';
 import { DesiredState } from './desired-state.ts';
 import { EndpointWaiters } from './endpoint-waiters.ts';
@@ -37,6 +38,11 @@ export class Driver implements AsyncDisposable {
   /** Told after every cycle, for health and status. */
   onCycle(listener: () => void): void {
     this.#onCycle.push(listener);
+  }
+
+  /** What has been pushed so far, to be read. */
+  get desired(): PolicyView {
+    return this.#desired;
   }
 
   /** Takes a programmer in: it is told everything that is known, and is applied with the others from now on. */
@@ -138,9 +144,11 @@ export class Driver implements AsyncDisposable {
       // The contract says it never throws: a defect, but one programmer's defect must not stop the others.
       this.#log.error({ err: error }, 'apply threw');
       const reason = error instanceof Error ? error.message : String(error);
-      const endpoints = this.#desired
-        .endpointIds()
-        .map((endpoint) => ({ object: `endpoint ${endpoint}`, endpoint, reason }));
+      const endpoints = [...this.#desired.endpoints()].map(([endpoint]) => ({
+        object: `endpoint ${endpoint}`,
+        endpoint,
+        reason,
+      }));
       return { programmed: [], removed: [], failed: [{ object: 'dataplane', reason }, ...endpoints], repaired: [] };
     }
   }

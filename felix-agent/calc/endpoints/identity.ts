@@ -1,0 +1,50 @@
+/** The labels that endpoints and network sets get from where they belong, besides their own and those of their profiles. */
+import { labelKeys } from '../convert/selectors.ts';
+import type { LabelRecord, LabelSources } from '../labels/label-index.ts';
+
+type OverLayer = NonNullable<LabelSources['over']>;
+
+/** Longest text that a label's value may be; a service account's name that is longer is no label. */
+const longestLabelValue = 63;
+
+/** What Kubernetes takes when a Pod names no service account. */
+export const defaultAccount = 'default';
+
+/** Labels that no pod may give itself: where it belongs. The names of namespace and account hold whether or not there are objects. */
+export function podLayer(namespace: string, account: string): OverLayer {
+  return {
+    id: `pod ${namespace}/${account}`,
+    labels: {
+      ...namespaceLabels(namespace),
+      [labelKeys.orchestrator]: 'k8s',
+      ...(account.length > longestLabelValue ? {} : { [labelKeys.serviceAccount]: account }),
+      [labelKeys.serviceAccountPrefix + labelKeys.name]: account,
+    },
+  };
+}
+
+/** Likewise of a container that is no pod; as in Calico, it has a label for each network (its profiles) that it is in. */
+export function containerLayer(namespace: string, orchestrator: string, networks: readonly string[]): OverLayer {
+  return {
+    id: `container ${namespace}/${orchestrator} ${networks.join(' ')}`,
+    labels: {
+      [labelKeys.namespace]: namespace,
+      [labelKeys.orchestrator]: orchestrator,
+      ...Object.fromEntries(networks.map((network) => [network, ''])),
+    },
+  };
+}
+
+/** Likewise of a NetworkSet. */
+export function networkSetLayer(namespace: string): OverLayer {
+  return { id: `networkset ${namespace}`, labels: namespaceLabels(namespace) };
+}
+
+/** The API server gives every namespace the second label; the files datastore has no API server. */
+function namespaceLabels(namespace: string): LabelRecord {
+  return {
+    [labelKeys.namespace]: namespace,
+    [labelKeys.namespacePrefix + labelKeys.name]: namespace,
+    [`${labelKeys.namespacePrefix}kubernetes.io/metadata.name`]: namespace,
+  };
+}
