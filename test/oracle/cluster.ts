@@ -34,7 +34,7 @@ export interface Selectable {
   readonly id: string;
   readonly labels: Labels;
   readonly namespace?: string;
-  /** The labels of its Namespace, `{}` where there is none. */
+  /** The labels of its namespace, `{}` for what is in none. */
   readonly namespaceLabels: Labels;
   readonly serviceAccount?: string;
   readonly serviceAccountLabels: Labels;
@@ -97,10 +97,10 @@ export function selectables(docs: readonly Doc[]): readonly Selectable[] {
   ];
 }
 
-/** A Namespace's labels as selectors see them; `{}` for one that does not exist. */
+/** A namespace's labels as selectors see them. Its name is one, even while there is no object; so is Kubernetes' own label for it. */
 function labelsOfNamespace(docs: readonly Doc[], name: string): Labels {
   const namespace = ofKind(docs, 'Namespace').find(({ metadata }) => metadata.name === name);
-  return namespace === undefined ? {} : { ...namespace.metadata.labels, 'projectcalico.org/name': name };
+  return { ...namespace?.metadata.labels, 'kubernetes.io/metadata.name': name, 'projectcalico.org/name': name };
 }
 
 interface PodFields {
@@ -142,8 +142,7 @@ function podOf(docs: readonly Doc[], pod: Doc): Selectable[] {
         'projectcalico.org/serviceaccount': serviceAccount,
       },
       namespaceLabels: labelsOfNamespace(docs, namespace),
-      serviceAccountLabels:
-        account === undefined ? {} : { ...account.metadata.labels, 'projectcalico.org/name': serviceAccount },
+      serviceAccountLabels: { ...account?.metadata.labels, 'projectcalico.org/name': serviceAccount },
       nets: (status.podIPs ?? []).map(({ ip }) => ip),
       namedPorts: (spec.containers ?? []).flatMap(({ ports = [] }) =>
         ports.flatMap(({ name, containerPort, protocol = 'TCP' }) =>

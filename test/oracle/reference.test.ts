@@ -245,12 +245,13 @@ const tiersAndOrder: readonly Row[] = [
     denied: ['n1 > red/db tcp 80'],
   },
   {
-    so: 'a pod in a namespace that does not exist has no profile, which denies',
+    so: 'a pod has its namespace and its account although nobody has seen these objects',
     with: [
       `{apiVersion: v1, kind: Pod, metadata: {name: lost, namespace: nowhere}, spec: {nodeName: n1}, status: {podIPs: [{ip: 10.65.0.9}]}}`,
+      allowFrom(`namespaceSelector: projectcalico.org/name == 'nowhere', serviceAccounts: {names: [default]}`),
     ],
-    allowed: [],
-    denied: ['red/web > 10.65.0.9 tcp 80', '10.65.0.9 > red/web tcp 80'],
+    allowed: ['red/web > 10.65.0.9 tcp 80', '10.65.0.9 > red/db tcp 80'],
+    denied: ['red/web > red/db tcp 80'],
   },
 ];
 

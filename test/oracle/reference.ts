@@ -54,7 +54,7 @@ export class Reference {
     return { allowed: true, because };
   }
 
-  /** One endpoint, one direction: tiers in order, then profiles, else denied. */
+  /** One endpoint, one direction: tiers in order, then profiles. */
   #decide(endpoint: Selectable, direction: Direction, packet: Packet): { action: 'Allow' | 'Deny'; reason: string } {
     // A host always reaches its own pods: the kubelet must.
     if (direction === 'ingress' && this.#isHostOf(endpoint, packet.from))
@@ -72,10 +72,8 @@ export class Reference {
       }
       if (tier.defaultAction === 'Deny') return { action: 'Deny', reason: `the end of tier ${tier.name}` };
     }
-    // A namespace's profile allows everything; a service account's has labels only; one that doesn't exist denies.
-    return ofKind(this.#docs, 'Namespace').some(({ metadata }) => metadata.name === endpoint.namespace)
-      ? { action: 'Allow', reason: `profile kns.${endpoint.namespace}` }
-      : { action: 'Deny', reason: `the missing profile kns.${endpoint.namespace}` };
+    // A pod's namespace has a profile that allows everything, that of its service account has labels only.
+    return { action: 'Allow', reason: `profile kns.${endpoint.namespace}` };
   }
 
   #podAt(address: string): Selectable | undefined {

@@ -1,0 +1,134 @@
+/** The product's side of the comparison without a kernel: objects through feed and calc to messages, and these judged as they stand. */
+import type { Driver } from '#agent/driver/driver.ts';
+import type { ObjectStore } from '#agent/store/object-store.ts';
+import { CalcFeed } from '#agent/calc-feed.ts';
+import { CalcGraph } from '#agent/calc/calc-graph.ts';
+import { kinds, parseAs, parseObject, type KindMap, type KindName } from '#api/kinds.ts';
+import type { ObjectKey } from '#api/meta.ts';
+import { endpointId } from '#agent/endpoints/endpoint-info.ts';
+import type { DataplaneUpdate } from '#dataplanes/messages.ts';
+import { ofKind, type Doc } from './cluster.ts';
+import { MessageEvaluator } from './evaluate-messages.ts';
+import type { Packet } from './policy-model.ts';
+import type { Verdict } from './reference.ts';
+
+/** Something that happens to a cluster. `flush`: what has changed is said to the dataplanes. */
+export type ClusterEvent =
+  | { readonly do: 'set'; readonly doc: Doc }
+  | { readonly do: 'remove'; readonly doc: Doc }
+  | { readonly do: 'flush' };
+
+/** The agents of a few nodes, as far as objects and messages go. */
+export class CalcSide {
+  readonly #nodes: readonly CalcNode[];
+
+  constructor(nodeNames: readonly string[]) {
+    this.#nodes = nodeNames.map((name) => new CalcNode(name));
+  }
+
+  /** Throws what validation, calc or a broken contract throws. */
+  handle(event: ClusterEvent): void {
+    for (const node of this.#nodes) node.handle(event);
+  }
+
+  judge(packet: Packet): Verdict {
+    const because: string[] = [];
+    for (const direction of ['egress', 'ingress'] as const) {
+      const address = direction === 'egress' ? packet.from : packet.to;
+      const node = this.#nodes.find(({ evaluator }) => evaluator.has(address));
+      if (node === undefined) continue;
+      const { action, reason } = node.evaluator.decide(address, direction, packet);
+      because.push(`${address} ${direction}: ${action} by ${reason}`);
+      if (action === 'deny') return { allowed: false, because };
+    }
+    return { allowed: true, because };
+  }
+}
+
+type Listener = (key: ObjectKey, object: KindMap[KindName] | undefined) => void;
+
+class CalcNode {
+  readonly evaluator = new MessageEvaluator();
+  readonly #name: string;
+  readonly #feed: CalcFeed;
+  readonly #listeners = new Map<KindName, Listener>();
+
+  constructor(name: string) {
+    this.#name = name;
+    // Only what the feed uses of both.
+    const driver = { push: (updates: readonly DataplaneUpdate[]) => this.evaluator.apply(updates) };
+    const store = {
+      of: (kind: KindName) => ({ onChange: (listener: Listener) => this.#listeners.set(kind, listener) }),
+    };
+    this.#feed = new CalcFeed(new CalcGraph(name), driver as unknown as Driver);
+    this.#feed.follow(store as unknown as ObjectStore);
+  }
+
+  handle(event: ClusterEvent): void {
+    // The feed's way to say everything at once.
+    if (event.do === 'flush') this.#feed.onInSync();
+    else if (event.do === 'set') this.#set(event.doc);
+    else this.#remove(event.doc);
+  }
+
+  #set(doc: Doc): void {
+    const { kind, object } = parseObject(doc);
+    if (object.kind !== 'Pod') return this.#tell(kind, object.metadata, object);
+    // Whether the Pod is seen before it is wired, or after, must not matter; nor who says a pod's addresses first.
+    const endpoint = endpointOf(object);
+    const wiredFirst = object.metadata.name.charCodeAt(3) % 2 === 0;
+    if (wiredFirst) this.#wire(endpoint);
+    this.#tell(kind, object.metadata, object);
+    if (!wiredFirst) this.#wire(endpoint);
+    return undefined;
+  }
+
+  #wire(endpoint: KindMap['WorkloadEndpoint']): void {
+    if (endpoint.spec.node === this.#name) {
+      this.#feed.set(endpointId(endpoint), { endpoint, network: 'k8s-pod-network', ifname: 'eth0', netns: '' });
+    }
+    if (endpoint.spec.interfaceName.endsWith('1')) this.#tell('WorkloadEndpoint', endpoint.metadata, endpoint);
+  }
+
+  #remove(doc: Doc): void {
+    const { kind, object } = parseObject(doc);
+    this.#tell(kind, object.metadata, undefined);
+    if (object.kind !== 'Pod') return;
+    const endpoint = endpointOf(object);
+    this.#tell('WorkloadEndpoint', endpoint.metadata, undefined);
+    if (endpoint.spec.node === this.#name) this.#feed.set(endpointId(endpoint), undefined);
+  }
+
+  #tell(kind: KindName, { namespace, name }: ObjectKey, object: KindMap[KindName] | undefined): void {
+    this.#listeners.get(kind)?.(kinds[kind].namespaced ? { namespace, name } : { name }, object);
+  }
+}
+
+/** As the plugin writes it, with what an address lasts for: labels and the like come from the Pod. */
+function endpointOf({ metadata, spec, status }: KindMap['Pod']): KindMap['WorkloadEndpoint'] {
+  return parseAs('WorkloadEndpoint', {
+    apiVersion: 'projectcalico.org/v3',
+    kind: 'WorkloadEndpoint',
+    metadata: { name: `${spec.nodeName}-k8s-${metadata.name}-eth0`, namespace: metadata.namespace },
+    spec: {
+      orchestrator: 'k8s',
+      pod: metadata.name,
+      node: spec.nodeName,
+      endpoint: 'eth0',
+      serviceAccountName: spec.serviceAccountName,
+      ipNetworks: status.podIPs.map(({ ip }) => ip),
+      profiles: [`kns.${metadata.namespace}`, `ksa.${metadata.namespace}.${spec.serviceAccountName}`],
+      interfaceName: `cali${metadata.name}`,
+    },
+  }).object;
+}
+
+/** The events that make this cluster out of nothing, in the order of the objects. */
+export function eventsFor(docs: readonly Doc[]): readonly ClusterEvent[] {
+  return [...docs.map((doc) => ({ do: 'set', doc }) as const), { do: 'flush' }];
+}
+
+/** The names of the Node objects. */
+export function nodeNames(docs: readonly Doc[]): readonly string[] {
+  return ofKind(docs, 'Node').map(({ metadata }) => metadata.name);
+}
