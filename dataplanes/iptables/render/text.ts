@@ -47,17 +47,6 @@ const SHORT_KINDS: Readonly<Record<string, string>> = {
 
 /** Reads a PolicyId: `<kind> [<namespace>/]<name>`. */
 export function logSubject(policyId: string, tier: string): LogSubject {
-  const [kind = '', path = ''] = splitOnce(policyId, ' ');
-  const [namespace, name] = path.includes('/') ? splitOnce(path, '/') : [undefined, path];
-  return {
-    tier,
-    kind: SHORT_KINDS[kind] ?? kind,
-    ...(namespace === undefined ? {} : { namespace }),
-    name: name ?? '',
-  };
-}
-
-function splitOnce(text: string, at: string): [string, string] {
-  const index = text.indexOf(at);
-  return index < 0 ? [text, ''] : [text.slice(0, index), text.slice(index + at.length)];
+  const [, kind = '', namespace, name = policyId] = /^(\S+) (?:([^/]+)\/)?(.+)$/.exec(policyId) ?? [];
+  return { tier, kind: SHORT_KINDS[kind] ?? kind, ...(namespace === undefined ? {} : { namespace }), name };
 }

@@ -7,17 +7,16 @@
  * | names.ts | `policyChainName`, `profileChainName`, `unitOf`, `unitChainName`, `unitSetName`, `policySetName` |
  * | policy-chains.ts | `policyChain(id, policy, direction, table, ctx)`, `profileChain(...)` |
  * | unit-chains.ts | `unitChains(unit, known, ctx)`, `dispatchChains(units, ctx)` |
- * | host-chains.ts | `hostChains(hosts, known, ctx)`, `hostHooksNeeded(hosts)` |
- * | static-chains.ts | `staticRules(needs, serviceRanges, wlSourceSet, ctx)` |
- * | uses.ts | `unitUses(unit)`, `hostUses(host)`: which policy and profile chains are referred to, table by table |
+ * | host-chains.ts | `hostChains(hosts, known, ctx)`, `hostNeeds(hosts)` |
+ * | static-chains.ts | `staticRules(needs, serviceRanges, ctx)` |
+ * | uses.ts | `unitUses(unit)`, `hostUses(endpoint)`: the policies' and profiles' chains that are referred to, table by table |
  */
 import type { Family } from '#native/types.ts';
 import type { DataplaneConfig } from '../../messages.ts';
-import type { HostEndpointInfo, PolicyId, PolicyInfo, ProfileId, ProfileInfo, RuleId, TierInfo } from '../../policy.ts';
+import type { HostEndpointInfo, PolicyId, PolicyInfo, ProfileId, RuleId, TierInfo } from '../../policy.ts';
 import type { Hook } from '../../netfilter/table.ts';
 
 export type TableName = 'raw' | 'mangle' | 'filter';
-export const TABLE_NAMES: readonly TableName[] = ['raw', 'mangle', 'filter'];
 
 /** As policy says it: `ingress` is towards the endpoint. */
 export type Direction = 'ingress' | 'egress';
@@ -95,7 +94,6 @@ export interface ChainUse {
   readonly table: TableName;
   readonly direction: Direction;
   readonly kind: 'policy' | 'profile';
-  readonly id: PolicyId | ProfileId;
+  /** A PolicyId or a ProfileId. */
+  readonly id: string;
 }
-
-export type { DataplaneConfig, PolicyInfo, ProfileInfo };
