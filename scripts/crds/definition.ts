@@ -2,6 +2,8 @@
 import { felixField, type FelixFieldName } from '#api/felix/felix-fields.ts';
 import { kinds, type KindName } from '#api/kinds.ts';
 import type { CrdKind } from './kinds.ts';
+import { boundedLists, maxListed, unruledLists } from './bounds.ts';
+import { kindsWithRules } from './rules-policy.ts';
 import { rulesFor } from './rules.ts';
 import type { CrdSchema } from './schema.ts';
 import { structuralSchema } from './structural.ts';
@@ -12,15 +14,22 @@ export function definitionOf(kind: KindName, face: CrdKind): object {
   const [group = '', version = ''] = apiVersion.split('/');
   const root = { description: face.description, ...structuralSchema(schema) };
   if (kind === 'FelixConfiguration') describeSettings(root);
-  for (const { at, limits, rule, message, messageExpression, fieldPath } of rulesFor(kind)) {
+  for (const { at, limits, rule, message, fieldPath } of rulesFor(kind)) {
     const place = schemaAt(root, at);
     Object.assign(place, limits);
-    (place['x-kubernetes-validations'] ??= []).push({
-      rule,
-      message,
-      ...(messageExpression === undefined ? {} : { messageExpression }),
-      ...(fieldPath === undefined ? {} : { fieldPath }),
-    });
+    if (rule !== undefined) {
+      (place['x-kubernetes-validations'] ??= []).push({
+        rule,
+        message,
+        ...(fieldPath === undefined ? {} : { fieldPath }),
+      });
+    }
+  }
+  if (kindsWithRules.includes(kind)) {
+    for (const path of unruledLists) delete schemaAt(root, path).items?.['x-kubernetes-validations'];
+  }
+  for (const path of boundedLists[kind] ?? []) {
+    schemaAt(root, path).maxItems = maxListed;
   }
   if (face.keepsUnknown && root.properties?.['spec'] !== undefined) {
     root.properties['spec']['x-kubernetes-preserve-unknown-fields'] = true;

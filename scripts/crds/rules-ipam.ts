@@ -36,7 +36,7 @@ export const ipamRules: readonly CrdRule[] = [
     ...pool,
     rule: `!${usable} || (has(self.disabled) && self.disabled) || cidr(self.cidr).prefixLength() <= ${blockSize}`,
     message: 'must have room for a block; set blockSize for smaller ones',
-    messageExpression: `"must have room for a block, which is a /" + string(${blockSize}) + "; set blockSize for smaller ones"`,
+    ours: 'must have room for a block, which is a /26; set blockSize for smaller ones',
     fieldPath: '.cidr',
     breaks: { cidr: '10.65.0.0/28' },
   },

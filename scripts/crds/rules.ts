@@ -9,12 +9,16 @@ import { policyRules } from './rules-policy.ts';
 import { settingsRules } from './rules-settings.ts';
 import type { CelRule, CrdSchema } from './schema.ts';
 
-/** A CEL rule, where it stands, and what breaks it. */
-export interface CrdRule extends CelRule {
+/** A rule, where it stands, and what breaks it. */
+export interface CrdRule extends Pick<CelRule, 'message' | 'fieldPath'> {
   readonly kinds: readonly KindName[];
   /** Where `self` is: `spec`, `spec.ingress[].source`; '' is the object. */
   readonly at: string;
-  /** Limits that the rule needs for its cost; our validator's verdict on what is beyond them is the same. */
+  /** CEL; without it `limits` are the rule. */
+  readonly rule?: string;
+  /** What our validator says where it puts values into its words, which CEL could do only at a cost that the API server refuses. */
+  readonly ours?: string;
+  /** A limit or pattern for the schema at `at`: the rule itself, or what it needs to be cheap. Our validator's verdict is the same. */
   readonly limits?: CrdSchema;
   /** What stands at `at` and breaks this rule and no other. A whole object's `spec` and `metadata` where `at` is ''. */
   readonly breaks: unknown;

@@ -31,8 +31,6 @@ export interface CrdSchema {
 export interface CelRule {
   readonly rule: string;
   readonly message: string;
-  /** The message where it has values in it; `message` is for where this fails. */
-  readonly messageExpression?: string;
   /** The field that the message is about, relative to where the rule stands, with a dot before it. */
   readonly fieldPath?: string;
 }

@@ -47,6 +47,9 @@ function cleaned({ ...schema }: CrdSchema): CrdSchema {
   if (schema.type === 'integer' && schema.format === undefined && Math.max(schema.maximum ?? unlimited) > 0x7fffffff) {
     schema.format = 'int64';
   }
+  if (schema.type === 'number' && schema.enum?.every((value) => Number.isInteger(value)) === true) {
+    schema.type = 'integer';
+  }
   if (schema.properties !== undefined) {
     schema.properties = Object.fromEntries(
       Object.entries(schema.properties).map(([name, member]) => [name, cleaned(member)]),
