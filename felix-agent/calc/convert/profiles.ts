@@ -1,5 +1,4 @@
 /** Profiles: the rules that count when no tier has decided, and the labels that endpoints inherit. */
-import type { ObjectMeta } from '#api/meta.ts';
 import type { Profile } from '#api/v3/profile.ts';
 import type { ProfileId } from '#dataplanes/policy.ts';
 import type { CalcRule } from '../model.ts';
@@ -19,11 +18,11 @@ export interface CalcProfile {
   readonly problems: readonly string[];
 }
 
-/** Of a pod's metadata, what its profiles are derived from. */
-type Named = { readonly [K in 'name' | 'namespace']?: ObjectMeta[K] } & {
+/** What is inherited from a namespace or a service account. */
+interface Named {
   readonly name: string;
   readonly labels?: Readonly<Record<string, string>> | undefined;
-};
+}
 
 /** The profile of containers that are no pods and name none: everything is allowed. */
 export const defaultAllowProfile: CalcProfile = allowing('projectcalico-default-allow', {});
