@@ -106,6 +106,7 @@ class CalcNode {
 
 /** As the plugin writes it, with what an address lasts for: labels and the like come from the Pod. */
 function endpointOf({ metadata, spec, status }: KindMap['Pod']): KindMap['WorkloadEndpoint'] {
+  const account = spec.serviceAccountName ?? 'default';
   return parseAs('WorkloadEndpoint', {
     apiVersion: 'projectcalico.org/v3',
     kind: 'WorkloadEndpoint',
@@ -115,9 +116,9 @@ function endpointOf({ metadata, spec, status }: KindMap['Pod']): KindMap['Worklo
       pod: metadata.name,
       node: spec.nodeName,
       endpoint: 'eth0',
-      serviceAccountName: spec.serviceAccountName,
-      ipNetworks: status.podIPs.map(({ ip }) => ip),
-      profiles: [`kns.${metadata.namespace}`, `ksa.${metadata.namespace}.${spec.serviceAccountName}`],
+      serviceAccountName: account,
+      ipNetworks: status.podIPs.map(({ ip }) => `${ip}/${ip.includes(':') ? 128 : 32}`),
+      profiles: [`kns.${metadata.namespace}`, `ksa.${metadata.namespace}.${account}`],
       interfaceName: `cali${metadata.name}`,
     },
   }).object;
