@@ -40,15 +40,43 @@ function sabotageOf(variant: 'nft' | 'legacy'): Record<string, string> {
 
 /** A further dataplane is one line here. */
 export const combinations: readonly Combination[] = [
-  { name: 'iptables-nft', kind: 'iptables', felix: { bpfEnabled: false }, env: nft, otherVariant: legacy, sabotage: sabotageOf('nft'), iptables: 'iptables-nft' },
-  { name: 'iptables-legacy', kind: 'iptables', felix: { bpfEnabled: false }, env: legacy, otherVariant: nft, sabotage: sabotageOf('legacy'), iptables: 'iptables-legacy' },
-  { name: 'ebpf', kind: 'ebpf', felix: { bpfEnabled: true }, env: {}, sabotage: { 'the programs are taken off all pod devices': 'for d in $(ls /sys/class/net | grep ^cali); do tc qdisc del dev $d clsact; done' }, iptables: 'iptables-nft' },
+  {
+    name: 'iptables-nft',
+    kind: 'iptables',
+    felix: { bpfEnabled: false },
+    env: nft,
+    otherVariant: legacy,
+    sabotage: sabotageOf('nft'),
+    iptables: 'iptables-nft',
+  },
+  {
+    name: 'iptables-legacy',
+    kind: 'iptables',
+    felix: { bpfEnabled: false },
+    env: legacy,
+    otherVariant: nft,
+    sabotage: sabotageOf('legacy'),
+    iptables: 'iptables-legacy',
+  },
+  {
+    name: 'ebpf',
+    kind: 'ebpf',
+    felix: { bpfEnabled: true },
+    env: {},
+    sabotage: {
+      'the programs are taken off all pod devices': `for d in $(ip -o link | sed -n 's/^[0-9]*: \\(cali[^@:]*\\).*/\\1/p'); do tc qdisc del dev $d clsact; done`,
+    },
+    iptables: 'iptables-nft',
+  },
 ];
 
 /** What the dataplane of a combination can do, as it says itself. */
 export async function capabilitiesOf({ kind }: Combination): Promise<DataplaneCapabilities> {
   const nowhere = join(tmpdir(), `tt${process.pid}-nowhere`);
-  await using parts = cleanupParts({ nodeName: 'x', runDir: nowhere, stateDir: nowhere, bpffs: nowhere }, createLog());
+  await using parts = cleanupParts(
+    { nodeName: 'x', runDir: nowhere, stateDir: nowhere, bpffs: nowhere },
+    createLog('x'),
+  );
   const dataplane = parts.programmers.find((part): part is Dataplane => 'kind' in part && part.kind === kind);
   if (dataplane === undefined) throw new Error(`no dataplane of kind ${kind} is installed`);
   return dataplane.capabilities;

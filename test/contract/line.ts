@@ -42,7 +42,11 @@ export function questionsOf(line: Line): readonly Question[] {
           list('numbers', '').map((number): Question => {
             if (!protocols.has(protocol)) throw new Error(`${line}: no protocol ${protocol}`);
             return {
-              text: `${from} > ${to} ${protocol}${number === '' ? '' : ` ${number}`}`,
+              text: [
+                `${from}${part('@', groups['source'])}${part(':', groups['sourcePort'])}`,
+                `> ${to}${part('@', groups['destination'])}`,
+                `${protocol}${part(' ', number)}${part(' of bytes ', groups['bytes'])}${part(' as ', groups['seenAs'])}`,
+              ].join(' '),
               from,
               to,
               protocol: protocol as QuestionProtocol,
@@ -57,4 +61,8 @@ export function questionsOf(line: Line): readonly Question[] {
         ),
       ),
   );
+}
+
+function part(before: string, text: string | undefined): string {
+  return text === undefined || text === '' ? '' : before + text;
 }

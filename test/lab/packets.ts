@@ -22,9 +22,9 @@ export const v6 = {
 } as const;
 export const mac = { podOne: '0a:58:0a:41:00:03', host: 'ee:ee:ee:ee:ee:ee', broadcast: 'ff:ff:ff:ff:ff:ff' } as const;
 
-const bytes = (...parts: (readonly number[] | Uint8Array)[]): Uint8Array =>
+export const bytes = (...parts: (readonly number[] | Uint8Array)[]): Uint8Array =>
   new Uint8Array(parts.flatMap((part) => [...part]));
-const u16 = (value: number): number[] => [(value >> 8) & 0xff, value & 0xff];
+export const u16 = (value: number): number[] => [(value >> 8) & 0xff, value & 0xff];
 const macBytes = (text: string): number[] => text.split(':').map((part) => Number.parseInt(part, 16));
 
 /** The four bytes of an IPv4 address. */
@@ -42,7 +42,7 @@ export function ipv6Bytes(text: string): number[] {
 }
 
 /** The Internet checksum (RFC 1071). */
-function checksum(data: Uint8Array): number {
+export function checksum(data: Uint8Array): number {
   let sum = 0;
   for (let i = 0; i < data.length; i += 2) sum += ((data[i] ?? 0) << 8) | (data[i + 1] ?? 0);
   while (sum > 0xffff) sum = (sum & 0xffff) + (sum >> 16);
