@@ -36,6 +36,7 @@ const id = <T>(name: string): ServiceIdentifier<T> => Symbol.for(name);
 const StoreId = id<ObjectStore>('ObjectStore');
 const ConfigId = id<ConfigWatcher>('ConfigWatcher');
 const DriverId = id<Driver>('Driver');
+const GraphId = id<CalcGraph>('CalcGraph');
 const FeedId = id<CalcFeed>('CalcFeed');
 const SwitchId = id<DataplaneSwitch>('DataplaneSwitch');
 const IpamId = id<NodeIpam>('NodeIpam');
@@ -65,7 +66,8 @@ export function agentModule(settings: BootstrapSettings, log: Log, datastore: Da
     bind(StoreId).toConstantValue(new ObjectStore(datastore, log));
     bind(ConfigId).toResolvedValue((store) => new ConfigWatcher(store, nodeName, settings.felixEnv, log), [StoreId]);
     bind(DriverId).toResolvedValue((clock: Clock) => new Driver(clock, log), [Clock]);
-    bind(FeedId).toResolvedValue((driver) => new CalcFeed(new CalcGraph(nodeName), driver), [DriverId]);
+    bind(GraphId).toConstantValue(new CalcGraph(nodeName));
+    bind(FeedId).toResolvedValue((graph, driver) => new CalcFeed(graph, driver), [GraphId, DriverId]);
     bind(SwitchId).toResolvedValue(
       (factories: DataplaneFactory[], driver: Driver, clock: Clock) =>
         new DataplaneSwitch(factories, driver, new ActiveFile(stateDir), clock, log),
@@ -131,6 +133,7 @@ export function agentModule(settings: BootstrapSettings, log: Log, datastore: Da
         host,
         store,
         config,
+        graph,
         feed,
         driver,
         hostNetwork,
@@ -154,6 +157,7 @@ export function agentModule(settings: BootstrapSettings, log: Log, datastore: Da
           host,
           store,
           config,
+          graph,
           feed,
           driver,
           hostNetwork,
@@ -174,6 +178,7 @@ export function agentModule(settings: BootstrapSettings, log: Log, datastore: Da
         HostNetlink,
         StoreId,
         ConfigId,
+        GraphId,
         FeedId,
         DriverId,
         HostNetworkId,

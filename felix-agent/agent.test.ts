@@ -41,6 +41,7 @@ function newAgent(): Agent {
     FELIX_PROMETHEUSMETRICSENABLED: 'false',
     FELIX_ENDPOINTSTATUSPATHPREFIX: dir,
   };
+  const graph = new CalcGraph('node1');
   const metrics = new Metrics();
   const statusFiles = new EndpointStatusFiles(dir, silent);
   const factory = { kind: 'iptables', create: () => new FakeDataplane('iptables', events) };
@@ -51,7 +52,8 @@ function newAgent(): Agent {
     host: { [Symbol.dispose]: () => events.push('host closed') },
     store,
     config: new ConfigWatcher(store, 'node1', felixEnv, silent),
-    feed: new CalcFeed(new CalcGraph('node1'), driver),
+    graph,
+    feed: new CalcFeed(graph, driver),
     driver,
     hostNetwork: new FakeDataplane('host network', events),
     dataplanes: new DataplaneSwitch([factory], driver, new ActiveFile(dir), clock, silent),

@@ -1,12 +1,13 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ServiceIdentifier } from 'inversify';
-import type { Programmer } from '#dataplanes/contract.ts';
+import type { Counter, Programmer } from '#dataplanes/contract.ts';
 import type { Datastore } from '#datastore/datastore.ts';
 import type { NodeIpam } from '#ipam/node-ipam.ts';
 import type { Netlink } from '#native/types.ts';
 import { aborted } from './aborted.ts';
-import { AdminServer } from './admin/server.ts';
+import { AdminServer, type AdminRoutes } from './admin/server.ts';
 import type { CalcFeed } from './calc-feed.ts';
+import type { CalcGraph } from './calc/calc-graph.ts';
 import type { CniHandlers } from './cni-server/cni-handlers.ts';
 import type { NodeMtu } from './cni-server/node-mtu.ts';
 import { CniServer } from './cni-server/server.ts';
@@ -19,9 +20,14 @@ import { reportEndpoints } from './endpoints/endpoint-report.ts';
 import type { EndpointStatusFiles } from './endpoints/endpoint-status-files.ts';
 import type { EndpointStore } from './endpoints/endpoint-store.ts';
 import type { Takeover } from './endpoints/takeover.ts';
+import { Directory } from './explain/directory.ts';
+import { explain, ExplainError, requestOf } from './explain/explain.ts';
+import { reportPolicy } from './explain/policy-report.ts';
+import { stateOf } from './explain/state.ts';
 import type { Health, HealthReporter } from './health/health.ts';
 import type { ConfiguredServer } from './http/configured-server.ts';
 import { setSeverity, type Log } from './log.ts';
+import { watchAgent } from './metrics/agent-metrics.ts';
 import type { Metrics } from './metrics/metrics.ts';
 import type { AgentStatus } from './status.ts';
 import type { ObjectStore } from './store/object-store.ts';
@@ -43,6 +49,7 @@ export interface AgentParts {
   readonly host: Netlink;
   readonly store: ObjectStore;
   readonly config: ConfigWatcher;
+  readonly graph: CalcGraph;
   readonly feed: CalcFeed;
   readonly driver: Driver;
   readonly hostNetwork: Programmer;
@@ -70,6 +77,7 @@ export class Agent {
   readonly #cniServer: CniServer;
   readonly #adminServer: AdminServer;
   readonly #reporter: HealthReporter;
+  readonly #directory: Directory;
   #beat: NodeJS.Timeout | undefined;
   readonly #stopping = new AbortController();
   #starting: Promise<void> = Promise.resolve();
@@ -80,7 +88,16 @@ export class Agent {
     this.#parts = parts;
     this.#reporter = health.register('agent', { beatMs: beat.limitMs });
     this.#cniServer = new CniServer(settings.runDir, (request) => parts.cni.answer(request), log);
-    const routes = { '/status': () => this.status(), '/endpoints': () => this.#reportEndpoints() };
+    const routes: AdminRoutes = {
+      '/status': () => this.status(),
+      '/endpoints': () => this.#reportEndpoints(),
+      '/policy': (query) => this.#reportPolicy(query),
+      '/explain': (query) => explain(requestOf(query), this.#directory, parts.driver.desired),
+      '/state': () => stateOf(parts.driver.desired),
+      '/metrics': () => parts.metrics.text(),
+    };
+    this.#directory = new Directory(parts.store, settings.nodeName, parts.driver.desired);
+    watchAgent(parts.metrics, { ...parts, nodeName: settings.nodeName, isReady: () => health.readiness().ok });
     this.#adminServer = new AdminServer(settings.runDir, routes, log);
   }
 
@@ -224,6 +241,7 @@ export class Agent {
         problems: datastore.problems(),
         failures: [...store.failures(), ...publishing],
       },
+      policy: { problems: policyProblems(this.#parts.graph) },
       configuration: config.current.report,
       endpoints: endpoints.list().length,
     };
@@ -269,10 +287,23 @@ export class Agent {
     if (this.#stage === '') await dataplanes.want(config.current.wanted);
   }
 
+  async #reportPolicy(query: URLSearchParams): Promise<unknown> {
+    const { driver, dataplanes } = this.#parts;
+    const { name, endpoint } = this.#directory.find(query.get('endpoint') ?? '');
+    const counters = (await dataplanes.active?.ruleCounters()) ?? new Map<string, Counter>();
+    const report = endpoint === undefined ? undefined : reportPolicy(driver.desired, endpoint, counters);
+    if (report === undefined) throw new ExplainError(`${name} is no endpoint of this node`);
+    return report;
+  }
+
   async #reportEndpoints(): Promise<unknown> {
     const { endpoints, driver, dataplanes } = this.#parts;
     return reportEndpoints(endpoints.list(), driver.failures(), (await dataplanes.active?.deviceCounters()) ?? []);
   }
+}
+
+function policyProblems(graph: CalcGraph): AgentStatus['policy']['problems'] {
+  return [...graph.problems()].flatMap(([object, messages]) => messages.map((message) => ({ object, message })));
 }
 
 function errorText(error: unknown): string {

@@ -21,8 +21,14 @@ export interface AgentStatus {
       readonly source: string;
       readonly objects: readonly string[];
       readonly message: string;
+      /** What holds meanwhile: `last-valid`, `denies` or `ignored`. */
+      readonly effect: string;
     }[];
     readonly failures: readonly string[];
+  };
+  readonly policy: {
+    /** What of valid policies can't be enforced as it is written, and what is done instead. */
+    readonly problems: readonly { readonly object: string; readonly message: string }[];
   };
   readonly configuration: {
     /** Fields set by FELIX_* variables: changing FelixConfiguration doesn't change them. */

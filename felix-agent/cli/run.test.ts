@@ -16,7 +16,7 @@ describe('the command line', () => {
   test('help names every command and setting', async () => {
     const { status, out } = await run('help');
     expect(status).toBe(0);
-    for (const command of ['agent', 'status', 'endpoints', 'ipam', 'cleanup'])
+    for (const command of ['agent', 'status', 'endpoints', 'policy', 'explain', 'ipam', 'diags', 'cleanup'])
       expect(out).toContain(`tortie ${command}`);
     for (const { flag, env } of Object.values(bootstrapSettings))
       expect(out).toMatch(new RegExp(`--${flag}\\s+${env}`));
@@ -36,6 +36,11 @@ describe('the command line', () => {
     [['status', '--run-dir=/nowhere'], 1, "can't ask the agent at /nowhere/admin.sock"],
     [['status', '-o', 'yaml', '--run-dir=/nowhere'], 1, 'the only format besides the default is json'],
     [['endpoints', '--run-dir=relative'], 1, '--run-dir (TORTIE_RUN_DIR) must be an absolute path'],
+    [['policy', 'show'], 1, 'use: tortie policy show [NAMESPACE/]POD'],
+    [['policy', 'frob', 'web'], 1, 'use: tortie policy show'],
+    [['explain', 'a', 'b'], 1, 'use: tortie explain SRC DST PROTO [PORT]'],
+    [['explain', 'a', 'b', 'tcp', '80', '--family', '5'], 1, '--family 5: 4 or 6'],
+    [['diags', 'a', 'b'], 1, 'use: tortie diags [DIRECTORY]'],
     [['ipam'], 1, 'Is it running on this node?'],
     [['ipam', 'show', '--datastore=files:/nowhere/at/all'], 1, '/nowhere/at/all'],
     [['ipam', '-o', 'yaml'], 1, 'the only format besides the default is json'],

@@ -2,12 +2,24 @@ import { bootstrapSettings } from '../config/bootstrap.ts';
 import { version } from '../version.ts';
 import { agentCommand } from './agent-command.ts';
 import { cleanupCommand } from './cleanup-command.ts';
+import { diagsCommand } from './diags-command.ts';
+import { explainCommand } from './explain-command.ts';
+import { policyCommand } from './policy-command.ts';
 import { table, type Command, type Output } from './command.ts';
 import { endpointsCommand } from './endpoints-command.ts';
 import { ipamCommand } from './ipam-command.ts';
 import { statusCommand } from './status-command.ts';
 
-const commands: readonly Command[] = [agentCommand, statusCommand, endpointsCommand, ipamCommand, cleanupCommand];
+const commands: readonly Command[] = [
+  agentCommand,
+  statusCommand,
+  endpointsCommand,
+  policyCommand,
+  explainCommand,
+  ipamCommand,
+  diagsCommand(),
+  cleanupCommand,
+];
 
 /** Runs one command line (without the program's name) and returns its exit status. */
 export async function runCommandLine(args: readonly string[], env: NodeJS.ProcessEnv, output: Output): Promise<number> {

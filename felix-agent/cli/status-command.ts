@@ -28,6 +28,7 @@ function statusText(status: AgentStatus): string {
     `datastore   ${datastore.location}`,
     ...datastore.failures.map((failure) => `            - ${failure}`),
     ...datastore.problems.map(({ source, message }) => `            - ${source}: ${message}`),
+    ...status.policy.problems.map(({ object, message }) => `policy      ${object}: ${message}`),
     `endpoints   ${status.endpoints}`,
   ];
   for (const { field, variable, value } of configuration.overriddenByEnvironment) {

@@ -116,6 +116,10 @@ export class DesiredState implements PolicyView {
     return this.#sets.get(id);
   }
 
+  sets(): Iterable<readonly [SetId, SetView]> {
+    return this.#sets;
+  }
+
   /** How many sets are announced. */
   get setCount(): number {
     return this.#sets.size;

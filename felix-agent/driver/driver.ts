@@ -9,6 +9,15 @@ import { EndpointWaiters } from './endpoint-waiters.ts';
 /** First pause before what failed is tried again, and the longest one, in ms. */
 const retryMs = { first: 100, longest: 10_000 };
 
+/** What one cycle came to. */
+export interface CycleReport {
+  readonly durationMs: number;
+  /** Objects that could not be programmed. */
+  readonly failed: number;
+  /** Things that somebody else had changed. */
+  readonly repaired: number;
+}
+
 /**
  * The loop between calc and the kernel. Updates are handed to every programmer at once (`onUpdate` only records); one `apply` of all
  * of them runs at a time, and whatever came meanwhile goes into the next. What failed stays dirty in its programmer and is tried
@@ -20,7 +29,8 @@ export class Driver implements AsyncDisposable {
   readonly #programmers = new Map<Programmer, readonly ApplyFailure[]>();
   readonly #desired = new DesiredState();
   readonly #waiters = new EndpointWaiters();
-  readonly #onCycle: (() => void)[] = [];
+  readonly #onCycle: ((cycle: CycleReport) => void)[] = [];
+  readonly #onPush: ((updates: readonly DataplaneUpdate[]) => void)[] = [];
   #wanted = false;
   /** How many cycles have begun. */
   #begun = 0;
@@ -35,13 +45,18 @@ export class Driver implements AsyncDisposable {
     this.#log = log;
   }
 
-  /** Told after every cycle, for health and status. */
-  onCycle(listener: () => void): void {
+  /** Told after every cycle, for health, status and metrics. */
+  onCycle(listener: (cycle: CycleReport) => void): void {
     this.#onCycle.push(listener);
   }
 
+  /** Told of all updates, for metrics. */
+  onPush(listener: (updates: readonly DataplaneUpdate[]) => void): void {
+    this.#onPush.push(listener);
+  }
+
   /** What has been pushed so far, to be read. */
-  get desired(): PolicyView {
+  get desired(): PolicyView & { readonly setCount: number } {
     return this.#desired;
   }
 
@@ -63,6 +78,7 @@ export class Driver implements AsyncDisposable {
 
   push(updates: readonly DataplaneUpdate[]): void {
     if (updates.length === 0) return;
+    for (const listener of this.#onPush) listener(updates);
     for (const update of updates) {
       this.#desired.record(update);
       for (const programmer of this.#programmers.keys()) programmer.onUpdate(update);
@@ -126,6 +142,7 @@ export class Driver implements AsyncDisposable {
     this.#retry?.[Symbol.dispose]();
     const waiting = this.#waiters.begin();
     const programmers = [...this.#programmers.keys()];
+    const began = performance.now();
     const reports = await Promise.all(programmers.map((programmer) => this.#apply(programmer)));
     for (const [index, programmer] of programmers.entries()) {
       const report = reports[index];
@@ -134,7 +151,12 @@ export class Driver implements AsyncDisposable {
     this.#logReports(reports);
     this.#waiters.settle(waiting, (id) => this.#endpointFailure(id) === undefined);
     this.#scheduleRetry();
-    for (const listener of this.#onCycle) listener();
+    const cycle = {
+      durationMs: performance.now() - began,
+      failed: reports.reduce((sum, { failed }) => sum + failed.length, 0),
+      repaired: reports.reduce((sum, { repaired }) => sum + repaired.length, 0),
+    };
+    for (const listener of this.#onCycle) listener(cycle);
   }
 
   async #apply(programmer: Programmer): Promise<ApplyReport> {

@@ -53,6 +53,7 @@ const view: PolicyView = {
     sets[id] === undefined
       ? undefined
       : { type: id.startsWith('p:') ? 'ipPort' : 'net', members: new Set(sets[id]), about: `about ${id}` },
+  sets: () => [],
   policy: (id) => policies[id],
   profile: (id) =>
     id === 'kns.default'

@@ -40,6 +40,21 @@ export class ExplainError extends Error {
   readonly code = 'bad-request';
 }
 
+/** The request as it comes over the admin socket. */
+export function requestOf(query: URLSearchParams): ExplainRequest {
+  const [source, destination, protocol] = ['source', 'destination', 'protocol'].map((name) => query.get(name) ?? '');
+  const [port, sourcePort, family] = ['port', 'sourcePort', 'family'].map((name) => query.get(name));
+  if (!source || !destination || !protocol) throw new ExplainError('source, destination and protocol are needed');
+  return {
+    source,
+    destination,
+    protocol,
+    ...(port ? { port } : {}),
+    ...(sourcePort ? { sourcePort } : {}),
+    ...(family === '4' || family === '6' ? { family: family === '4' ? 4 : 6 } : {}),
+  };
+}
+
 const firstEphemeralPort = 49152;
 const echoRequest = { 4: 8, 6: 128 } as const;
 const icmp = { 4: 1, 6: 58 } as const;

@@ -21,6 +21,7 @@ export interface SetView {
 export interface PolicyView {
   config(): DataplaneConfig | undefined;
   set(id: SetId): SetView | undefined;
+  sets(): Iterable<readonly [SetId, SetView]>;
   policy(id: PolicyId): PolicyInfo | undefined;
   profile(id: ProfileId): ProfileInfo | undefined;
   endpoint(id: EndpointId): WorkloadEndpointInfo | undefined;

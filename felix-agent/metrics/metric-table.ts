@@ -58,7 +58,6 @@ export const metricTable = {
     labels: ['fork', 'process'],
   },
   felix_ipsets_calico: { type: 'gauge', help: 'Sets of addresses that are announced to the dataplane.' },
-  felix_log_errors: { type: 'counter', help: 'Messages of severity error or above in the log.' },
   felix_host: { type: 'gauge', help: 'Always 1; the label is the name of this node.', labels: ['host'] },
   tortie_ready: { type: 'gauge', help: '1 while the node is ready, as /readiness says.' },
   tortie_dataplane_active: { type: 'gauge', help: '1 for the dataplane in the path of the packets.', labels: ['kind'] },
@@ -66,7 +65,7 @@ export const metricTable = {
   tortie_repairs_total: { type: 'counter', help: 'Things that somebody else had changed and that were put right.' },
   tortie_invalid_objects: {
     type: 'gauge',
-    help: 'Objects in the datastore that can not be used, by what happens meanwhile: last-valid, denies, ignored, other.',
+    help: 'Objects in the datastore that can not be used, by what holds meanwhile: last-valid, denies, ignored.',
     labels: ['effect'],
   },
   tortie_conversion_problems: {
