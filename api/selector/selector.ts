@@ -2,7 +2,7 @@
  * Calico's label selectors: `has(k)`, `k == "v"`, `!=`, `in {...}`, `not in {...}`, `contains`, `starts with`, `ends with`, `all()`,
  * `global()`, `!`, `&&` over `||`, parentheses. Parsed once; judging is a chain of closures.
  */
-import { createHash } from 'node:crypto';
+import { hashId } from '../hash-id.ts';
 import { canonicalText, type SelectorNode } from './ast.ts';
 import { parseTree } from './parser.ts';
 
@@ -39,7 +39,7 @@ export class Selector {
 
   /** Stable name for what is made of this selector (IP sets): `s:` and 38 characters, from a SHA-224 of the canonical text, as Calico's. */
   get id(): string {
-    this.#id ??= `s:${createHash('sha224').update(`s:${this.text}`).digest('base64url')}`;
+    this.#id ??= hashId('s', this.text);
     return this.#id;
   }
 }

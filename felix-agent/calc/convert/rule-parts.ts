@@ -104,9 +104,8 @@ function peer(
   }
   const nets = netsMatch(parts.nets ?? []);
   const notNets = netsMatch(parts.notNets ?? []);
-  const selected = parts.selector === undefined ? undefined : selectorSet(parts.selector);
-  const selector = selected?.selector ?? everything;
-  const portSets = namedPorts(parts.ports, selector, protocol);
+  const selector = parts.selector === undefined ? undefined : new Selector(parts.selector);
+  const portSets = namedPorts(parts.ports, selector ?? everything, protocol);
   const ranges = parts.ports?.ranges ?? [];
   // Who has a named port of these endpoints is one of them: the set of the endpoints need not be asked as well.
   const implied = portSets.length > 0 && ranges.length === 0;
@@ -116,15 +115,18 @@ function peer(
       ...(nets.net === undefined ? {} : { net: nets.net }),
       ...(notNets.net === undefined ? {} : { notNet: notNets.net }),
       sets: present(
-        implied ? undefined : selected,
+        implied || selector === undefined ? undefined : selectorSet(selector),
         nets.set,
         parts.service?.withPorts === false ? parts.service : undefined,
       ),
-      notSets: present(parts.notSelector === undefined ? undefined : selectorSet(parts.notSelector), notNets.set),
+      notSets: present(
+        parts.notSelector === undefined ? undefined : selectorSet(new Selector(parts.notSelector)),
+        notNets.set,
+      ),
       ports: ranges,
       portSets,
       notPorts: parts.notPorts?.ranges ?? [],
-      notPortSets: namedPorts(parts.notPorts, selector, protocol),
+      notPortSets: namedPorts(parts.notPorts, selector ?? everything, protocol),
       ipPortSets: present(parts.service?.withPorts === true ? parts.service : undefined),
     },
   };

@@ -1,8 +1,7 @@
 /** The sets of addresses that rules refer to. Equal ids mean equal sets, in any policy. */
 import { tryParseNet, type CidrText, type Family } from '#api/cidr.ts';
 import { hashId } from '#api/hash-id.ts';
-import { Selector } from '#api/selector/selector.ts';
-import type { SelectorNode } from '#api/selector/ast.ts';
+import type { Selector } from '#api/selector/selector.ts';
 import type { SetSpec } from '../model.ts';
 import { ConversionError } from './problem.ts';
 
@@ -46,8 +45,7 @@ function netsSet(nets: readonly CidrText[]): SetSpec {
 }
 
 /** What a selector selects: endpoints, host endpoints, network sets. */
-export function selectorSet(node: SelectorNode): Extract<SetSpec, { kind: 'selector' }> {
-  const selector = new Selector(node);
+export function selectorSet(selector: Selector): SetSpec {
   return { kind: 'selector', id: selector.id, selector };
 }
 
