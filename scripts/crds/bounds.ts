@@ -12,6 +12,13 @@ export const boundedLists: { readonly [K in KindName]?: readonly string[] } = {
   IPPool: ['spec.allowedUses'],
   WorkloadEndpoint: ['spec.allowSpoofedSourcePrefixes'],
   HostEndpoint: ['spec.expectedIPs'],
+  FelixConfiguration: [
+    'spec.externalNodesList',
+    'spec.bpfDSROptoutCIDRs',
+    'spec.bpfExcludeCIDRsFromNAT',
+    'spec.failsafeInboundHostPorts',
+    'spec.failsafeOutboundHostPorts',
+  ],
   BGPConfiguration: [
     'spec.serviceClusterIPs',
     'spec.serviceExternalIPs',
