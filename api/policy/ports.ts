@@ -6,17 +6,17 @@ export type RulePort =
   | { readonly kind: 'name'; readonly name: string };
 
 const rangePattern = /^(\d{1,5})(?::(\d{1,5}))?$/;
-/** Longer and freer than a Kubernetes port name: Calico takes what it can never find for a name that nobody has. */
-const namePattern = /^[a-zA-Z0-9_.-]{1,128}$/;
+/** True for the name of a port as Kubernetes and Calico have it: at most 15 of a-z, 0-9 and single inner dashes, with a letter. */
+export function isPortName(text: string): boolean {
+  return text.length <= 15 && /^(?!.*--)(?=.*[a-z])[a-z0-9]([-a-z0-9]*[a-z0-9])?$/.test(text);
+}
 
-/** Reads one entry; undefined if it is neither a port, a range nor a name. Text that consists of digits is a number, never a name. */
+/** Reads one entry; undefined if it is neither a port, a range nor a name. A name has a letter, so nothing is both. */
 export function parseRulePort(port: string | number): RulePort | undefined {
   const text = String(port);
   const match = rangePattern.exec(text);
   if (match === null) {
-    return typeof port === 'string' && !/^[\d:]+$/.test(text) && namePattern.test(text)
-      ? { kind: 'name', name: text }
-      : undefined;
+    return isPortName(text) ? { kind: 'name', name: text } : undefined;
   }
   const min = Number(match[1]);
   const max = match[2] === undefined ? min : Number(match[2]);

@@ -1,7 +1,7 @@
 /** Checks that several kinds share. A check says what a value must be; the parser adds what it is. */
 import * as z from 'zod/mini';
 import { tryParseCidr, tryParseIp, tryParseNet, type Family } from '../cidr.ts';
-import { parseRulePort } from '../policy/ports.ts';
+import { isPortName, parseRulePort } from '../policy/ports.ts';
 import { protocolHasPorts, protocolNumber } from '../policy/protocols.ts';
 import type { SelectorNode } from '../selector/ast.ts';
 import { maxSelectorLength, parseSelector } from '../selector/selector.ts';
@@ -169,14 +169,12 @@ export const rulePort = z.union(
   { error: rulePortRule },
 );
 
-/** The name of a port: at most 15 of a-z, 0-9 and '-', as Kubernetes has it. */
+/** The name of a port. */
 export const portName = z
   .string()
   .check(
     rule((text) =>
-      text.length <= 15 && /^(?!.*--)(?=.*[a-z])[a-z0-9]([-a-z0-9]*[a-z0-9])?$/.test(text)
-        ? undefined
-        : "must be a port name: at most 15 of a-z, 0-9 and '-', with a letter in it",
+      isPortName(text) ? undefined : "must be a port name: at most 15 of a-z, 0-9 and single inner '-', with a letter",
     ),
   );
 

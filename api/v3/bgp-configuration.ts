@@ -4,7 +4,15 @@ import { clusterMeta } from '../schema/meta.ts';
 import type { DeepReadonly } from '../schema/readonly.ts';
 import { v3 } from './group.ts';
 
-const ranges = z.optional(z.array(z.object({ cidr: z.optional(z.union([z.literal(''), net])) })));
+const ranges = z.optional(
+  z.array(
+    z.object({
+      cidr: z.optional(
+        z.union([z.literal(''), net], { error: 'must be an IP address or a network, e.g. 10.96.0.0/12' }),
+      ),
+    }),
+  ),
+);
 
 /** Settings of BGP. There is no BGP here: of the object named `default` we use where the services' addresses are. */
 export const bgpConfigurationSchema = z.object({

@@ -8,7 +8,11 @@ const spec = z
   .object({
     node: dnsSubdomain,
     /** A device; `*`: every one that no other host endpoint of the node names; absent or empty: the one with one of `expectedIPs`. */
-    interfaceName: z.optional(z.union([z.literal(['', '*']), interfaceName])),
+    interfaceName: z.optional(
+      z.union([z.literal(['', '*']), interfaceName], {
+        error: "must be an interface name of 1 to 15 characters, or '*'",
+      }),
+    ),
     /** What selectors and named ports take for its addresses; nobody asks the device. */
     expectedIPs: z.optional(z.array(ip())),
     /** Evaluated in this order when no tier has decided. */

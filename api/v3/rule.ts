@@ -35,6 +35,9 @@ const icmpFields = z
 const nets = z.array(cidr).check(z.maxLength(maxNets));
 const ports = z.array(rulePort).check(z.maxLength(maxPorts));
 
+/** Go writes an empty text for what was left out. */
+const nameOrEmpty = z.optional(z.union([z.literal(''), dnsSubdomain], { error: 'must be a DNS subdomain' }));
+
 /** What a rule asks of one end. All that is given must hold; within a list one is enough. An empty list or text asks nothing. */
 const entityRule = z
   .object({
@@ -56,12 +59,7 @@ const entityRule = z
       }),
     ),
     /** The endpoints of a Service: as a destination with their ports, as a source without. `namespace` absent: the policy's own. */
-    services: z.optional(
-      z.object({
-        name: z.optional(z.union([z.literal(''), dnsSubdomain])),
-        namespace: z.optional(z.union([z.literal(''), dnsSubdomain])),
-      }),
-    ),
+    services: z.optional(z.object({ name: nameOrEmpty, namespace: nameOrEmpty })),
   })
   .check(fieldsRule(entityProblems));
 
