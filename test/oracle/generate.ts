@@ -1,7 +1,7 @@
 /** Random clusters, changes to them, and packets. */
 import { policy, tier, tierNames } from './generate-policies.ts';
 import type { RuleWords } from './generate-rules.ts';
-import { ofKind, type Doc, type Family } from './cluster.ts';
+import { familyOf, ofKind, type Doc, type Family } from './cluster.ts';
 import type { Packet } from './policy-model.ts';
 import type { Random } from './random.ts';
 import {
@@ -119,20 +119,27 @@ export function keyOf(doc: Doc): string {
   return `${doc.apiVersion} ${doc.kind} ${doc.metadata.namespace ?? ''}/${doc.metadata.name}`;
 }
 
-/** A packet from or to a pod. Only echo requests of ICMP where `real`: no program sends the others. */
+/**
+ * A packet from or to a pod. Where `real` only what somebody can send and hear: of ICMP echo requests, and protocols without sockets from
+ * pods only; but also packets from the nodes, which the messages alone don't tell about.
+ */
 export function randomPacket(random: Random, docs: readonly Doc[], { real }: { readonly real: boolean }): Packet {
   const family: Family = random.weighted<Family>([60, 4], [40, 6]);
   const pods = ofKind(docs, 'Pod').map((pod) => addressOf(pod, family));
-  const others = [...pods, ...outsiders[family]];
-  const pod = random.pick(pods);
-  const other = random.pick(others.filter((address) => address !== pod));
-  const [from, to] = random.chance(0.5) ? [pod, other] : [other, pod];
+  const to = random.chance(0.8) ? random.pick(pods) : random.pick(outsiders[family]);
+  const sources = random.weighted(
+    [8, pods],
+    [outsiders[family].includes(to) ? 0 : 3, outsiders[family]],
+    [real && !outsiders[family].includes(to) ? 1 : 0, nodeAddresses(docs, family)],
+  );
+  const from = random.pick(sources.filter((address) => address !== to));
+  const isSocketless = !real || pods.includes(from);
   const protocol = random.weighted(
     [50, 6],
     [24, 17],
-    [8, 132],
+    [isSocketless ? 8 : 0, 132],
     [14, family === 4 ? 1 : 58],
-    [real ? 0 : 2, 47],
+    [isSocketless ? 2 : 0, 47],
     [real ? 0 : 2, 136],
   );
   if (protocol === 1 || protocol === 58) {
@@ -141,11 +148,19 @@ export function randomPacket(random: Random, docs: readonly Doc[], { real }: { r
     return { from, to, protocol, icmp: { type, code: real || random.chance(0.7) ? 0 : 1 } };
   }
   if (protocol === 47 || protocol === 136) return { from, to, protocol };
-  // Half of them to a port that the destination has a name for, if it has any.
+  // Often to a port that the destination has a name for, if it has any.
   const named = ofKind(docs, 'Pod').find((doc) => addressOf(doc, family) === to);
   const known = named === undefined ? [] : portsOfPod(named);
   const port = known.length > 0 && random.chance(0.4) ? random.pick(known) : random.pick(ports);
-  return { from, to, protocol, sourcePort: random.pick(sourcePorts), port };
+  const sourcePort = random.chance(0.5) ? random.pick(sourcePorts) : 20_000 + random.below(10_000);
+  return { from, to, protocol, sourcePort, port };
+}
+
+function nodeAddresses(docs: readonly Doc[], family: Family): readonly string[] {
+  return ofKind(docs, 'Node').flatMap(({ status }) => {
+    const { addresses } = status as { readonly addresses: readonly { readonly address: string }[] };
+    return addresses.flatMap(({ address }) => (familyOf(address) === family ? [address] : []));
+  });
 }
 
 interface PodShape {
