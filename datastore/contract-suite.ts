@@ -1,6 +1,15 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import type { KindMap } from '#api/kinds.ts';
 import type { Datastore, WatchEvent } from './datastore.ts';
-import { block, counted, countOf, endpoint, handle } from './objects-for-tests.ts';
+import {
+  block,
+  counted,
+  countOf,
+  endpoint,
+  handle,
+  kubernetesNetworkPolicy,
+  networkPolicy,
+} from './objects-for-tests.ts';
 
 /** A watch as short texts: `added a=1`. */
 export function eventText(event: WatchEvent<'IPAMHandle'>): string {
@@ -53,6 +62,20 @@ export function describeDatastore(
       expect((await store.list('WorkloadEndpoint')).items).toHaveLength(3);
       const listing = await store.list('WorkloadEndpoint', { namespace: 'x' });
       expect(listing.items.map(({ metadata }) => `${metadata.namespace}/${metadata.name}`)).toEqual(['x/y.z']);
+    });
+
+    test('two kinds that are called the same in YAML are two kinds, also under one name', async () => {
+      const calico = await store.create('NetworkPolicy', networkPolicy('a'));
+      const kubernetes = await store.create('KubernetesNetworkPolicy', kubernetesNetworkPolicy('a'));
+      const key = { namespace: 'default', name: 'a' };
+      expect(await store.get('NetworkPolicy', key)).toEqual(calico);
+      expect(await store.get('KubernetesNetworkPolicy', key)).toEqual(kubernetes);
+      await store.delete('NetworkPolicy', key);
+      expect((await store.list('NetworkPolicy')).items).toEqual([]);
+      expect((await store.list('KubernetesNetworkPolicy')).items).toEqual([kubernetes]);
+      await expect(
+        store.create('NetworkPolicy', kubernetesNetworkPolicy('b') as unknown as KindMap['NetworkPolicy']),
+      ).rejects.toMatchObject({ code: 'invalid', message: expect.stringContaining('apiVersion') });
     });
 
     test('what is returned is frozen throughout', async () => {

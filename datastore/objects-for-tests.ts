@@ -32,3 +32,23 @@ export function endpoint(namespace: string, name: string): KindMap['WorkloadEndp
     spec: { orchestrator: 'cni', node: 'n1', endpoint: 'eth0', interfaceName: 'cali1' },
   }).object;
 }
+
+/** Calico's NetworkPolicy, in `default`, that isolates everything. */
+export function networkPolicy(name: string): KindMap['NetworkPolicy'] {
+  return {
+    apiVersion: 'projectcalico.org/v3',
+    kind: 'NetworkPolicy',
+    metadata: { namespace: 'default', name },
+    spec: { tier: 'default', types: ['Ingress'] },
+  };
+}
+
+/** Kubernetes' NetworkPolicy, in `default`, that isolates everything. */
+export function kubernetesNetworkPolicy(name: string): KindMap['KubernetesNetworkPolicy'] {
+  return {
+    apiVersion: 'networking.k8s.io/v1',
+    kind: 'NetworkPolicy',
+    metadata: { namespace: 'default', name },
+    spec: { podSelector: {}, policyTypes: ['Ingress'] },
+  };
+}

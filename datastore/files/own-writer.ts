@@ -142,7 +142,9 @@ export class OwnWriter {
           pending.resolve(object);
         } else {
           staged.push(
-            object === undefined ? { pending, object } : { pending, object, temporary: await this.#stage(object) },
+            object === undefined
+              ? { pending, object }
+              : { pending, object, temporary: await this.#stage(write.kind, object) },
           );
         }
       } catch (error) {
@@ -165,8 +167,7 @@ export class OwnWriter {
     }
   }
 
-  async #stage(object: AnyObject): Promise<{ path: string; stat: BigIntStats }> {
-    const { kind } = object;
+  async #stage(kind: KindName, object: AnyObject): Promise<{ path: string; stat: BigIntStats }> {
     if (makeFolder(join(this.#root, kind))) {
       await flushFolder(this.#root);
     }
