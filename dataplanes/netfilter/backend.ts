@@ -1,6 +1,6 @@
 import type { CommandRunner } from '#native/command-runner.ts';
 import type { Family } from '#native/types.ts';
-import type { SavedTable } from './rules.ts';
+import type { SavedTable } from './saved.ts';
 import { type Variant, Xtables, XtablesError } from './xtables.ts';
 
 /** Chains that kubelet makes in the variant that the host uses, so that others can tell (kubernetes-sigs/iptables-wrappers). */
@@ -50,11 +50,10 @@ async function inspect(
       if ((error as XtablesError).code === 'XTABLES_MISSING') return undefined;
       continue;
     }
-    findings.kubelet ||= KUBELET_CHAINS.some((chain) => tables.get('mangle')?.has(chain) === true);
-    for (const chains of tables.values()) {
-      for (const chain of chains.values()) {
-        for (const rule of chain.rules) findings[rule.hash === undefined ? 'others' : 'ours'] += 1;
-      }
+    findings.kubelet ||= KUBELET_CHAINS.some((chain) => tables.get('mangle')?.names.has(chain) === true);
+    for (const { ruleCounts } of tables.values()) {
+      findings.ours += ruleCounts.ours;
+      findings.others += ruleCounts.others;
     }
   }
   return findings;

@@ -30,6 +30,10 @@ export class FakeXtables implements CommandRunner {
   beforeRestore: (() => void) | undefined;
   /** Tools that aren't installed. */
   readonly missing = new Set<string>();
+  /** Rules that have these words are refused, with the tool's line number. */
+  readonly badWords = new Set<string>();
+  /** Packets that a rule has counted, by its text without the comment; 10 bytes each. */
+  readonly counted = new Map<string, number>();
 
   run(
     file: string,
@@ -42,7 +46,7 @@ export class FakeXtables implements CommandRunner {
     const tables = this.tables(file.replace(/-(save|restore)$/, ''));
     const table = args[args.indexOf('-t') + 1] ?? '';
     try {
-      if (file.endsWith('-save')) return done(this.#save(tables, args.includes('-t') ? table : undefined));
+      if (file.endsWith('-save')) return done(this.#save(tables, args.includes('-c')));
       if (file.endsWith('-restore'))
         this.#restore(args.includes('--test') ? structuredClone(tables) : tables, options.input ?? '');
       else deleteChains(tables, table);
@@ -76,9 +80,13 @@ export class FakeXtables implements CommandRunner {
       .replaceAll(' [0:0]', '');
   }
 
-  #save(tables: Map<string, FakeTable>, only: string | undefined): string {
-    if (only !== undefined) return print(only, tables.get(only) ?? newTable(only));
-    return [...tables].map(([name, table]) => print(name, table)).join('');
+  #save(tables: Map<string, FakeTable>, withCounters: boolean): string {
+    const text = [...tables].map(([name, table]) => print(name, table)).join('');
+    if (!withCounters) return text;
+    return text.replaceAll(/^-A \S+ (.*)$/gm, (line, rule: string) => {
+      const packets = this.counted.get(rule.replace(/^-m comment --comment "cali:\S{16}" /, '')) ?? 0;
+      return `[${packets}:${packets * 10}] ${line}`;
+    });
   }
 
   #restore(tables: Map<string, FakeTable>, input: string): void {
@@ -87,6 +95,10 @@ export class FakeXtables implements CommandRunner {
     if (this.failNextRestores > 0) {
       this.failNextRestores -= 1;
       throw new Error('line 1 failed: Resource temporarily unavailable.');
+    }
+    for (const [index, line] of input.split('\n').entries()) {
+      if ([...this.badWords].some((words) => line.includes(words)))
+        throw new Error(`unknown option\nError occurred at line: ${index + 1}`);
     }
     apply(tables, input);
   }

@@ -1,7 +1,9 @@
 import type { CommandRunner } from '#native/command-runner.ts';
 import type { Family } from '#native/types.ts';
 import type { Logger } from '../logger.ts';
-import { removeOurs } from './table.ts';
+import { CHAIN_PREFIX } from './rules.ts';
+import type { SavedTable } from './saved.ts';
+import { TABLE_IS_OURS } from './table.ts';
 import { type Variant, Xtables, type XtablesError } from './xtables.ts';
 
 /** Where to look for what is ours. */
@@ -63,4 +65,29 @@ async function deleteNftTable(commands: CommandRunner, log: Logger, family: Fami
       reason: (error as Error).message,
     });
   }
+}
+
+/**
+ * Removes everything of ours from one table, whoever of us put it there; `actual` is what it holds. Answers `tableIsEmpty` for a table
+ * of nft's that we had made and that holds no chain any more: nothing needs it.
+ */
+export async function removeOurs(
+  tools: Xtables,
+  table: string,
+  actual: SavedTable,
+  lockTimeoutS: number,
+): Promise<'nothing' | 'removed' | 'tableIsEmpty'> {
+  const ours = [...actual.ours.keys()];
+  const unhook = [...actual.others].flatMap(([name, chain]) =>
+    chain.rules.flatMap(({ tag, text }) => (tag === undefined ? [] : [`-D ${name} ${text}`])),
+  );
+  if (ours.length === 0 && unhook.length === 0) return 'nothing';
+  const lines = [...ours.map((name) => `:${name} - [0:0]`), ...unhook, ...ours.map((name) => `-X ${name}`)];
+  await tools.restore([`*${table}`, ...lines, 'COMMIT', ''].join('\n'), lockTimeoutS);
+  const othersUseIt =
+    actual.ruleCounts.others > 0 ||
+    [...actual.names].some((name) => !name.startsWith(CHAIN_PREFIX) && actual.others.get(name)?.policy !== 'ACCEPT');
+  if (!actual.ours.has(TABLE_IS_OURS) || othersUseIt) return 'removed';
+  await tools.deleteEmptyChains(table);
+  return 'tableIsEmpty';
 }

@@ -1,9 +1,5 @@
-import type { Clock } from '#api/clock.ts';
-import type { Family } from '#native/types.ts';
-import type { Logger } from '../logger.ts';
-import { CHAIN_PREFIX, type HashedRules, hashRules, renderRules, type SavedChain, type SavedTable } from './rules.ts';
-import type { TableSettings } from './table-settings.ts';
-import type { Xtables } from './xtables.ts';
+import { CHAIN_PREFIX, hashRules, type HashedRules, renderRules, signatureOf, taggedRule, tagsOf } from './rules.ts';
+import type { SavedChain, SavedRule, SavedTable } from './saved.ts';
 
 /** Our rules in one of the kernel's chains. */
 export interface Hook {
@@ -13,242 +9,222 @@ export interface Hook {
   readonly last?: readonly string[];
 }
 
-/** Tries of one cycle before the failure is reported (it stays dirty). Others that write at the same moment cost a try each. */
-const TRIES = 5;
-/** Wait before the second try; doubles. */
-const FIRST_RETRY_MS = 5;
-
 /** In a table of nft's that wasn't there before us: an empty chain that says so, for cleanup, also after a crash. */
-const TABLE_IS_OURS = `${CHAIN_PREFIX}table-is-ours`;
+export const TABLE_IS_OURS = `${CHAIN_PREFIX}table-is-ours`;
+
+/** What a chain is while iptables refuses its rules: nothing passes. */
+const CLOSED = ['-j DROP'];
+
+/** One restore's input, and what the table is after it. */
+export interface TablePlan {
+  readonly input: string;
+  /** Our chains that are written, with their signatures afterwards. */
+  readonly written: ReadonlyMap<string, string>;
+  readonly removed: readonly string[];
+  /** The kernel's chains that change. */
+  readonly hooked: ReadonlyMap<string, SavedChain>;
+}
 
 /**
- * The driver of one table of one family: it holds what the table should have of ours, knows what it has, and writes the difference in
- * one `iptables-restore --noflush`, which takes effect as a whole.
+ * What one table should have of ours, what it has, and the difference as input of iptables-restore. Does no I/O: `Tables` drives it.
  *
- * Ours are the chains named `cali-...` and, in other chains, the rules with a comment `cali:HASH`; nothing else is looked at or written.
- * A rule's hash covers its chain's name and all rules before it, so only hashes are compared, never rules as the tool prints them.
- * A chain that differs is written anew as a whole (one transaction; no packet sees half of it). Rules in the kernel's chains are removed by
- * their text, not by number: between reading and writing others may have inserted theirs.
- *
- * The kernel is read before the first write, after each write in doubling intervals (others that restore a table which they read
- * earlier undo what came between), each refresh interval and when asked to. In between nothing is forked. A first read that finds
- * everything as it should be writes nothing: a restart is not seen by the packets.
+ * Ours are the chains named `cali-...` and, in other chains, the rules with a comment `cali:TAG`; nothing else is looked at or written.
+ * A chain that differs is written anew as a whole (one transaction; no packet sees half of it); chains that don't are not touched, so they
+ * keep their counters. Rules in the kernel's chains are removed by their text, not by number: between reading and writing others may
+ * have inserted theirs. A change costs as much as the chains that it changes; a comparison with the kernel looks at all.
  */
-export class Table implements Disposable {
+export class Table {
   readonly name: string;
-  readonly #tools: Xtables;
-  readonly #clock: Clock;
-  readonly #log: Logger;
-  readonly #onDue: () => void;
-  #settings: TableSettings;
   readonly #chains = new Map<string, HashedRules>();
   readonly #hooks = new Map<string, { first: HashedRules; last: HashedRules }>();
+  /** Chains that may not be in the kernel as they are wanted. */
+  readonly #dirty = new Set<string>();
+  /** Chains that the kernel refuses: until they change, or are tried again, they are left as they were, or closed. */
+  readonly #held = new Set<string>();
+  /** Our chains in the kernel that nobody wants. */
+  readonly #stale = new Set<string>();
+  /** Signatures of our chains in the kernel, as far as known. */
+  #actual = new Map<string, string>();
+  #kernelChains = new Map<string, SavedChain>();
+  #wasRead = false;
+  #insertMode: 'insert' | 'append';
   /** `keep`: what hooks the kernel has stays, nothing is known yet. */
   #hooked: 'keep' | 'yes' | 'no' = 'keep';
+  #hooksDirty = true;
   #mayRemove = false;
-  /** What the kernel has, as far as known. */
-  #actual: SavedTable = new Map();
-  /** What it had when last read or written, to tell others' changes from ours. */
-  #expected: SavedTable | undefined;
-  #dirty = true;
-  #mustRead = true;
-  #running: Promise<unknown> = Promise.resolve();
-  #timer: Disposable | undefined;
-  #checkDelayMs = 0;
 
-  /** `onDue` is called when a comparison is due: the driver should apply soon. */
-  constructor(
-    name: string,
-    tools: Xtables,
-    settings: TableSettings,
-    deps: { clock: Clock; log: Logger },
-    onDue: () => void,
-  ) {
+  constructor(name: string, insertMode: 'insert' | 'append') {
     this.name = name;
-    this.#tools = tools;
-    this.#settings = settings;
-    this.#clock = deps.clock;
-    this.#log = deps.log;
-    this.#onDue = onDue;
+    this.#insertMode = insertMode;
   }
 
-  /** For reports: `table raw (iptables-nft)`. */
-  get object(): string {
-    return `table ${this.name} (${this.#tools.name})`;
+  setInsertMode(mode: 'insert' | 'append'): void {
+    if (mode !== this.#insertMode) this.#hooksDirty = true;
+    this.#insertMode = mode;
   }
 
-  get family(): Family {
-    return this.#tools.family;
-  }
-
-  /** New intervals count from now. */
-  setSettings(settings: TableSettings): void {
-    const before = this.#settings;
-    this.#settings = settings;
-    if (settings.insertMode !== before.insertMode) this.#dirty = true;
-    const intervals =
-      settings.refreshIntervalMs !== before.refreshIntervalMs || settings.postWriteCheckMs !== before.postWriteCheckMs;
-    if (intervals && this.#expected !== undefined) this.#scheduleCheck(true);
-  }
-
-  /** The chain and all its rules, in order. */
-  setChain(name: string, rules: readonly string[]): void {
+  /** The chain and all its rules, in order. True if that is something new. */
+  setChain(name: string, rules: readonly string[]): boolean {
     if (!name.startsWith(CHAIN_PREFIX))
       throw new TypeError(`chain ${name} is not one of ours: its name must begin with ${CHAIN_PREFIX}`);
-    this.#chains.set(name, hashRules(name, rules));
-    this.#dirty = true;
+    const hashed = hashRules(name, rules);
+    if (this.#chains.get(name)?.hash === hashed.hash) return false;
+    this.#chains.set(name, hashed);
+    this.#held.delete(name);
+    this.#stale.delete(name);
+    this.#dirty.add(name);
+    return true;
   }
 
-  /** Our rules in one of the kernel's chains; they go in when `setHooked(true)` was called. */
-  setHook(kernelChain: string, { first = [], last = [] }: Hook): void {
-    this.#hooks.set(kernelChain, {
+  /** The chain is not wanted any more; nothing of ours may jump to it after this cycle. */
+  removeChain(name: string): void {
+    if (!this.#chains.delete(name)) return;
+    this.#held.delete(name);
+    this.#dirty.delete(name);
+    if (this.#actual.has(name)) this.#stale.add(name);
+  }
+
+  /** The wanted chains' names. */
+  get chainNames(): Iterable<string> {
+    return this.#chains.keys();
+  }
+
+  /** The hash of a wanted chain. */
+  chainHash(name: string): string | undefined {
+    return this.#chains.get(name)?.hash;
+  }
+
+  /** Our rules in one of the kernel's chains; they go in when `setHooked(true)` was called. Undefined: none. */
+  setHook(kernelChain: string, hook: Hook | undefined): void {
+    const before = this.#hooks.get(kernelChain);
+    const { first = [], last = [] } = hook ?? {};
+    const next = {
       first: hashRules(`${kernelChain} first`, first),
       last: hashRules(`${kernelChain} last`, last),
-    });
-    this.#dirty = true;
+    };
+    if (before?.first.hash === next.first.hash && before.last.hash === next.last.hash && hook !== undefined) return;
+    if (hook !== undefined) this.#hooks.set(kernelChain, next);
+    else if (!this.#hooks.delete(kernelChain)) return;
+    this.#hooksDirty = true;
+  }
+
+  /** The kernel's chains in which rules are wanted. */
+  get hookNames(): Iterable<string> {
+    return this.#hooks.keys();
   }
 
   /** Whether packets come by our chains. Before the first call the hooks stay as they are found. */
   setHooked(hooked: boolean): void {
-    this.#hooked = hooked ? 'yes' : 'no';
-    this.#dirty = true;
+    const next = hooked ? 'yes' : 'no';
+    if (next !== this.#hooked) this.#hooksDirty = true;
+    this.#hooked = next;
   }
 
   /** From now on chains of ours that nobody set may go, once it is said (`setHooked`) what jumps to them. */
   allowRemoval(): void {
-    if (!this.#mayRemove) this.#dirty = true;
     this.#mayRemove = true;
   }
 
-  /** The next `apply` reads the kernel. */
-  requestResync(): void {
-    this.#mustRead = true;
+  /** The kernel refused this chain: the others are written without it. False if it is no wanted chain, or held already. */
+  hold(name: string): boolean {
+    if (!this.#chains.has(name) || this.#held.has(name)) return false;
+    this.#held.add(name);
+    return true;
   }
 
-  /**
-   * Makes the kernel's table what it should be. Returns what others had changed since the last time, in words. Throws when the tools
-   * keep failing, with the tool's own words; the next call tries again. What is set while the tools run is the next call's;
-   * a call while another one runs waits for it: a dataplane is activated while the driver's cycles go on.
-   */
-  async apply(): Promise<string[]> {
-    const cycle = this.#running.then(() => this.#cycle());
-    this.#running = cycle.catch(() => {}); // Its caller has it.
-    return cycle;
+  isHeld(name: string): boolean {
+    return this.#held.has(name);
   }
 
-  async #cycle(): Promise<string[]> {
-    if (!this.#mustRead && !this.#dirty) return [];
-    const repaired: string[] = [];
-    for (let attempt = 1; ; attempt += 1) {
-      try {
-        const read = this.#mustRead;
-        this.#mustRead = false;
-        const actual = read ? await this.#read(repaired) : this.#actual;
-        this.#dirty = false;
-        const plan = this.#plan(actual);
-        if (plan !== undefined) {
-          await this.#tools.restore(plan.input, this.#settings.lockTimeoutS);
-          this.#log.debug('wrote iptables rules', { object: this.object, lines: plan.input.split('\n').length });
-        }
-        this.#actual = this.#expected = plan?.after ?? actual;
-        if (plan !== undefined || read) this.#scheduleCheck(plan !== undefined);
-        return repaired;
-      } catch (error) {
-        this.#mustRead = true;
-        if (attempt === TRIES) throw error;
-        await this.#clock.sleep(FIRST_RETRY_MS * 2 ** (attempt - 1));
-      }
-    }
+  /** Chains that are held are tried again. */
+  releaseHeld(): void {
+    for (const name of this.#held) this.#dirty.add(name);
+    this.#held.clear();
   }
 
-  [Symbol.dispose](): void {
-    this.#timer?.[Symbol.dispose]();
+  /** Takes over what was read; answers what others had changed since the last reading or write, in words. */
+  adopt(saved: SavedTable): string[] {
+    const changes = this.#wasRead ? this.#differences(saved) : [];
+    this.#actual = new Map(saved.ours);
+    this.#kernelChains = new Map(saved.others);
+    this.#wasRead = true;
+    this.#hooksDirty = true;
+    this.#stale.clear();
+    for (const name of this.#actual.keys()) if (!this.#chains.has(name)) this.#stale.add(name);
+    for (const [name, wanted] of this.#chains)
+      if (this.#actual.get(name) !== signatureOf(wanted)) this.#dirty.add(name);
+    return changes;
   }
 
-  async #read(repaired: string[]): Promise<SavedTable> {
-    const table = (await this.#tools.save(this.name)).get(this.name) ?? new Map();
-    if (this.#tools.variant === 'nft' && !this.#chains.has(TABLE_IS_OURS)) {
-      const isNew = !hasOurs(table) && !(await this.#tools.save()).has(this.name);
-      if (isNew || table.has(TABLE_IS_OURS)) this.#chains.set(TABLE_IS_OURS, hashRules(TABLE_IS_OURS, []));
-    }
-    if (this.#expected !== undefined) repaired.push(...this.#differences(this.#expected, table));
-    return table;
-  }
-
-  /** What others did to our part, in words. */
-  #differences(expected: SavedTable, actual: SavedTable): string[] {
-    const words: string[] = [];
-    for (const name of new Set([...expected.keys(), ...actual.keys()])) {
-      if (name.startsWith(CHAIN_PREFIX)) {
-        if (!actual.has(name)) words.push(`${this.object}: chain ${name} was missing`);
-        else if (expected.has(name) && !sameRules(expected.get(name), actual.get(name))) {
-          words.push(`${this.object}: rules of chain ${name} had been changed`);
-        }
-      } else if (
-        ourHashes(expected.get(name)).join() !== ourHashes(actual.get(name)).join() ||
-        this.#isMisplaced(name, actual)
-      ) {
-        words.push(`${this.object}: our rules in chain ${name} had been changed`);
-      }
-    }
-    return words;
-  }
-
-  #isMisplaced(kernelChain: string, actual: SavedTable): boolean {
-    return (
-      this.#hooked === 'yes' && this.#hooks.has(kernelChain) && !this.#hookIsRight(kernelChain, actual.get(kernelChain))
-    );
-  }
-
-  /** The restore input for the difference and the table after it, or undefined when there is none. */
-  #plan(actual: SavedTable): { input: string; after: SavedTable } | undefined {
+  /** What is to be written, or undefined. What is set afterwards is the next plan's. */
+  plan(): TablePlan | undefined {
     const declare: string[] = [];
-    const unhook: string[] = [];
     const add: string[] = [];
-    const remove: string[] = [];
-    const after = new Map(actual);
-
-    for (const [name, wanted] of this.#chains) {
-      const present = actual.get(name);
-      if (present !== undefined && sameHashes(present, wanted)) continue;
+    const written = new Map<string, string>();
+    for (const name of this.#dirty) {
+      const rules = this.#rulesToWrite(name);
+      if (rules === undefined || this.#actual.get(name) === signatureOf(rules)) continue;
       declare.push(`:${name} - [0:0]`);
-      add.push(...renderRules(`-A ${name}`, wanted));
-      after.set(name, { policy: '-', rules: asSaved(wanted) });
+      add.push(...renderRules(`-A ${name}`, rules));
+      written.set(name, signatureOf(rules));
     }
-    if (this.#mayRemove && this.#hooked !== 'keep') {
-      for (const name of actual.keys()) {
-        if (!name.startsWith(CHAIN_PREFIX) || this.#chains.has(name)) continue;
-        declare.push(`:${name} - [0:0]`);
-        remove.push(`-X ${name}`);
-        after.delete(name);
+    this.#dirty.clear();
+    const { unhook, hook, hooked } = this.#planHooks();
+    const removed = this.#mayRemove && this.#hooked !== 'keep' ? [...this.#stale] : [];
+    for (const name of removed) declare.push(`:${name} - [0:0]`);
+    const lines = [...declare, ...unhook, ...add, ...hook, ...removed.map((name) => `-X ${name}`)];
+    if (lines.length === 0) return undefined;
+    return { input: [`*${this.name}`, ...lines, 'COMMIT', ''].join('\n'), written, removed, hooked };
+  }
+
+  /** The plan was carried out. */
+  done({ written, removed, hooked }: TablePlan): void {
+    for (const [name, signature] of written) {
+      this.#actual.set(name, signature);
+      if (!this.#chains.has(name)) this.#stale.add(name); // Not wanted any more since.
+    }
+    for (const name of removed) {
+      this.#actual.delete(name);
+      this.#stale.delete(name);
+      if (this.#chains.has(name)) this.#dirty.add(name); // Wanted again since.
+    }
+    for (const [name, chain] of hooked) this.#kernelChains.set(name, chain);
+  }
+
+  /** A held chain is left as it is in the kernel; one that isn't there is closed, since others may jump to it. */
+  #rulesToWrite(name: string): HashedRules | undefined {
+    if (!this.#held.has(name)) return this.#chains.get(name);
+    return this.#actual.has(name) ? undefined : hashRules(`${name} closed`, CLOSED);
+  }
+
+  #planHooks(): { unhook: string[]; hook: string[]; hooked: Map<string, SavedChain> } {
+    const unhook: string[] = [];
+    const hook: string[] = [];
+    const hooked = new Map<string, SavedChain>();
+    if (this.#hooked === 'keep' || !this.#hooksDirty) return { unhook, hook, hooked };
+    this.#hooksDirty = false;
+    for (const name of new Set([...this.#kernelChains.keys(), ...this.#hooks.keys()])) {
+      const chain = this.#kernelChains.get(name) ?? { policy: 'ACCEPT', rules: [] };
+      if (this.#hookIsRight(name, chain)) continue;
+      unhook.push(...chain.rules.filter(isOurs).map((rule) => `-D ${name} ${rule.text}`));
+      const others = chain.rules.filter((rule) => !isOurs(rule));
+      const wanted = this.#hooked === 'yes' ? this.#hooks.get(name) : undefined;
+      if (wanted === undefined) {
+        hooked.set(name, { ...chain, rules: others });
+        continue;
       }
+      const insert = this.#insertMode === 'insert';
+      hook.push(
+        ...(insert ? renderRules(`-I ${name}`, wanted.first).toReversed() : renderRules(`-A ${name}`, wanted.first)),
+        ...renderRules(`-A ${name}`, wanted.last),
+      );
+      const [first, last] = [asSaved(wanted.first), asSaved(wanted.last)];
+      hooked.set(name, {
+        ...chain,
+        rules: insert ? [...first, ...others, ...last] : [...others, ...first, ...last],
+      });
     }
-    if (this.#hooked !== 'keep') {
-      for (const name of new Set([...actual.keys(), ...this.#hooks.keys()])) {
-        if (name.startsWith(CHAIN_PREFIX)) continue;
-        const chain = actual.get(name) ?? { policy: 'ACCEPT', rules: [] };
-        const hook = this.#hooked === 'yes' ? this.#hooks.get(name) : undefined;
-        if (this.#hookIsRight(name, chain)) continue;
-        unhook.push(...chain.rules.filter(isOurs).map((rule) => `-D ${name} ${rule.text}`));
-        const others = chain.rules.filter((rule) => !isOurs(rule));
-        if (hook === undefined) {
-          after.set(name, { ...chain, rules: others });
-          continue;
-        }
-        const insert = this.#settings.insertMode === 'insert';
-        const first = insert
-          ? renderRules(`-I ${name}`, hook.first).toReversed()
-          : renderRules(`-A ${name}`, hook.first);
-        add.push(...first, ...renderRules(`-A ${name}`, hook.last));
-        const [firstSaved, lastSaved] = [asSaved(hook.first), asSaved(hook.last)];
-        after.set(name, {
-          ...chain,
-          rules: insert ? [...firstSaved, ...others, ...lastSaved] : [...others, ...firstSaved, ...lastSaved],
-        });
-      }
-    }
-    const lines = [...declare, ...unhook, ...add, ...remove];
-    return lines.length === 0 ? undefined : { input: [`*${this.name}`, ...lines, 'COMMIT', ''].join('\n'), after };
+    return { unhook, hook, hooked };
   }
 
   /** True if exactly our rules are in the kernel's chain, in their places. */
@@ -256,79 +232,33 @@ export class Table implements Disposable {
     const rules = chain?.rules ?? [];
     const hook = this.#hooked === 'yes' ? this.#hooks.get(name) : undefined;
     if (hook === undefined) return !rules.some(isOurs);
-    const { first, last } = hook;
-    const wanted = [...first.hashes, ...last.hashes];
-    if (ourHashes(chain).join() !== wanted.join()) return false;
-    const atTop = this.#settings.insertMode === 'insert' ? first.hashes.length : 0;
+    const wanted = [...tagsOf(hook.first), ...tagsOf(hook.last)];
+    if (ourTags(chain).join() !== wanted.join()) return false;
+    const atTop = this.#insertMode === 'insert' ? hook.first.rules.length : 0;
     const atEnd = wanted.length - atTop;
     return rules.slice(0, atTop).every(isOurs) && rules.slice(rules.length - atEnd).every(isOurs);
   }
 
-  #scheduleCheck(wrote: boolean): void {
-    this.#timer?.[Symbol.dispose]();
-    this.#timer = undefined;
-    const { postWriteCheckMs, refreshIntervalMs } = this.#settings;
-    const limit = refreshIntervalMs > 0 ? refreshIntervalMs : Number.POSITIVE_INFINITY;
-    const next =
-      wrote && postWriteCheckMs > 0 ? postWriteCheckMs : this.#checkDelayMs > 0 ? this.#checkDelayMs * 2 : limit;
-    this.#checkDelayMs = Math.min(next, limit);
-    if (!Number.isFinite(this.#checkDelayMs) || this.#checkDelayMs > LONGEST_TIMER_MS) return;
-    this.#timer = this.#clock.after(this.#checkDelayMs, () => {
-      this.requestResync();
-      this.#onDue();
-    });
+  #differences(saved: SavedTable): string[] {
+    const words: string[] = [];
+    for (const [name, signature] of this.#actual) {
+      if (!saved.ours.has(name)) words.push(`chain ${name} was missing`);
+      else if (saved.ours.get(name) !== signature) words.push(`rules of chain ${name} had been changed`);
+    }
+    for (const name of new Set([...this.#kernelChains.keys(), ...saved.others.keys()])) {
+      const [before, now] = [this.#kernelChains.get(name), saved.others.get(name)];
+      const isMisplaced = this.#hooked === 'yes' && this.#hooks.has(name) && !this.#hookIsRight(name, now);
+      if (ourTags(before).join() !== ourTags(now).join() || isMisplaced)
+        words.push(`our rules in chain ${name} had been changed`);
+    }
+    return words;
   }
 }
 
-/** setTimeout's limit; beyond it (no refresh interval, doubled for weeks) checking has ended. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
+const isOurs = (rule: { readonly tag?: string }): boolean => rule.tag !== undefined;
 
-/**
- * Removes everything of ours from one table, whoever of us put it there; `actual` is what it holds. Answers `tableIsEmpty` for a table
- * of nft's that we had made and that holds no chain any more: nothing needs it.
- */
-export async function removeOurs(
-  tools: Xtables,
-  table: string,
-  actual: SavedTable,
-  lockTimeoutS: number,
-): Promise<'nothing' | 'removed' | 'tableIsEmpty'> {
-  if (!hasOurs(actual)) return 'nothing';
-  const ours = [...actual.keys()].filter((name) => name.startsWith(CHAIN_PREFIX));
-  const unhook = [...actual].flatMap(([name, chain]) =>
-    name.startsWith(CHAIN_PREFIX) ? [] : chain.rules.filter(isOurs).map((rule) => `-D ${name} ${rule.text}`),
-  );
-  const lines = [...ours.map((name) => `:${name} - [0:0]`), ...unhook, ...ours.map((name) => `-X ${name}`)];
-  await tools.restore([`*${table}`, ...lines, 'COMMIT', ''].join('\n'), lockTimeoutS);
-  const othersUseIt = [...actual].some(
-    ([name, chain]) =>
-      !name.startsWith(CHAIN_PREFIX) && (chain.policy !== 'ACCEPT' || chain.rules.some((rule) => !isOurs(rule))),
-  );
-  if (!actual.has(TABLE_IS_OURS) || othersUseIt) return 'removed';
-  await tools.deleteEmptyChains(table);
-  return 'tableIsEmpty';
-}
+/** Rules as a save would show them: `-D` needs them before the kernel is read again. */
+const asSaved = (list: HashedRules): SavedRule[] =>
+  tagsOf(list).map((tag, index) => ({ text: taggedRule(list.rules[index] ?? '', tag), tag }));
 
-/** True if the table holds a chain or a rule of ours. */
-function hasOurs(table: SavedTable): boolean {
-  return [...table].some(([name, chain]) => name.startsWith(CHAIN_PREFIX) || chain.rules.some(isOurs));
-}
-
-const isOurs = (rule: { readonly hash?: string }): boolean => rule.hash !== undefined;
-
-/** Rules as a save would show them: `#expected` and `-D` need them before the kernel is read again. */
-function asSaved({ rules, hashes }: HashedRules): SavedChain['rules'] {
-  return rules.map((rule, index) => {
-    const hash = hashes[index] ?? '';
-    return { text: `-m comment --comment "cali:${hash}" ${rule}`, hash };
-  });
-}
-
-const ourHashes = (chain: SavedChain | undefined): string[] => (chain?.rules ?? []).flatMap((rule) => rule.hash ?? []);
-
-const sameHashes = (present: SavedChain, wanted: HashedRules): boolean =>
-  present.rules.length === wanted.hashes.length &&
-  present.rules.every((rule, index) => rule.hash === wanted.hashes[index]);
-
-const sameRules = (a: SavedChain | undefined, b: SavedChain | undefined): boolean =>
-  (a?.rules ?? []).map((rule) => rule.hash ?? '').join() === (b?.rules ?? []).map((rule) => rule.hash ?? '').join();
+const ourTags = (chain: SavedChain | undefined): string[] => (chain?.rules ?? []).flatMap((rule) => rule.tag ?? []);

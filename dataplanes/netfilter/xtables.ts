@@ -1,6 +1,6 @@
 import type { CommandResult, CommandRunner } from '#native/command-runner.ts';
 import type { Family } from '#native/types.ts';
-import { parseSave, type SavedTable } from './rules.ts';
+import { parseSave, type SavedTable } from './saved.ts';
 
 /** The two implementations of iptables: rules in the kernel's own xtables, or in nf_tables. A host may have rules in both. */
 export type Variant = 'legacy' | 'nft';
@@ -36,13 +36,14 @@ export class Xtables {
     return `${this.family === 4 ? 'iptables' : 'ip6tables'}-${this.variant}`;
   }
 
-  /**
-   * What is there, by table. Without `table`: only tables that exist, and none is created by asking. With it: that table, which the
-   * legacy variant loads into the namespace when it isn't there (nft prints it as empty).
-   */
-  async save(table?: string): Promise<ReadonlyMap<string, SavedTable>> {
-    const { stdout } = await this.#run(`${this.name}-save`, table === undefined ? [] : ['-t', table]);
-    return parseSave(stdout);
+  /** What is there, by table: only tables that exist, and none is created by asking. */
+  async save(): Promise<ReadonlyMap<string, SavedTable>> {
+    return parseSave((await this.#run(`${this.name}-save`, [])).stdout);
+  }
+
+  /** As the tool prints it with counters. */
+  async saveWithCounters(): Promise<string> {
+    return (await this.#run(`${this.name}-save`, ['-c'])).stdout;
   }
 
   /** Gives the input to iptables-restore; all of it takes effect at once or none. `lockTimeoutS` 0 waits as long as it takes. */

@@ -8,7 +8,7 @@ import type { DataplaneConfig, HostInfo, IpText, PoolInfo } from '../messages.ts
 import { Ipsets, netMembers, setName, type SetKernel, temporaryName } from '../netfilter/ipsets.ts';
 import { removeLeftovers } from '../netfilter/leftovers.ts';
 import { settingsOf } from '../netfilter/table-settings.ts';
-import { Table } from '../netfilter/table.ts';
+import { Tables } from '../netfilter/tables.ts';
 import type { VariantChoice } from '../netfilter/variant-choice.ts';
 import { type Variant, Xtables } from '../netfilter/xtables.ts';
 
@@ -38,7 +38,7 @@ export class Masquerade implements Disposable {
   readonly #pools = new Map<string, PoolInfo>();
   readonly #hosts = new Map<string, HostInfo>();
   readonly #ipsets: Ipsets;
-  readonly #tables: Table[] = [];
+  readonly #tables: Tables[] = [];
   /** What the kernel's sets were told, by set. */
   readonly #told = new Map<string, Set<string>>();
   #config: DataplaneConfig | undefined;
@@ -98,13 +98,12 @@ export class Masquerade implements Disposable {
       return { failed: [{ object: 'natOutgoing', reason: (error as Error).message }], repaired };
     }
     const sets = await this.#ipsets.applyAdditions();
-    for (const table of this.#tables) {
-      try {
-        repaired.push(...(await table.apply()));
-      } catch (error) {
-        failed.push({ object: table.object, reason: (error as Error).message });
-        this.#ipsets.requestResync(); // A rule is refused, too, when somebody has destroyed the set that it names.
-      }
+    for (const tables of this.#tables) {
+      const report = await tables.apply();
+      repaired.push(...report.repaired);
+      failed.push(...report.failed.map(({ object, reason }) => ({ object, reason })));
+      // A rule is refused, too, when somebody has destroyed the set that it names.
+      if (report.failed.length > 0) this.#ipsets.requestResync();
     }
     const deletions = await this.#ipsets.applyDeletions();
     const removals = await this.#ipsets.applyRemovals();
@@ -145,20 +144,21 @@ export class Masquerade implements Disposable {
       this.#cleanOthers = true;
       for (const family of families) {
         const tools = new Xtables(this.#deps.commands, variant, family);
-        this.#tables.push(new Table('nat', tools, settingsOf(config), this.#deps, this.#onDue));
+        this.#tables.push(new Tables(tools, ['nat'], settingsOf(config), this.#deps, this.#onDue));
       }
     }
     this.#made = { variant, families };
     this.#ipsets.setRefreshInterval(config.ipsetsRefreshIntervalMs);
     for (const family of families) this.#tellSets(family, config);
-    for (const table of this.#tables) {
-      table.setSettings(settingsOf(config));
-      table.setChain('cali-nat-outgoing', natOutgoingRules(table.family, config));
-      table.setChain('cali-POSTROUTING', ['-j cali-nat-outgoing']);
-      table.setHook('POSTROUTING', { first: ['-j cali-POSTROUTING'] });
+    for (const tables of this.#tables) {
+      tables.setSettings(settingsOf(config));
+      const nat = tables.table('nat');
+      nat.setChain('cali-nat-outgoing', natOutgoingRules(tables.family, config));
+      nat.setChain('cali-POSTROUTING', ['-j cali-nat-outgoing']);
+      nat.setHook('POSTROUTING', { first: ['-j cali-POSTROUTING'] });
       if (!this.#inSync) continue; // With half of the pools known, traffic between pools would be masqueraded.
-      table.allowRemoval();
-      table.setHooked(true);
+      tables.allowRemoval();
+      tables.setHooked(true);
     }
     for (const family of (before?.families ?? []).filter((family) => !families.includes(family))) {
       await this.#removeRules(['nft', 'legacy'], [family]);

@@ -2,9 +2,13 @@ import { beforeEach, describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { FakeClock } from '#api/fake-clock.ts';
 import { silentLogger } from '../silent-logger.ts';
+import type { CommandRunner } from '#native/command-runner.ts';
 import { FakeXtables } from './fake-xtables.ts';
 import type { TableSettings } from './table-settings.ts';
-import { removeOurs, Table } from './table.ts';
+import { removeOurs } from './leftovers.ts';
+import { ruleTag } from './rules.ts';
+import { EMPTY_TABLE } from './saved.ts';
+import { Tables } from './tables.ts';
 import { Xtables } from './xtables.ts';
 
 const SETTINGS: TableSettings = {
@@ -22,31 +26,33 @@ const FOREIGN = [
   '',
 ].join('\n');
 
-describe.each(['nft', 'legacy'] as const)('a table (%s)', (variant) => {
+describe.each(['nft', 'legacy'] as const)('the tables of a family (%s)', (variant) => {
   const tool = `iptables-${variant}`;
   let fake: FakeXtables;
   let clock: FakeClock;
   let due: number;
 
-  const make = (settings: Partial<TableSettings> = {}): Table => {
-    const table = new Table(
-      'filter',
+  const make = (settings: Partial<TableSettings> = {}): Tables => {
+    const tables = new Tables(
       new Xtables(fake, variant, 4),
+      ['filter'],
       { ...SETTINGS, ...settings },
-      { clock, log: silentLogger },
+      { clock, log: silentLogger, mayHold: (chain) => chain.startsWith('cali-pi-') },
       () => (due += 1),
     );
-    table.setChain('cali-FORWARD', ['-i cali+ -j ACCEPT', '-o cali+ -j ACCEPT']);
-    table.setHook('FORWARD', { first: ['-j cali-FORWARD'], last: ['-m mark --mark 1 -j ACCEPT'] });
-    return table;
+    setChain(tables, 'cali-FORWARD', ['-i cali+ -j ACCEPT', '-o cali+ -j ACCEPT']);
+    tables.table('filter').setHook('FORWARD', { first: ['-j cali-FORWARD'], last: ['-m mark --mark 1 -j ACCEPT'] });
+    return tables;
   };
-  const running = async (settings: Partial<TableSettings> = {}): Promise<Table> => {
-    const table = make(settings);
-    table.allowRemoval();
-    table.setHooked(true);
-    await table.apply();
-    return table;
+  const running = async (settings: Partial<TableSettings> = {}): Promise<Tables> => {
+    const tables = make(settings);
+    tables.allowRemoval();
+    tables.setHooked(true);
+    expect((await tables.apply()).failed).toEqual([]);
+    return tables;
   };
+  const setChain = (tables: Tables, name: string, rules: readonly string[]): void =>
+    void tables.table('filter').setChain(name, rules);
 
   beforeEach(() => {
     fake = new FakeXtables();
@@ -95,7 +101,7 @@ describe.each(['nft', 'legacy'] as const)('a table (%s)', (variant) => {
     table.setHooked(true);
     await Promise.all([first, table.apply()]);
     table.requestResync();
-    expect(await table.apply()).toEqual([]);
+    expect((await table.apply()).repaired).toEqual([]);
     expect(fake.dump(tool, 'filter').match(/-A FORWARD # -j cali-FORWARD/g)).toHaveLength(1);
   });
 
@@ -124,7 +130,7 @@ describe.each(['nft', 'legacy'] as const)('a table (%s)', (variant) => {
       await cycle;
       await table.apply();
       expect(fake.dump(tool, 'filter')).toContain('-A FORWARD # -j cali-FORWARD');
-      table.setChain('cali-FORWARD', ['-j ACCEPT']);
+      setChain(table, 'cali-FORWARD', ['-j ACCEPT']);
       const second = table.apply();
       for (let turn = 0; turn < turns; turn += 1) await Promise.resolve();
       fake.write(tool, '*filter\n-F FORWARD\nCOMMIT\n');
@@ -170,7 +176,7 @@ describe.each(['nft', 'legacy'] as const)('a table (%s)', (variant) => {
     expect(clock.nextInMs).toBe(1_000);
     fake.write(tool, '*filter\n-F cali-FORWARD\nCOMMIT\n');
     clock.advance(1_000);
-    expect(await table.apply()).toEqual([expect.stringContaining('cali-FORWARD')]);
+    expect((await table.apply()).repaired).toEqual([expect.stringContaining('cali-FORWARD')]);
   });
 
   test.each([
@@ -182,13 +188,13 @@ describe.each(['nft', 'legacy'] as const)('a table (%s)', (variant) => {
     const table = await running();
     const good = fake.tables(tool).get('filter')?.get('cali-FORWARD')?.rules;
     fake.write(tool, `*filter\n${input}\nCOMMIT\n`);
-    expect(await table.apply()).toEqual([]);
+    expect((await table.apply()).repaired).toEqual([]);
     table.requestResync();
-    expect((await table.apply()).join()).toContain(words);
+    expect((await table.apply()).repaired.join()).toContain(words);
     expect(fake.tables(tool).get('filter')?.get('cali-FORWARD')?.rules).toEqual(good);
     expect(fake.tables(tool).get('filter')?.get('FORWARD')?.rules[0]).toMatch(/-j cali-FORWARD$/);
     table.requestResync();
-    expect(await table.apply()).toEqual([]);
+    expect((await table.apply()).repaired).toEqual([]);
   });
 
   test('removes its unknown chains only when allowed', async () => {
@@ -206,14 +212,119 @@ describe.each(['nft', 'legacy'] as const)('a table (%s)', (variant) => {
     fake.failNextRestores = 2;
     const table = await running();
     expect(fake.restores).toBe(3);
-    table.setChain('cali-FORWARD', ['-j ACCEPT']);
+    setChain(table, 'cali-FORWARD', ['-j ACCEPT']);
     fake.failNextRestores = 5;
-    await expect(table.apply()).rejects.toMatchObject({
-      code: 'XTABLES_FAILED',
-      message: expect.stringContaining('Resource temporarily unavailable'),
-    });
-    await table.apply();
+    expect((await table.apply()).failed).toEqual([
+      {
+        object: `table filter (${tool})`,
+        table: 'filter',
+        reason: expect.stringContaining('Resource temporarily unavailable'),
+      },
+    ]);
+    expect((await table.apply()).failed).toEqual([]);
     expect(fake.dump(tool, 'filter')).toContain('-A cali-FORWARD # -j ACCEPT');
+  });
+
+  test('writes only chains that changed, and says which', async () => {
+    const table = await running();
+    setChain(table, 'cali-a', ['-j DROP']);
+    setChain(table, 'cali-FORWARD', ['-i cali+ -j ACCEPT', '-o cali+ -j ACCEPT']);
+    const { rewritten } = await table.apply();
+    expect(rewritten).toEqual([{ table: 'filter', chain: 'cali-a' }]);
+    expect(fake.inputs.at(-1)).not.toContain('cali-FORWARD');
+  });
+
+  test('chains go in the transaction that takes out what jumps to them', async () => {
+    const table = await running();
+    setChain(table, 'cali-a', ['-j DROP']);
+    setChain(table, 'cali-FORWARD', ['-j cali-a']);
+    await table.apply();
+    setChain(table, 'cali-FORWARD', ['-j cali-b']);
+    setChain(table, 'cali-b', []);
+    table.table('filter').removeChain('cali-a');
+    expect(await table.apply()).toMatchObject({ failed: [] });
+    expect([...(fake.tables(tool).get('filter')?.keys() ?? [])].filter((name) => name.startsWith('cali-'))).toEqual([
+      'cali-FORWARD',
+      'cali-b',
+    ]);
+  });
+
+  test('a chain whose rules are refused is left as it was, a new one closed; the others are written', async () => {
+    const table = await running();
+    setChain(table, 'cali-pi-old', ['-j ACCEPT']);
+    await table.apply();
+    fake.badWords.add('bad');
+    setChain(table, 'cali-pi-old', ['-m bad -j ACCEPT']);
+    setChain(table, 'cali-pi-new', ['-j RETURN', '-m bad -j ACCEPT']);
+    setChain(table, 'cali-pi-good', ['-j RETURN']);
+    const { failed } = await table.apply();
+    expect(failed.map(({ chain }) => chain).sort()).toEqual(['cali-pi-new', 'cali-pi-old']);
+    expect(failed[0]?.reason).toContain('unknown option');
+    const rulesOf = (chain: string): string[] | undefined =>
+      fake
+        .tables(tool)
+        .get('filter')
+        ?.get(chain)
+        ?.rules.map((rule) => rule.replace(/^.*" /, ''));
+    expect(['cali-pi-old', 'cali-pi-new', 'cali-pi-good'].map(rulesOf)).toEqual([
+      ['-j ACCEPT'],
+      ['-j DROP'],
+      ['-j RETURN'],
+    ]);
+    const restores = fake.restores;
+    expect((await table.apply()).failed).toHaveLength(2);
+    expect(fake.restores).toBe(restores);
+    setChain(table, 'cali-pi-old', ['-j DROP']);
+    expect((await table.apply()).failed.map(({ chain }) => chain)).toEqual(['cali-pi-new']);
+    fake.badWords.clear();
+    table.requestResync();
+    expect((await table.apply()).failed).toEqual([]);
+    expect(['cali-pi-old', 'cali-pi-new'].map(rulesOf)).toEqual([['-j DROP'], ['-j RETURN', '-m bad -j ACCEPT']]);
+  });
+
+  test('a refused chain that hooks lead to fails the table: nothing is closed for everybody', async () => {
+    const table = await running();
+    fake.badWords.add('bad');
+    setChain(table, 'cali-FORWARD', ['-m bad -j ACCEPT']);
+    const { failed } = await table.apply();
+    expect(failed).toMatchObject([{ table: 'filter' }]);
+    expect(failed[0]).not.toHaveProperty('chain');
+    expect(fake.dump(tool, 'filter')).toContain('-A cali-FORWARD # -o cali+ -j ACCEPT');
+  });
+
+  test('counters come with the chain and the tag of their rule', async () => {
+    const table = await running();
+    fake.counted.set('-i cali+ -j ACCEPT', 7);
+    const counters = [...(await table.counters())];
+    const hash = table.table('filter').chainHash('cali-FORWARD') ?? '';
+    expect(counters).toEqual([
+      { table: 'filter', chain: 'cali-FORWARD', tag: ruleTag(hash, 0), packets: 7, bytes: 70 },
+      { table: 'filter', chain: 'cali-FORWARD', tag: ruleTag(hash, 1), packets: 0, bytes: 0 },
+    ]);
+  });
+
+  test('a table that iptables cannot show is not written', async () => {
+    const commands: CommandRunner = {
+      run: (file, args, options) =>
+        file.endsWith('-save')
+          ? Promise.resolve({
+              status: 0,
+              signal: null,
+              stdout: "# Table `filter' is incompatible, use 'nft' tool.\n",
+              stderr: '',
+            })
+          : fake.run(file, args, options),
+    };
+    const blind = new Tables(
+      new Xtables(commands, variant, 4),
+      ['filter'],
+      SETTINGS,
+      { clock, log: silentLogger },
+      () => {},
+    );
+    blind.table('filter').setChain('cali-a', []);
+    expect((await blind.apply()).failed).toMatchObject([{ reason: expect.stringContaining("iptables can't show") }]);
+    expect(fake.restores).toBe(0);
   });
 
   test("doesn't remove another's rule when one is inserted between reading and writing", async () => {
@@ -229,19 +340,18 @@ describe.each(['nft', 'legacy'] as const)('a table (%s)', (variant) => {
 
   test('names the Debian package when the tool is missing', async () => {
     fake.missing.add(`${tool}-save`);
-    await expect(make().apply()).rejects.toMatchObject({
-      code: 'XTABLES_MISSING',
-      message: expect.stringContaining('Debian package iptables'),
-    });
+    expect((await make().apply()).failed).toMatchObject([
+      { table: 'filter', reason: expect.stringContaining('Debian package iptables') },
+    ]);
   });
 
   test("leaves others' part byte for byte as it was", async () => {
     const before = fake.dump(tool, 'filter');
     const table = await running();
-    table.setChain('cali-more', ['-j cali-FORWARD']);
+    setChain(table, 'cali-more', ['-j cali-FORWARD']);
     await table.apply();
     const tools = new Xtables(fake, variant, 4);
-    const saved = (await tools.save()).get('filter') ?? new Map();
+    const saved = (await tools.save()).get('filter') ?? EMPTY_TABLE;
     expect(await removeOurs(tools, 'filter', saved, 5)).toBe('removed');
     expect(fake.dump(tool, 'filter')).toBe(before);
   });
@@ -255,6 +365,7 @@ test('a table reaches the wanted chains from any state, in at most one restore a
       chain: fc.constantFrom('cali-a', 'cali-b', 'cali-c'),
       rules: fc.array(rule, { maxLength: 4 }),
     }),
+    fc.record({ do: fc.constant('remove' as const), chain: fc.constantFrom('cali-b', 'cali-c') }),
     fc.record({ do: fc.constant('hook' as const), on: fc.boolean() }),
     fc.record({
       do: fc.constant('foreign' as const),
@@ -267,26 +378,29 @@ test('a table reaches the wanted chains from any state, in at most one restore a
       const fake = new FakeXtables();
       const wanted = new Map<string, readonly string[]>([['cali-a', []]]);
       let hooked = false;
-      const make = (): Table => {
-        const table = new Table(
-          'filter',
+      const make = (): Tables => {
+        const tables = new Tables(
           new Xtables(fake, 'legacy', 4),
+          ['filter'],
           SETTINGS,
           { clock: new FakeClock({ sleepsPass: true }), log: silentLogger },
           () => {},
         );
-        table.allowRemoval();
-        for (const [name, rules] of wanted) table.setChain(name, rules);
-        table.setHook('FORWARD', { first: ['-j cali-a'], last: ['-j ACCEPT'] });
-        table.setHooked(hooked);
-        return table;
+        tables.allowRemoval();
+        for (const [name, rules] of wanted) tables.table('filter').setChain(name, rules);
+        tables.table('filter').setHook('FORWARD', { first: ['-j cali-a'], last: ['-j ACCEPT'] });
+        tables.setHooked(hooked);
+        return tables;
       };
       let table = make();
       await table.apply();
       for (const now of steps) {
         if (now.do === 'set') {
           wanted.set(now.chain, now.rules);
-          table.setChain(now.chain, now.rules);
+          table.table('filter').setChain(now.chain, now.rules);
+        } else if (now.do === 'remove') {
+          wanted.delete(now.chain);
+          table.table('filter').removeChain(now.chain);
         } else if (now.do === 'hook') {
           hooked = now.on;
           table.setHooked(hooked);
@@ -302,6 +416,8 @@ test('a table reaches the wanted chains from any state, in at most one restore a
         const chains = fake.tables('iptables-legacy').get('filter');
         for (const [name, rules] of wanted)
           expect(chains?.get(name)?.rules.map((text) => text.replace(/^.*" /, ''))).toEqual(rules);
+        const ours = [...(chains?.keys() ?? [])].filter((name) => name.startsWith('cali-'));
+        expect(ours.sort()).toEqual([...wanted.keys()].sort());
         const forward = chains?.get('FORWARD')?.rules ?? [];
         expect(forward.filter((text) => text.includes('cali:'))).toHaveLength(hooked ? 2 : 0);
         if (hooked) expect([forward[0], forward.at(-1)].every((text) => text?.includes('cali:'))).toBe(true);
@@ -314,18 +430,18 @@ test('a table reaches the wanted chains from any state, in at most one restore a
 test('an nft table that did not exist before us is known as ours, and goes when nothing else is in it', async () => {
   const fake = new FakeXtables();
   const tools = new Xtables(fake, 'nft', 4);
-  const table = new Table(
-    'raw',
+  const tables = new Tables(
     tools,
+    ['raw'],
     SETTINGS,
     { clock: new FakeClock({ sleepsPass: true }), log: silentLogger },
     () => {},
   );
-  table.setChain('cali-PREROUTING', ['-j DROP']);
-  table.setHook('PREROUTING', { first: ['-j cali-PREROUTING'] });
-  table.setHooked(true);
-  await table.apply();
-  const saved = (await tools.save()).get('raw') ?? new Map();
+  tables.table('raw').setChain('cali-PREROUTING', ['-j DROP']);
+  tables.table('raw').setHook('PREROUTING', { first: ['-j cali-PREROUTING'] });
+  tables.setHooked(true);
+  await tables.apply();
+  const saved = (await tools.save()).get('raw') ?? EMPTY_TABLE;
   expect(await removeOurs(tools, 'raw', saved, 0)).toBe('tableIsEmpty');
   expect(fake.tables('iptables-nft').has('raw')).toBe(false);
 });

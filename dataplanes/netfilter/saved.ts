@@ -1,0 +1,144 @@
+import { CHAIN_PREFIX, FOREIGN_SIGNATURE, ruleTag, signature } from './rules.ts';
+
+/** One rule as iptables-save prints it. */
+export interface SavedRule {
+  /** Everything after `-A chain `. */
+  readonly text: string;
+  /** The tag in the comment, when the rule is ours. */
+  readonly tag?: string;
+}
+
+/** One chain as iptables-save prints it. */
+export interface SavedChain {
+  /** `ACCEPT` or `DROP` for the kernel's own chains, `-` for others. */
+  readonly policy: string;
+  readonly rules: readonly SavedRule[];
+}
+
+/** One table, as far as it concerns us: of our own chains only what tells whether they are right. */
+export interface SavedTable {
+  /** The names of all chains. */
+  readonly names: ReadonlySet<string>;
+  /** Chains of ours, by name: their signatures. */
+  readonly ours: ReadonlyMap<string, string>;
+  /** The kernel's own chains, and others' that hold rules of ours. */
+  readonly others: ReadonlyMap<string, SavedChain>;
+  /** How many rules there are, ours by their comments. */
+  readonly ruleCounts: { readonly ours: number; readonly others: number };
+  /** The tool can't show what is in it (rules of nft's that iptables doesn't have). */
+  readonly isUnreadable: boolean;
+}
+
+/** A table in which nothing is. */
+export const EMPTY_TABLE: SavedTable = {
+  names: new Set(),
+  ours: new Map(),
+  others: new Map(),
+  ruleCounts: { ours: 0, others: 0 },
+  isUnreadable: false,
+};
+
+const OUR_COMMENT = /--comment "?cali:([A-Za-z0-9_-]{16})"?(?: |$)/;
+const UNREADABLE = /^# Table `(\S+)' is incompatible/;
+
+/** Reads what iptables-save printed: the tables by name. Lines it doesn't know (comments, COMMIT) say nothing about rules. */
+export function parseSave(text: string): ReadonlyMap<string, SavedTable> {
+  const tables = new Map<string, SavedTable>();
+  let table = new TableReader();
+  for (const line of text.split('\n')) {
+    if (line.startsWith('-A ')) {
+      table.addRule(line);
+    } else if (line.startsWith(':')) {
+      const [name = '', policy = '-'] = line.slice(1).split(' ', 2);
+      table.addChain(name, policy);
+    } else if (line.startsWith('*')) {
+      table = new TableReader();
+      tables.set(line.slice(1).trim(), table);
+    } else if (line.startsWith('#')) {
+      const name = UNREADABLE.exec(line)?.[1];
+      if (name !== undefined) tables.set(name, { ...EMPTY_TABLE, isUnreadable: true });
+    }
+  }
+  return tables;
+}
+
+/** A chain of ours while it is read: so far its rules are those of one list, or not. */
+interface OwnChain {
+  hash: string | undefined;
+  length: number;
+  isForeign: boolean;
+}
+
+/** Takes a table's lines one by one. */
+class TableReader implements SavedTable {
+  readonly names = new Set<string>();
+  readonly ruleCounts = { ours: 0, others: 0 };
+  readonly isUnreadable = false;
+  readonly #own = new Map<string, OwnChain>();
+  readonly #other = new Map<string, { policy: string; rules: SavedRule[]; hasOurs: boolean }>();
+
+  get ours(): ReadonlyMap<string, string> {
+    return new Map(
+      [...this.#own].map(([name, { hash, length, isForeign }]) => [
+        name,
+        isForeign ? FOREIGN_SIGNATURE : signature(hash ?? '', length),
+      ]),
+    );
+  }
+
+  get others(): ReadonlyMap<string, SavedChain> {
+    const kept = [...this.#other].filter(([, { policy, hasOurs }]) => policy !== '-' || hasOurs);
+    return new Map(kept.map(([name, { policy, rules }]) => [name, { policy, rules }]));
+  }
+
+  addChain(name: string, policy: string): void {
+    this.names.add(name);
+    if (name.startsWith(CHAIN_PREFIX)) this.#own.set(name, { hash: undefined, length: 0, isForeign: false });
+    else this.#other.set(name, { policy, rules: [], hasOurs: false });
+  }
+
+  /** `-A chain rest`. */
+  addRule(line: string): void {
+    const end = line.indexOf(' ', 3);
+    const name = line.slice(3, end < 0 ? undefined : end);
+    const tag = line.includes('cali:') ? OUR_COMMENT.exec(line)?.[1] : undefined;
+    this.ruleCounts[tag === undefined ? 'others' : 'ours'] += 1;
+    const own = this.#own.get(name);
+    if (own !== undefined) {
+      own.hash ??= tag?.slice(0, -3);
+      own.isForeign ||= own.hash === undefined || tag !== ruleTag(own.hash, own.length);
+      own.length += 1;
+      return;
+    }
+    const other = this.#other.get(name);
+    if (other === undefined) return;
+    const text = end < 0 ? '' : line.slice(end + 1).trimEnd();
+    other.hasOurs ||= tag !== undefined;
+    // Of others' chains without rules of ours nobody asks what is in them.
+    if (other.policy !== '-' || tag !== undefined || other.hasOurs)
+      other.rules.push(tag === undefined ? { text } : { text, tag });
+  }
+}
+
+/** A rule of ours with what it has counted. */
+export interface SavedCounter {
+  readonly table: string;
+  readonly chain: string;
+  readonly tag: string;
+  readonly packets: number;
+  readonly bytes: number;
+}
+
+const COUNTED_RULE = /^\[(\d+):(\d+)\] -A (\S+) (.*)$/;
+
+/** Reads what `iptables-save -c` printed: the counters of our rules in our chains. */
+export function* parseCounters(text: string): Generator<SavedCounter> {
+  let table = '';
+  for (const line of text.split('\n')) {
+    if (line.startsWith('*')) table = line.slice(1).trim();
+    if (!line.startsWith('[') || !line.includes(` -A ${CHAIN_PREFIX}`)) continue;
+    const [, packets, bytes, chain = '', rest = ''] = COUNTED_RULE.exec(line) ?? [];
+    const tag = OUR_COMMENT.exec(rest)?.[1];
+    if (tag !== undefined) yield { table, chain, tag, packets: Number(packets), bytes: Number(bytes) };
+  }
+}
