@@ -10,8 +10,8 @@ export const boundedLists: { readonly [K in KindName]?: readonly string[] } = {
   GlobalNetworkSet: ['spec.nets'],
   IPReservation: ['spec.reservedCIDRs'],
   IPPool: ['spec.allowedUses'],
-  WorkloadEndpoint: ['spec.allowSpoofedSourcePrefixes'],
-  HostEndpoint: ['spec.expectedIPs'],
+  WorkloadEndpoint: ['spec.allowSpoofedSourcePrefixes', 'spec.ports'],
+  HostEndpoint: ['spec.expectedIPs', 'spec.ports'],
   FelixConfiguration: [
     'spec.externalNodesList',
     'spec.bpfDSROptoutCIDRs',

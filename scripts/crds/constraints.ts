@@ -60,9 +60,20 @@ const byCheck = new Map<unknown, CrdSchema>([
   [dnsSubdomain, { maxLength: 253, pattern: '^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$' }],
   [interfaceName, { maxLength: 15, pattern: '^[a-zA-Z0-9_.-]+$' }],
   [mac, { maxLength: 17, pattern: '^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$' }],
-  [portName, { maxLength: 15, pattern: '^([a-z0-9]+-)*[a-z0-9]+$' }],
+  [portName, { maxLength: 15, pattern: '^([a-z0-9]+-)*[a-z0-9]*[a-z][a-z0-9]*(-[a-z0-9]+)*$' }],
   [protocol, { minimum: 1, maximum: 255, maxLength: 7, pattern: `^(TCP|UDP|ICMP|ICMPv6|SCTP|UDPLite|${byte})$` }],
-  [portProtocol, { minimum: 1, maximum: 255, maxLength: 7, pattern: '^(TCP|UDP|SCTP|0?0?6|0?17|132)$' }],
+  [
+    portProtocol,
+    {
+      maxLength: 7,
+      'x-kubernetes-validations': [
+        {
+          rule: 'string(self) in ["TCP", "UDP", "SCTP", "6", "06", "006", "17", "017", "132"]',
+          message: 'must be TCP, UDP or SCTP: other protocols have no ports',
+        },
+      ],
+    },
+  ],
   [
     rulePort,
     {

@@ -11,8 +11,10 @@ function setting(
   part: string,
   check: { readonly rule?: string; readonly limits?: CrdSchema },
   breaks: unknown,
+  beside?: object,
 ): CrdRule {
-  return { kinds, at: `spec.${name}${part}`, ...check, message: `must be ${felixField(name).type.expected}`, breaks };
+  const message = `must be ${felixField(name).type.expected}`;
+  return { kinds, at: `spec.${name}${part}`, ...check, message, breaks, ...(beside === undefined ? {} : { beside }) };
 }
 
 const mask = { minimum: 3, maximum: 0xffffffff, maxLength: 64, pattern: '^([0-9]+|0[xX][0-9a-fA-F]+)$' };
@@ -36,8 +38,8 @@ export const settingsRules: readonly CrdRule[] = [
   setting('bpfDSROptoutCIDRs', '[]', net, 'here'),
   setting('bpfExcludeCIDRsFromNAT', '[]', net, 'here'),
   ...(['failsafeInboundHostPorts', 'failsafeOutboundHostPorts'] as const).flatMap((name) => [
-    setting(name, '[].protocol', { limits: { pattern: '(?i)^(tcp|udp|sctp)$' } }, 'icmp'),
+    setting(name, '[].protocol', { limits: { pattern: '(?i)^(tcp|udp|sctp)$' } }, 'icmp', { port: 22 }),
     setting(name, '[].port', { limits: { type: 'integer', minimum: 0, maximum: 65535 } }, 65536),
-    setting(name, '[].net', { limits: { maxLength: 43 }, rule: `self == "" || ${net.rule}` }, 'here'),
+    setting(name, '[].net', { limits: { maxLength: 43 }, rule: `self == "" || ${net.rule}` }, 'here', { port: 22 }),
   ]),
 ];

@@ -22,6 +22,8 @@ export interface CrdRule extends Pick<CelRule, 'message' | 'fieldPath'> {
   readonly limits?: CrdSchema;
   /** What stands at `at` and breaks this rule and no other. A whole object's `spec` and `metadata` where `at` is ''. */
   readonly breaks: unknown;
+  /** What must stand beside that, for the rest to be right. */
+  readonly beside?: object;
   /** Before an update, for a rule about changes: it has no counterpart in our validator, which sees one object at a time. */
   readonly before?: unknown;
 }
