@@ -4,7 +4,8 @@ import { tryParseCidr, tryParseIp, tryParseNet, type Family } from '../cidr.ts';
 import { isPortName, parseRulePort } from '../policy/ports.ts';
 import { protocolHasPorts, protocolNumber } from '../policy/protocols.ts';
 import type { SelectorNode } from '../selector/ast.ts';
-import { maxSelectorLength, parseSelector } from '../selector/selector.ts';
+import { parseTree } from '../selector/parser.ts';
+import { maxSelectorLength } from '../selector/selector.ts';
 
 /** A check by a function that says what is wrong, or undefined. */
 export function rule<T>(wrong: (value: T) => string | undefined): z.core.$ZodCheck<T> {
@@ -87,40 +88,30 @@ export const net = z
   );
 
 /** A label selector. */
-export const selector = z.string().check(z.maxLength(maxSelectorLength), rule(selectorProblem));
+export const selector = selectorWith(() => undefined);
 
 /** A label selector of what a policy or a rule is about: `global()` means something only in a rule's namespaceSelector. */
-export const endpointSelector = z.string().check(
-  z.maxLength(maxSelectorLength),
-  rule(
-    (text) =>
-      selectorProblem(text) ??
-      (hasGlobal(parseSelector(text).tree)
-        ? "must not use global(): it belongs in a rule's namespaceSelector"
-        : undefined),
-  ),
+export const endpointSelector = selectorWith((tree) =>
+  hasGlobal(tree) ? "must not use global(): it belongs in a rule's namespaceSelector" : undefined,
 );
 
 /** A rule's namespaceSelector: a label selector, or `global()` alone. */
-export const peerNamespaceSelector = z.string().check(
-  z.maxLength(maxSelectorLength),
-  rule((text) => {
-    const wrong = selectorProblem(text);
-    if (wrong !== undefined) {
-      return wrong;
-    }
-    const { tree } = parseSelector(text);
-    return tree.op !== 'global' && hasGlobal(tree) ? 'must have global() alone, or not at all' : undefined;
-  }),
+export const peerNamespaceSelector = selectorWith((tree) =>
+  tree.op !== 'global' && hasGlobal(tree) ? 'must have global() alone, or not at all' : undefined,
 );
 
-function selectorProblem(text: string): string | undefined {
-  try {
-    parseSelector(text);
-    return undefined;
-  } catch (error) {
-    return (error as Error).message;
-  }
+/** Text that is a selector and more. Only its tree is made: whoever judges by a selector needs more, but not here. */
+function selectorWith(wrong: (tree: SelectorNode) => string | undefined): z.ZodMiniString {
+  return z.string().check(
+    z.maxLength(maxSelectorLength),
+    rule((text) => {
+      try {
+        return wrong(parseTree(text));
+      } catch (error) {
+        return (error as Error).message;
+      }
+    }),
+  );
 }
 
 function hasGlobal(node: SelectorNode): boolean {

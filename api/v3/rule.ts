@@ -14,7 +14,7 @@ import type { DeepReadonly } from '../schema/readonly.ts';
 import { entityProblems, ruleProblems } from './rule-problems.ts';
 
 /** How many rules a policy may have in each direction. */
-export const maxRules = 1024;
+const maxRules = 1024;
 const maxNets = 256;
 const maxPorts = 50;
 const maxHttpEntries = 20;
