@@ -176,7 +176,7 @@ describe('a policy that can not be used', () => {
     await untilEffect(store, 'denies,denies');
     expect(await specs(store, 'NetworkPolicy')).toEqual([denied]);
     expect(store.problems()[1]?.message).toMatch(
-      /a\.yaml .* and in .*b\.yaml .*: what denied in its stead stays in force/,
+      /a\.yaml .* and in .*b\.yaml .*: neither is in force, and what its selector selects is denied;/,
     );
     rmSync(join(dir, 'a.yaml'));
     await untilEffect(store);

@@ -79,8 +79,7 @@ export function parseUserFile(path: string, text: string): UserFile {
         return;
       }
       const key = kinds[meant].namespaced ? { namespace: namespace ?? 'default', name } : { name };
-      const closed = kindNameOf(kind, apiVersion) === undefined ? undefined : closedPolicy(meant, raw);
-      const replacement = closed && { ...closed, object: stamped(meant, closed.object) };
+      const replacement = kindNameOf(kind, apiVersion) === undefined ? undefined : replacementOf(meant, raw);
       claims.push({ kind: meant, key, file: path, place, content: { object: undefined, wrong, replacement } });
     }
   };
@@ -103,6 +102,12 @@ export function parseUserFile(path: string, text: string): UserFile {
     }
   }
   return { claims, problems, remarks, complete };
+}
+
+/** What denies in the stead of a policy; undefined for what is none, or where nobody can tell what it is to deny. */
+export function replacementOf(kind: KindName, raw: unknown): Replacement | undefined {
+  const closed = closedPolicy(kind, raw);
+  return closed && { denies: closed.denies, object: stamped(kind, closed.object) };
 }
 
 /** What a document says; an alias to nothing, or to so much that it would fill the memory, is found only here. */

@@ -4,7 +4,7 @@ import type { Directions } from '#api/policy/types-of.ts';
 import { isEnforcedPolicyKind } from '#api/policy/closed.ts';
 import type { DatastoreProblem, ProblemEffect } from '../datastore.ts';
 import type { AnyObject } from '../stored-object.ts';
-import type { Claim } from './user-file.ts';
+import { replacementOf, type Claim, type Replacement } from './user-file.ts';
 
 /** Names an object of any kind. */
 export interface ObjectRef {
@@ -41,7 +41,8 @@ export class UserObjects {
 
   /**
    * Decides anew, from all places. An object in one place is as it stands there; in two places, or in one where it can't be used, it stays
-   * as it was, and a policy that never was good is replaced by what denies in its stead. Returns what may have changed.
+   * as it was, and a policy that never was good, or of which there always were two, is replaced by what denies in its stead. Returns what
+   * may have changed.
    */
   weigh(claims: Iterable<{ readonly claim: Claim; readonly leaving: boolean }>): ObjectRef[] {
     const known = new Set<string>();
@@ -64,8 +65,9 @@ export class UserObjects {
         changed.push({ kind, key });
       }
     }
-    for (const [id, [claim, ...others]] of this.#places) {
-      if (claim !== undefined && others.length === 0 && this.#take(id, claim)) {
+    for (const [id, places] of this.#places) {
+      const [claim, ...others] = places;
+      if (claim !== undefined && (others.length === 0 ? this.#take(id, claim) : this.#close(id, places))) {
         changed.push({ kind: claim.kind, key: claim.key });
       }
     }
@@ -124,6 +126,22 @@ export class UserObjects {
     return true;
   }
 
+  /** Of a policy in two places, neither of which can be preferred, and without an earlier state: what the first that can be told would deny. */
+  #close(id: string, places: readonly Claim[]): boolean {
+    if (this.#inForce.has(id)) {
+      return false;
+    }
+    for (const { kind, key, content } of places) {
+      const replacement: Replacement | undefined =
+        content.object === undefined ? content.replacement : replacementOf(kind, content.object);
+      if (replacement !== undefined) {
+        this.#inForce.set(id, { kind, key, ...replacement });
+        return true;
+      }
+    }
+    return false;
+  }
+
   #effect(id: string): ProblemEffect {
     const inForce = this.#inForce.get(id);
     return inForce === undefined ? 'ignored' : inForce.denies === undefined ? 'last-valid' : 'denies';
@@ -145,7 +163,7 @@ export class UserObjects {
 
 const disputeTexts: Readonly<Record<ProblemEffect, string>> = {
   'last-valid': 'its last good state stays in force',
-  denies: 'what denied in its stead stays in force',
+  denies: 'neither is in force, and what its selector selects is denied',
   ignored: 'none is in force',
 };
 
