@@ -5,6 +5,7 @@ import type { ObjectKey } from '#api/meta.ts';
 import { closedPolicy } from '#api/policy/closed.ts';
 import type { Directions } from '#api/policy/types-of.ts';
 import type { DatastoreProblem } from '../datastore.ts';
+import { readJsonDocuments } from './json-documents.ts';
 import { keyOf, messageOf, withMetadata, type AnyObject } from '../stored-object.ts';
 
 /** One place in a user's file that gives an object. */
@@ -50,8 +51,6 @@ export interface UserFile {
 
 /** Reads a file of YAML documents (JSON is YAML), Lists unpacked. Throws only if the text as a whole can't be read; the message says where. */
 export function parseUserFile(path: string, text: string): UserFile {
-  const lines = new LineCounter();
-  const documents = parseAllDocuments(text, { lineCounter: lines, prettyErrors: false, merge: true });
   const claims: Claim[] = [];
   const problems: DatastoreProblem[] = [];
   const remarks: string[] = [];
@@ -83,6 +82,27 @@ export function parseUserFile(path: string, text: string): UserFile {
       claims.push({ kind: meant, key, file: path, place, content: { object: undefined, wrong, replacement } });
     }
   };
+  for (const { place, raw } of documentsOf(path, text)) read(place, raw);
+  return { claims, problems, remarks, complete };
+}
+
+/** An object in a file, and where it stands. */
+interface Placed {
+  readonly place: string;
+  readonly raw: unknown;
+}
+
+/** Every object of the text, with the members of Lists instead of the Lists. */
+function documentsOf(path: string, text: string): readonly Placed[] {
+  const json = readJsonDocuments(text);
+  if (json === undefined || json.some(({ raw }) => headOf(raw).kind === 'List')) return yamlDocumentsOf(path, text);
+  return json.map(({ raw, line }, index) => ({ place: `${path} document ${index + 1} (line ${line})`, raw }));
+}
+
+function yamlDocumentsOf(path: string, text: string): readonly Placed[] {
+  const lines = new LineCounter();
+  const documents = parseAllDocuments(text, { lineCounter: lines, prettyErrors: false, merge: true });
+  const placed: Placed[] = [];
   for (const [index, document] of (Array.isArray(documents) ? documents : []).entries()) {
     const [error] = document.errors;
     if (error !== undefined) {
@@ -91,17 +111,15 @@ export function parseUserFile(path: string, text: string): UserFile {
     const place = (offset = 0): string => `${path} document ${index + 1} (line ${lines.linePos(offset).line})`;
     const raw = valueOf(document, `document ${index + 1}, line ${lines.linePos(document.range[0]).line}`);
     if (headOf(raw).kind !== 'List') {
-      if (raw !== null && raw !== undefined) {
-        read(place(startOf(document, [])), raw);
-      }
+      if (raw !== null && raw !== undefined) placed.push({ place: place(startOf(document, [])), raw });
       continue;
     }
     const { items } = raw as { items?: unknown };
     for (const [item, member] of (Array.isArray(items) ? (items as unknown[]) : []).entries()) {
-      read(`${place(startOf(document, ['items', item]))}, item ${item + 1}`, member);
+      placed.push({ place: `${place(startOf(document, ['items', item]))}, item ${item + 1}`, raw: member });
     }
   }
-  return { claims, problems, remarks, complete };
+  return placed;
 }
 
 /** What denies in the stead of a policy; undefined for what is none, or where nobody can tell what it is to deny. */
