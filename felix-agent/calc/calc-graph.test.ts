@@ -110,12 +110,11 @@ function believe(
       case 'hostRemove':
         expect(state.delete(`host ${update.node}`)).toBe(true);
         break;
-      case 'workloadEndpointUpdate':
-      case 'workloadEndpointRemove':
-      case 'configUpdate':
       case 'inSync':
         state.set(update.type, update);
         break;
+      default:
+        throw new Error(`${update.type} is not about networks`);
     }
   }
   return state;

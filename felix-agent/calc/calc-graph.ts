@@ -68,8 +68,9 @@ export class CalcGraph {
     this.#routes = new BlockRoutes(nodeName);
     this.#workloads = new Workloads(nodeName, {
       source: (id, state) => {
-        if (state === undefined) this.#sets.removeSource(`endpoint ${id}`);
-        else this.#sets.setSource(`endpoint ${id}`, state);
+        // Ids of endpoints are keys as they are: other sources' have a space.
+        if (state === undefined) this.#sets.removeSource(id);
+        else this.#sets.setSource(id, state);
       },
       local: (id, state) =>
         this.#policies.setLocal('workload', id, state === undefined ? undefined : { kind: 'workload', id, ...state }),

@@ -27,15 +27,15 @@ export function keyOf({ kind, object }: Input): string {
 export function give(graph: CalcGraph, { kind, object, isPresent }: Input): void {
   const { name, namespace = '' } = object.metadata as { name: string; namespace?: string };
   const key = keyText(object.metadata);
-  const of = <K extends keyof KindMap>(): KindMap[K] | undefined => (isPresent ? (object as KindMap[K]) : undefined);
+  const present = isPresent ? object : undefined;
   const endpoint = object as KindMap['WorkloadEndpoint'];
   switch (kind) {
     case 'Pod':
-      return graph.onPod(key, of<'Pod'>());
+      return graph.onPod(key, present as KindMap['Pod'] | undefined);
     case 'Namespace':
-      return graph.onNamespace(name, of<'Namespace'>());
+      return graph.onNamespace(name, present as KindMap['Namespace'] | undefined);
     case 'ServiceAccount':
-      return graph.onServiceAccount(namespace, name, of<'ServiceAccount'>());
+      return graph.onServiceAccount(namespace, name, present as KindMap['ServiceAccount'] | undefined);
     case 'WorkloadEndpoint':
       return graph.onWorkloadEndpoint(key, isPresent ? { id: endpointId(endpoint), object: endpoint } : undefined);
     case 'local':
@@ -44,19 +44,19 @@ export function give(graph: CalcGraph, { kind, object, isPresent }: Input): void
         isPresent ? { device: endpointInfo(endpoint), object: endpoint } : undefined,
       );
     case 'HostEndpoint':
-      return graph.onHostEndpoint(name, of<'HostEndpoint'>());
+      return graph.onHostEndpoint(name, present as KindMap['HostEndpoint'] | undefined);
     case 'NetworkSet':
-      return graph.onNetworkSet(key, of<'NetworkSet'>());
+      return graph.onNetworkSet(key, present as KindMap['NetworkSet'] | undefined);
     case 'GlobalNetworkSet':
-      return graph.onGlobalNetworkSet(name, of<'GlobalNetworkSet'>());
+      return graph.onGlobalNetworkSet(name, present as KindMap['GlobalNetworkSet'] | undefined);
     case 'Profile':
-      return graph.onProfile(name, of<'Profile'>());
+      return graph.onProfile(name, present as KindMap['Profile'] | undefined);
     case 'Tier':
-      return graph.onTier(name, of<'Tier'>());
+      return graph.onTier(name, present as KindMap['Tier'] | undefined);
     case 'EndpointSlice':
-      return graph.onEndpointSlice(key, of<'EndpointSlice'>());
+      return graph.onEndpointSlice(key, present as KindMap['EndpointSlice'] | undefined);
     case 'BGPConfiguration':
-      return graph.onBgpConfiguration(name, of<'BGPConfiguration'>());
+      return graph.onBgpConfiguration(name, present as KindMap['BGPConfiguration'] | undefined);
     default: {
       const policyKind = policyKinds.find((candidate) => candidate === kind);
       if (policyKind === undefined) throw new Error(`the test world has no ${kind}`);
@@ -70,7 +70,7 @@ export function give(graph: CalcGraph, { kind, object, isPresent }: Input): void
 export function clusterOf(inputs: Iterable<Input>): Cluster {
   const cluster: Record<string, unknown[]> = {};
   for (const { kind, object, isPresent } of inputs) if (isPresent) (cluster[kind] ??= []).push(object);
-  return cluster as Cluster;
+  return cluster;
 }
 
 const v3 = { apiVersion: 'projectcalico.org/v3' } as const;

@@ -1,0 +1,135 @@
+import { keyText } from '#api/meta.ts';
+import { parseAs } from '#api/kinds.ts';
+import { CalcGraph } from '#agent/calc/calc-graph.ts';
+import { convertPolicy } from '#agent/calc/convert/convert.ts';
+import type { CalcPolicy } from '#agent/calc/model.ts';
+import { endpointId, endpointInfo } from '#agent/endpoints/endpoint-info.ts';
+import type { DataplaneUpdate } from '#dataplanes/messages.ts';
+import { quantile } from '../lib/report.ts';
+import { bigNetworkSet, bigSetPolicy, isLocal, localEndpoint, namespace, pod, policy, scale, self } from './world.ts';
+
+interface Spread {
+  readonly p50: number;
+  readonly p99: number;
+}
+
+/** What one run has measured; times of changes are in microseconds, from the object to the messages. */
+export interface CalcFigures {
+  readonly buildMs: number;
+  readonly localLabel: Spread;
+  readonly remoteLabel: Spread;
+  readonly policyChange: Spread;
+  readonly namespaceLabel: Spread;
+  readonly bigSet: Spread;
+  /** The Pods as the informer holds them, and all other inputs. */
+  readonly objectBytesPerEndpoint: number;
+  /** All that calc holds besides (labels, sets, members, policies' lists, what it has said), divided by the endpoints. */
+  readonly bytesPerEndpoint: number;
+}
+
+/** Builds the cluster and changes things in it. Needs `--expose-gc`. */
+export function measure(): CalcFigures {
+  const bare = heapUsed();
+  const pods = Array.from({ length: scale.endpoints }, (_, index) => pod(index));
+  const locals = pods.flatMap((_, index) => (isLocal(index) ? [localEndpoint(index)] : []));
+  const namespaces = Array.from({ length: scale.namespaces }, (_, index) => namespace(index, `team-${index % 10}`));
+  const policies = Array.from({ length: scale.policies }, (_, index) => converted(index));
+  const graph = new CalcGraph(self);
+
+  const began = performance.now();
+  for (const object of namespaces) graph.onNamespace(object.metadata.name, object);
+  const empty = heapUsed();
+  for (const object of pods) graph.onPod(keyText(object.metadata), object);
+  for (const object of locals) {
+    graph.onLocalEndpoint(endpointId(object), { device: endpointInfo(object), object });
+  }
+  for (const object of policies) graph.onPolicy(object.id, object);
+  const first = graph.flush();
+  const full = heapUsed();
+  const buildMs = performance.now() - began - full.ms - empty.ms;
+  expect(first, 'policyUpdate');
+
+  const figures = {
+    buildMs,
+    localLabel: repeat(
+      1_000,
+      (round) => {
+        const index = (round * 10) % scale.endpoints;
+        const changed = pod(index, { app: `app-${round % scale.appsPerNamespace}`, round: `${round}` });
+        return () => graph.onPod(keyText(changed.metadata), changed);
+      },
+      graph,
+    ),
+    remoteLabel: repeat(
+      1_000,
+      (round) => {
+        const changed = pod((round * 10 + 1) % scale.endpoints, { tier: round % 3 === 0 ? 'other' : 'front' });
+        return () => graph.onPod(keyText(changed.metadata), changed);
+      },
+      graph,
+    ),
+    policyChange: repeat(
+      1_000,
+      (round) => {
+        const { id } = policies[Math.floor(round / 2) % scale.policies]!;
+        return () => graph.onPolicy(id, round % 2 === 0 ? undefined : policies[Math.floor(round / 2) % scale.policies]);
+      },
+      graph,
+    ),
+    namespaceLabel: repeat(
+      200,
+      (round) => {
+        const changed = namespace(round % scale.namespaces, `team-${(round + 1 + Math.floor(round / 100)) % 10}`);
+        return () => graph.onNamespace(changed.metadata.name, changed);
+      },
+      graph,
+    ),
+    objectBytesPerEndpoint: (empty.bytes - bare.bytes) / scale.endpoints,
+    bytesPerEndpoint: (full.bytes - empty.bytes) / scale.endpoints,
+  };
+  graph.onPolicy('GlobalNetworkPolicy big', convertPolicy('GlobalNetworkPolicy', bigSetPolicy()));
+  graph.onGlobalNetworkSet('big', bigNetworkSet(100_000, []));
+  expect(graph.flush(), 'ipSetUpdate');
+  const bigSet = repeat(
+    100,
+    (round) => {
+      const changed = bigNetworkSet(1, [`203.0.113.${round % 250}`]);
+      return () => graph.onGlobalNetworkSet('small', changed);
+    },
+    graph,
+  );
+  return { ...figures, bigSet };
+}
+
+/** One change after the other; `prepare` isn't timed, the change and its flush are. */
+function repeat(times: number, prepare: (round: number) => () => void, graph: CalcGraph): Spread {
+  const took: number[] = [];
+  for (let round = 0; round < times; round++) {
+    const change = prepare(round);
+    const began = performance.now();
+    change();
+    graph.flush();
+    took.push((performance.now() - began) * 1000);
+  }
+  return { p50: quantile(took, 0.5), p99: quantile(took, 0.99) };
+}
+
+function converted(index: number): CalcPolicy {
+  const { kind, object } = policy(index);
+  const result = convertPolicy(kind, parseAs(kind, object).object as never);
+  if (result === undefined || result.problems.length > 0) throw new Error(`policy ${index} can't be converted`);
+  return result;
+}
+
+function heapUsed(): { readonly bytes: number; readonly ms: number } {
+  const began = performance.now();
+  if (globalThis.gc === undefined) throw new Error('run with --expose-gc');
+  globalThis.gc();
+  globalThis.gc();
+  return { bytes: process.memoryUsage().heapUsed, ms: performance.now() - began };
+}
+
+/** A benchmark that measures nothing must not go unnoticed. */
+function expect(updates: readonly DataplaneUpdate[], type: DataplaneUpdate['type']): void {
+  if (!updates.some((update) => update.type === type)) throw new Error(`no ${type} among ${updates.length} messages`);
+}
