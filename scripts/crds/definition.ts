@@ -3,6 +3,7 @@ import { felixField, type FelixFieldName } from '#api/felix/felix-fields.ts';
 import { kinds, type KindName } from '#api/kinds.ts';
 import type { CrdKind } from './kinds.ts';
 import { boundedLists, maxListed, unruledLists } from './bounds.ts';
+import { networkPattern } from './constraints.ts';
 import { kindsWithRules } from './rules-policy.ts';
 import { rulesFor } from './rules.ts';
 import type { CrdSchema } from './schema.ts';
@@ -26,7 +27,10 @@ export function definitionOf(kind: KindName, face: CrdKind): object {
     }
   }
   if (kindsWithRules.includes(kind)) {
-    for (const path of unruledLists) delete schemaAt(root, path).items?.['x-kubernetes-validations'];
+    for (const path of unruledLists) {
+      const { 'x-kubernetes-validations': _tooCostly, ...network } = schemaAt(root, `${path}[]`);
+      schemaAt(root, path).items = { pattern: networkPattern, ...network };
+    }
   }
   for (const path of boundedLists[kind] ?? []) {
     schemaAt(root, path).maxItems = maxListed;

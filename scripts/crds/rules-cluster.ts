@@ -1,5 +1,6 @@
 /** Rules of ClusterNetworkPolicy and of Kubernetes' NetworkPolicy on trial. */
 import { given } from './cel.ts';
+import { networkPattern } from './constraints.ts';
 import type { CrdRule } from './rules.ts';
 
 const cluster = ['ClusterNetworkPolicy'] as const;
@@ -108,7 +109,7 @@ function* stagedRules(): Generator<CrdRule> {
       yield {
         kinds,
         at: `spec.${direction}[].${peers}[].ipBlock.${path}`,
-        limits: { format: 'cidr' },
+        limits: { pattern: networkPattern },
         message: 'must be a network with its prefix length, e.g. 10.65.0.0/16',
         breaks: '10.0.0.0',
       };

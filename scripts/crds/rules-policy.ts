@@ -2,6 +2,7 @@
 import type { KindName } from '#api/kinds.ts';
 import { builtInTiers } from '#api/v3/tier.ts';
 import { filled, given, isTrue } from './cel.ts';
+import { smallerNetworkPattern } from './constraints.ts';
 import type { CrdRule } from './rules.ts';
 
 const global = ['GlobalNetworkPolicy', 'StagedGlobalNetworkPolicy'] as const;
@@ -112,8 +113,7 @@ function* netRules(): Generator<CrdRule> {
       yield* directions.map((direction) => ({
         kinds: withRules,
         at: `spec.${direction}[].${end}.notNets[]`,
-        // A pattern, since patterns cost nothing.
-        limits: { pattern: '/[1-9][0-9]*$' },
+        limits: { pattern: smallerNetworkPattern },
         message: 'must not be the whole of a family: nothing is outside of it',
         breaks: '0.0.0.0/0',
       }));
@@ -138,24 +138,20 @@ function* netRules(): Generator<CrdRule> {
 
 function* httpRules(): Generator<CrdRule> {
   const http = { methods: ['GET'] };
-  yield {
-    kinds: withRules,
-    at: 'spec.ingress[]',
+  yield* inRules({
     rule: '!has(self.http) || self.action == "Allow"',
     message: 'must not be given unless the action is Allow',
     fieldPath: '.http',
     breaks: { action: 'Deny', http },
-  };
-  yield {
-    kinds: withRules,
-    at: 'spec.ingress[]',
+  });
+  yield* inRules({
     rule: `!has(self.http) || !has(self.protocol) || string(self.protocol) in ${protocols.tcp}`,
     message: 'must be TCP (or absent) with http',
     fieldPath: '.protocol',
     breaks: { ...action, protocol: 'UDP', http },
-  };
+  });
   yield {
-    kinds: ['NetworkPolicy', 'GlobalNetworkPolicy', 'Profile'],
+    kinds: withRules,
     at: 'spec.egress[]',
     rule: '!has(self.http)',
     message: 'must not be given in egress rules',
@@ -224,7 +220,7 @@ function* serviceRules(): Generator<CrdRule> {
     const peer = direction === 'ingress' ? 'source' : 'destination';
     const own = direction === 'ingress' ? 'destination' : 'source';
     yield {
-      kinds: ['NetworkPolicy', 'GlobalNetworkPolicy', 'Profile'],
+      kinds: withRules,
       at: `spec.${direction}[]`,
       rule: `!${given(`self.${own}.services`)}`,
       message: `must not be given: in ${direction} rules a Service is the ${peer}`,
@@ -232,7 +228,7 @@ function* serviceRules(): Generator<CrdRule> {
       breaks: { ...action, [own]: { services } },
     };
     yield {
-      kinds: ['GlobalNetworkPolicy', 'Profile'],
+      kinds: [...global, 'Profile'],
       at: `spec.${direction}[]`,
       rule: `!${given(`self.${peer}.services`)} || ${filled(`self.${peer}.services.namespace`)}`,
       message: 'must be given: the policy has no namespace of its own',
@@ -392,9 +388,9 @@ export const policyRules: readonly CrdRule[] = [
   {
     kinds: ['StagedKubernetesNetworkPolicy'],
     at: 'spec',
-    rule: `!${kept} || (!${filled('self.ingress')} && !${filled('self.egress')} && !${filled('self.policyTypes')})`,
+    rule: `!${kept} || !${filled('self.policyTypes')}`,
     message: 'must not be given when stagedAction is Delete',
-    fieldPath: '.ingress',
-    breaks: { stagedAction: 'Delete', ingress: [{ ports: [{ port: 80 }] }] },
+    fieldPath: '.policyTypes',
+    breaks: { stagedAction: 'Delete', policyTypes: ['Ingress'] },
   },
 ];

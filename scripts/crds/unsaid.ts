@@ -55,7 +55,7 @@ export const unsaid: readonly Unsaid[] = [
   { message: /^must be a label's value/, reason: unlimited, kind: 'ClusterNetworkPolicy', spec: subject({ matchLabels: { a: '-' } }) },
   { message: /^must (not )?be empty with/, reason: unlimited, kind: 'ClusterNetworkPolicy', spec: subject({ matchExpressions: [{ key: 'a', operator: 'In' }] }) },
   { message: /^must be a smaller network inside of/, reason: unlimited, kind: 'StagedKubernetesNetworkPolicy', spec: peer({ ipBlock: { cidr: '10.0.0.0/8', except: ['11.0.0.0/8'] } }) },
-  { message: /^must be a network with its prefix length/, reason: unlimited, kind: 'StagedKubernetesNetworkPolicy', spec: peer({ ipBlock: { cidr: '010.0.0.0/8' } }) },
+  { message: /^must be a network with its prefix length/, reason: unlimited, kind: 'StagedKubernetesNetworkPolicy', spec: peer({ ipBlock: { cidr: ':::/8' } }) },
   { message: /^must have podSelector, /, reason: unlimited, kind: 'StagedKubernetesNetworkPolicy', spec: peer({}) },
   { message: /^must stand alone/, reason: unlimited, kind: 'StagedKubernetesNetworkPolicy', spec: peer({ podSelector: {}, ipBlock: { cidr: '10.0.0.0/8' } }) },
   { message: /^must not be given unless port is a number/, reason: unlimited, kind: 'StagedKubernetesNetworkPolicy', spec: ports({ endPort: 80 }) },
