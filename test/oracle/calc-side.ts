@@ -129,7 +129,8 @@ export function eventsFor(docs: readonly Doc[]): readonly ClusterEvent[] {
   return [...docs.map((doc) => ({ do: 'set', doc }) as const), { do: 'flush' }];
 }
 
-/** The names of the Node objects. */
+/** The nodes that pods run on. */
 export function nodeNames(docs: readonly Doc[]): readonly string[] {
-  return ofKind(docs, 'Node').map(({ metadata }) => metadata.name);
+  const names = ofKind(docs, 'Pod').map((pod) => (pod.spec as { readonly nodeName?: string } | undefined)?.nodeName);
+  return [...new Set(names.filter((name) => name !== undefined))];
 }

@@ -68,6 +68,7 @@ export class KernelBed implements AsyncDisposable {
           }),
         ),
         outside(lab),
+        ...lab.nodes.map((node) => node.peer()),
       ]);
       for (const pod of pods) await routeFromOutside(lab, pod);
       const ground: Ground = {
@@ -123,12 +124,14 @@ export class KernelBed implements AsyncDisposable {
     if (protocol === 132 || protocol === 47) return arrivesRaw(sender, receiver, packet);
     const name = ({ 6: 'tcp', 17: 'udp', 1: 'icmp', 58: 'icmp' } as const)[protocol];
     if (name === undefined) throw new Error(`nobody here sends protocol ${protocol}`);
-    const plain = { from, protocol: name, port, timeoutMs: silenceMs };
+    const token = newToken();
+    const plain = { from, protocol: name, port, token, timeoutMs: silenceMs };
     const { verdict } =
       sourcePort === undefined
         ? await sender.probe(to, plain)
         : await this.#inTurn(`${from} ${protocol} ${sourcePort}`, () => sender.probe(to, { ...plain, sourcePort }));
-    return verdict !== 'nothing';
+    // Who has several addresses may answer a datagram from another one; what counts is that it arrived.
+    return verdict !== 'nothing' || (protocol === 17 && (await receiver.got(token)));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -143,27 +143,34 @@ function calicoRule(
     const says = (text: string | undefined) => text !== undefined && text !== '';
     // In a namespaced policy whoever is selected by labels is of the same namespace, unless a namespaceSelector says otherwise.
     const ownNamespaceOnly = namespace !== undefined && !says(namespaceSelector);
-    const asksForLabels = says(selector) || says(namespaceSelector) || serviceAccounts !== undefined;
+    const asksForLabels =
+      says(selector) ||
+      says(namespaceSelector) ||
+      serviceAccounts !== undefined ||
+      (ownNamespaceOnly && says(notSelector));
     const isSelected = (thing: Selectable) =>
       (!ownNamespaceOnly || thing.namespace === namespace) &&
       inNamespaces(namespaceSelector, thing) &&
       readSelector(selector ?? '')(thing.labels) &&
       (serviceAccounts?.names === undefined || serviceAccounts.names.includes(thing.serviceAccount ?? '')) &&
       readSelector(serviceAccounts?.selector ?? '')(thing.serviceAccountLabels);
+    const selected = asksForLabels ? things.filter(isSelected) : things;
     const among = (chosen: readonly Selectable[]) =>
       chosen.some((thing) => thing.nets.some((net) => isIn(address, net)));
     return (
       (nets === undefined || nets.length === 0 || nets.some((net) => isIn(address, net))) &&
       !notNets.some((net) => isIn(address, net)) &&
-      (!(asksForLabels || (ownNamespaceOnly && says(notSelector))) || among(things.filter(isSelected))) &&
+      (!asksForLabels || among(selected)) &&
       (!says(notSelector) || !among(things.filter(({ labels }) => readSelector(notSelector ?? '')(labels)))) &&
-      (ports === undefined || ports.length === 0 || hasPort(ports, address, port, protocol)) &&
-      !hasPort(notPorts ?? [], address, port, protocol)
+      // A port's name is what one of the selected calls it: that its address is in a selected network set isn't enough.
+      (ports === undefined || ports.length === 0 || hasPort(ports, selected, address, port, protocol)) &&
+      !hasPort(notPorts ?? [], selected, address, port, protocol)
     );
   }
 
   function hasPort(
     ports: readonly (number | string)[],
+    selected: readonly Selectable[],
     address: string,
     port: number | undefined,
     protocol: number,
@@ -171,7 +178,7 @@ function calicoRule(
     return ports.some((wanted) => {
       const [first = '', last = first] = String(wanted).split(':');
       if (/^\d+$/.test(first)) return port !== undefined && port >= Number(first) && port <= Number(last);
-      return isNamedPort(things, first, namesOf, address, port, protocol);
+      return isNamedPort(selected, first, namesOf, address, port, protocol);
     });
   }
 }

@@ -407,6 +407,18 @@ const protocolsAndPorts: readonly Row[] = [
     denied: ['blue/web > red/db tcp 8080', 'blue/web > red/web tcp 80', 'blue/web > red/db udp 53'],
   },
   {
+    so: 'a named port counts of who is selected, not of whose address is in a selected network set',
+    with: [
+      `{apiVersion: projectcalico.org/v3, kind: GlobalNetworkSet, metadata: {name: wide, labels: {wide: 'yes'}}, spec: {nets: [10.65.0.0/16]}}`,
+      global(
+        `selector: app == 'db', ingress: [{action: Allow, protocol: TCP, destination: {selector: has(wide), ports: [http, 81]}}]`,
+        'a',
+      ),
+    ],
+    allowed: ['red/web > red/db tcp 81'],
+    denied: ['red/web > red/db tcp 80'],
+  },
+  {
     so: 'a named port of the protocol of the rule',
     with: [allowTo(`protocol: UDP, destination: {ports: [dns]}`)],
     allowed: ['red/web > red/db udp 53'],
