@@ -9,7 +9,7 @@ import {
   profileOfServiceAccount,
   serviceAccountProfileId,
   type CalcProfile,
-} from './convert/profiles.ts';
+} from './convert/convert.ts';
 import type { TierSource } from './convert/tiers.ts';
 import { hostEndpoint, hostSource, networkSetSource } from './endpoints/object-states.ts';
 import { Workloads, type LocalWorkload, type PublishedEndpoint } from './endpoints/workloads.ts';

@@ -1,5 +1,5 @@
 /** The labels that endpoints and network sets get from where they belong, besides their own and those of their profiles. */
-import { labelKeys } from '../convert/selectors.ts';
+import { labelKeys } from '../convert/convert.ts';
 import type { LabelRecord, LabelSources } from '../labels/label-index.ts';
 
 type OverLayer = NonNullable<LabelSources['over']>;

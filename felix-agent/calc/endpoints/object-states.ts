@@ -4,7 +4,7 @@ import type { KindMap } from '#api/kinds.ts';
 import { protocolNumber } from '#api/policy/protocols.ts';
 import type { LocalEndpoint } from '../policy/policy-resolver.ts';
 import type { SourceState } from '../sets/set-store.ts';
-import { namespaceProfileId } from '../convert/profiles.ts';
+import { namespaceProfileId } from '../convert/convert.ts';
 import { networkSetLayer } from './identity.ts';
 import { hostNets, noPorts } from './pod-facts.ts';
 

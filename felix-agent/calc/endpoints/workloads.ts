@@ -3,7 +3,7 @@ import { keyText } from '#api/meta.ts';
 import { protocolNumber } from '#api/policy/protocols.ts';
 import type { EndpointId, WorkloadDevice } from '#dataplanes/messages.ts';
 import type { ProfileId } from '#dataplanes/policy.ts';
-import { defaultAllowProfile, namespaceProfileId, serviceAccountProfileId } from '../convert/profiles.ts';
+import { defaultAllowProfile, namespaceProfileId, serviceAccountProfileId } from '../convert/convert.ts';
 import type { LabelSources } from '../labels/label-index.ts';
 import type { NamedPort } from '../sets/address-source.ts';
 import type { SourceState } from '../sets/set-store.ts';

@@ -5,8 +5,8 @@ import {
   convertTier,
   missingTier,
   type CalcTier,
-  type TierSource,
-} from '../convert/tiers.ts';
+} from '../convert/convert.ts';
+import type { TierSource } from '../convert/tiers.ts';
 import type { CalcPolicy } from '../model.ts';
 
 /** A policy with its place among all that are in use. */

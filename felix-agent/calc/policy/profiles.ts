@@ -4,7 +4,7 @@ import {
   profileOfNamespace,
   profileOfServiceAccount,
   type CalcProfile,
-} from '../convert/profiles.ts';
+} from '../convert/convert.ts';
 import { calcRule } from '../convert/rule-parts.ts';
 import type { Changes } from '../pending.ts';
 import type { SetStore } from '../sets/set-store.ts';

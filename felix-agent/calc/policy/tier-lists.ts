@@ -1,7 +1,7 @@
 /** The policies of one endpoint, in order of evaluation, as lists per tier and direction. */
 import type { TierInfo } from '#dataplanes/policy.ts';
 import type { CalcPolicy } from '../model.ts';
-import type { CalcTier } from '../convert/tiers.ts';
+import type { CalcTier } from '../convert/convert.ts';
 
 /** The lists that host endpoints have; workloads have `tiers` only. */
 export interface HostTiers {
