@@ -28,8 +28,7 @@ export async function ask(bed: Bed, question: Question, family: Family, timeoutM
       token,
       timeoutMs,
       ...(question.number === undefined ? {} : { port: question.number }),
-      ...(question.sourcePort === undefined ? {} : { sourcePort: question.sourcePort }),
-      ...(question.source === undefined ? {} : { from: address(question.source) }),
+      ...senderOf(question, address),
       ...(question.bytes === undefined ? {} : { bytes: question.bytes }),
     });
     if (verdict === 'nothing' && protocol === 'udp' && (await to.got(token))) return 'half';
@@ -37,6 +36,15 @@ export async function ask(bed: Bed, question: Question, family: Family, timeoutM
     return verdict === 'reaches' && seenAs !== undefined && seenAs !== expected ? `reaches as ${seenAs}` : verdict;
   }
   return askOneWay(bed, question, family, { from: address(question.from), to: host }, timeoutMs);
+}
+
+/** What the socket is bound to; a port goes with an address, so that one port can be used in both families at the same time. */
+export function senderOf(
+  { from, source, sourcePort }: Question,
+  address: (name: string) => string,
+): { readonly from?: string; readonly sourcePort?: number } {
+  if (sourcePort !== undefined) return { from: address(source ?? from), sourcePort };
+  return source === undefined ? {} : { from: address(source) };
 }
 
 /** A packet that nobody answers: did it arrive? */

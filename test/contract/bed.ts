@@ -1,5 +1,6 @@
 import type { DataplaneCapabilities } from '#dataplanes/contract.ts';
 import { families, startAgentLab } from '#test/lab/agent-lab.ts';
+import { must } from '#test/lab/exec.ts';
 import type { Lab } from '#test/lab/lab.ts';
 import type { LabNode } from '#test/lab/lab-node.ts';
 import type { LabPod, PodOptions } from '#test/lab/lab-pod.ts';
@@ -48,6 +49,24 @@ const bedPods: Readonly<Record<string, BedPod>> = {
   red: { node: 1, options: { namespace: 'red', labels: { app: 'client', color: 'red' }, serviceAccount: 'robot' } },
 };
 
+/** Further addresses of `outside`, at the edges of 198.51.100.16/28 and 2001:db8:1::10/124, and one in ranges that rows take for services'. */
+const outsideAliases: Readonly<Record<Family, AddressBook>> = {
+  IPv4: {
+    edge15: '198.51.100.15',
+    edge16: '198.51.100.16',
+    edge31: '198.51.100.31',
+    edge32: '198.51.100.32',
+    vip: '198.51.100.200',
+  },
+  IPv6: {
+    edge15: '2001:db8:1::f',
+    edge16: '2001:db8:1::10',
+    edge31: '2001:db8:1::1f',
+    edge32: '2001:db8:1::20',
+    vip: '2001:db8:1::c8',
+  },
+};
+
 /** What the pods live in. Namespaces that nobody names have no labels. */
 const surroundings = [
   namespaceObject('default', { team: 'none' }),
@@ -85,6 +104,7 @@ export class Bed implements AsyncDisposable {
       lab.apply('namespace', surroundings);
       await Promise.all([
         bed.inForce.start(),
+        bed.#giveAliases(),
         ...lab.nodes.map((node) => node.peer(served)),
         lab.outside(served),
         ...Object.entries(bedPods).map(([name, { node, options }]) => bed.#make(lab.node(node), name, options)),
@@ -115,19 +135,19 @@ export class Bed implements AsyncDisposable {
     return this.#pods.has(name) ? this.pod(name).peer() : this.node(name).peer();
   }
 
-  /** Addresses by name: pods, nodes, `outside`, and `stranger` and `nobody`, which nobody has. */
+  /** Addresses by name: pods, nodes, `outside` and its aliases, and `stranger` and `nobody`, which nobody has. */
   addresses(family: Family): AddressBook {
     const is4 = family === 'IPv4';
     const { stranger = '', nobody = '' } = families.find((row) => row.family === family) ?? {};
     const owners = [...this.#pods.values(), ...this.lab.nodes, { name: 'outside', ...this.lab.outsideAddresses }];
     const book = owners.map(({ name, ipv4, ipv6 }) => [name, is4 ? ipv4 : ipv6] as const);
-    return { ...Object.fromEntries(book), stranger, nobody };
+    return { ...Object.fromEntries(book), ...outsideAliases[family], stranger, nobody };
   }
 
   /** A pod of the present row, wired, with its peer; it goes at the row's end. */
   async addPod(nodeName: string, name: string, options: PodOptions = {}): Promise<LabPod> {
     const pod = await this.createPod(nodeName, name, options);
-    await pod.add();
+    await this.wire(nodeName, pod);
     return pod;
   }
 
@@ -141,6 +161,14 @@ export class Bed implements AsyncDisposable {
     });
     await pod.peer();
     return pod;
+  }
+
+  /** ADD, which must succeed, and a route to it from outside. */
+  async wire(nodeName: string, pod: LabPod): Promise<void> {
+    await pod.add();
+    const node = this.node(nodeName);
+    await must('ip', '-n', this.lab.fabric, 'route', 'replace', `${pod.ipv4}/32`, 'via', node.ipv4);
+    await must('ip', '-n', this.lab.fabric, 'route', 'replace', `${pod.ipv6}/128`, 'via', node.ipv6);
   }
 
   /** A row's pod that has gone already by other ways than a DEL. */
@@ -177,7 +205,18 @@ export class Bed implements AsyncDisposable {
   async #make(node: LabNode, name: string, options: PodOptions): Promise<void> {
     const pod = await node.createPod(name, { serves: served, ...options });
     this.#pods.set(name, pod);
-    await Promise.all([pod.add(), pod.peer()]);
+    await Promise.all([this.wire(node.name, pod), pod.peer()]);
+  }
+
+  async #giveAliases(): Promise<void> {
+    for (const aliases of Object.values(outsideAliases)) {
+      for (const address of Object.values(aliases)) {
+        const options = address.includes(':')
+          ? [`${address}/128`, 'dev', 'br0', 'nodad']
+          : [`${address}/32`, 'dev', 'br0'];
+        await must('ip', '-n', this.lab.fabric, 'addr', 'add', ...options);
+      }
+    }
   }
 }
 

@@ -25,7 +25,8 @@ describe.each(tables)('$combination.name', ({ combination, capabilities }) => {
   const missing = (needs: readonly Need[]): readonly string[] =>
     needs.flatMap((need) => {
       if (typeof need === 'object') return [need.lacks];
-      const has = need === 'otherVariant' ? combination.otherVariant !== undefined : capabilities[need];
+      const isOther = need === 'otherVariant' || need === 'otherDataplane';
+      const has = isOther ? combination[need] !== undefined : capabilities[need];
       return has ? [] : [`the dataplane has not: ${need}`];
     });
 

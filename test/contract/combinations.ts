@@ -16,6 +16,8 @@ export interface Combination {
   readonly env: Readonly<Record<string, string>>;
   /** Another way that a running cluster can be changed to, as variables of a restarted agent; absent: there is none. */
   readonly otherVariant?: Readonly<Record<string, string>>;
+  /** FelixConfiguration that chooses another dataplane, where the objects of every bed let a node change to it. */
+  readonly otherDataplane?: Readonly<Record<string, unknown>>;
   /** Shell, in a node's namespace, that takes away by hand what keeps packets judged; and how another program's rules get in. */
   readonly sabotage: Readonly<Record<string, string>>;
   /** The program that others write their IPv4 rules with here; IPv6's has a 6 in the fourth place. */
@@ -63,6 +65,7 @@ export const combinations: readonly Combination[] = [
     kind: 'ebpf',
     felix: { bpfEnabled: true },
     env: {},
+    otherDataplane: { bpfEnabled: false },
     sabotage: {
       'the programs are taken off all pod devices': `for d in $(ip -o link | sed -n 's/^[0-9]*: \\(cali[^@:]*\\).*/\\1/p'); do tc qdisc del dev $d clsact; done`,
     },

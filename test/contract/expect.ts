@@ -3,8 +3,8 @@ import type { Bed } from './bed.ts';
 import { questionsOf, type Question } from './line.ts';
 import type { Expectation, Family } from './row.ts';
 
-/** How long an answer is waited for: at first, until all is as expected; then once more where none may come. In ms. */
-const patienceMs = { first: 150, steady: 250, flow: 300 } as const;
+/** How long an answer is waited for, where one is expected, and where none may come: at first, and once more when all is as expected. In ms. */
+const patienceMs = { answer: 800, silence: 150, steady: 250, flow: 300 } as const;
 /** How long the expected may take to come about before it counts as wrong: what a slow machine needs, no promise. In ms. */
 const deadlineMs = 10_000;
 
@@ -31,10 +31,9 @@ export async function differences(
   );
   const deadline = Date.now() + deadlineMs;
   for (let wrong: readonly string[] = []; ;) {
-    // Only what was wrong is asked again at once; when that is right, everything.
     wrong = (
       await Promise.all([
-        wrongAnswers(bed, expected, family, patienceMs.first),
+        wrongAnswers(bed, expected, family, patienceMs.silence),
         wrongFlows(expectation.flows ?? {}, family, answers),
         wrongElse(bed, expectation.also ?? {}, family),
       ])
@@ -51,11 +50,11 @@ async function wrongAnswers(
   bed: Bed,
   expected: readonly Expected[],
   family: Family,
-  timeoutMs: number,
+  silenceMs: number,
 ): Promise<readonly string[]> {
   const answers = await Promise.all(
     expected.map(async ({ question, outcome }) => {
-      const got = await ask(bed, question, family, timeoutMs);
+      const got = await ask(bed, question, family, outcome === 'nothing' ? silenceMs : patienceMs.answer);
       return got === outcome ? [] : [`${question.text}: ${got}, not ${outcome}`];
     }),
   );

@@ -65,8 +65,8 @@ export type Action =
   | { readonly start: string; readonly variant?: 'other' }
   /** Runs in a node's namespace; `undo` at the row's end. $IPTABLES, $IP6TABLES and each pod's $NAME4, $NAME6 are set. */
   | { readonly shell: string; readonly on: string; readonly undo?: string }
-  /** Everything that the combination names as sabotage, one after the other, each followed by `then`. */
-  | { readonly sabotage: string; readonly then: Expectation }
+  /** Everything that the combination names as sabotage, one after the other, each followed by what must become so. */
+  | { readonly sabotage: string; readonly until: Expectation }
   /** Something else, in words; rejects when it can't be done. */
   | { readonly act: string; readonly run: (bed: Bed) => Promise<void> };
 
@@ -76,7 +76,7 @@ export interface Lack {
 }
 
 /** A capability by its name (a row needs it to be true), or what this machine or version has not got. */
-export type Need = keyof DataplaneCapabilities | 'otherVariant' | Lack;
+export type Need = keyof DataplaneCapabilities | 'otherVariant' | 'otherDataplane' | Lack;
 
 /** One phase: things are done, then something must be so. */
 export interface Phase {

@@ -1,5 +1,6 @@
 import type { RunningStream } from '#test/lab/peer-client.ts';
 import { exec } from '#test/lab/exec.ts';
+import { senderOf } from './ask.ts';
 import type { Bed } from './bed.ts';
 import { differences } from './expect.ts';
 import { questionsOf } from './line.ts';
@@ -113,7 +114,7 @@ class RowRun {
     if ('sabotage' in action) {
       for (const [deed, script] of Object.entries(bed.combination.sabotage)) {
         await this.#shell(action.sabotage, script);
-        await this.expect(deed, () => action.then);
+        await this.expect(deed, () => action.until);
       }
       return undefined;
     }
@@ -128,15 +129,16 @@ class RowRun {
   async #open(name: string, line: string): Promise<void> {
     const [question, ...more] = questionsOf(line);
     if (question === undefined || more.length > 0) throw new Error(`${line} is not one flow`);
-    const { from, to, destination, protocol, number: port, sourcePort } = question;
+    const { from, to, destination, protocol, number: port } = question;
     if (protocol !== 'tcp' && protocol !== 'udp') throw new Error(`${line}: flows are TCP or UDP`);
     const peer = await this.#bed.peer(from);
     for (const family of bothFamilies) {
-      const host = this.#bed.addresses(family)[destination ?? to] ?? '';
+      const address = (owner: string) => this.#bed.addresses(family)[owner] ?? '';
+      const host = address(destination ?? to);
       const stream = await peer.stream(host, flowMs, {
         protocol,
         ...(port === undefined ? {} : { port }),
-        ...(sourcePort === undefined ? {} : { sourcePort }),
+        ...senderOf(question, address),
       });
       this.#bed.onRowEnd(() => stream.stop());
       this.#flows.set(`${name} ${family}`, stream);

@@ -81,7 +81,8 @@ export class LabNode {
 
   manifest(): object {
     const addresses = [this.ipv4, this.ipv6].map((address) => ({ type: 'InternalIP', address }));
-    return { apiVersion: 'v1', kind: 'Node', metadata: { name: this.name }, status: { addresses } };
+    const labels = { 'kubernetes.io/hostname': this.name };
+    return { apiVersion: 'v1', kind: 'Node', metadata: { name: this.name, labels }, status: { addresses } };
   }
 
   /** The command line of `tortie` for this node. */

@@ -29,9 +29,17 @@ export class Lab implements AsyncDisposable {
   readonly nodes: readonly LabNode[];
   readonly prefix: string;
   readonly #fabric: string;
+  readonly #pools: readonly PoolManifest[];
   #outside: Peer | undefined;
 
-  private constructor(dir: string, prefix: string, fabric: string, nodes: readonly LabNode[]) {
+  private constructor(
+    dir: string,
+    prefix: string,
+    fabric: string,
+    nodes: readonly LabNode[],
+    pools: readonly PoolManifest[],
+  ) {
+    this.#pools = pools;
     this.dir = dir;
     this.prefix = prefix;
     this.#fabric = fabric;
@@ -48,7 +56,7 @@ export class Lab implements AsyncDisposable {
       { length: options.nodes },
       (_, index) => new LabNode(dir, prefix, index + 1, options.agentEnv),
     );
-    const lab = new Lab(dir, prefix, fabric, nodes);
+    const lab = new Lab(dir, prefix, fabric, nodes, poolManifests(options));
     try {
       await must('mount', '-t', 'bpf', 'bpf', join(dir, 'bpf'));
       await must('ip', 'netns', 'add', fabric);
@@ -60,7 +68,7 @@ export class Lab implements AsyncDisposable {
         'nodes',
         nodes.map((node) => node.manifest()),
       );
-      lab.apply('pools', poolManifests(options));
+      lab.applyPools();
       lab.apply('namespace', [{ apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'default' } }]);
       return lab;
     } catch (error) {
@@ -100,6 +108,14 @@ export class Lab implements AsyncDisposable {
     writeFileSync(join(this.datastoreDir, `${name}.yaml`), `${text}\n`);
   }
 
+  /** The lab's own pools, with these fields besides: `disabled` keeps further pods out of them. */
+  applyPools(fields: Readonly<Record<string, unknown>> = {}): void {
+    this.apply(
+      'pools',
+      this.#pools.map((pool) => ({ ...pool, spec: { ...pool.spec, ...fields } })),
+    );
+  }
+
   /** Sets the one field. */
   setBpfEnabled(enabled: boolean): void {
     this.configure({ bpfEnabled: enabled });
@@ -129,8 +145,13 @@ export class Lab implements AsyncDisposable {
   }
 }
 
-function poolManifests({ ipv6 = true, blockSize }: LabOptions): object[] {
-  const pool = (name: string, cidr: string, size: number | undefined) => ({
+interface PoolManifest {
+  readonly spec: Readonly<Record<string, unknown>>;
+  readonly [field: string]: unknown;
+}
+
+function poolManifests({ ipv6 = true, blockSize }: LabOptions): readonly PoolManifest[] {
+  const pool = (name: string, cidr: string, size: number | undefined): PoolManifest => ({
     apiVersion: 'projectcalico.org/v3',
     kind: 'IPPool',
     metadata: { name },

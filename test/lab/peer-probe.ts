@@ -2,7 +2,6 @@
 import { spawn } from 'node:child_process';
 import { createSocket } from 'node:dgram';
 import { connect } from 'node:net';
-import { setImmediate as nextTurn } from 'node:timers/promises';
 
 /** What is asked. `token` is carried by datagrams, so that the other side can say whether it got one. */
 export interface ProbeTarget {
@@ -58,6 +57,11 @@ function verdictOf({ code }: NodeJS.ErrnoException): ProbeVerdict | undefined {
   return code === 'EHOSTUNREACH' || code === 'ENETUNREACH' || code === 'EACCES' ? 'unreachable' : undefined;
 }
 
+/** Timers come first in a turn of the event loop: what has arrived meanwhile is told before `late` is called. */
+function afterWhatArrived(late: () => void): void {
+  setImmediate(() => setImmediate(late));
+}
+
 function probeTcp({ host, port, from, sourcePort, timeoutMs }: ProbeTarget): Promise<ProbeOutcome> {
   return new Promise((resolve, reject) => {
     let connected = false;
@@ -75,9 +79,7 @@ function probeTcp({ host, port, from, sourcePort, timeoutMs }: ProbeTarget): Pro
       resolve(outcome);
     };
     let timer = setTimeout(() => {
-      // Timers come first in a turn of the loop: what has arrived meanwhile is still to be told.
-      void nextTurn().then(async () => {
-        await nextTurn();
+      afterWhatArrived(() => {
         if (!connected) done({ verdict: 'nothing' });
       });
     }, timeoutMs);
@@ -123,8 +125,7 @@ function probeUdp(target: ProbeTarget): Promise<ProbeOutcome> {
       socket.connect(port, host, () => {
         socket.send(token.padEnd(bytes, '.'));
         timer = setTimeout(() => {
-          void nextTurn().then(async () => {
-            await nextTurn();
+          afterWhatArrived(() => {
             if (!isOver) done({ verdict: 'nothing' });
           });
         }, timeoutMs);

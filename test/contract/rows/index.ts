@@ -1,5 +1,21 @@
 import type { Row } from '../row.ts';
+import { addresses } from './addresses.ts';
 import { basics } from './basics.ts';
+import { hosts } from './hosts.ts';
+import { isolation } from './isolation.ts';
+import { life } from './life.ts';
+import { rules } from './rules.ts';
+import { selectors } from './selectors.ts';
+import { tiers } from './tiers.ts';
 
 /** The whole table. */
-export const rows: readonly Row[] = [...basics];
+export const rows: readonly Row[] = [
+  ...basics,
+  ...isolation,
+  ...tiers,
+  ...selectors,
+  ...rules,
+  ...hosts,
+  ...life,
+  ...addresses,
+];
