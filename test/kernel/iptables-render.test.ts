@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
 import { context, everything, type Everything } from '#dataplanes/iptables/render/everything-for-tests.ts';
+import { TABLE_NAMES } from '#dataplanes/iptables/render/types.ts';
 import type { DataplaneConfig } from '#dataplanes/messages.ts';
 import { openIpset } from '#native/ipset.ts';
 import { createNetns, uniqueName, type TestNetns } from '#test/lab/netns.ts';
@@ -51,7 +52,7 @@ describe.each(cases)('iptables-$variant, IPv$family, $config', ({ variant, famil
     const found = readSaved(saved);
     const tagsOf = (table: string, chain: string) =>
       (found.get(`${table} ${chain}`) ?? []).map((text) => /cali:(\S{16})"? /.exec(text)?.[1]);
-    for (const table of tableNames) {
+    for (const table of TABLE_NAMES) {
       const { chains, hooks } = rendered.tables[table];
       for (const { name, rules } of chains) {
         expect([table, name, tagsOf(table, name)]).toEqual([table, name, rules.map((_, index) => tag(index))]);
@@ -65,7 +66,7 @@ describe.each(cases)('iptables-$variant, IPv$family, $config', ({ variant, famil
     await using again = await inputFile(saved);
     await ns.exec('sh', '-ec', `${tool}-restore <${again.path}`);
     expect(withoutNotes(await saveAll(ns, tool))).toEqual(withoutNotes(saved));
-    for (const table of tableNames) {
+    for (const table of TABLE_NAMES) {
       for (const { name, rules } of rendered.tables[table].chains) {
         const texts = found.get(`${table} ${name}`) ?? [];
         rules.forEach(({ text }, index) => {
@@ -75,8 +76,6 @@ describe.each(cases)('iptables-$variant, IPv$family, $config', ({ variant, famil
     }
   });
 });
-
-const tableNames = ['raw', 'mangle', 'filter'] as const;
 
 /** How many matches of each kind a rule has, and its target: what must survive whatever the tool's spelling is. */
 function parts(rule: string, hashComments: number): Record<string, number | string> {
@@ -117,28 +116,26 @@ const tag = (index: number): string => String(index).padStart(16, 'h');
 function restoreInput({ tables }: Everything): string {
   const tagged = (chain: string, texts: readonly string[]): string[] =>
     texts.map((text, index) => `-A ${chain} -m comment --comment "cali:${tag(index)}" ${text}`);
-  return tableNames
-    .map((table) => {
-      const { chains, hooks } = tables[table];
-      return [
-        `*${table}`,
-        ...chains.map(({ name }) => `:${name} - [0:0]`),
-        ...chains.flatMap(({ name, rules }) =>
-          tagged(
-            name,
-            rules.map(({ text }) => text),
-          ),
+  return TABLE_NAMES.map((table) => {
+    const { chains, hooks } = tables[table];
+    return [
+      `*${table}`,
+      ...chains.map(({ name }) => `:${name} - [0:0]`),
+      ...chains.flatMap(({ name, rules }) =>
+        tagged(
+          name,
+          rules.map(({ text }) => text),
         ),
-        ...[...hooks].flatMap(([name, { first = [], last = [] }]) => tagged(name, [...first, ...last])),
-        'COMMIT',
-        '',
-      ].join('\n');
-    })
-    .join('');
+      ),
+      ...[...hooks].flatMap(([name, { first = [], last = [] }]) => tagged(name, [...first, ...last])),
+      'COMMIT',
+      '',
+    ].join('\n');
+  }).join('');
 }
 
 const saveAll = (ns: TestNetns, tool: string): Promise<string> =>
-  ns.exec('sh', '-ec', tableNames.map((table) => `${tool}-save -t ${table}`).join('; '));
+  ns.exec('sh', '-ec', TABLE_NAMES.map((table) => `${tool}-save -t ${table}`).join('; '));
 
 /** The rules by `<table> <chain>`, each without `-A <chain>`. */
 function readSaved(saved: string): Map<string, string[]> {

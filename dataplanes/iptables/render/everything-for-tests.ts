@@ -17,7 +17,16 @@ import { parseMarks } from './marks.ts';
 import { policySetName, unitOf, unitSetName } from './names.ts';
 import { policyChain, profileChain } from './policy-chains.ts';
 import { staticRules } from './static-chains.ts';
-import type { Chain, ChainUse, HostDevice, PolicyUnit, RenderContext, TableName, TableRules } from './types.ts';
+import {
+  TABLE_NAMES,
+  type Chain,
+  type ChainUse,
+  type HostDevice,
+  type PolicyUnit,
+  type RenderContext,
+  type TableName,
+  type TableRules,
+} from './types.ts';
 import { dispatchChains, unitChains } from './unit-chains.ts';
 import { hostUses, unitUses } from './uses.ts';
 
@@ -193,10 +202,7 @@ export function everything(ctx: RenderContext): Everything {
     ];
   };
   const tables = Object.fromEntries(
-    (['raw', 'mangle', 'filter'] as const).map((table) => [
-      table,
-      { chains: chainsOf(table), hooks: statics[table].hooks },
-    ]),
+    TABLE_NAMES.map((table) => [table, { chains: chainsOf(table), hooks: statics[table].hooks }]),
   ) as unknown as Everything['tables'];
   return {
     tables,

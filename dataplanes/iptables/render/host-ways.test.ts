@@ -76,6 +76,20 @@ const cases: readonly Case[] = [
     expect: 'dropped',
   },
   {
+    what: 'a program sets our marks, by a device without a host endpoint',
+    ...fromHost,
+    packet: tcp(80, { outDevice: 'eth1', mark: 0x1f0000 }),
+    hosts: { eth0: { tiers: denied } },
+    expect: 'on',
+  },
+  {
+    what: 'a program sets our marks, to a service’s backend',
+    ...fromHost,
+    packet: tcp(80, { outDevice: 'eth0', mark: 0x1f0000, state: ['NEW', 'DNAT'] }),
+    hosts: { eth0: { tiers: denied } },
+    expect: 'dropped',
+  },
+  {
     what: 'from a host endpoint, a failsafe within its network',
     family: 4,
     ...fromHost,
@@ -141,6 +155,20 @@ const cases: readonly Case[] = [
     what: 'forwarded in by a host endpoint that denies',
     ...through,
     hosts: { eth0: { forwardTiers: [tier(['deny'], { egress: [] })] } },
+    expect: 'dropped',
+  },
+  {
+    what: 'forwarded, known connection, by a host endpoint that denies',
+    ...through,
+    packet: tcp(80, { inDevice: 'eth0', outDevice: 'eth1', state: ['ESTABLISHED'] }),
+    hosts: { eth0: { forwardTiers: denied }, eth1: { forwardTiers: denied } },
+    expect: 'accepted',
+  },
+  {
+    what: 'forwarded, a packet that conntrack can’t place, by a host endpoint that allows',
+    ...through,
+    packet: tcp(80, { inDevice: 'eth0', outDevice: 'eth1', state: ['INVALID'] }),
+    hosts: { eth0: { forwardTiers: allowed } },
     expect: 'dropped',
   },
   {

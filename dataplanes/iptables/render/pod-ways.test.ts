@@ -161,6 +161,14 @@ const cases: readonly Case[] = [
     expect: 'accepted',
   },
   {
+    what: 'neighbour solicitation with a forged source',
+    ...podToHost,
+    from: 'forged',
+    family: 6,
+    packet: { ...NEW, protocol: 58, icmp: { type: 135, code: 0 }, inDevice: 'cali1' },
+    expect: 'dropped',
+  },
+  {
     what: 'router advertisement of a pod',
     ...podToHost,
     family: 6,

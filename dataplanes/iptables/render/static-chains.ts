@@ -111,7 +111,6 @@ function rawOutput(ctx: RenderContext): ChainRule[] {
 const untracked = (dispatch: string, { marks }: RenderContext): ChainRule[] => [
   rule(`-j ${dispatch}`),
   rule(markedWith(marks.accept), '-j CT --notrack'),
-  rule(markedWith(marks.accept), '-j ACCEPT'),
 ];
 
 /** preDNAT policy sees new connections only, with the address that the client used. */
@@ -172,7 +171,6 @@ function forward(needs: HostNeeds, hasLoopRules: boolean, ctx: RenderContext): C
   const { marks } = ctx;
   return [
     // The accept mark is from raw or mangle and spares the packet the policy of the host endpoint that it came in by.
-    rule(setMark(0, allMarks(marks) - marks.accept)),
     ...(needs.forward ? [rule(notMarkedWith(marks.accept), `-j ${FROM_HOST_FORWARD}`)] : []),
     ...pods(ctx, '-i', `-j ${FROM_WORKLOAD_DISPATCH}`),
     ...pods(ctx, '-o', `-j ${TO_WORKLOAD_DISPATCH}`),

@@ -16,7 +16,8 @@ import type { DataplaneConfig } from '../../messages.ts';
 import type { HostEndpointInfo, PolicyId, PolicyInfo, ProfileId, RuleId, TierInfo } from '../../policy.ts';
 import type { Hook } from '../../netfilter/table.ts';
 
-export type TableName = 'raw' | 'mangle' | 'filter';
+export const TABLE_NAMES = ['raw', 'mangle', 'filter'] as const;
+export type TableName = (typeof TABLE_NAMES)[number];
 
 /** As policy says it: `ingress` is towards the endpoint. */
 export type Direction = 'ingress' | 'egress';
