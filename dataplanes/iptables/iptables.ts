@@ -1,97 +1,111 @@
-import type { Clock } from '#api/clock.ts';
-import type { CommandRunner } from '#native/command-runner.ts';
-import type { Family, NetlinkOp } from '#native/types.ts';
+import type { Conntrack } from '#native/conntrack.ts';
+import type { Family, Netlink, NetlinkOp } from '#native/types.ts';
 import type { ApplyFailure, ApplyReport, Counter, Dataplane, DeviceCounters } from '../contract.ts';
-import type { Logger } from '../logger.ts';
-import type { DataplaneConfig, DataplaneUpdate, EndpointId } from '../messages.ts';
+import type { CidrText, DataplaneConfig, DataplaneUpdate, EndpointId, WorkloadEndpointInfo } from '../messages.ts';
 import type { RuleId } from '../policy.ts';
-import { Ipsets, type SetKernel, temporaryName } from '../netfilter/ipsets.ts';
-import { removeLeftovers } from '../netfilter/leftovers.ts';
-import { settingsOf } from '../netfilter/table-settings.ts';
-import { Table } from '../netfilter/table.ts';
-import type { VariantChoice } from '../netfilter/variant-choice.ts';
-import { type Variant, Xtables } from '../netfilter/xtables.ts';
-import { setFilterChains, setRawChains } from './chains.ts';
-import { probeIptables, probeSet } from './probe.ts';
-import { type SourceMember, WorkloadSources, wlSourceSet } from './wl-source.ts';
+import type { Monitor } from '../shared/monitor-follower.ts';
+import { type CycleJudgement, judge } from './cycle-judgement.ts';
+import { ConntrackFlush } from './conntrack-flush.ts';
+import { Families, type FamiliesDeps } from './families.ts';
+import type { FamilyReport } from './family.ts';
+import { HostDevices } from './host-devices.ts';
+import { PolicyState, type RuleChanges } from './policy-state.ts';
+import { probeIptables } from './probe.ts';
+import { unitSetName } from './render/names.ts';
+import { FIRST_BUCKETS, SelectorSets } from './selector-sets.ts';
+import { EndpointMembers, type MemberChanges, wlSourceSet } from './wl-source.ts';
 
-/** What the dataplane works with. */
-export interface IptablesDeps {
-  readonly commands: CommandRunner;
-  readonly sets: SetKernel;
-  readonly variants: VariantChoice;
-  readonly clock: Clock;
-  readonly log: Logger;
-  /** False when the kernel has no IPv6: its tables and sets are then never touched. */
-  readonly hasIpv6: () => boolean;
+/** What the dataplane works with; everything is of the node's own namespace. */
+export interface IptablesDeps extends FamiliesDeps {
+  readonly conntrack: Pick<Conntrack, 'deleteOf'>;
+  readonly host: Pick<Netlink, 'links' | 'addresses'>;
+  /** Opens a monitor of links and addresses. */
+  readonly openMonitor: () => Monitor;
 }
 
-const TABLES = ['raw', 'filter'] as const;
-
 /**
- * The iptables dataplane. What a pod costs is one member (its address and device) in an ipset, written by netlink: the rules don't
- * depend on pods, and no process is forked for one.
+ * The iptables dataplane. What a pod costs is a member (its address and device) in two ipsets, written by netlink: rules don't depend on
+ * pods but on policy units, and no process is forked for a pod of a known unit, nor for members of a selector's set.
  *
- * Order of a cycle: sets and members, then tables, then sets that nothing refers to any more. A failure leaves its object dirty and
- * doesn't stop the others. The tools run at the start (which variant, what is there), when rules change (settings), for the
- * comparisons that `Table` describes, and on activate, release and cleanup.
+ * A cycle, per family: sets and members are read (when it is time), then rules are made from what was said until now; then additions to
+ * sets, tables, deletions from sets, sets that nothing refers to any more; then connections of pods that are gone. What is said while it
+ * runs is the next one's. A failure leaves its object dirty and doesn't stop the others.
  */
 export class IptablesDataplane implements Dataplane {
   readonly kind = 'iptables';
   readonly capabilities = { countsDropsPerDevice: false, enforcesPolicy: true };
   readonly #deps: IptablesDeps;
-  readonly #sources = new WorkloadSources();
-  readonly #ipsets: Ipsets;
-  readonly #tables: Table[] = [];
+  readonly #families: Families;
+  readonly #state = new PolicyState();
+  readonly #members = new EndpointMembers();
+  readonly #selectorSets: SelectorSets;
+  readonly #hosts: HostDevices;
+  readonly #flush: ConntrackFlush;
   readonly #dirtyEndpoints = new Set<EndpointId>();
   readonly #removedEndpoints = new Set<EndpointId>();
+  #hostFailures: readonly ApplyFailure[] = [];
+  #serviceRanges: readonly CidrText[] = [];
   #config: DataplaneConfig | undefined;
-  #configChanged = false;
-  /** What the tables were made for; another variant or set of families makes new ones. */
-  #made: { readonly variant: Variant; readonly families: readonly Family[] } | undefined;
+  /** Configuration or service ranges have changed since the rules were made. */
+  #mustPrepare = false;
   #inSync = false;
-  #hooked: boolean | undefined;
-  #cleanOthers = false;
   #listener: () => void = () => {};
 
   constructor(deps: IptablesDeps) {
     this.#deps = deps;
-    const owned = new Set(
-      ([4, 6] as const).flatMap((family) => [
-        wlSourceSet(family),
-        temporaryName(wlSourceSet(family)),
-        probeSet(family),
-      ]),
-    );
-    this.#ipsets = new Ipsets(
-      deps.sets,
-      (name) => owned.has(name),
-      deps,
-      () => this.#listener(),
-    );
+    const onDue = (): void => this.#listener();
+    this.#families = new Families(deps, onDue);
+    this.#selectorSets = new SelectorSets(this.#families.ipsets);
+    this.#hosts = new HostDevices(deps, onDue);
+    this.#flush = new ConntrackFlush(deps.conntrack);
+    for (const family of this.#families.ipsets.keys()) this.#wantIfaceSet(family, wlSourceSet(family));
   }
 
   onUpdate(update: DataplaneUpdate): void {
     switch (update.type) {
       case 'configUpdate':
-        this.#config = update.config;
-        this.#configChanged = true;
-        this.#changeMembers(this.#sources.setSpoofing(update.config.workloadSourceSpoofing));
+        this.#configure(update.config);
+        break;
+      case 'serviceRangesUpdate':
+        this.#serviceRanges = update.cidrs;
+        this.#mustPrepare = true;
+        break;
+      case 'ipSetUpdate':
+        this.#selectorSets.update(update.id, update.setType, update.members, update.about);
+        break;
+      case 'ipSetDelta':
+        this.#selectorSets.delta(update.id, update.added, update.removed);
+        break;
+      case 'ipSetRemove':
+        this.#selectorSets.remove(update.id);
+        break;
+      case 'policyUpdate':
+        this.#state.setPolicy(update.id, update.policy);
+        break;
+      case 'policyRemove':
+        this.#state.setPolicy(update.id, undefined);
+        break;
+      case 'profileUpdate':
+        this.#state.setProfile(update.id, update.profile);
+        break;
+      case 'profileRemove':
+        this.#state.setProfile(update.id, undefined);
+        break;
+      case 'hostEndpointUpdate':
+        this.#hosts.set(update.id, update.endpoint);
+        break;
+      case 'hostEndpointRemove':
+        this.#hosts.set(update.id, undefined);
         break;
       case 'workloadEndpointUpdate':
-        this.#changeMembers(this.#sources.set(update.id, update.endpoint));
-        this.#dirtyEndpoints.add(update.id);
-        this.#removedEndpoints.delete(update.id);
+        this.#setEndpoint(update.id, update.endpoint);
         break;
       case 'workloadEndpointRemove':
-        this.#changeMembers(this.#sources.set(update.id, undefined));
-        this.#dirtyEndpoints.delete(update.id);
-        this.#removedEndpoints.add(update.id);
+        this.#removeEndpoint(update.id);
         break;
       case 'inSync':
         this.#inSync = true;
-        this.#ipsets.allowRemoval();
-        for (const table of this.#tables) table.allowRemoval();
+        this.#families.allowRemoval();
         break;
       default: // Routes, pools and hosts are the host network's.
     }
@@ -101,58 +115,38 @@ export class IptablesDataplane implements Dataplane {
     const failed: ApplyFailure[] = [];
     const repaired: string[] = [];
     if (this.#config === undefined) return { programmed: [], removed: [], failed, repaired };
-    // Endpoints that change while this runs are the next cycle's.
+    const reading = await this.#readKernel(this.#config);
+    // From here to the first await of the families: one consistent state. What is said later is the next cycle's.
     const endpoints = takeAll(this.#dirtyEndpoints);
     const removed = takeAll(this.#removedEndpoints);
-    try {
-      await this.#prepare(this.#config);
-    } catch (error) {
-      failed.push({ object: 'dataplane iptables', reason: (error as Error).message });
+    if (typeof reading === 'string') {
       this.#takeBack(endpoints, removed);
+      failed.push({ object: 'dataplane iptables', reason: reading });
+      for (const id of endpoints) failed.push({ object: `endpoint ${id}`, endpoint: id, reason: reading });
       return { programmed: [], removed: [], failed, repaired };
     }
-    const sets = await this.#ipsets.applyAdditions();
-    const tables = await this.#applyTables();
-    // A rule is refused, too, when somebody has destroyed the set that it names.
-    if (tables.failed.length > 0) this.#ipsets.requestResync();
-    const removals = await this.#ipsets.applyRemovals();
-    repaired.push(...sets.repaired, ...tables.repaired);
-    const setFailures = [...sets.failed, ...removals.failed];
-    failed.push(
-      ...setFailures
-        .filter(({ member }) => member === undefined)
-        .map(({ set, reason }) => ({ object: `ipset ${set}`, reason })),
-    );
-    failed.push(...tables.failed);
-    const refused = new Map(
-      setFailures.flatMap(({ set, member, reason }): [string, string][] =>
-        member === undefined ? [] : [[`${set} ${member}`, reason]],
-      ),
-    );
-    const programmed: EndpointId[] = [];
-    const wholeFailed = failed.length > 0;
-    for (const id of endpoints) {
-      if (this.#dirtyEndpoints.has(id) || this.#removedEndpoints.has(id)) continue;
-      const reason = this.#sources
-        .of(id)
-        .map(({ family, member }) => refused.get(`${wlSourceSet(family)} ${member}`))
-        .find(Boolean);
-      if (reason !== undefined) failed.push({ object: `endpoint ${id}`, endpoint: id, reason });
-      else if (!wholeFailed) programmed.push(id);
-    }
-    const done = new Set(programmed);
+    this.#render();
+    const { on } = this.#families;
+    for (const { ipsets } of on) ipsets.begin();
+    const reports = await Promise.all(on.map((family) => family.apply()));
+    const judgement = judge([...reading, ...reports], this.#state, this.#selectorSets);
+    const flushFailure = await this.#flushConnections(judgement);
+    failed.push(...judgement.failed, ...flushFailure, ...this.#hostFailures);
+    repaired.push(...[...reading, ...reports].flatMap((report) => report.repaired));
+    const programmed = this.#judgeEndpoints(endpoints, judgement, failed);
+    const gone = judgement.deletionsFailed || !this.#inSync ? [] : removed.filter((id) => !this.#flush.pending.has(id));
+    const [done, away] = [new Set(programmed), new Set(gone)];
     this.#takeBack(
       endpoints.filter((id) => !done.has(id)),
-      sets.failed.length > 0 ? removed.splice(0) : [],
+      removed.filter((id) => !away.has(id)),
     );
-    if (failed.length === 0 && this.#cleanOthers && this.#hooked === true)
-      failed.push(...(await this.#removeOtherVariant()));
-    return { programmed, removed, failed, repaired };
+    if (failed.length === 0) failed.push(...(await this.#families.removeOtherVariant()));
+    return { programmed, removed: gone.filter((id) => this.#state.unitOf(id) === undefined), failed, repaired };
   }
 
   requestResync(): void {
-    this.#ipsets.requestResync();
-    for (const table of this.#tables) table.requestResync();
+    for (const family of this.#families.on) family.requestResync();
+    this.#hosts.requestResync();
   }
 
   onDisturbed(listener: () => void): void {
@@ -160,7 +154,7 @@ export class IptablesDataplane implements Dataplane {
   }
 
   async probe(): Promise<readonly string[]> {
-    return probeIptables(this.#deps, this.#families(this.#config), this.#config?.iptablesBackend ?? 'auto');
+    return probeIptables(this.#deps, this.#families.wanted(this.#config), this.#config?.iptablesBackend ?? 'auto');
   }
 
   podDeviceOps(): readonly NetlinkOp[] {
@@ -168,36 +162,77 @@ export class IptablesDataplane implements Dataplane {
   }
 
   async activate(): Promise<void> {
-    await this.#setHooked(true);
+    await this.#families.setHooked(true);
   }
 
   async release(): Promise<void> {
-    await this.#setHooked(false);
+    await this.#families.setHooked(false);
   }
 
   deviceCounters(): Promise<readonly DeviceCounters[]> {
     return Promise.resolve([]);
   }
 
-  ruleCounters(): Promise<ReadonlyMap<RuleId, Counter>> {
-    return Promise.resolve(new Map());
+  /** Both families' packets together. One `iptables-save -c` a family; see `RuleCounters` for what happens when rules are written anew. */
+  async ruleCounters(): Promise<ReadonlyMap<RuleId, Counter>> {
+    const totals = new Map<RuleId, Counter>();
+    for (const family of this.#families.on) await family.addCounters(totals);
+    return totals;
   }
 
   async cleanup(): Promise<void> {
-    this.#dropTables();
-    this.#made = undefined;
-    this.#hooked = undefined;
-    const { commands, log } = this.#deps;
-    const lockTimeoutS = this.#config?.iptablesLockTimeoutS ?? 0;
-    const families = this.#deps.hasIpv6() ? ([4, 6] as const) : ([4] as const);
-    await removeLeftovers(commands, log, { variants: ['nft', 'legacy'], families, tables: TABLES, lockTimeoutS });
-    await this.#ipsets.cleanup();
+    this.#mustPrepare = true;
+    await this.#families.cleanup();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
-    this.#dropTables();
-    this.#ipsets[Symbol.dispose]();
+    this.#hosts[Symbol.dispose]();
+    this.#families[Symbol.dispose]();
     return Promise.resolve();
+  }
+
+  #configure(config: DataplaneConfig): void {
+    const before = this.#config;
+    this.#config = config;
+    this.#mustPrepare = true;
+    this.#changeMembers(this.#members.setSpoofing(config.workloadSourceSpoofing));
+    if (before?.maxIpsetSize === config.maxIpsetSize) return;
+    this.#selectorSets.setMaxSize(config.maxIpsetSize);
+    for (const family of this.#families.ipsets.keys()) this.#wantIfaceSet(family, wlSourceSet(family));
+    for (const { id } of this.#state.units) this.#wantUnitSets(id);
+  }
+
+  #wantUnitSets(unitId: string): void {
+    for (const family of this.#families.ipsets.keys()) this.#wantIfaceSet(family, unitSetName(family, unitId));
+  }
+
+  #wantIfaceSet(family: Family, name: string): void {
+    const maxelem = this.#config?.maxIpsetSize ?? 0;
+    this.#families.ipsets
+      .get(family)
+      ?.setSet({ name, type: 'hash:net,iface', family, maxelem, hashsize: FIRST_BUCKETS });
+  }
+
+  #setEndpoint(id: EndpointId, endpoint: WorkloadEndpointInfo): void {
+    const { unitId, isNew } = this.#state.setEndpoint(id, endpoint);
+    if (isNew) this.#wantUnitSets(unitId);
+    this.#changeMembers(this.#members.set(id, endpoint, unitId));
+    this.#flush.set(id, endpoint);
+    this.#dirtyEndpoints.add(id);
+    this.#removedEndpoints.delete(id);
+  }
+
+  #removeEndpoint(id: EndpointId): void {
+    this.#state.removeEndpoint(id);
+    this.#changeMembers(this.#members.remove(id));
+    this.#flush.remove(id);
+    this.#dirtyEndpoints.delete(id);
+    this.#removedEndpoints.add(id);
+  }
+
+  #changeMembers({ add, remove }: MemberChanges): void {
+    for (const { family, set, member } of add) this.#families.ipsets.get(family)?.addMember(set, member);
+    for (const { family, set, member } of remove) this.#families.ipsets.get(family)?.removeMember(set, member);
   }
 
   /** These are still to be done, unless somebody said something else of them meanwhile. */
@@ -206,128 +241,98 @@ export class IptablesDataplane implements Dataplane {
     for (const id of removed) if (!this.#dirtyEndpoints.has(id)) this.#removedEndpoints.add(id);
   }
 
-  #families(config: DataplaneConfig | undefined): readonly Family[] {
-    return config?.ipv6Support !== false && this.#deps.hasIpv6() ? [4, 6] : [4];
-  }
-
-  #changeMembers({ add, remove }: { add: readonly SourceMember[]; remove: readonly SourceMember[] }): void {
-    const on = (source: SourceMember): boolean => this.#made?.families.includes(source.family) === true;
-    for (const { family, member } of add.filter(on)) this.#ipsets.addMember(wlSourceSet(family), member);
-    for (const { family, member } of remove.filter(on)) this.#ipsets.removeMember(wlSourceSet(family), member);
-  }
-
-  /** Makes tables and sets what the configuration says; nothing to do while it stays the same. */
-  async #prepare(config: DataplaneConfig): Promise<void> {
-    if (this.#made !== undefined && !this.#configChanged) return;
-    this.#configChanged = false;
+  /** Everything that has to be known before rules are made; the reason why nothing can be done, or what of the sets was read. */
+  async #readKernel(config: DataplaneConfig): Promise<string | readonly FamilyReport[]> {
     try {
-      await this.#follow(config);
+      await this.#prepare(config);
     } catch (error) {
-      this.#configChanged = true;
+      return (error as Error).message;
+    }
+    try {
+      const resolved = await this.#hosts.resolve();
+      if (resolved !== undefined) {
+        this.#state.setHosts(resolved.devices);
+        this.#hostFailures = resolved.failed;
+      }
+    } catch (error) {
+      this.#hostFailures = [{ object: 'devices of host endpoints', reason: (error as Error).message }];
+    }
+    return Promise.all(
+      this.#families.on.map(async ({ family, ipsets }) => {
+        const { failed, repaired } = await ipsets.read();
+        return { family, setFailures: failed, tableFailures: [], repaired };
+      }),
+    );
+  }
+
+  /** Follows the configuration; nothing to do while it stays the same. */
+  async #prepare(config: DataplaneConfig): Promise<void> {
+    if (!this.#mustPrepare) return;
+    this.#mustPrepare = false;
+    try {
+      await this.#families.follow(config, this.#serviceRanges);
+      this.#state.touchStatics();
+    } catch (error) {
+      this.#mustPrepare = true;
       throw error;
     }
   }
 
-  async #follow(config: DataplaneConfig): Promise<void> {
-    const families = this.#families(config);
-    const variant = await this.#deps.variants.choose(families, config.iptablesBackend);
-    const before = this.#made;
-    if (before?.variant !== variant || before.families.length !== families.length) {
-      this.#dropTables();
-      this.#cleanOthers = true;
-      for (const family of families) {
-        const tools = new Xtables(this.#deps.commands, variant, family);
-        for (const name of TABLES) this.#tables.push(this.#makeTable(name, tools, config));
-      }
-    }
-    this.#ipsets.setRefreshInterval(config.ipsetsRefreshIntervalMs);
-    for (const family of families) {
-      const name = wlSourceSet(family);
-      this.#ipsets.setSet({ name, type: 'hash:net,iface', family, maxelem: config.maxIpsetSize });
-      if (before?.families.includes(family) !== true) {
-        for (const { member } of this.#sources.all(family)) this.#ipsets.addMember(name, member);
-      }
-    }
-    for (const table of this.#tables) {
-      table.setSettings(settingsOf(config));
-      if (table.name === 'raw') setRawChains(table, config.interfacePrefixes);
-      else setFilterChains(table, config.interfacePrefixes);
-    }
-    this.#made = { variant, families };
-    for (const family of (before?.families ?? []).filter((family) => !families.includes(family)))
-      await this.#leave(family);
+  #render(): void {
+    const changes = this.#state.takeChanges();
+    if (changes === undefined) return;
+    for (const id of changes.units)
+      if (this.#state.unit(id) === undefined)
+        for (const [family, ipsets] of this.#families.ipsets) ipsets.removeSet(unitSetName(family, id));
+    // The configuration is in every chain.
+    const all: RuleChanges = changes.statics ? withEverything(changes, this.#state.everything()) : changes;
+    for (const family of this.#families.on) family.render(this.#state, all);
   }
 
-  #makeTable(name: string, tools: Xtables, config: DataplaneConfig): Table {
-    const table = new Table(name, tools, settingsOf(config), this.#deps, () => this.#listener());
-    if (this.#inSync) table.allowRemoval();
-    if (this.#hooked !== undefined) table.setHooked(this.#hooked);
-    return table;
-  }
-
-  /** A family that was switched off: its rules go now, its sets at the end of the cycle. */
-  async #leave(family: Family): Promise<void> {
-    const { commands, log } = this.#deps;
-    const lockTimeoutS = this.#config?.iptablesLockTimeoutS ?? 0;
-    await removeLeftovers(commands, log, {
-      variants: ['nft', 'legacy'],
-      families: [family],
-      tables: TABLES,
-      lockTimeoutS,
-    });
-    this.#ipsets.removeSet(wlSourceSet(family));
-  }
-
-  async #applyTables(): Promise<{ failed: ApplyFailure[]; repaired: string[] }> {
-    const failed: ApplyFailure[] = [];
-    const repaired: string[] = [];
-    await Promise.all(
-      this.#tables.map(async (table) => {
-        try {
-          repaired.push(...(await table.apply()));
-        } catch (error) {
-          failed.push({ object: table.object, reason: (error as Error).message });
-        }
-      }),
-    );
-    return { failed, repaired };
-  }
-
-  async #setHooked(hooked: boolean): Promise<void> {
-    this.#hooked = hooked;
-    for (const table of this.#tables) table.setHooked(hooked);
-    const { failed } = await this.#applyTables();
-    const [first] = failed;
-    if (first !== undefined) {
-      throw new Error(`${hooked ? 'entering' : 'leaving'} the packets' path: ${first.object}: ${first.reason}`);
-    }
-    if (hooked && this.#cleanOthers) await this.#removeOtherVariant();
-  }
-
-  /** Rules of ours in the variant that isn't used would judge packets by an old state. */
-  async #removeOtherVariant(): Promise<ApplyFailure[]> {
-    const made = this.#made;
-    if (made === undefined) return [];
-    const { commands, log } = this.#deps;
-    const other = made.variant === 'nft' ? 'legacy' : 'nft';
-    const lockTimeoutS = this.#config?.iptablesLockTimeoutS ?? 0;
+  /** After members and rules of pods that are gone are, so that no packet makes a new entry. Only a failure to report. */
+  async #flushConnections(judgement: CycleJudgement): Promise<readonly ApplyFailure[]> {
+    if (this.#families.hooked !== true) this.#flush.skip();
+    if (judgement.deletionsFailed || !this.#inSync) return [];
     try {
-      await removeLeftovers(commands, log, {
-        variants: [other],
-        families: made.families,
-        tables: TABLES,
-        lockTimeoutS,
-      });
-      this.#cleanOthers = false;
+      const deleted = await this.#flush.flush();
+      if (deleted > 0) this.#deps.log.debug('deleted connections of pods that are gone', { deleted });
       return [];
     } catch (error) {
-      return [{ object: `rules of ours in iptables-${other}`, reason: (error as Error).message }];
+      return [{ object: 'connections of pods that are gone', reason: (error as Error).message }];
     }
   }
 
-  #dropTables(): void {
-    for (const table of this.#tables.splice(0)) table[Symbol.dispose]();
+  /** Which of the endpoints are wholly in the kernel; the reason is added for the others. */
+  #judgeEndpoints(
+    endpoints: readonly EndpointId[],
+    judgement: CycleJudgement,
+    failed: ApplyFailure[],
+  ): readonly EndpointId[] {
+    const programmed: EndpointId[] = [];
+    const pending = this.#flush.pending;
+    for (const id of endpoints) {
+      if (this.#dirtyEndpoints.has(id) || this.#removedEndpoints.has(id)) continue;
+      const reason =
+        judgement.reasonFor(this.#state.unitOf(id), this.#members.of(id)) ??
+        (pending.has(id) && this.#inSync
+          ? 'connections of the pod that had its address before are still tracked'
+          : undefined);
+      if (reason !== undefined) failed.push({ object: `endpoint ${id}`, endpoint: id, reason });
+      else if (this.#inSync) programmed.push(id); // Before, rules of an earlier agent may still stand.
+    }
+    return programmed;
   }
+}
+
+/** Changes with everything that is there besides. */
+function withEverything(changes: RuleChanges, everything: RuleChanges): RuleChanges {
+  return {
+    ...everything,
+    policies: new Set([...changes.policies, ...everything.policies]),
+    profiles: new Set([...changes.profiles, ...everything.profiles]),
+    units: new Set([...changes.units, ...everything.units]),
+    goneRules: changes.goneRules,
+  };
 }
 
 /** Empties the set and returns what was in it. */

@@ -18,7 +18,9 @@ const owns = (name: string): boolean => name.startsWith('cali4');
 const make = (): Ipsets => new Ipsets(kernel, owns, { clock, log: silentLogger }, () => {});
 /** A cycle with no tables between. */
 const apply = async (sets: Ipsets): Promise<SetReport> => {
-  const reports = [await sets.applyAdditions(), await sets.applyDeletions()];
+  const read = await sets.read();
+  sets.begin();
+  const reports = [read, await sets.applyAdditions(), await sets.applyDeletions()];
   return { failed: reports.flatMap(({ failed }) => failed), repaired: reports.flatMap(({ repaired }) => repaired) };
 };
 const members = (name = 'cali40a'): string[] => [...(kernel.sets.get(name)?.members ?? [])].sort();
@@ -154,6 +156,27 @@ test('what moves from one set to another is added before it is taken out, whatev
   expect(kernel.calls).toEqual(['update cali40b +10.0.0.1', 'update cali40a -10.0.0.1']);
 });
 
+test('what is wished in the middle of a cycle is added at once, but taken out in the next one', async () => {
+  const sets = make();
+  sets.allowRemoval();
+  for (const name of ['cali40a', 'cali40b', 'cali40c']) sets.setSet(spec({ name }));
+  sets.addMember('cali40a', '10.0.0.1');
+  await apply(sets);
+  sets.begin();
+  sets.removeMember('cali40a', '10.0.0.1');
+  sets.removeSet('cali40c');
+  sets.addMember('cali40b', '10.0.0.1');
+  await sets.applyAdditions();
+  await sets.applyDeletions();
+  await sets.applyRemovals();
+  expect([members('cali40a'), members('cali40b')]).toEqual([['10.0.0.1'], ['10.0.0.1']]);
+  expect(kernel.sets.has('cali40c')).toBe(true);
+  await apply(sets);
+  await sets.applyRemovals();
+  expect([members('cali40a'), members('cali40b')]).toEqual([[], ['10.0.0.1']]);
+  expect(kernel.sets.has('cali40c')).toBe(false);
+});
+
 test('members of a set that is held stay until it is not', async () => {
   const sets = make();
   sets.allowRemoval();
@@ -161,10 +184,11 @@ test('members of a set that is held stay until it is not', async () => {
   sets.setMembers('cali40a', ['10.0.0.1', '10.0.0.2']);
   await apply(sets);
   sets.setMembers('cali40a', ['10.0.0.2', '10.0.0.3']);
+  sets.begin();
   await sets.applyAdditions();
   await sets.applyDeletions((name) => name === 'cali40a');
   expect(members()).toEqual(['10.0.0.1', '10.0.0.2', '10.0.0.3']);
-  await sets.applyDeletions();
+  await apply(sets);
   expect(members()).toEqual(['10.0.0.2', '10.0.0.3']);
 });
 
@@ -222,10 +246,12 @@ test('a set that a rule still refers to stays, is reported, and goes later', asy
   await apply(sets);
   kernel.referenced.add('cali40a');
   sets.removeSet('cali40a');
+  sets.begin();
   expect((await sets.applyRemovals()).failed).toMatchObject([
     { set: 'cali40a', reason: expect.stringContaining('IPSET_ERR_BUSY') },
   ]);
   kernel.referenced.clear();
+  sets.begin();
   expect((await sets.applyRemovals()).failed).toEqual([]);
   expect(kernel.sets.size).toBe(0);
 });

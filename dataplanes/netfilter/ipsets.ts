@@ -67,7 +67,7 @@ interface SetState {
  * The driver of a group of ipsets: desired and actual members, differences written by netlink; one more pod is one member in one message
  * and no process. It owns the sets that it is told and, for removal, those of which `owns(name)` is true.
  *
- * A cycle is `applyAdditions` (reading, new sets, new members), then whatever refers to them, then `applyDeletions` (members) and
+ * A cycle is `read`, `begin`, `applyAdditions` (sets, members), then whatever refers to them, then `applyDeletions` (members) and
  * `applyRemovals` (sets): over all sets additions come first, so that what moves from one to another is never in neither. The kernel
  * refuses to destroy a set that a rule refers to. One whose maximum size changes is filled under a temporary name and swapped:
  * rules never see it empty. Until `allowRemoval` there are only additions.
@@ -89,6 +89,9 @@ export class Ipsets implements Disposable {
   readonly #toDelete = new Set<string>();
   /** Sets that nobody wants. */
   readonly #toRemove = new Set<string>();
+  /** What `begin` found in these two. */
+  readonly #dueDeletions = new Map<string, readonly string[]>();
+  #dueRemovals: string[] = [];
   #refreshIntervalMs = 0;
   #timer: Disposable | undefined;
 
@@ -178,15 +181,31 @@ export class Ipsets implements Disposable {
     if (this.#state === 'known') this.#state = 'stale';
   }
 
-  /** Makes sets and adds members; in proportion to what is dirty. Never throws: what failed is reported and stays dirty. */
-  async applyAdditions(): Promise<SetReport> {
-    const failed: SetFailure[] = [];
+  /** Reads what is there when it is time. None of the steps that follow does anything after a failure. */
+  async read(): Promise<SetReport> {
     const repaired: string[] = [];
     try {
       if (this.#state !== 'known') await this.#read(repaired);
+      return { failed: [], repaired };
     } catch (error) {
       return { failed: [{ set: 'all', reason: `listing the sets: ${words(error)}` }], repaired };
     }
+  }
+
+  /**
+   * What is to be taken out in this cycle is what is too much now. Wishes that come while it runs may depend on rules that it doesn't write:
+   * their additions may be early, their deletions not.
+   */
+  begin(): void {
+    this.#dueDeletions.clear();
+    for (const name of this.#toDelete) this.#dueDeletions.set(name, [...(this.#sets.get(name)?.extra ?? [])]);
+    this.#dueRemovals = [...this.#toRemove];
+  }
+
+  /** Makes sets and adds members; in proportion to what is dirty. Never throws: what failed is reported and stays dirty. */
+  async applyAdditions(): Promise<SetReport> {
+    const failed: SetFailure[] = [];
+    if (this.#state === 'unread') return { failed, repaired: [] };
     const names = takeAll(this.#toAdd); // What is wished meanwhile is the next cycle's.
     await this.#createMissing(names, failed);
     for (const name of names) await this.#replaceIfOther(name, failed);
@@ -198,21 +217,21 @@ export class Ipsets implements Disposable {
       return [{ name, add, del: [] }];
     });
     await this.#write(changes, 'addition', failed);
-    return { failed, repaired };
+    return { failed, repaired: [] };
   }
 
   /** Takes out members that are too many, except from sets for which `hold` is true: theirs stay until the next cycle. */
   async applyDeletions(hold: (name: string) => boolean = () => false): Promise<SetReport> {
     const failed: SetFailure[] = [];
     if (!this.#mayRemove || this.#state !== 'known') return { failed, repaired: [] };
-    const changes = [...this.#toDelete].flatMap((name): IpsetChange[] => {
+    const changes = [...this.#dueDeletions].flatMap(([name, due]): IpsetChange[] => {
       const state = this.#sets.get(name);
       if (state === undefined || !state.isWanted || hold(name)) return [];
-      this.#toDelete.delete(name);
-      const del = [...state.extra];
-      state.extra = new Set();
-      return [{ name, add: [], del }];
+      const del = due.filter((member) => state.extra.delete(member));
+      if (state.extra.size === 0) this.#toDelete.delete(name);
+      return del.length === 0 ? [] : [{ name, add: [], del }];
     });
+    this.#dueDeletions.clear();
     await this.#write(changes, 'deletion', failed);
     return { failed, repaired: [] };
   }
@@ -221,7 +240,7 @@ export class Ipsets implements Disposable {
   async applyRemovals(): Promise<SetReport> {
     const failed: SetFailure[] = [];
     if (!this.#mayRemove || this.#state !== 'known') return { failed, repaired: [] };
-    for (const name of [...this.#toRemove]) {
+    for (const name of this.#dueRemovals.splice(0)) {
       if (!this.#toRemove.has(name)) continue; // Wanted again while others were destroyed.
       try {
         if (this.#sets.get(name)?.kernel !== undefined) await this.#destroy(name);

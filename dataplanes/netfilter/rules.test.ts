@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { hashRules, renderRules, ruleTag, signatureOf } from './rules.ts';
+import { hashRules, renderRules, ruleTag, signatureOf, tagIndex } from './rules.ts';
 import { parseCounters, parseSave } from './saved.ts';
 
 /** What a save shows of a chain of ours. */
@@ -49,6 +49,7 @@ describe('tags of rules', () => {
     expect(hashRules('a', ['-j DROP']).hash).not.toBe(hashRules('b', ['-j DROP']).hash);
     const tags = Array.from({ length: 10_000 }, (_, index) => ruleTag('0123456789abc', index));
     expect(new Set(tags).size).toBe(10_000);
+    expect(tags.map(tagIndex)).toEqual([...tags.keys()]);
     expect(tags.every((tag) => /^[\w-]{16}$/.test(tag))).toBe(true);
   });
 });

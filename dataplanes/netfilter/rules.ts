@@ -30,6 +30,11 @@ export function ruleTag(listHash: string, index: number): string {
   return `${listHash}${digit(12)}${digit(6)}${digit(0)}`;
 }
 
+/** The index in a tag. */
+export function tagIndex(tag: string): number {
+  return [...tag.slice(HASH_LENGTH)].reduce((sum, digit) => sum * 64 + INDEX_ALPHABET.indexOf(digit), 0);
+}
+
 /** One value for a list of rules as it is wanted or as it was found. */
 export const signatureOf = ({ rules, hash }: HashedRules): string => signature(hash, rules.length);
 

@@ -51,7 +51,7 @@ export class Table {
   /** `keep`: what hooks the kernel has stays, nothing is known yet. */
   #hooked: 'keep' | 'yes' | 'no' = 'keep';
   #hooksDirty = true;
-  #mayRemove = false;
+  #isComplete = false;
 
   constructor(name: string, insertMode: 'insert' | 'append') {
     this.name = name;
@@ -120,9 +120,13 @@ export class Table {
     this.#hooked = next;
   }
 
-  /** From now on chains of ours that nobody set may go, once it is said (`setHooked`) what jumps to them. */
+  /**
+   * Everything has been said: from now on chains and hooks that are in the kernel are changed, and chains of ours that nobody set go, once
+   * it is said (`setHooked`) what jumps to them. Before, there is only something new: the kernel holds what an earlier agent knew.
+   */
   allowRemoval(): void {
-    this.#mayRemove = true;
+    if (!this.#isComplete) this.#hooksDirty = true;
+    this.#isComplete = true;
   }
 
   /** The kernel refused this chain: the others are written without it. False if it is no wanted chain, or held already. */
@@ -161,16 +165,21 @@ export class Table {
     const declare: string[] = [];
     const add: string[] = [];
     const written = new Map<string, string>();
-    for (const name of this.#dirty) {
+    const dirty = [...this.#dirty];
+    this.#dirty.clear();
+    for (const name of dirty) {
       const rules = this.#rulesToWrite(name);
       if (rules === undefined || this.#actual.get(name) === signatureOf(rules)) continue;
+      if (!this.#isComplete && this.#actual.has(name)) {
+        this.#dirty.add(name);
+        continue;
+      }
       declare.push(`:${name} - [0:0]`);
       add.push(...renderRules(`-A ${name}`, rules));
       written.set(name, signatureOf(rules));
     }
-    this.#dirty.clear();
     const { unhook, hook, hooked } = this.#planHooks();
-    const removed = this.#mayRemove && this.#hooked !== 'keep' ? [...this.#stale] : [];
+    const removed = this.#isComplete && this.#hooked !== 'keep' ? [...this.#stale] : [];
     for (const name of removed) declare.push(`:${name} - [0:0]`);
     const lines = [...declare, ...unhook, ...add, ...hook, ...removed.map((name) => `-X ${name}`)];
     if (lines.length === 0) return undefined;
@@ -206,6 +215,7 @@ export class Table {
     for (const name of new Set([...this.#kernelChains.keys(), ...this.#hooks.keys()])) {
       const chain = this.#kernelChains.get(name) ?? { policy: 'ACCEPT', rules: [] };
       if (this.#hookIsRight(name, chain)) continue;
+      if (!this.#isComplete && this.#hooked === 'yes' && chain.rules.some(isOurs)) continue;
       unhook.push(...chain.rules.filter(isOurs).map((rule) => `-D ${name} ${rule.text}`));
       const others = chain.rules.filter((rule) => !isOurs(rule));
       const wanted = this.#hooked === 'yes' ? this.#hooks.get(name) : undefined;

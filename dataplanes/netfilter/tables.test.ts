@@ -197,6 +197,24 @@ describe.each(['nft', 'legacy'] as const)('the tables of a family (%s)', (varian
     expect((await table.apply()).repaired).toEqual([]);
   });
 
+  test('before everything is known there is only something new: chains and hooks of an earlier agent stay', async () => {
+    await running();
+    const before = fake.dump(tool, 'filter');
+    const table = make();
+    table.setHooked(true);
+    setChain(table, 'cali-FORWARD', ['-j DROP']);
+    table.table('filter').setHook('FORWARD', { first: ['-j cali-FORWARD', '-j LOG'] });
+    setChain(table, 'cali-new', ['-j DROP']);
+    await table.apply();
+    expect(fake.dump(tool, 'filter').replace(/.*cali-new.*\n/g, '')).toBe(before);
+    expect(fake.dump(tool, 'filter')).toContain('-A cali-new # -j DROP');
+    table.allowRemoval();
+    await table.apply();
+    expect(fake.dump(tool, 'filter')).toContain('-A cali-FORWARD # -j DROP');
+    expect(fake.dump(tool, 'filter')).toContain('-A FORWARD # -j LOG');
+    expect(fake.restores).toBe(3);
+  });
+
   test('removes its unknown chains only when allowed', async () => {
     fake.write(tool, '*filter\n:cali-old - [0:0]\n-A cali-old -j DROP\nCOMMIT\n');
     const table = make();

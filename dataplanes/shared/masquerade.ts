@@ -97,6 +97,8 @@ export class Masquerade implements Disposable {
       this.#changed = true;
       return { failed: [{ object: 'natOutgoing', reason: (error as Error).message }], repaired };
     }
+    const read = await this.#ipsets.read();
+    this.#ipsets.begin();
     const sets = await this.#ipsets.applyAdditions();
     for (const tables of this.#tables) {
       const report = await tables.apply();
@@ -107,9 +109,9 @@ export class Masquerade implements Disposable {
     }
     const deletions = await this.#ipsets.applyDeletions();
     const removals = await this.#ipsets.applyRemovals();
-    repaired.push(...sets.repaired);
+    repaired.push(...read.repaired);
     failed.push(
-      ...[...sets.failed, ...deletions.failed, ...removals.failed].map(({ set, member, reason }) => ({
+      ...[...read.failed, ...sets.failed, ...deletions.failed, ...removals.failed].map(({ set, member, reason }) => ({
         object: `ipset ${set}${member === undefined ? '' : ` member ${member}`}`,
         reason,
       })),

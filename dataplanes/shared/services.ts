@@ -1,4 +1,5 @@
 import type { ServiceIdentifier } from 'inversify';
+import type { Conntrack } from '#native/conntrack.ts';
 import type { Ipset } from '#native/ipset.ts';
 import type { Netlink } from '#native/types.ts';
 import type { VariantChoice } from '../netfilter/variant-choice.ts';
@@ -15,6 +16,8 @@ import type { SysctlMemory } from './node-sysctls.ts';
 export const HostNetlink: ServiceIdentifier<Netlink> = Symbol.for('Netlink');
 /** The address sets. */
 export const HostIpset: ServiceIdentifier<Ipset> = Symbol.for('HostIpset');
+/** The connection tracking entries. */
+export const HostConntrack: ServiceIdentifier<Conntrack> = Symbol.for('HostConntrack');
 /** Opens a monitor for everything that the host network follows. */
 export const HostMonitor: ServiceIdentifier<() => Monitor> = Symbol.for('HostMonitor');
 export const HostSysctls: ServiceIdentifier<SysctlPort> = Symbol.for('HostSysctls');

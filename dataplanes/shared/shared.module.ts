@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { ContainerModule } from 'inversify';
 import { Clock } from '#api/clock.ts';
 import { CommandRunner } from '#native/command-runner.ts';
+import { openConntrack } from '#native/conntrack.ts';
 import { openIpset } from '#native/ipset.ts';
 import { openMonitor } from '#native/monitor.ts';
 import { writeSysctls } from '#native/netns.ts';
@@ -10,6 +11,7 @@ import { VariantChoice } from '../netfilter/variant-choice.ts';
 import { HostNetwork } from './host-network.ts';
 import type { SysctlPort } from './host-sysctls.ts';
 import {
+  HostConntrack,
   HostIpset,
   HostMonitor,
   HostNetlink,
@@ -37,6 +39,9 @@ export const sharedModule = new ContainerModule(({ bind }) => {
   bind(HostSysctls).toConstantValue(ownSysctls);
   bind(HostIpset)
     .toResolvedValue(() => openIpset())
+    .inSingletonScope();
+  bind(HostConntrack)
+    .toResolvedValue(() => openConntrack())
     .inSingletonScope();
   bind(HostMonitor).toConstantValue(() => openMonitor(['link', 'addr4', 'addr6', 'route4', 'route6', 'neigh']));
   bind(VariantChoiceId)

@@ -1,4 +1,5 @@
 import type { DataplaneConfig, WorkloadEndpointInfo } from '../messages.ts';
+import type { PeerMatch, RuleInfo } from '../policy.ts';
 
 /** FelixConfiguration's defaults, for tests. */
 export const TEST_CONFIG: DataplaneConfig = {
@@ -44,3 +45,16 @@ export const testEndpoint = (n: number, more: Partial<WorkloadEndpointInfo> = {}
   profiles: [],
   ...more,
 });
+
+const ANY_PEER: PeerMatch = {
+  sets: [],
+  notSets: [],
+  ports: [],
+  portSets: [],
+  notPorts: [],
+  notPortSets: [],
+  ipPortSets: [],
+};
+
+/** A rule that every packet matches. */
+export const ANY_RULE: Omit<RuleInfo, 'id' | 'action'> = { source: ANY_PEER, destination: ANY_PEER };

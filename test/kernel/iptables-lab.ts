@@ -9,8 +9,9 @@ import { FakeSysctlMemory } from '#dataplanes/shared/fake-sysctls.ts';
 import { HostNetwork } from '#dataplanes/shared/host-network.ts';
 import type { SysctlPort } from '#dataplanes/shared/host-sysctls.ts';
 import type { Monitor } from '#dataplanes/shared/monitor-follower.ts';
-import { TEST_CONFIG } from '#dataplanes/shared/test-config.ts';
+import { ANY_RULE, TEST_CONFIG } from '#dataplanes/shared/test-config.ts';
 import { type CommandRunner, systemCommandRunner } from '#native/command-runner.ts';
+import { openConntrack } from '#native/conntrack.ts';
 import { openIpset } from '#native/ipset.ts';
 import { openMonitor } from '#native/monitor.ts';
 import { openNetlink } from '#native/netlink.ts';
@@ -124,7 +125,7 @@ export class NodeLab implements AsyncDisposable {
         ipv6Nets: [`${v6}/128`],
         allowedSourcePrefixes: [],
         tiers: [],
-        profiles: [],
+        profiles: ['kns.default'],
       },
     };
   }
@@ -132,17 +133,21 @@ export class NodeLab implements AsyncDisposable {
   /** The dataplane on this node. */
   dataplane(): IptablesDataplane {
     const { commands } = this;
-    const sets = openIpset({ path: this.node.path });
+    const ns = { path: this.node.path };
+    const [host, sets, conntrack] = [openNetlink(ns), openIpset(ns), openConntrack(ns)];
     const variants = new VariantChoice(commands, quiet);
     const dataplane = new IptablesDataplane({
       commands,
+      host,
       sets,
+      conntrack,
+      openMonitor: () => openMonitor(['link', 'addr4', 'addr6'], ns),
       variants,
       clock: systemClock,
       log: quiet,
       hasIpv6: () => true,
     });
-    this.#open.push(dataplane, sets);
+    this.#open.push(dataplane, host, sets, conntrack);
     return dataplane;
   }
 
@@ -266,6 +271,16 @@ export const labConfig = (iptablesBackend: Variant | 'auto', more: Partial<Datap
   type: 'configUpdate',
   config: { ...TEST_CONFIG, iptablesBackend, iptablesPostWriteCheckIntervalMs: 0, ...more },
 });
+
+/** What pods of these tests have unless the test is about policy: both directions are allowed. */
+export const allowAll: DataplaneUpdate = {
+  type: 'profileUpdate',
+  id: 'kns.default',
+  profile: {
+    ingress: [{ ...ANY_RULE, id: 'Profile kns.default ingress 0', action: 'allow' }],
+    egress: [{ ...ANY_RULE, id: 'Profile kns.default egress 0', action: 'allow' }],
+  },
+};
 
 export const announce = (
   n: number,

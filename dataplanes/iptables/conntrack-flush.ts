@@ -1,0 +1,82 @@
+import type { Conntrack } from '#native/conntrack.ts';
+import type { EndpointId, IpText, WorkloadEndpointInfo } from '../messages.ts';
+
+/** The endpoint that an address belongs or last belonged to; another device or MAC is another pod. */
+interface Holder {
+  readonly endpoint: EndpointId;
+  readonly pod: string;
+}
+
+/**
+ * Connections of a pod that is gone must not be those of the next one with its address. An address is flushed from connection tracking when
+ * its pod goes, or when another pod has it; not when the same pod (same device, same MAC) is taken away and announced again.
+ */
+export class ConntrackFlush {
+  readonly #conntrack: Pick<Conntrack, 'deleteOf'>;
+  readonly #holders = new Map<IpText, Holder>();
+  readonly #byEndpoint = new Map<EndpointId, readonly IpText[]>();
+  /** Addresses to flush, and who had them. */
+  readonly #due = new Map<IpText, Holder>();
+
+  constructor(conntrack: Pick<Conntrack, 'deleteOf'>) {
+    this.#conntrack = conntrack;
+  }
+
+  /** Announces or replaces an endpoint. */
+  set(id: EndpointId, endpoint: WorkloadEndpointInfo): void {
+    const pod = `${endpoint.ifaceName} ${endpoint.mac}`;
+    const addresses = [...endpoint.ipv4Nets, ...endpoint.ipv6Nets].map((net) => net.slice(0, net.indexOf('/')));
+    const before = this.#byEndpoint.get(id) ?? [];
+    this.#byEndpoint.set(id, addresses);
+    for (const address of addresses) {
+      const holder = this.#holders.get(address);
+      this.#holders.set(address, { endpoint: id, pod });
+      if (holder !== undefined && holder.pod !== pod) this.#due.set(address, holder);
+      // It has come back before anybody else had its address.
+      else if (this.#due.get(address)?.pod === pod) this.#due.delete(address);
+    }
+    for (const address of before) if (!addresses.includes(address)) this.#leave(id, address);
+  }
+
+  remove(id: EndpointId): void {
+    for (const address of this.#byEndpoint.get(id) ?? []) this.#leave(id, address);
+    this.#byEndpoint.delete(id);
+  }
+
+  /** Endpoints of which an address is not flushed yet: those that had it, and those that have it now. */
+  get pending(): ReadonlySet<EndpointId> {
+    const pending = new Set<EndpointId>();
+    for (const [address, { endpoint }] of this.#due) {
+      pending.add(endpoint);
+      const holder = this.#holders.get(address);
+      if (holder !== undefined) pending.add(holder.endpoint);
+    }
+    return pending;
+  }
+
+  /** Forgets what is due: connections aren't tracked for pods while the dataplane isn't in their path. */
+  skip(): void {
+    for (const address of this.#due.keys()) this.#done(address);
+  }
+
+  /** Deletes what is due; how many connections. What fails stays due. Call it when the sets don't hold the addresses any more. */
+  async flush(): Promise<number> {
+    if (this.#due.size === 0) return 0;
+    const due = new Map(this.#due);
+    const deleted = await this.#conntrack.deleteOf([...due.keys()]);
+    for (const [address, holder] of due) if (this.#due.get(address) === holder) this.#done(address);
+    return deleted;
+  }
+
+  #leave(id: EndpointId, address: IpText): void {
+    const holder = this.#holders.get(address);
+    if (holder?.endpoint === id) this.#due.set(address, holder);
+  }
+
+  #done(address: IpText): void {
+    this.#due.delete(address);
+    const holder = this.#holders.get(address);
+    if (holder !== undefined && this.#byEndpoint.get(holder.endpoint)?.includes(address) !== true)
+      this.#holders.delete(address);
+  }
+}
