@@ -67,11 +67,15 @@ knip: $(NODE)
 gen:: ## Regenerate what is generated and committed
 	$(Q)$(NODE) scripts/complete-lock.mjs
 	$(Q)$(NODE) scripts/gen-dependencies.mjs
+	$(Q)$(NODE) scripts/gen-crds.mjs
+	$(Q)$(NODE) scripts/gen-compatibility.mjs
 	$(Q)$(NODE) scripts/gen-metrics.mjs
 
 gen-check:: ## Fail if a generated file isn't current
 	$(Q)$(NODE) scripts/complete-lock.mjs --check
 	$(Q)$(NODE) scripts/gen-dependencies.mjs --check
+	$(Q)$(NODE) scripts/gen-crds.mjs --check
+	$(Q)$(NODE) scripts/gen-compatibility.mjs --check
 	$(Q)$(NODE) scripts/gen-metrics.mjs --check
 
 check: types lint fmt-check knip gen-check ## Types, lint, format, dead code, generated files current

@@ -1,51 +1,11 @@
-import { felixFieldNames, felixVariable, type FelixFieldName, type FelixSettings } from '#api/felix/felix-fields.ts';
+import { isActedOn } from '#api/compatibility/settings.ts';
+import { felixFieldNames, felixVariable, type FelixSettings } from '#api/felix/felix-fields.ts';
 import { resolveFelix, type ResolvedFelix } from '#api/felix/felix-settings.ts';
 import type { KindMap } from '#api/kinds.ts';
 import type { DataplaneConfig } from '#dataplanes/messages.ts';
 import type { AgentStatus } from '../status.ts';
 
 type FelixConfiguration = KindMap['FelixConfiguration'];
-
-/** The fields that this version acts on. Every other field that is set is named in the log once and in `tortie status`. */
-const actedOn: ReadonlySet<FelixFieldName> = new Set<FelixFieldName>([
-  'bpfEnabled',
-  'allowIPIPPacketsFromWorkloads',
-  'allowVXLANPacketsFromWorkloads',
-  'chainInsertMode',
-  'defaultEndpointToHostAction',
-  'deviceRouteProtocol',
-  'disableConntrackInvalidCheck',
-  'failsafeInboundHostPorts',
-  'failsafeOutboundHostPorts',
-  'healthEnabled',
-  'healthHost',
-  'healthPort',
-  'interfacePrefix',
-  'ipsetsRefreshInterval',
-  'iptablesBackend',
-  'iptablesFilterAllowAction',
-  'iptablesFilterDenyAction',
-  'iptablesLockTimeout',
-  'iptablesMangleAllowAction',
-  'iptablesMarkMask',
-  'iptablesPostWriteCheckInterval',
-  'iptablesRefreshInterval',
-  'ipv4NormalRoutePriority',
-  'ipv6NormalRoutePriority',
-  'ipv6Support',
-  'logActionRateLimit',
-  'logActionRateLimitBurst',
-  'logPrefix',
-  'logSeverityScreen',
-  'maxIpsetSize',
-  'natOutgoingAddress',
-  'natOutgoingExclusions',
-  'natPortRange',
-  'removeExternalRoutes',
-  'routeRefreshInterval',
-  'serviceLoopPrevention',
-  'workloadSourceSpoofing',
-]);
 
 /** The settings in force on this node, with what a user must know about them. */
 export interface AgentConfig {
@@ -79,7 +39,7 @@ function reportOf({ settings, sources, problems }: ResolvedFelix): AgentStatus['
     overriddenByEnvironment: felixFieldNames
       .filter((field) => sources[field] === 'environment')
       .map((field) => ({ field, variable: felixVariable(field), value: valueText(settings[field]) })),
-    notActedOn: felixFieldNames.filter((field) => sources[field] !== 'built-in' && !actedOn.has(field)),
+    notActedOn: felixFieldNames.filter((field) => sources[field] !== 'built-in' && !isActedOn(field)),
     problems: problems.map(({ message }) => message),
   };
 }

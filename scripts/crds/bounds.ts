@@ -29,7 +29,5 @@ export const boundedLists: { readonly [K in KindName]?: readonly string[] } = {
 
 /** Lists whose entries have a pattern in place of their rule: two directions, two ends and two lists of 256 for each of 1,024 rules cost too much. */
 export const unruledLists: readonly string[] = ['ingress', 'egress'].flatMap((direction) =>
-  ['source', 'destination'].flatMap((end) =>
-    ['nets', 'notNets'].map((field) => `spec.${direction}[].${end}.${field}`),
-  ),
+  ['source', 'destination'].flatMap((end) => ['nets', 'notNets'].map((field) => `spec.${direction}[].${end}.${field}`)),
 );

@@ -16,4 +16,3 @@ export function filled(path: string): string {
 export function isTrue(path: string): string {
   return `(${given(path)} && ${path})`;
 }
-

@@ -70,11 +70,15 @@ const definedGroups = new Set(['projectcalico.org', 'policy.networking.k8s.io'])
 
 /** Every kind that needs a definition, in the order of the table of kinds. Throws for one without a row, or a row without a kind. */
 export function crdKinds(): ReadonlyMap<KindName, CrdKind> {
-  const defined = (Object.keys(kinds) as KindName[]).filter((kind) => definedGroups.has(kinds[kind].apiVersion.split('/')[0] ?? ''));
+  const defined = (Object.keys(kinds) as KindName[]).filter((kind) =>
+    definedGroups.has(kinds[kind].apiVersion.split('/')[0] ?? ''),
+  );
   const missing = defined.filter((kind) => table[kind] === undefined);
   const left = (Object.keys(table) as KindName[]).filter((kind) => !defined.includes(kind));
   if (missing.length + left.length > 0) {
-    throw new Error(`scripts/crds/kinds.ts: no row for ${missing.join(', ') || 'none'}; no kind for ${left.join(', ') || 'none'}`);
+    throw new Error(
+      `scripts/crds/kinds.ts: no row for ${missing.join(', ') || 'none'}; no kind for ${left.join(', ') || 'none'}`,
+    );
   }
   return new Map(defined.map((kind) => [kind, table[kind] as CrdKind]));
 }

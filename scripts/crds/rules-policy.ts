@@ -107,7 +107,9 @@ function* icmpRules(): Generator<CrdRule> {
  * pass over `nets` and a look at the first of `notNets`. (Host bits are not looked at: see `bounds.ts`.)
  */
 function* netRules(): Generator<CrdRule> {
-  const lists = ends.flatMap((end) => (['nets', 'notNets'] as const).map((field) => ({ end, field, path: `self.${end}.${field}` })));
+  const lists = ends.flatMap((end) =>
+    (['nets', 'notNets'] as const).map((field) => ({ end, field, path: `self.${end}.${field}` })),
+  );
   for (const [index, { end, field, path }] of lists.entries()) {
     if (field === 'notNets') {
       yield* directions.map((direction) => ({

@@ -22,7 +22,10 @@ const range = { minimum: 0, maximum: 65535, pattern: '^[0-9]+(:[0-9]+)?$' };
 const net = { limits: { maxLength: 43 }, rule: 'isCIDR(self) || isIP(self)' };
 
 function ofFamily(family: 4 | 6): { readonly rule: string; readonly limits: CrdSchema } {
-  return { limits: { maxLength: 39 }, rule: `self.lowerAscii() == "none" || (isIP(self) && ip(self).family() == ${family})` };
+  return {
+    limits: { maxLength: 39 },
+    rule: `self.lowerAscii() == "none" || (isIP(self) && ip(self).family() == ${family})`,
+  };
 }
 
 export const settingsRules: readonly CrdRule[] = [

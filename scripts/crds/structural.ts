@@ -107,7 +107,10 @@ function textChoice(options: readonly CrdSchema[]): CrdSchema {
   const [free, ...others] = options.filter((option) => option.enum === undefined);
   if (free === undefined) return { type: 'string', enum: words };
   if (others.length > 0) throw new TypeError(`a definition can't join ${JSON.stringify(options)}`);
-  const pattern = free.pattern === undefined ? {} : { pattern: `^(${words.map((word) => RegExp.escape(String(word))).join('|')})$|${free.pattern}` };
+  const pattern =
+    free.pattern === undefined
+      ? {}
+      : { pattern: `^(${words.map((word) => RegExp.escape(String(word))).join('|')})$|${free.pattern}` };
   const rules = (free['x-kubernetes-validations'] ?? []).map((rule) => ({
     ...rule,
     rule: `self in ${JSON.stringify(words)} || (${rule.rule})`,

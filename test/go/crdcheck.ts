@@ -44,7 +44,9 @@ export async function askServer(
   definitions: readonly string[],
   objects: readonly ServerQuestion[],
 ): Promise<ServerAnswer> {
-  const { status, stdout, stderr } = await exec(await program(), [], { input: stringifyJson({ definitions, objects }) });
+  const { status, stdout, stderr } = await exec(await program(), [], {
+    input: stringifyJson({ definitions, objects }),
+  });
   if (status !== 0) throw new Error(`crdcheck: status ${status}: ${stderr.trim()}`);
   return parseJson(stdout) as ServerAnswer;
 }

@@ -11,7 +11,10 @@ const texts = [
   'none', 'None', '90s', '1m30s', '0', '1.5h', '90', 'Drop', 'drop', 'Accept', 'accept', 'Enabled', 'disabled', 'true', '0xffff0000', '0x1', '/a', '/a?b',
   'host:node-1', 'eth0', 'eth+', 'cali', 'cali,tap', '02:00:00:00:00:01', '20000:29999', 'a=b', '10/second', 'EF', 'Auto', '.*', '(', '*.example.com', 'x'.repeat(64),
 ];
-const numbers = [0, 1, 2, 3, 4, 5, 6, 17, 19, 20, 26, 32, 33, 58, 80, 116, 122, 128, 129, 132, 254, 255, 256, 1000, 1200, 1201, 65535, 65536, 1_000_000, 0xffff0000, -1];
+const numbers = [
+  0, 1, 2, 3, 4, 5, 6, 17, 19, 20, 26, 32, 33, 58, 80, 116, 122, 128, 129, 132, 254, 255, 256, 1000, 1200, 1201, 65535,
+  65536, 1_000_000, 0xffff0000, -1,
+];
 
 /** The least object of the kind, with random fields. One field in fifty has a value of any type. */
 export function randomObject(
@@ -30,7 +33,9 @@ function value(random: () => number, schema: CrdSchema, depth: number): unknown 
   if (schema['x-kubernetes-int-or-string'] === true) return random() < 0.5 ? pick(numbers) : pick(texts);
   switch (schema.type) {
     case 'object':
-      return schema.properties === undefined ? { [pick(texts)]: value(random, schema.additionalProperties ?? {}, depth + 1) } : fields(random, schema, depth);
+      return schema.properties === undefined
+        ? { [pick(texts)]: value(random, schema.additionalProperties ?? {}, depth + 1) }
+        : fields(random, schema, depth);
     case 'array':
       return Array.from({ length: Math.floor(random() * 3) }, () => value(random, schema.items ?? {}, depth + 1));
     case 'boolean':

@@ -82,7 +82,9 @@ describe('what our parser takes', () => {
 });
 
 describe('a rule', () => {
-  const rows = allRules.flatMap((row) => row.kinds.map((kind) => [`${kind} ${row.at || '(object)'}: ${row.message}`, kind, row] as const));
+  const rows = allRules.flatMap((row) =>
+    row.kinds.map((kind) => [`${kind} ${row.at || '(object)'}: ${row.message}`, kind, row] as const),
+  );
   let verdicts: readonly ServerVerdict[] = [];
   beforeAll(async () => {
     verdicts = await ask(rows.map(([, kind, row]) => broken(kind, row)));
@@ -158,7 +160,9 @@ describe('what our parser refuses', () => {
     'or takes, at random, the API server refuses or takes as well, but for what a definition cannot say',
     async () => {
       const random = seededRandom('objects for definitions');
-      const schemas = new Map<KindName, CrdSchema>(names.map((kind, index) => [kind, schemaOf(definitions[index] ?? '')]));
+      const schemas = new Map<KindName, CrdSchema>(
+        names.map((kind, index) => [kind, schemaOf(definitions[index] ?? '')]),
+      );
       const end = Date.now() + soakMs(1);
       let taken = 0;
       let refused = 0;
@@ -186,7 +190,9 @@ describe('what our parser refuses', () => {
     const problems = verdict?.problems ?? [];
     const shown = JSON.stringify(each.object);
     if (issues.length === 0) {
-      return problems.length === 0 ? meaningChanged(each, verdict) : [`refused only there: ${shown}: ${JSON.stringify(problems)}`];
+      return problems.length === 0
+        ? meaningChanged(each, verdict)
+        : [`refused only there: ${shown}: ${JSON.stringify(problems)}`];
     }
     if (problems.length > 0) return [];
     return issues.flatMap(({ path, message }) => {
@@ -212,14 +218,20 @@ async function expectTaken(cases: readonly Case[]): Promise<void> {
   const verdicts = await ask(cases);
   const wrong = cases.flatMap((each, index) => {
     const { problems = [] } = verdicts[index] ?? {};
-    return problems.length > 0 ? [`${JSON.stringify(each.object)}: ${JSON.stringify(problems)}`] : meaningChanged(each, verdicts[index]);
+    return problems.length > 0
+      ? [`${JSON.stringify(each.object)}: ${JSON.stringify(problems)}`]
+      : meaningChanged(each, verdicts[index]);
   });
   expect(wrong).toEqual([]);
 }
 
 async function ask(cases: readonly Case[]): Promise<readonly ServerVerdict[]> {
   const questions = cases.map(({ kind, object: asked, old }): ServerQuestion => {
-    return { definition: definitionName(kind), object: placed(kind, asked), ...(old === undefined ? {} : { old: placed(kind, old) }) };
+    return {
+      definition: definitionName(kind),
+      object: placed(kind, asked),
+      ...(old === undefined ? {} : { old: placed(kind, old) }),
+    };
   });
   const wanted = new Set(questions.map(({ definition }) => definition));
   const needed = definitions.filter((_, index) => wanted.has(definitionName(names[index] as KindName)));
@@ -265,7 +277,8 @@ function around(path: string, value: unknown, beside: object = {}): unknown {
     if (step === '[]') return [inner];
     const outer = { [step]: inner, ...besides };
     besides = {};
-    const isRule = step === 'source' || step === 'destination' || step === 'http' || step.endsWith('cmp') || step === 'notICMP';
+    const isRule =
+      step === 'source' || step === 'destination' || step === 'http' || step.endsWith('cmp') || step === 'notICMP';
     const isClusterRule = (step === 'from' || step === 'to' || step === 'protocols') && !path.includes('ipBlock');
     if (isRule) return { action: 'Allow', ...protocolFor(step), ...outer };
     if (isClusterRule) {
@@ -288,7 +301,10 @@ function document(text: string): Case | undefined {
 
 /** YAML knows an infinity, JSON none: such an object never reaches an API server. */
 function isCase(each: Case | undefined): each is Case {
-  return each !== undefined && !JSON.stringify(each.object, (_, value: unknown) => (value === Infinity ? '.inf' : value)).includes('".inf"');
+  return (
+    each !== undefined &&
+    !JSON.stringify(each.object, (_, value: unknown) => (value === Infinity ? '.inf' : value)).includes('".inf"')
+  );
 }
 
 function inPolicy(direction: 'ingress' | 'egress', rule: string): Case {

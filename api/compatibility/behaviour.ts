@@ -1,0 +1,31 @@
+/** Where Tortie does something else than Calico with the same objects, and why. */
+
+/** One difference. */
+export interface Difference {
+  readonly area: 'Policy' | 'Host endpoints' | 'Addresses' | 'Settings' | 'CNI' | 'Dataplanes' | 'Operation' | 'API';
+  readonly calico: string;
+  readonly tortie: string;
+  readonly why: string;
+}
+
+// A row a line, however long: it is read as a table.
+// oxfmt-ignore
+export const differences: readonly Difference[] = [
+  { area: 'Policy', calico: 'An invalid policy counts as absent: what it denied is open.', tortie: 'Its last valid version stays in force; without one, the directions in its `types` are denied for what its selector selects. Only if the selector is what is wrong it is ignored.', why: 'a mistake must not open anything' },
+  { area: 'Policy', calico: 'A rule with `http` is enforced by the Envoy sidecar.', tortie: 'An Allow rule with `http` allows nothing, and status says so.', why: 'without it the rule would allow more than it says' },
+  { area: 'Policy', calico: 'Each endpoint has chains of its own.', tortie: 'Endpoints with equal lists of tiers and profiles share one unit: chains `cali-tu-…` and `cali-fu-…`, and an IP set of address and device.', why: 'a new pod with a known list is one set member, not a rewrite of rules' },
+  { area: 'Policy', calico: 'A pod may send before its policy is programmed, unless it is made to wait.', tortie: 'ADD returns when the policy is in the kernel.', why: 'no packet before policy' },
+  { area: 'Policy', calico: 'ClusterNetworkPolicy: peers of all kinds.', tortie: 'Peers `nodes` and `domainNames` are not supported: an Accept rule with one matches nothing, a Deny or Pass rule denies everything.', why: 'the API demands it of what is not supported' },
+  { area: 'Addresses', calico: 'Traffic between nodes of a pool with VXLAN or IPIP is encapsulated.', tortie: 'It goes as it is, by routes to the nodes: nodes must share a network.', why: 'no overlay yet' },
+  { area: 'Addresses', calico: 'Addresses are written to the datastore one by one, by the plugin.', tortie: 'The agent keeps up to 8 addresses per family in reserve under the handle `tortie-reserve-<node>` and writes their owners after ADD.', why: 'a round trip to the API takes longer than the whole wiring' },
+  { area: 'Addresses', calico: 'A second interface of a container takes over the first one\'s WorkloadEndpoint.', tortie: 'Each has its own.', why: 'both have addresses and policy' },
+  { area: 'Settings', calico: 'A wrong field of a FelixConfiguration falls back to its default, field by field.', tortie: 'The object is invalid and its last valid version holds; the API server refuses most of them at once.', why: 'half of what was meant is not what was meant' },
+  { area: 'Settings', calico: 'The default takes the place of a wrong variable even where an object has a value.', tortie: 'The object\'s value holds.', why: 'it is what an administrator wrote' },
+  { area: 'CNI', calico: 'cniVersion up to 1.0.0; STATUS and GC are not there.', tortie: 'Up to 1.1.0, with a true STATUS, GC and a CHECK that compares the live state.', why: 'containerd and Multus ask for them' },
+  { area: 'Dataplanes', calico: 'nftables, iptables, eBPF and Windows.', tortie: 'iptables (legacy and nft variant) and eBPF.', why: 'nftables itself is not there yet' },
+  { area: 'Dataplanes', calico: 'Changing `bpfEnabled` restarts Felix and breaks connections.', tortie: 'It switches a live node: established connections go on.', why: 'see the design note of the switch' },
+  { area: 'Dataplanes', calico: 'The eBPF dataplane enforces policy and replaces kube-proxy.', tortie: 'Not yet: an endpoint with a policy gets nothing through and is reported as failed, as is every host endpoint; Services stay with kube-proxy.', why: 'fail closed, fail visible' },
+  { area: 'Operation', calico: 'Typha, BIRD, confd and kube-controllers run beside Felix.', tortie: 'One agent per node.', why: 'fewer parts' },
+  { area: 'API', calico: 'crd.projectcalico.org/v1 behind an aggregated API server, or native projectcalico.org/v3.', tortie: 'Native projectcalico.org/v3 definitions only, with CEL rules; Kubernetes 1.30 or newer.', why: 'one kind, one name, checked where it is written' },
+  { area: 'API', calico: 'Fields that a definition doesn\'t know are dropped.', tortie: 'They are kept in what programs write and in FelixConfiguration, and listed; in what people write `kubectl` refuses them.', why: 'a program must lose nothing that a newer one wrote; a misspelt field of a policy makes it wider' },
+];
