@@ -7,8 +7,8 @@ import { kinds, parseAs, parseObject, type KindMap, type KindName } from '#api/k
 import type { ObjectKey } from '#api/meta.ts';
 import { endpointId } from '#agent/endpoints/endpoint-info.ts';
 import type { DataplaneUpdate } from '#dataplanes/messages.ts';
-import { ofKind, type Doc } from './cluster.ts';
-import { MessageEvaluator } from './evaluate-messages.ts';
+import type { Doc } from './cluster.ts';
+import { MessageEvaluator, type Decision } from './evaluate-messages.ts';
 import type { Packet } from './policy-model.ts';
 import type { Verdict } from './reference.ts';
 
@@ -21,6 +21,8 @@ export type ClusterEvent =
 /** The agents of a few nodes, as far as objects and messages go. */
 export class CalcSide {
   readonly #nodes: readonly CalcNode[];
+  /** Nodes by their addresses: messages don't say which address is the host's own. */
+  readonly #hosts = new Map<string, string>();
 
   constructor(nodeNames: readonly string[]) {
     this.#nodes = nodeNames.map((name) => new CalcNode(name));
@@ -28,18 +30,38 @@ export class CalcSide {
 
   /** Throws what validation, calc or a broken contract throws. */
   handle(event: ClusterEvent): void {
+    if (event.do === 'set' && event.doc.kind === 'Node') {
+      const { addresses = [] } = (event.doc['status'] ?? {}) as { readonly addresses?: readonly { address: string }[] };
+      for (const { address } of addresses) this.#hosts.set(address, event.doc.metadata.name);
+    }
     for (const node of this.#nodes) node.handle(event);
   }
 
+  /** The packet's way past the nodes' endpoints, as the messages of each node say. */
   judge(packet: Packet): Verdict {
+    const hostOf = (address: string) => this.#hosts.get(address);
     const because: string[] = [];
-    for (const direction of ['egress', 'ingress'] as const) {
-      const address = direction === 'egress' ? packet.from : packet.to;
-      const node = this.#nodes.find(({ evaluator }) => evaluator.has(address));
-      if (node === undefined) continue;
-      const { action, reason } = node.evaluator.decide(address, direction, packet);
-      because.push(`${address} ${direction}: ${action} by ${reason}`);
-      if (action === 'deny') return { allowed: false, because };
+    const nodeAt = (address: string) =>
+      this.#nodes.find(({ evaluator }) => evaluator.has(address)) ??
+      this.#nodes.find(({ name }) => name === hostOf(address));
+    const [source, destination] = [nodeAt(packet.from), nodeAt(packet.to)];
+    const [isFromPod, isToPod] = [packet.from, packet.to].map((address) => hostOf(address) === undefined);
+    const isWithin = source === destination;
+    const steps: (readonly [string, () => Decision | undefined])[] = [
+      ['source', () => (isFromPod ? source?.evaluator.decide(packet.from, 'egress', packet) : undefined)],
+      ['out', () => (isWithin ? undefined : source?.evaluator.decideAtHost('egress', isFromPod === true, packet))],
+      ['in', () => (isWithin ? undefined : destination?.evaluator.decideAtHost('ingress', isToPod === true, packet))],
+      [
+        'destination',
+        () =>
+          isToPod && (isFromPod || !isWithin) ? destination?.evaluator.decide(packet.to, 'ingress', packet) : undefined,
+      ],
+    ];
+    for (const [step, decide] of steps) {
+      const decision = decide();
+      if (decision === undefined) continue;
+      because.push(`${step}: ${decision.action} by ${decision.reason}`);
+      if (decision.action === 'deny') return { allowed: false, because };
     }
     return { allowed: true, because };
   }
@@ -49,12 +71,12 @@ type Listener = (key: ObjectKey, object: KindMap[KindName] | undefined) => void;
 
 class CalcNode {
   readonly evaluator = new MessageEvaluator();
-  readonly #name: string;
+  readonly name: string;
   readonly #feed: CalcFeed;
   readonly #listeners = new Map<KindName, Listener>();
 
   constructor(name: string) {
-    this.#name = name;
+    this.name = name;
     // Only what the feed uses of both.
     const driver = { push: (updates: readonly DataplaneUpdate[]) => this.evaluator.apply(updates) };
     const store = {
@@ -84,7 +106,7 @@ class CalcNode {
   }
 
   #wire(endpoint: KindMap['WorkloadEndpoint']): void {
-    if (endpoint.spec.node === this.#name) {
+    if (endpoint.spec.node === this.name) {
       this.#feed.set(endpointId(endpoint), { endpoint, network: 'k8s-pod-network', ifname: 'eth0', netns: '' });
     }
     if (endpoint.spec.interfaceName.endsWith('1')) this.#tell('WorkloadEndpoint', endpoint.metadata, endpoint);
@@ -96,7 +118,7 @@ class CalcNode {
     if (object.kind !== 'Pod') return;
     const endpoint = endpointOf(object);
     this.#tell('WorkloadEndpoint', endpoint.metadata, undefined);
-    if (endpoint.spec.node === this.#name) this.#feed.set(endpointId(endpoint), undefined);
+    if (endpoint.spec.node === this.name) this.#feed.set(endpointId(endpoint), undefined);
   }
 
   #tell(kind: KindName, { namespace, name }: ObjectKey, object: KindMap[KindName] | undefined): void {
@@ -129,8 +151,11 @@ export function eventsFor(docs: readonly Doc[]): readonly ClusterEvent[] {
   return [...docs.map((doc) => ({ do: 'set', doc }) as const), { do: 'flush' }];
 }
 
-/** The nodes that pods run on. */
+/** The nodes that pods and host endpoints are on, and those that exist. */
 export function nodeNames(docs: readonly Doc[]): readonly string[] {
-  const names = ofKind(docs, 'Pod').map((pod) => (pod.spec as { readonly nodeName?: string } | undefined)?.nodeName);
+  const names = docs.map(({ kind, metadata, spec }) => {
+    const { nodeName, node } = (spec ?? {}) as { readonly nodeName?: string; readonly node?: string };
+    return kind === 'Pod' ? nodeName : kind === 'HostEndpoint' ? node : kind === 'Node' ? metadata.name : undefined;
+  });
   return [...new Set(names.filter((name) => name !== undefined))];
 }

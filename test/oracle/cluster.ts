@@ -41,8 +41,11 @@ export interface Selectable {
   /** Addresses and networks. */
   readonly nets: readonly string[];
   readonly namedPorts: readonly NamedPort[];
-  readonly isPod: boolean;
+  readonly kind: 'pod' | 'host' | 'networks';
+  /** Where it is; not of networks. */
   readonly node?: string;
+  /** Of a host endpoint. */
+  readonly profiles?: readonly string[];
 }
 
 const protocolNumbers: Readonly<Record<string, number>> = {
@@ -64,12 +67,22 @@ export function familyOf(net: string): Family {
   return net.includes(':') ? 6 : 4;
 }
 
+/** The same few addresses are read millions of times. */
+const known = new Map<string, ReturnType<typeof ipaddr.parse>>();
+function addressOf(text: string): ReturnType<typeof ipaddr.parse> {
+  const found = known.get(text);
+  if (found !== undefined) return found;
+  const address = ipaddr.parse(text);
+  known.set(text, address);
+  return address;
+}
+
 /** Is the address in the network (or is it the address)? Host bits of the network mean nothing. */
 export function isIn(address: string, net: string): boolean {
   if (familyOf(address) !== familyOf(net)) return false;
   const [base = '', length] = net.split('/');
-  const parsed = ipaddr.parse(address);
-  return parsed.match(ipaddr.parse(base), length === undefined ? (familyOf(net) === 4 ? 32 : 128) : Number(length));
+  const prefix = length === undefined ? (familyOf(net) === 4 ? 32 : 128) : Number(length);
+  return addressOf(address).match(addressOf(base), prefix);
 }
 
 /** The objects of one kind; `apiVersion` where two kinds share a name. */
@@ -131,7 +144,7 @@ function podOf(docs: readonly Doc[], pod: Doc): Selectable[] {
   return [
     {
       id: `Pod ${namespace}/${pod.metadata.name}`,
-      isPod: true,
+      kind: 'pod',
       ...(spec.nodeName === undefined ? {} : { node: spec.nodeName }),
       namespace,
       serviceAccount,
@@ -157,7 +170,7 @@ function networkSetOf(set: Doc): Selectable {
   const { nets = [] } = (set.spec ?? {}) as { readonly nets?: readonly string[] };
   return {
     id: `${set.kind} ${set.metadata.name}`,
-    isPod: false,
+    kind: 'networks',
     labels: set.metadata.labels ?? {},
     namespaceLabels: {},
     serviceAccountLabels: {},
@@ -170,11 +183,13 @@ function hostEndpointOf(doc: Doc): Selectable {
   const spec = doc.spec as {
     readonly node: string;
     readonly expectedIPs?: readonly string[];
+    readonly profiles?: readonly string[];
     readonly ports?: readonly { readonly name: string; readonly port: number; readonly protocol: string | number }[];
   };
   return {
     id: `HostEndpoint ${doc.metadata.name}`,
-    isPod: false,
+    kind: 'host',
+    profiles: spec.profiles ?? [],
     node: spec.node,
     labels: doc.metadata.labels ?? {},
     namespaceLabels: {},

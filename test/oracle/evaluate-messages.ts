@@ -3,7 +3,15 @@
  * makes no mistakes, so that what differs from the reference is calc's. Strict about order: nothing may refer to what was not announced.
  */
 import type { DataplaneUpdate, WorkloadEndpointInfo } from '#dataplanes/messages.ts';
-import type { PeerMatch, PolicyInfo, ProfileInfo, RuleInfo, SetType, TierInfo } from '#dataplanes/policy.ts';
+import type {
+  HostEndpointInfo,
+  PeerMatch,
+  PolicyInfo,
+  ProfileInfo,
+  RuleInfo,
+  SetType,
+  TierInfo,
+} from '#dataplanes/policy.ts';
 import { familyOf, isIn } from './cluster.ts';
 import type { Direction, Packet } from './policy-model.ts';
 
@@ -24,6 +32,7 @@ export class MessageEvaluator {
   readonly #policies = new Map<string, PolicyInfo>();
   readonly #profiles = new Map<string, ProfileInfo>();
   readonly #endpoints = new Map<string, WorkloadEndpointInfo>();
+  readonly #hosts = new Map<string, HostEndpointInfo>();
 
   /** Throws when a message breaks the contract. */
   apply(updates: readonly DataplaneUpdate[]): void {
@@ -42,25 +51,47 @@ export class MessageEvaluator {
   decide(address: string, direction: Direction, packet: Packet): Decision {
     const endpoint = this.#endpointAt(address);
     if (endpoint === undefined) throw new Error(`no endpoint has ${address}`);
-    tiers: for (const tier of endpoint.tiers) {
-      const policies = tier[direction].map((id) => ({ id, policy: this.#policies.get(id) }));
-      if (policies.every(({ policy }) => policy?.staged === true)) continue;
-      for (const { policy } of policies) {
-        if (policy === undefined || policy.staged) continue;
-        const rule = policy[direction].find((each) => each.action !== 'log' && this.#matches(each, packet));
+    return (
+      this.#tiersDecide(endpoint.tiers, direction, packet) ?? this.#profilesDecide(endpoint.profiles, direction, packet)
+    );
+  }
+
+  /** What becomes of it at the node's host endpoint; undefined if it has none. */
+  decideAtHost(direction: Direction, isForwarding: boolean, packet: Packet): Decision | undefined {
+    const [host] = this.#hosts.values();
+    if (host === undefined) return undefined;
+    return isForwarding
+      ? this.#tiersDecide(host.forwardTiers, direction, packet)
+      : (this.#tiersDecide(host.tiers, direction, packet) ?? this.#profilesDecide(host.profiles, direction, packet));
+  }
+
+  #tiersDecide(tiers: readonly TierInfo[], direction: Direction, packet: Packet): Decision | undefined {
+    each: for (const tier of tiers) {
+      const policies = tier[direction].flatMap((id) => this.#policies.get(id) ?? []);
+      if (policies.every(({ staged }) => staged)) continue;
+      for (const policy of policies) {
+        const rule = policy.staged ? undefined : this.#firstMatch(policy[direction], packet);
         if (rule === undefined) continue;
-        if (rule.action === 'pass') continue tiers;
+        if (rule.action === 'pass') continue each;
         return { action: rule.action === 'allow' ? 'allow' : 'deny', reason: rule.id };
       }
       if (tier.defaultAction === 'deny') return { action: 'deny', reason: `the end of tier ${tier.name}` };
     }
-    for (const id of endpoint.profiles) {
-      const rules = this.#profiles.get(id)?.[direction];
-      if (rules === undefined) return { action: 'deny', reason: `profile ${id}, which was never announced` };
-      const rule = rules.find((each) => each.action !== 'log' && this.#matches(each, packet));
+    return undefined;
+  }
+
+  #profilesDecide(profiles: readonly string[], direction: Direction, packet: Packet): Decision {
+    for (const id of profiles) {
+      const profile = this.#profiles.get(id);
+      if (profile === undefined) return { action: 'deny', reason: `profile ${id}, which was never announced` };
+      const rule = this.#firstMatch(profile[direction], packet);
       if (rule !== undefined) return { action: rule.action === 'allow' ? 'allow' : 'deny', reason: rule.id };
     }
     return { action: 'deny', reason: 'the end of the profiles' };
+  }
+
+  #firstMatch(rules: readonly RuleInfo[], packet: Packet): RuleInfo | undefined {
+    return rules.find((rule) => rule.action !== 'log' && this.#matches(rule, packet));
   }
 
   #endpointAt(address: string): WorkloadEndpointInfo | undefined {
@@ -146,6 +177,12 @@ export class MessageEvaluator {
       case 'workloadEndpointRemove':
         this.#removeKnown(this.#endpoints, update.id, 'endpoint');
         return;
+      case 'hostEndpointUpdate':
+        this.#hosts.set(update.id, update.endpoint);
+        return;
+      case 'hostEndpointRemove':
+        this.#removeKnown(this.#hosts, update.id, 'host endpoint');
+        return;
       default:
     }
   }
@@ -165,9 +202,15 @@ export class MessageEvaluator {
         }
       }
     }
-    if (type === 'workloadEndpointUpdate' || type === 'policyRemove') {
-      for (const [id, { tiers }] of this.#endpoints) {
-        for (const policy of tiers.flatMap(({ ingress, egress }: TierInfo) => [...ingress, ...egress])) {
+    if (type === 'workloadEndpointUpdate' || type === 'hostEndpointUpdate' || type === 'policyRemove') {
+      for (const [id, tiers] of [
+        ...[...this.#endpoints].map(([id, endpoint]) => [id, endpoint.tiers] as const),
+        ...[...this.#hosts].map(
+          ([id, { tiers, forwardTiers, preDnatTiers, untrackedTiers }]) =>
+            [id, [...tiers, ...forwardTiers, ...preDnatTiers, ...untrackedTiers]] as const,
+        ),
+      ]) {
+        for (const policy of tiers.flatMap(({ ingress, egress }) => [...ingress, ...egress])) {
           if (!this.#policies.has(policy)) throw new Error(`${type}: ${id} refers to ${policy}, which is not there`);
         }
       }

@@ -68,7 +68,12 @@ function globalNetworkPolicy(random: Random, words: RuleWords, kind: string): Do
       ...random.maybe(0.25, 'namespaceSelector', () =>
         random.chance(0.2) ? 'all()' : selectorText(random, namespaceLabels, 1),
       ),
-      ...random.maybe(0.1, 'applyOnForward', () => true),
+      ...random.weighted(
+        [80, {}],
+        [20, { applyOnForward: true }],
+        [2, { applyOnForward: true, doNotTrack: true }],
+        [2, { applyOnForward: true, preDNAT: true, types: ['Ingress'], egress: [] }],
+      ),
     },
   };
 }

@@ -52,6 +52,7 @@ export function calicoRule(random: Random, words: RuleWords, direction: Directio
     ...(protocol === undefined ? {} : { protocol }),
     ...(notProtocol === undefined ? {} : { notProtocol }),
     ...(protocol === 'ICMP' || protocol === 'ICMPv6' ? icmpFields(random, family) : {}),
+    ...(protocol === undefined && random.chance(0.03) ? { notICMP: icmpMatch(random, family) } : {}),
     ...random.maybe(0.6, 'source', () => end('source')),
     ...random.maybe(0.6, 'destination', () => end('destination')),
   };
@@ -62,11 +63,17 @@ function peerOf(direction: Direction): 'source' | 'destination' {
 }
 
 function icmpFields(random: Random, family: Family): object {
-  const match = () => ({
+  return {
+    ...random.maybe(0.5, 'icmp', () => icmpMatch(random, family)),
+    ...random.maybe(0.25, 'notICMP', () => icmpMatch(random, family)),
+  };
+}
+
+function icmpMatch(random: Random, family: Family): object {
+  return {
     type: random.pick(family === 4 ? [8, 8, 3, 13] : [128, 128, 1]),
     ...random.maybe(0.4, 'code', () => random.pick([0, 0, 1])),
-  });
-  return { ...random.maybe(0.5, 'icmp', match), ...random.maybe(0.25, 'notICMP', match) };
+  };
 }
 
 interface EntityContext {

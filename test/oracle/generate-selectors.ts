@@ -9,12 +9,8 @@ export function selectorText(random: Random, alphabet: Alphabet, depth = 2): str
     const operands = Array.from({ length: 2 + random.below(2) }, () => selectorText(random, alphabet, depth - 1));
     return `(${operands.join(random.pick([' && ', ' || ']))})`;
   }
-  if (random.chance(0.08)) return `!${parenthesised(selectorText(random, alphabet, 0))}`;
+  if (random.chance(0.08)) return `!(${selectorText(random, alphabet, 0)})`;
   return term(random, alphabet);
-}
-
-function parenthesised(text: string): string {
-  return `(${text})`;
 }
 
 function term(random: Random, alphabet: Alphabet): string {

@@ -120,17 +120,22 @@ export function keyOf(doc: Doc): string {
 }
 
 /**
- * A packet from or to a pod. Where `real` only what somebody can send and hear: of ICMP echo requests, and protocols without sockets from
- * pods only; but also packets from the nodes, which the messages alone don't tell about.
+ * A packet from or to a pod, or between nodes. Where `real` only what somebody can send and hear: of ICMP echo requests, and protocols
+ * without sockets from pods only. Never from a pod to its own node: that is up to a setting.
  */
 export function randomPacket(random: Random, docs: readonly Doc[], { real }: { readonly real: boolean }): Packet {
   const family: Family = random.weighted<Family>([60, 4], [40, 6]);
   const pods = ofKind(docs, 'Pod').map((pod) => addressOf(pod, family));
-  const to = random.chance(0.8) ? random.pick(pods) : random.pick(outsiders[family]);
+  const hosts = nodeAddresses(docs, family);
+  const to = random.weighted(
+    [real ? 0 : 1, random.pick(hosts)],
+    [8, random.pick(pods)],
+    [2, random.pick(outsiders[family])],
+  );
   const sources = random.weighted(
-    [8, pods],
+    [hosts.includes(to) ? 0 : 8, pods],
     [outsiders[family].includes(to) ? 0 : 3, outsiders[family]],
-    [real && !outsiders[family].includes(to) ? 1 : 0, nodeAddresses(docs, family)],
+    [real && outsiders[family].includes(to) ? 0 : 1, hosts],
   );
   const from = random.pick(sources.filter((address) => address !== to));
   const isSocketless = !real || pods.includes(from);
@@ -249,20 +254,34 @@ function extras(random: Random, ground: Ground): Doc[] {
     set('GlobalNetworkSet', 'office'),
     slice('slice1'),
     slice('slice2'),
-    ...(ground.without.includes('HostEndpoint') ? [] : [hostEndpoint(random)]),
+    ...(ground.without.includes('HostEndpoint')
+      ? []
+      : [edge(random), ...ground.nodes.map((node) => uplink(random, node))]),
   ];
 }
 
 /** Only as a member of selectors: it is on an address that no node has. */
-function hostEndpoint(random: Random): Doc {
+function edge(random: Random): Doc {
+  return hostEndpoint(random, 'edge', 'node3', [random.pick(outsiders[4]), random.pick(outsiders[6])]);
+}
+
+/** Of the device that leads to the other nodes. */
+function uplink(random: Random, node: Doc): Doc {
+  const { name } = node.metadata;
+  const addresses = [...nodeAddresses([node], 4), ...nodeAddresses([node], 6)];
+  return hostEndpoint(random, `uplink-of-${name}`, name, random.some(addresses, 0, 2));
+}
+
+function hostEndpoint(random: Random, name: string, node: string, expectedIPs: readonly string[]): Doc {
   return {
     apiVersion: v3,
     kind: 'HostEndpoint',
-    metadata: { name: 'edge', labels: someLabels(random, endpointLabels) },
+    metadata: { name, labels: someLabels(random, endpointLabels) },
     spec: {
-      node: 'node3',
-      interfaceName: 'eth0',
-      expectedIPs: [random.pick(outsiders[4]), random.pick(outsiders[6])],
+      node,
+      interfaceName: 'uplink',
+      expectedIPs,
+      ...random.maybe(0.5, 'profiles', () => ['projectcalico-default-allow']),
       ports: [{ name: random.pick(['http', 'admin']), protocol: 'TCP', port: random.pick(ports) }],
     },
   };

@@ -28,6 +28,8 @@ export interface Policy {
   /** What decides between equal orders: name, namespace, kind. */
   readonly tie: readonly [name: string, namespace: string, kind: string];
   selects(endpoint: Selectable): boolean;
+  /** At host endpoints also about what passes through. */
+  readonly appliesOnForward?: boolean;
   readonly ingress?: readonly Rule[];
   readonly egress?: readonly Rule[];
 }

@@ -21,6 +21,9 @@ interface PolicySpec {
   readonly selector?: string;
   readonly namespaceSelector?: string;
   readonly serviceAccountSelector?: string;
+  readonly applyOnForward?: boolean;
+  readonly doNotTrack?: boolean;
+  readonly preDNAT?: boolean;
   readonly ingress?: readonly RuleFields[];
   readonly egress?: readonly RuleFields[];
 }
@@ -83,22 +86,44 @@ function calicoPolicy(docs: readonly Doc[], things: readonly Selectable[], doc: 
     tier: spec.tier ?? 'default',
     order: spec.order ?? Infinity,
     tie: [doc.metadata.name, namespace ?? '', doc.kind],
+    ...(spec.applyOnForward === true ? { appliesOnForward: true } : {}),
     selects: (endpoint) =>
+      // These have a place of their own, before connection tracking and before translation.
+      spec.doNotTrack !== true &&
+      spec.preDNAT !== true &&
       (namespace === undefined || endpoint.namespace === namespace) &&
-      readSelector(spec.selector ?? '')(endpoint.labels) &&
-      inNamespaces(spec.namespaceSelector, endpoint) &&
-      readSelector(spec.serviceAccountSelector ?? '')(endpoint.serviceAccountLabels),
+      isSubject(spec, endpoint),
     ...(types.includes('Ingress') ? { ingress: rules(ingress) } : {}),
     ...(types.includes('Egress') ? { egress: rules(egress) } : {}),
   };
 }
 
-/** `all()`: in any namespace; `global()`: in none; else by the namespace's labels. */
+/** By the labels of the namespace; `all()`: in any namespace, `global()`: in none. */
 function inNamespaces(namespaceSelector: string | undefined, thing: Selectable): boolean {
-  if (namespaceSelector === undefined || namespaceSelector === '') return true;
-  if (namespaceSelector === 'all()') return thing.namespace !== undefined;
-  if (namespaceSelector === 'global()') return thing.namespace === undefined;
-  return readSelector(namespaceSelector)(thing.namespaceLabels);
+  return (
+    !says(namespaceSelector) || readSelector(namespaceSelector)(thing.namespaceLabels, thing.namespace !== undefined)
+  );
+}
+
+/**
+ * Which endpoints a GlobalNetworkPolicy is about. Beside a namespaceSelector `all()` means what is in a namespace, beside a
+ * serviceAccountSelector what has a service account: so that neither reaches host endpoints by accident.
+ */
+function isSubject(spec: PolicySpec, endpoint: Selectable): boolean {
+  const { selector = '', namespaceSelector, serviceAccountSelector } = spec;
+  const hasAccount = endpoint.serviceAccount !== undefined;
+  const inAll = says(namespaceSelector)
+    ? endpoint.namespace !== undefined
+    : !says(serviceAccountSelector) || hasAccount;
+  return (
+    readSelector(selector)(endpoint.labels, inAll) &&
+    inNamespaces(namespaceSelector, endpoint) &&
+    (!says(serviceAccountSelector) || readSelector(serviceAccountSelector)(endpoint.serviceAccountLabels, hasAccount))
+  );
+}
+
+function says(text: string | undefined): text is string {
+  return text !== undefined && text !== '';
 }
 
 /** All given fields must hold. */
@@ -109,6 +134,10 @@ function calicoRule(
   rule: RuleFields,
 ): Rule {
   const { source = {}, destination = {} } = rule;
+  // What asks for something that nobody can judge must not let anything through: Allow and Log match nothing, the others deny everything.
+  if (rule.notICMP !== undefined && rule.protocol === undefined && rule.notProtocol !== undefined) {
+    return { action: 'Deny', matches: () => rule.action === 'Deny' || rule.action === 'Pass' };
+  }
   // Names of ports are names of a protocol's ports: TCP's where the rule doesn't say.
   const namesOf = protocolNumber(rule.protocol ?? 'TCP');
   return {
@@ -140,7 +169,6 @@ function calicoRule(
 
   function isPeer(peer: EntityFields, address: string, port: number | undefined, protocol: number): boolean {
     const { nets, notNets = [], selector, notSelector, namespaceSelector, serviceAccounts, ports, notPorts } = peer;
-    const says = (text: string | undefined) => text !== undefined && text !== '';
     // In a namespaced policy whoever is selected by labels is of the same namespace, unless a namespaceSelector says otherwise.
     const ownNamespaceOnly = namespace !== undefined && !says(namespaceSelector);
     const asksForLabels =

@@ -86,7 +86,8 @@ function networkPolicy(things: readonly Selectable[], doc: Doc): Policy {
     tier: 'default',
     order: 1_000,
     tie: [doc.metadata.name, namespace, 'KubernetesNetworkPolicy'],
-    selects: (endpoint) => endpoint.isPod && endpoint.namespace === namespace && fits(podSelector, endpoint.labels),
+    selects: (endpoint) =>
+      endpoint.kind === 'pod' && endpoint.namespace === namespace && fits(podSelector, endpoint.labels),
     ...(types.includes('Ingress')
       ? { ingress: ingress.map(({ from = [], ports = [] }) => rule(from, ports, 'ingress')) }
       : {}),
@@ -135,7 +136,7 @@ function clusterNetworkPolicy(things: readonly Selectable[], doc: Doc): Policy {
     tier: tier === 'Admin' ? 'kube-admin' : 'kube-baseline',
     order: priority,
     tie: [doc.metadata.name, '', 'ClusterNetworkPolicy'],
-    selects: (endpoint) => endpoint.isPod && isClusterPod(subject, endpoint),
+    selects: (endpoint) => endpoint.kind === 'pod' && isClusterPod(subject, endpoint),
     ...(ingress.length > 0 ? { ingress: ingress.map(rule) } : {}),
     ...(egress.length > 0 ? { egress: egress.map(rule) } : {}),
   };
@@ -177,7 +178,7 @@ function isClusterPort(things: readonly Selectable[], entry: ClusterProtocol, pa
 }
 
 function podsAt(things: readonly Selectable[], address: string): readonly Selectable[] {
-  return things.filter(({ isPod, nets }) => isPod && nets.includes(address));
+  return things.filter(({ kind, nets }) => kind === 'pod' && nets.includes(address));
 }
 
 /** Everything that it says must hold; an empty one selects everything. */

@@ -47,7 +47,7 @@ spec: {nets: [198.51.100.0/24, '2001:db8::/32']}
 apiVersion: projectcalico.org/v3
 kind: HostEndpoint
 metadata: {name: n1, labels: {app: web, host: 'yes'}}
-spec: {node: n1, interfaceName: uplink, expectedIPs: [172.31.0.11]}
+spec: {node: n1, interfaceName: uplink, expectedIPs: [172.31.0.11], profiles: [projectcalico-default-allow]}
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
@@ -252,6 +252,71 @@ const tiersAndOrder: readonly Row[] = [
     ],
     allowed: ['red/web > 10.65.0.9 tcp 80', '10.65.0.9 > red/db tcp 80'],
     denied: ['red/web > red/db tcp 80'],
+  },
+];
+
+const strict = `{apiVersion: projectcalico.org/v3, kind: HostEndpoint, metadata: {name: n2, labels: {strict: 'yes'}}, spec: {node: n2, interfaceName: uplink}}`;
+const hosts: readonly Row[] = [
+  {
+    so: 'a host endpoint denies what is from and to its host, and leaves alone what passes through',
+    with: [strict],
+    allowed: ['red/web > red/db tcp 80', 'blue/web > red/web tcp 80', 'n2 > red/db tcp 80', 'stranger > n1 tcp 80'],
+    denied: ['stranger > n2 tcp 80', 'red/web > n2 tcp 80', 'n2 > red/web tcp 80', 'n1 > n2 tcp 80'],
+  },
+  {
+    so: 'its policies allow, and what they pass on is up to its profiles',
+    with: [
+      strict,
+      global(
+        `selector: has(strict) || has(host), ingress: [{action: Allow, protocol: TCP}, {action: Pass, protocol: UDP}]`,
+      ),
+    ],
+    allowed: ['stranger > n1 tcp 80', 'stranger > n2 tcp 80', 'stranger > n1 udp 1', 'n1 > stranger tcp 80'],
+    denied: ['stranger > n2 udp 1', 'n2 > stranger tcp 80', 'stranger > n1 sctp 1'],
+  },
+  {
+    so: 'what passes through meets policies that apply on forward, in both directions',
+    with: [
+      strict,
+      global(
+        `selector: has(strict), applyOnForward: true, types: [Ingress, Egress], ingress: [{action: Allow, protocol: TCP}], egress: [{action: Pass, protocol: UDP}]`,
+      ),
+      global(`selector: has(strict), types: [Ingress], ingress: [{action: Deny}]`, 'z'),
+    ],
+    allowed: ['stranger > red/db tcp 80', 'red/db > stranger udp 80', 'red/db > blue/web sctp 1'],
+    denied: ['stranger > red/db udp 80', 'red/db > red/web tcp 80', 'red/web > red/db udp 80'],
+  },
+  {
+    so: 'policies before translation and before tracking have another place; pods never meet them',
+    with: [
+      global(`selector: all(), applyOnForward: true, preDNAT: true, ingress: [{action: Deny}]`, 'a'),
+      global(
+        `selector: all(), applyOnForward: true, doNotTrack: true, ingress: [{action: Deny}], egress: [{action: Deny}]`,
+        'b',
+      ),
+    ],
+    allowed: ['red/web > red/db tcp 80', 'stranger > red/web tcp 80', 'stranger > n1 tcp 80'],
+    denied: [],
+  },
+  {
+    so: 'beside a namespaceSelector or a serviceAccountSelector all() leaves host endpoints alone; a negation does not',
+    with: [
+      strict,
+      global(
+        `selector: all(), serviceAccountSelector: trust != 'high', applyOnForward: true, ingress: [{action: Deny, protocol: TCP}, {action: Allow}]`,
+        'a',
+      ),
+      global(
+        `namespaceSelector: env != 'prod', selector: all(), applyOnForward: true, ingress: [{action: Deny, protocol: TCP}]`,
+        'b',
+      ),
+      global(
+        `serviceAccountSelector: trust != 'high', applyOnForward: true, ingress: [{action: Pass, protocol: UDP}]`,
+        'c',
+      ),
+    ],
+    allowed: ['stranger > red/web tcp 80', 'stranger > red/db udp 80'],
+    denied: ['stranger > red/db tcp 80', 'stranger > red/db sctp 1'],
   },
 ];
 
@@ -578,6 +643,7 @@ const fromKubernetes: readonly Row[] = [
 describe.each([
   ['tiers, order, types', tiersAndOrder],
   ['which endpoints a policy selects', endpoints],
+  ['hosts', hosts],
   ['peers', peers],
   ['protocols and ports', protocolsAndPorts],
   ['Kubernetes policies', fromKubernetes],

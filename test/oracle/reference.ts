@@ -20,13 +20,21 @@ interface Tier {
   readonly defaultAction: 'Deny' | 'Pass';
 }
 
+/** Where a packet is judged. A node has one host endpoint at most here, of the device to the other nodes; its failsafe ports are not ours. */
+interface Checkpoint {
+  readonly endpoint: Selectable;
+  readonly direction: Direction;
+  /** Through a host endpoint, neither from nor to its host. */
+  readonly isForwarding: boolean;
+}
+
 const builtInTiers: readonly Tier[] = [
   { name: 'kube-admin', order: 1_000, defaultAction: 'Pass' },
   { name: 'default', order: 1_000_000, defaultAction: 'Deny' },
   { name: 'kube-baseline', order: 10_000_000, defaultAction: 'Pass' },
 ];
 
-/** Judges packets between the pods of a cluster, or between a pod and somewhere else. */
+/** Judges packets between pods, nodes and anywhere else. Not from a pod to its own node: that is up to a setting. */
 export class Reference {
   readonly #docs: readonly Doc[];
   readonly #things: readonly Selectable[];
@@ -44,23 +52,44 @@ export class Reference {
 
   judge(packet: Packet): Verdict {
     const because: string[] = [];
-    for (const direction of ['egress', 'ingress'] as const) {
-      const endpoint = this.#podAt(direction === 'egress' ? packet.from : packet.to);
-      if (endpoint === undefined) continue;
-      const { action, reason } = this.#decide(endpoint, direction, packet);
-      because.push(`${endpoint.id} ${direction}: ${action} by ${reason}`);
+    for (const checkpoint of this.#way(packet)) {
+      const { action, reason } = this.#decide(checkpoint, packet);
+      const { endpoint, direction, isForwarding } = checkpoint;
+      because.push(`${endpoint.id} ${direction}${isForwarding ? ' (forward)' : ''}: ${action} by ${reason}`);
       if (action === 'Deny') return { allowed: false, because };
     }
     return { allowed: true, because };
   }
 
+  /** From a pod out of its node into another node to a pod; whoever isn't ours has no checkpoint. */
+  #way({ from, to }: Packet): readonly Checkpoint[] {
+    const [source, destination] = [this.#podAt(from), this.#podAt(to)];
+    const leaves = source?.node ?? this.#nodeAt(from);
+    const enters = destination?.node ?? this.#nodeAt(to);
+    const at = (endpoint: Selectable | undefined, direction: Direction, isForwarding = false): Checkpoint[] =>
+      endpoint === undefined ? [] : [{ endpoint, direction, isForwarding }];
+    const isWithin = leaves === enters;
+    return [
+      ...at(source, 'egress'),
+      ...at(isWithin ? undefined : this.#hostEndpointOf(leaves), 'egress', source !== undefined),
+      ...at(isWithin ? undefined : this.#hostEndpointOf(enters), 'ingress', destination !== undefined),
+      // A host always reaches its own pods: the kubelet must.
+      ...at(isWithin && source === undefined ? undefined : destination, 'ingress'),
+    ];
+  }
+
   /** One endpoint, one direction: tiers in order, then profiles. */
-  #decide(endpoint: Selectable, direction: Direction, packet: Packet): { action: 'Allow' | 'Deny'; reason: string } {
-    // A host always reaches its own pods: the kubelet must.
-    if (direction === 'ingress' && this.#isHostOf(endpoint, packet.from))
-      return { action: 'Allow', reason: 'own host' };
+  #decide(
+    { endpoint, direction, isForwarding }: Checkpoint,
+    packet: Packet,
+  ): { readonly action: 'Allow' | 'Deny'; readonly reason: string } {
     tiers: for (const tier of this.#tiers) {
-      const policies = tier.policies.filter((policy) => policy[direction] !== undefined && policy.selects(endpoint));
+      const policies = tier.policies.filter(
+        (policy) =>
+          policy[direction] !== undefined &&
+          policy.selects(endpoint) &&
+          (!isForwarding || policy.appliesOnForward === true),
+      );
       // A tier in which nothing applies has no say. Staged policies aren't here at all: they decide nothing.
       if (policies.length === 0) continue;
       for (const policy of policies) {
@@ -72,19 +101,28 @@ export class Reference {
       }
       if (tier.defaultAction === 'Deny') return { action: 'Deny', reason: `the end of tier ${tier.name}` };
     }
+    // What passes through a host is left alone unless a policy for that says otherwise.
+    if (isForwarding) return { action: 'Allow', reason: 'no policy on what is forwarded' };
     // A pod's namespace has a profile that allows everything, that of its service account has labels only.
-    return { action: 'Allow', reason: `profile kns.${endpoint.namespace}` };
+    if (endpoint.kind === 'pod') return { action: 'Allow', reason: `profile kns.${endpoint.namespace}` };
+    return endpoint.profiles?.includes('projectcalico-default-allow') === true
+      ? { action: 'Allow', reason: 'profile projectcalico-default-allow' }
+      : { action: 'Deny', reason: 'no profile' };
   }
 
   #podAt(address: string): Selectable | undefined {
-    return this.#things.find(({ isPod, nets }) => isPod && nets.includes(address));
+    return this.#things.find(({ kind, nets }) => kind === 'pod' && nets.includes(address));
   }
 
-  #isHostOf(pod: Selectable, address: string): boolean {
-    return ofKind(this.#docs, 'Node').some(({ metadata, status }) => {
+  #hostEndpointOf(node: string | undefined): Selectable | undefined {
+    return this.#things.find((thing) => thing.kind === 'host' && thing.node === node);
+  }
+
+  #nodeAt(address: string): string | undefined {
+    return ofKind(this.#docs, 'Node').find(({ status }) => {
       const { addresses = [] } = (status ?? {}) as { readonly addresses?: readonly { readonly address: string }[] };
-      return metadata.name === pod.node && addresses.some((each) => each.address === address);
-    });
+      return addresses.some((each) => each.address === address);
+    })?.metadata.name;
   }
 }
 

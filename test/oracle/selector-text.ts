@@ -5,7 +5,8 @@
 
 /** Labels of something. */
 export type Labels = Readonly<Record<string, string>>;
-export type Predicate = (labels: Labels) => boolean;
+/** `inAll`: is what has the labels among what `all()` means here (default: it is); `global()` is the rest. */
+export type Predicate = (labels: Labels, inAll?: boolean) => boolean;
 
 const token = /\s*(\|\||&&|==|!=|!|[(){},]|"[^"]*"|'[^']*'|[A-Za-z0-9_.\-/]+)/y;
 
@@ -32,7 +33,7 @@ export function readSelector(text: string): Predicate {
       next();
       sides.push(both());
     }
-    return (labels) => sides.some((side) => side(labels));
+    return (labels, inAll) => sides.some((side) => side(labels, inAll));
   };
   const both = (): Predicate => {
     const sides = [one()];
@@ -40,13 +41,13 @@ export function readSelector(text: string): Predicate {
       next();
       sides.push(one());
     }
-    return (labels) => sides.every((side) => side(labels));
+    return (labels, inAll) => sides.every((side) => side(labels, inAll));
   };
   const one = (): Predicate => {
     const word = next();
     if (word === '!') {
       const inner = one();
-      return (labels) => !inner(labels);
+      return (labels, inAll) => !inner(labels, inAll);
     }
     if (word === '(') {
       const inner = either();
@@ -56,7 +57,8 @@ export function readSelector(text: string): Predicate {
     if ((word === 'all' || word === 'global') && peek() === '(') {
       next();
       expect(')');
-      return () => true;
+      const isAll = word === 'all';
+      return (_, inAll = true) => inAll === isAll;
     }
     if (word === 'has' && peek() === '(') {
       next();
