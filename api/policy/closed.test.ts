@@ -85,6 +85,18 @@ describe('in place of a policy that can not be used stands', () => {
       { tier: 'default', types: ['Ingress'], ingress: deny },
     ],
     [
+      'a type that is no text is not readable, whatever it has for its text',
+      'NetworkPolicy',
+      '{types: [{toString: 1}], egress: [{action: Deny}]}',
+      { tier: 'default', types: ['Egress'], egress: deny },
+    ],
+    [
+      'a selector that the kind has not says nothing',
+      'NetworkPolicy',
+      '{namespaceSelector: "((", selector: has(a), ingress: [{}]}',
+      { tier: 'default', selector: 'has(a)', types: ['Ingress'], ingress: deny },
+    ],
+    [
       'a namespaceSelector stays',
       'GlobalNetworkPolicy',
       '{namespaceSelector: has(ns), ingress: [{}]}',
@@ -133,6 +145,18 @@ describe('in place of a policy that can not be used stands', () => {
       'KubernetesNetworkPolicy',
       '{egress: [{ports: [{port: 0}]}]}',
       { podSelector: {}, policyTypes: ['Ingress', 'Egress'] },
+    ],
+    [
+      'Kubernetes: nulls in the selector count as absent',
+      'KubernetesNetworkPolicy',
+      '{podSelector: {matchLabels: {a: b}, matchExpressions: null}, policyTypes: [Out]}',
+      { podSelector: { matchLabels: { a: 'b' } }, policyTypes: ['Ingress'] },
+    ],
+    [
+      'ClusterNetworkPolicy: nulls in the subject count as absent',
+      'ClusterNetworkPolicy',
+      '{tier: {toString: 1}, priority: 1, subject: {pods: null, namespaces: {matchLabels: null}}, ingress: [1]}',
+      { tier: 'Admin', priority: 1, subject: { namespaces: {} }, ingress: [{ action: 'Deny', from: [{}] }] },
     ],
     [
       'ClusterNetworkPolicy: a denial of everything in the directions that it has rules for',
@@ -190,6 +214,15 @@ describe('in place of a policy that can not be used stands', () => {
     expect(closedPolicy(kind, raw(kind, spec, metadata))).toBeUndefined();
   });
 
+  test('an object that holds itself is refused like any other', () => {
+    const policy = raw('KubernetesNetworkPolicy', '{policyTypes: [Egress]}') as { spec: Record<string, unknown> };
+    policy.spec['egress'] = [policy];
+    expect(() => parseAs('KubernetesNetworkPolicy', policy)).toThrow(expect.objectContaining({ code: 'invalid' }));
+    expect(closedPolicy('KubernetesNetworkPolicy', policy)?.denies).toEqual({ ingress: false, egress: true });
+    policy.spec['podSelector'] = policy;
+    expect(closedPolicy('KubernetesNetworkPolicy', policy)).toBeUndefined();
+  });
+
   test.each([null, undefined, 'text', 7, [], {}])('nothing for %j', (value) => {
     expect(closedPolicy('NetworkPolicy', value)).toBeUndefined();
   });
@@ -202,12 +235,16 @@ test('every rule that is refused leaves a policy that denies its direction', () 
   }
 });
 
+const endless: Record<string, unknown> = {};
+endless['matchLabels'] = endless;
+
 test('whatever is broken in a policy, its replacement is valid, denies, allows nothing, and changes with nothing but the policy', () => {
   const policies = [...validDocuments.map(([, yaml]) => yaml), ...invalidDocuments.map(([yaml]) => yaml)]
     .map((yaml) => parse(yaml) as { kind: string; apiVersion: string; spec?: Record<string, unknown> })
     .filter(({ kind, apiVersion }) => isEnforcedPolicyKind(kindNameOf(kind, apiVersion) as KindName));
   const junk = fc.oneof(
     fc.constantFrom<unknown>(null, '', 'x', 7, -1, true, [], {}, [null], ['Ingress'], [{}], { a: 1 }, 'true', '12'),
+    fc.constantFrom<unknown>({ toString: 1 }, [{ toString: null, valueOf: null }], endless, NaN, Infinity, new Date(0)),
     fc.jsonValue(),
   );
   fc.assert(

@@ -8,6 +8,7 @@ import { labelSelectorSchema } from '../core/label-selector.ts';
 import { ValidationError } from '../errors.ts';
 import { kinds, parseAs, type KindMap, type KindName } from '../kinds.ts';
 import { dnsSubdomain, endpointSelector } from '../schema/checks.ts';
+import { withoutNulls } from '../schema/parse.ts';
 import { effectivePolicyTypes, effectiveTypes, type Directions } from './types-of.ts';
 
 /** Kinds that deny, and can so be replaced. Staged policies decide nothing, and nothing stands in for them. */
@@ -30,7 +31,7 @@ type Fields = Readonly<Record<string, unknown>>;
 const firstOrder = -Number.MAX_SAFE_INTEGER;
 
 const builders: { readonly [K in EnforcedPolicyKind]: (spec: Fields | undefined) => Draft | undefined } = {
-  NetworkPolicy: v3Draft,
+  NetworkPolicy: (spec) => v3Draft(spec, ['selector', 'serviceAccountSelector']),
   GlobalNetworkPolicy: globalDraft,
   KubernetesNetworkPolicy: kubernetesDraft,
   ClusterNetworkPolicy: clusterDraft,
@@ -79,12 +80,13 @@ export function closedPolicy(kind: KindName, raw: unknown): ClosedPolicy | undef
   }
 }
 
-function v3Draft(spec: Fields | undefined): Draft | undefined {
+/** `selectorFields`: those that the kind has; what it has not says nothing, usable or not. */
+function v3Draft(spec: Fields | undefined, selectorFields: readonly string[]): Draft | undefined {
   if (spec === undefined) {
     return undefined;
   }
   const selectors: Record<string, unknown> = {};
-  for (const field of ['selector', 'serviceAccountSelector', 'namespaceSelector']) {
+  for (const field of selectorFields) {
     if (isGiven(spec[field])) {
       if (!isA(endpointSelector, spec[field])) {
         return undefined;
@@ -107,7 +109,7 @@ function v3Draft(spec: Fields | undefined): Draft | undefined {
 }
 
 function globalDraft(spec: Fields | undefined): Draft | undefined {
-  const draft = v3Draft(spec);
+  const draft = v3Draft(spec, ['selector', 'serviceAccountSelector', 'namespaceSelector']);
   if (spec === undefined || draft === undefined) {
     return undefined;
   }
@@ -125,7 +127,7 @@ function globalDraft(spec: Fields | undefined): Draft | undefined {
 }
 
 function kubernetesDraft(spec: Fields = {}): Draft | undefined {
-  const { podSelector } = spec;
+  const podSelector = withoutNulls(spec['podSelector'])?.value ?? spec['podSelector'];
   if (isGiven(podSelector) && !isA(labelSelectorSchema, podSelector)) {
     return undefined;
   }
@@ -137,16 +139,17 @@ const subjectSchema = clusterNetworkPolicySchema.shape.spec.shape.subject;
 
 function clusterDraft(spec: Fields | undefined): Draft | undefined {
   const denies = { ingress: isPresent(spec?.['ingress']), egress: isPresent(spec?.['egress']) };
-  if (spec === undefined || !isA(subjectSchema, spec['subject']) || !(denies.ingress || denies.egress)) {
+  const subject = withoutNulls(spec?.['subject'])?.value;
+  if (spec === undefined || !isA(subjectSchema, subject) || !(denies.ingress || denies.egress)) {
     return undefined;
   }
   // A peer that says nothing we know makes a Deny rule one about everything: no peer of the API could say that of ingress.
   return {
     denies,
     spec: {
-      tier: /^baseline$/i.test(String(spec['tier'])) ? 'Baseline' : 'Admin',
+      tier: wordOf(spec['tier']) === 'baseline' ? 'Baseline' : 'Admin',
       priority: Math.min(Math.max(Math.trunc(numberOf(spec['priority']) ?? 0), 0), 1000),
-      subject: spec['subject'],
+      subject,
       ...(denies.ingress ? { ingress: [{ action: 'Deny', from: [{}] }] } : {}),
       ...(denies.egress ? { egress: [{ action: 'Deny', to: [{}] }] } : {}),
     },
@@ -161,9 +164,7 @@ function directionsOf(
 ): Directions {
   const ingress = isPresent(spec['ingress']) ? [{}] : [];
   const egress = isPresent(spec['egress']) ? [{}] : [];
-  const words = (Array.isArray(types) ? (types as unknown[]) : isGiven(types) ? [types] : []).map((type) =>
-    String(type).trim().toLowerCase(),
-  );
+  const words = (Array.isArray(types) ? (types as unknown[]) : isGiven(types) ? [types] : []).map(wordOf);
   const unreadable = words.some((word) => word !== 'ingress' && word !== 'egress');
   const denies = {
     ingress: words.includes('ingress') || (unreadable && ingress.length > 0),
@@ -184,6 +185,11 @@ function isPresent(rules: unknown): boolean {
 /** Kubernetes takes null for absent. */
 function isGiven(value: unknown): boolean {
   return value !== undefined && value !== null;
+}
+
+/** A word in lower case; undefined for what is none. (`String()` would throw at an object whose `toString` is no function.) */
+function wordOf(value: unknown): string | undefined {
+  return typeof value === 'string' ? value.trim().toLowerCase() : undefined;
 }
 
 /** A number, also one in quotes. */

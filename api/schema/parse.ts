@@ -17,7 +17,11 @@ const othersMetadata = new Set(['finalizers', 'ownerReferences', 'generateName',
 
 /** Applies a schema to what came out of YAML or JSON. `null` counts as absent, as in Kubernetes. The result is frozen. */
 export function applySchema<T>(schema: z.core.$ZodType<T>, raw: unknown, unknown: UnknownFields): Outcome<T> {
-  const input = withoutNulls(raw);
+  const plain = withoutNulls(raw);
+  if (plain === undefined) {
+    return { ok: false, issues: [{ path: '', message: `must not be nested deeper than ${deepest} levels` }] };
+  }
+  const input = plain.value;
   const result = z.safeParse(schema, input);
   if (!result.success) {
     return { ok: false, issues: result.error.issues.map((issue) => toIssue(issue, input)) };
@@ -29,12 +33,35 @@ export function applySchema<T>(schema: z.core.$ZodType<T>, raw: unknown, unknown
   return { ok: true, value: deepFreeze(result.data), unknownFields };
 }
 
-/** The value without object members that are null; the same object where there are none. Nulls in lists have a meaning and stay. */
-function withoutNulls(value: unknown): unknown {
+/** No kind comes near it. */
+const deepest = 100;
+
+/** Nesting that would end the stack of whoever walks through it; an anchor in YAML may even hold itself. */
+class NestingError extends Error {}
+
+/**
+ * The value without object members that are null; the same object where there are none. Nulls in lists have a meaning and stay. Undefined for
+ * what is nested deeper than any object of ours, endlessly included.
+ */
+export function withoutNulls(value: unknown): { readonly value: unknown } | undefined {
+  try {
+    return { value: cleaned(value, deepest) };
+  } catch (error) {
+    if (error instanceof NestingError) {
+      return undefined;
+    }
+    throw error;
+  }
+}
+
+function cleaned(value: unknown, levels: number): unknown {
+  if (levels === 0) {
+    throw new NestingError();
+  }
   if (Array.isArray(value)) {
     let copy: unknown[] | undefined;
     for (const [index, item] of value.entries()) {
-      const clean = withoutNulls(item);
+      const clean = cleaned(item, levels - 1);
       if (clean !== item) {
         copy ??= [...(value as unknown[])];
         copy[index] = clean;
@@ -48,7 +75,7 @@ function withoutNulls(value: unknown): unknown {
   let copy: Record<string, unknown> | undefined;
   for (const [key, member] of Object.entries(value)) {
     // Assigning to `__proto__` would not make a member; no kind has one.
-    const clean = key === '__proto__' ? null : withoutNulls(member);
+    const clean = key === '__proto__' ? null : cleaned(member, levels - 1);
     if (clean === null) {
       copy ??= { ...value };
       delete copy[key];
