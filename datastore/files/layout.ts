@@ -76,6 +76,7 @@ export function isErrno(error: unknown, code: string): boolean {
 }
 
 function escaped(text: string): string {
+  if (/^[A-Za-z0-9-][A-Za-z0-9.-]*$/.test(text)) return text; // Nearly every name.
   const bytes = [...Buffer.from(text)].map((byte) => {
     const char = String.fromCharCode(byte);
     return /[A-Za-z0-9.-]/.test(char) ? char : `%${byte.toString(16).toUpperCase().padStart(2, '0')}`;

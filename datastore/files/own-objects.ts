@@ -49,7 +49,8 @@ export class OwnObjects {
 
   /** The object as it was last seen. */
   seen(kind: KindName, key: ObjectKey): AnyObject | undefined {
-    return this.#of(kind).get(fileOf(key))?.object;
+    const entries = this.#of(kind);
+    return entries.size === 0 ? undefined : entries.get(fileOf(key))?.object; // Of most kinds there are none.
   }
 
   /** The object as its file says now; `unavailable` if the file can't be read or is broken, for then it must not be taken for missing. */
