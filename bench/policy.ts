@@ -23,7 +23,7 @@ const changed = await labelChanges(changes);
 printTable(changed.table);
 results['label change'] = changed.data;
 
-await using lab = await Lab.create({ nodes: 1, ipv6: false });
+await using lab = await Lab.create({ nodes: 1 });
 const node = lab.node(0);
 await node.startAgent();
 for (let index = 0; index < 10; index++)

@@ -24,14 +24,14 @@ export function remotePod(index: number, labels: Readonly<Record<string, string>
   };
 }
 
-/** Policy `index` of many: pods of one app accept TCP from one role and one app. All of them select a pod of this node when it has every app. */
+/** Policy `index` of many: pods of one of ten apps accept TCP from one role and one app. A node with a pod of each of these apps uses them all. */
 export function manyPolicy(index: number): object {
   return {
     apiVersion: v3,
     kind: 'NetworkPolicy',
     metadata: { name: `many-${index}`, namespace: 'default' },
     spec: {
-      selector: `app == "app-${index % 100}"`,
+      selector: `app == "app-${index % 10}"`,
       order: index,
       types: ['Ingress'],
       ingress: [
