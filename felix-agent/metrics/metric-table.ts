@@ -77,6 +77,11 @@ export const metricTable = {
     help: 'Packets (the first of each flow) that a rule has matched on this node.',
     labels: ['rule'],
   },
+  tortie_metric_read_failures_total: {
+    type: 'counter',
+    help: 'Times that a metric could not be read at a scrape and was left out.',
+    labels: ['metric'],
+  },
   process_cpu_seconds_total: { type: 'counter', help: 'CPU time of the agent, in seconds.' },
   process_resident_memory_bytes: { type: 'gauge', help: 'Resident memory of the agent.' },
   process_start_time_seconds: { type: 'gauge', help: 'When the agent was started, in seconds since 1970.' },

@@ -1,8 +1,9 @@
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import { expect, test } from '@jest/globals';
 import type { CommandResult } from '#native/command-runner.ts';
 import { MeteredCommands } from './metered-commands.ts';
 import { metricTable } from './metric-table.ts';
-import { Metrics } from './metrics.ts';
+import { Metrics, metricsService } from './metrics.ts';
 
 const valueOf = (text: string, series: string): string | undefined =>
   text
@@ -58,4 +59,53 @@ test('a program that can not be started counts as an error, and its error goes o
   const commands = new MeteredCommands({ run: () => Promise.reject(new Error('ENOENT')) }, metrics);
   await expect(commands.run('iptables-nft-save', [])).rejects.toThrow('ENOENT');
   expect(valueOf(await metrics.text(), 'felix_iptables_save_errors')).toBe('1');
+});
+
+test('a metric that can not be read is left out, counted and named with its reason; the others are shown', async () => {
+  const metrics = new Metrics();
+  let works = true;
+  metrics.read('tortie_policy_rule_packets_total', () =>
+    works ? [{ value: 1, labels: { rule: 'r' } }] : Promise.reject(new Error('iptables-save:\nlock')),
+  );
+  metrics.read('felix_cluster_num_hosts', () => {
+    if (!works) throw new Error('no graph');
+    return [{ value: 3 }];
+  });
+  metrics.read('tortie_ready', () => [{ value: 1 }]);
+  await metrics.text();
+  works = false;
+  const text = await metrics.text();
+  expect(valueOf(text, 'tortie_ready')).toBe('1');
+  expect(text).not.toMatch(/^(tortie_policy_rule_packets_total|felix_cluster_num_hosts)\b/m);
+  expect(valueOf(text, 'tortie_metric_read_failures_total{metric="felix_cluster_num_hosts"}')).toBe('1');
+  expect(text).toContain("# tortie_policy_rule_packets_total can't be read: iptables-save: lock\n");
+});
+
+test('scrapes at the same time read once, a later one reads anew', async () => {
+  const metrics = new Metrics();
+  let reads = 0;
+  metrics.read('felix_cluster_num_hosts', async () => {
+    await Promise.resolve();
+    return [{ value: ++reads }];
+  });
+  const [one, other] = await Promise.all([metrics.text(), metrics.text()]);
+  expect(one).toBe(other);
+  expect(valueOf(await metrics.text(), 'felix_cluster_num_hosts')).toBe('2');
+});
+
+test('a query after the path does not matter', () => {
+  const respond = (url: string) => {
+    const heads: number[] = [];
+    const response = {
+      writeHead(status: number) {
+        heads.push(status);
+        return this;
+      },
+      end() {},
+    };
+    metricsService(new Metrics()).answer({ url } as IncomingMessage, response as unknown as ServerResponse);
+    return heads;
+  };
+  expect(respond('/metric')).toEqual([404]);
+  expect(respond('/metrics?collect=all')).toEqual([]); // answered later
 });

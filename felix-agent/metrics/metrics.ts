@@ -12,6 +12,8 @@ type NamesOf<T extends MetricInfo['type']> = {
   [N in MetricName]: (typeof metricTable)[N]['type'] extends T ? N : never;
 }[MetricName];
 
+type ReadName = NamesOf<'gauge' | 'counter'>;
+
 /** Gives all samples of one metric, as they are now. */
 type Reader = () => readonly Sample[] | Promise<readonly Sample[]>;
 
@@ -22,10 +24,8 @@ type Reader = () => readonly Sample[] | Promise<readonly Sample[]>;
 export class Metrics {
   readonly #registry = new Registry();
   readonly #metrics = new Map<string, Counter<string> | Gauge<string> | Summary<string>>();
-  readonly #readers = new Map<'gauge' | 'counter', Map<string, Reader>>([
-    ['gauge', new Map()],
-    ['counter', new Map()],
-  ]);
+  readonly #readers = new Map<ReadName, Reader>();
+  #scrape: Promise<string> | undefined;
 
   constructor() {
     for (const [name, info] of Object.entries<MetricInfo>(metricTable)) {
@@ -51,26 +51,40 @@ export class Metrics {
   }
 
   /** Where the metric's values come from at each scrape; of a counter these are totals. */
-  read(name: NamesOf<'gauge' | 'counter'>, reader: Reader): void {
-    const { type } = metricTable[name];
-    this.#readers.get(type)?.set(name, reader);
+  read(name: ReadName, reader: Reader): void {
+    this.#readers.set(name, reader);
   }
 
-  /** The text that Prometheus reads. */
-  async text(): Promise<string> {
-    for (const [name, reader] of this.#readers.get('gauge') ?? []) {
-      const gauge = this.#metrics.get(name) as Gauge<string>;
-      const samples = await reader();
-      gauge.reset();
-      for (const { value, labels = {} } of samples) gauge.set(labels, value);
+  /** The text that Prometheus reads. Who asks while another is being answered gets the same answer: some values cost a process each. */
+  text(): Promise<string> {
+    this.#scrape ??= this.#readAll().finally(() => {
+      this.#scrape = undefined;
+    });
+    return this.#scrape;
+  }
+
+  /** What can't be read is left out and said, so that the others are seen when something is wrong: that is when they are needed. */
+  async #readAll(): Promise<string> {
+    const unread: string[] = [];
+    for (const [name, reader] of this.#readers) {
+      try {
+        this.#replace(name, await reader());
+      } catch (error) {
+        this.#replace(name, []);
+        this.add('tortie_metric_read_failures_total', 1, { metric: name });
+        const reason = error instanceof Error ? error.message : String(error);
+        unread.push(`# ${name} can't be read: ${reason.replaceAll(/\s+/g, ' ')}\n`);
+      }
     }
-    for (const [name, reader] of this.#readers.get('counter') ?? []) {
-      const counter = this.#metrics.get(name) as Counter<string>;
-      const samples = await reader();
-      counter.reset();
-      for (const { value, labels = {} } of samples) counter.inc(labels, value);
-    }
-    return this.#registry.metrics();
+    return `${await this.#registry.metrics()}${unread.join('')}`;
+  }
+
+  #replace(name: ReadName, samples: readonly Sample[]): void {
+    const metric = this.#metrics.get(name) as Counter<string> | Gauge<string>;
+    metric.reset();
+    // A metric without labels is 0 after that, which is a value: what is not known must not be shown as one.
+    if (samples.length === 0) metric.remove({});
+    for (const { value, labels = {} } of samples) metric.inc(labels, value);
   }
 }
 
@@ -80,7 +94,7 @@ export function metricsService(metrics: Metrics): Service {
     name: 'metrics server',
     settings: 'prometheusMetricsPort or prometheusMetricsHost',
     answer: ({ url }, response) => {
-      if (url !== '/metrics') {
+      if (url?.split('?')[0] !== '/metrics') {
         response.writeHead(404).end('try /metrics\n');
         return;
       }
