@@ -87,7 +87,8 @@ export class SelectorSets {
   }
 }
 
-const memberFamily = (member: string): Family => familyOf(member);
+/** Of the address: what follows it has a colon in both families. */
+const memberFamily = (member: string): Family => familyOf(member.replace(/,.*/, ''));
 
 /** A member as the kernel lists it. */
 function kernelMembers(type: SetType, member: string): readonly string[] {
