@@ -311,7 +311,7 @@ const hosts: readonly Row[] = [
         'b',
       ),
       global(
-        `serviceAccountSelector: trust != 'high', applyOnForward: true, ingress: [{action: Pass, protocol: UDP}]`,
+        `selector: has(strict), serviceAccountSelector: trust != 'high', applyOnForward: true, ingress: [{action: Pass, protocol: UDP}]`,
         'c',
       ),
     ],
