@@ -1,5 +1,5 @@
 import { CHAIN_PREFIX, hashRules, type HashedRules, renderRules, signatureOf, taggedRule, tagsOf } from './rules.ts';
-import type { SavedChain, SavedRule, SavedTable } from './saved.ts';
+import { EMPTY_TABLE, type SavedChain, type SavedRule, type SavedTable } from './saved.ts';
 
 /** Our rules in one of the kernel's chains. */
 export interface Hook {
@@ -9,7 +9,10 @@ export interface Hook {
   readonly last?: readonly string[];
 }
 
-/** In a table of nft's that wasn't there before us: an empty chain that says so, for cleanup, also after a crash. */
+/**
+ * In a table of nft's that wasn't there before us: an empty chain that says so, for cleanup, also after a crash. (Of the kernel's chains in a
+ * table of others nobody can tell: iptables-nft-save prints those that aren't there, too.)
+ */
 export const TABLE_IS_OURS = `${CHAIN_PREFIX}table-is-ours`;
 
 /** What a chain is while iptables refuses its rules: nothing passes. */
@@ -46,6 +49,7 @@ export class Table {
   /** Signatures of our chains in the kernel, as far as known. */
   #actual = new Map<string, string>();
   #kernelChains = new Map<string, SavedChain>();
+  readonly #marksMade: boolean;
   #wasRead = false;
   #insertMode: 'insert' | 'append';
   /** `keep`: what hooks the kernel has stays, nothing is known yet. */
@@ -53,9 +57,11 @@ export class Table {
   #hooksDirty = true;
   #isComplete = false;
 
-  constructor(name: string, insertMode: 'insert' | 'append') {
+  /** `marksMade`: note in the table if it wasn't there before us (nft). */
+  constructor(name: string, options: { readonly insertMode: 'insert' | 'append'; readonly marksMade: boolean }) {
     this.name = name;
-    this.#insertMode = insertMode;
+    this.#insertMode = options.insertMode;
+    this.#marksMade = options.marksMade;
   }
 
   setInsertMode(mode: 'insert' | 'append'): void {
@@ -146,8 +152,10 @@ export class Table {
     this.#held.clear();
   }
 
-  /** Takes over what was read; answers what others had changed since the last reading or write, in words. */
-  adopt(saved: SavedTable): string[] {
+  /** Takes over what was read (undefined: there is no such table); answers what others had changed since the last reading or write, in words. */
+  adopt(found: SavedTable | undefined): string[] {
+    const saved = found ?? EMPTY_TABLE;
+    if (this.#marksMade && (found === undefined || found.ours.has(TABLE_IS_OURS))) this.setChain(TABLE_IS_OURS, []);
     const changes = this.#wasRead ? this.#differences(saved) : [];
     this.#actual = new Map(saved.ours);
     this.#kernelChains = new Map(saved.others);

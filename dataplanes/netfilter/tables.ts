@@ -2,9 +2,9 @@ import type { Clock } from '#api/clock.ts';
 import { Turns } from '#native/turns.ts';
 import type { Family } from '#native/types.ts';
 import type { Logger } from '../logger.ts';
-import { EMPTY_TABLE, parseCounters, type SavedCounter } from './saved.ts';
+import { parseCounters, type SavedCounter } from './saved.ts';
 import type { TableSettings } from './table-settings.ts';
-import { Table, TABLE_IS_OURS, type TablePlan } from './table.ts';
+import { Table, type TablePlan } from './table.ts';
 import { type Xtables, XtablesError } from './xtables.ts';
 
 /** Tries of one cycle before the failure is reported (it stays dirty). Others that write at the same moment cost a try each. */
@@ -77,7 +77,12 @@ export class Tables implements Disposable {
     this.#settings = settings;
     this.#deps = deps;
     this.#onDue = onDue;
-    this.#tables = new Map(names.map((name) => [name, new Table(name, settings.insertMode)]));
+    this.#tables = new Map(
+      names.map((name) => [
+        name,
+        new Table(name, { insertMode: settings.insertMode, marksMade: tools.variant === 'nft' }),
+      ]),
+    );
   }
 
   get family(): Family {
@@ -209,13 +214,12 @@ export class Tables implements Disposable {
     try {
       const saved = await this.#tools.save();
       for (const table of this.all) {
-        const found = saved.get(table.name) ?? EMPTY_TABLE;
-        if (found.isUnreadable)
+        const found = saved.get(table.name);
+        if (found?.isUnreadable === true)
           throw new XtablesError(
             'XTABLES_FAILED',
             `table ${table.name} holds rules that iptables can't show; nft list ruleset shows them, and whose they are`,
           );
-        this.#noteNewTable(table, found, saved.has(table.name));
         repaired.push(...table.adopt(found).map((words) => `${this.#object(table.name)}: ${words}`));
       }
       return [];
@@ -224,12 +228,6 @@ export class Tables implements Disposable {
       const reason = (error as Error).message;
       return [...this.all].map(({ name }) => ({ object: this.#object(name), table: name, reason }));
     }
-  }
-
-  /** nft has no tables until someone makes one: the mark says that we did. */
-  #noteNewTable(table: Table, found: { readonly names: ReadonlySet<string> }, exists: boolean): void {
-    if (this.#tools.variant !== 'nft' || table.chainHash(TABLE_IS_OURS) !== undefined) return;
-    if (!exists || found.names.has(TABLE_IS_OURS)) table.setChain(TABLE_IS_OURS, []);
   }
 
   /** Undefined, or the tool's words. */

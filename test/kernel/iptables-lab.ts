@@ -266,10 +266,16 @@ export async function isCutOff(from: TestNetns, to: string, source?: string): Pr
   if (answered) throw new Error(`${from.name} reaches ${to} from ${source ?? 'its own address'}`);
 }
 
-/** The configuration for one variant, with intervals that never end during a test. */
+/** The configuration for one variant, with intervals that never end during a test; pods reach their host. */
 export const labConfig = (iptablesBackend: Variant | 'auto', more: Partial<DataplaneConfig> = {}): DataplaneUpdate => ({
   type: 'configUpdate',
-  config: { ...TEST_CONFIG, iptablesBackend, iptablesPostWriteCheckIntervalMs: 0, ...more },
+  config: {
+    ...TEST_CONFIG,
+    iptablesBackend,
+    iptablesPostWriteCheckIntervalMs: 0,
+    endpointToHostAction: 'accept',
+    ...more,
+  },
 });
 
 /** What pods of these tests have unless the test is about policy: both directions are allowed. */
