@@ -4,7 +4,7 @@ import { kinds, type KindName } from '#api/kinds.ts';
 import type { CrdKind } from './kinds.ts';
 import { boundedLists, maxListed, unruledLists } from './bounds.ts';
 import { networkPattern } from './constraints.ts';
-import { kindsWithRules } from './rules-policy.ts';
+import { kindsWithRules } from './policy-kinds.ts';
 import { rulesFor } from './rules.ts';
 import type { CrdSchema } from './schema.ts';
 import { structuralSchema } from './structural.ts';
@@ -26,7 +26,7 @@ export function definitionOf(kind: KindName, face: CrdKind): object {
       });
     }
   }
-  if (kindsWithRules.includes(kind)) {
+  if (kindsWithRules.some((known) => known === kind)) {
     for (const path of unruledLists) {
       const { 'x-kubernetes-validations': _tooCostly, ...network } = schemaAt(root, `${path}[]`);
       schemaAt(root, path).items = { pattern: networkPattern, ...network };
@@ -35,9 +35,7 @@ export function definitionOf(kind: KindName, face: CrdKind): object {
   for (const path of boundedLists[kind] ?? []) {
     schemaAt(root, path).maxItems = maxListed;
   }
-  if (face.keepsUnknown && root.properties?.['spec'] !== undefined) {
-    root.properties['spec']['x-kubernetes-preserve-unknown-fields'] = true;
-  }
+  if (face.keepsUnknown) keepUnknown(schemaAt(root, 'spec'));
   return {
     apiVersion: 'apiextensions.k8s.io/v1',
     kind: 'CustomResourceDefinition',
@@ -67,6 +65,15 @@ export function definitionOf(kind: KindName, face: CrdKind): object {
       ],
     },
   };
+}
+
+/** Pruning is told for each object apart. */
+function keepUnknown(schema: CrdSchema): void {
+  if (schema.properties !== undefined) {
+    schema['x-kubernetes-preserve-unknown-fields'] = true;
+    Object.values(schema.properties).forEach(keepUnknown);
+  }
+  if (schema.items !== undefined) keepUnknown(schema.items);
 }
 
 /** `kubectl explain` says what each setting is for. */

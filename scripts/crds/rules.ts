@@ -5,6 +5,7 @@
 import type { KindName } from '#api/kinds.ts';
 import { clusterNetworkPolicyRules } from './rules-cluster.ts';
 import { ipamRules } from './rules-ipam.ts';
+import { entryRules } from './rules-entries.ts';
 import { policyRules } from './rules-policy.ts';
 import { settingsRules } from './rules-settings.ts';
 import type { CelRule, CrdSchema } from './schema.ts';
@@ -30,6 +31,7 @@ export interface CrdRule extends Pick<CelRule, 'message' | 'fieldPath'> {
 
 export const allRules: readonly CrdRule[] = [
   ...ipamRules,
+  ...entryRules,
   ...policyRules,
   ...clusterNetworkPolicyRules,
   ...settingsRules,

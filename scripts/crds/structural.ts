@@ -110,7 +110,9 @@ function textChoice(options: readonly CrdSchema[]): CrdSchema {
   const pattern =
     free.pattern === undefined
       ? {}
-      : { pattern: `^(${words.map((word) => RegExp.escape(String(word))).join('|')})$|${free.pattern}` };
+      : {
+          pattern: `^(${words.map((word) => String(word).replaceAll(/\W/g, String.raw`\$&`)).join('|')})$|${free.pattern}`,
+        };
   const rules = (free['x-kubernetes-validations'] ?? []).map((rule) => ({
     ...rule,
     rule: `self in ${JSON.stringify(words)} || (${rule.rule})`,
