@@ -1,5 +1,7 @@
-import { tryParseIp } from '#api/cidr.ts';
+import { tryParseIp, type IpText } from '#api/cidr.ts';
+import type { KindMap } from '#api/kinds.ts';
 import type { EndpointId } from '#dataplanes/messages.ts';
+import { hasLeftNetwork, podNets } from '../calc/endpoints/pod-facts.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import type { PolicyView } from './policy-view.ts';
 
@@ -10,9 +12,9 @@ export interface Party {
   readonly kind: 'local endpoint' | 'this host' | 'remote pod' | 'other node' | 'outside';
   /** Of a local endpoint. */
   readonly endpoint?: EndpointId;
-  /** Of a remote pod: the node that judges it, where known. */
+  /** Of a remote pod: the node that judges it, where known; of a node (or a pod in its network): that one. */
   readonly node?: string;
-  /** Without prefix lengths. */
+  /** Canonical, without prefix lengths. */
   readonly addresses: readonly string[];
 }
 
@@ -24,11 +26,11 @@ export class UnknownPartyError extends Error {
 
 /** Names and addresses to what they belong to: this node's endpoints, other pods, nodes, the rest of the world. */
 export class Directory {
-  readonly #store: ObjectStore;
+  readonly #store: Pick<ObjectStore, 'of'>;
   readonly #nodeName: string;
   readonly #view: PolicyView;
 
-  constructor(store: ObjectStore, nodeName: string, view: PolicyView) {
+  constructor(store: Pick<ObjectStore, 'of'>, nodeName: string, view: PolicyView) {
     this.#store = store;
     this.#nodeName = nodeName;
     this.#view = view;
@@ -38,7 +40,7 @@ export class Directory {
   find(text: string): Party {
     if (text === 'host') return this.#node(this.#nodeName);
     const ip = tryParseIp(text);
-    return ip === undefined ? this.#byName(text) : this.#byAddress(text);
+    return ip === undefined ? this.#byName(text) : this.#byAddress(ip.text);
   }
 
   #byName(text: string): Party {
@@ -48,14 +50,15 @@ export class Directory {
       const party = this.#local(id);
       if (party !== undefined) return party;
     }
-    const remote = this.#remotePods().find(({ name }) => name === `pod ${namespace}/${pod}`);
-    if (remote !== undefined) return remote;
+    const name = `pod ${namespace}/${pod}`;
+    const other = [...this.#hostPods(), ...this.#remotePods()].find((party) => party.name === name);
+    if (other !== undefined) return this.#elsewhere(other);
     throw new UnknownPartyError(
       `${text} is no endpoint of this node and no pod in the datastore: give namespace/pod, an address, or "host"`,
     );
   }
 
-  #byAddress(address: string): Party {
+  #byAddress(address: IpText): Party {
     for (const [id] of this.#view.endpoints()) {
       const party = this.#local(id);
       if (party?.addresses.includes(address) === true) return { ...party, addresses: [address] };
@@ -64,7 +67,15 @@ export class Directory {
     const owner = others.find(({ addresses }) => addresses.includes(address));
     return owner === undefined
       ? { name: address, kind: 'outside', addresses: [address] }
-      : { ...owner, addresses: [address] };
+      : { ...this.#elsewhere(owner), addresses: [address] };
+  }
+
+  /** A pod of this node that is no local endpoint is none that anybody judges. */
+  #elsewhere(party: Party): Party {
+    if (party.kind === 'remote pod' && party.node === this.#nodeName) {
+      throw new UnknownPartyError(`${party.name} is to be on this node, but has no endpoint yet: see tortie endpoints`);
+    }
+    return party;
   }
 
   #local(id: EndpointId): Party | undefined {
@@ -76,14 +87,15 @@ export class Directory {
     return { name, kind: 'local endpoint', endpoint: id, addresses };
   }
 
-  /** From the pods' status and from the endpoints that other nodes have published. */
+  /** From what is known of the pods, and from the endpoints that other nodes have published. */
   #remotePods(): Party[] {
-    const pods = [...this.#store.of('Pod').all()]
-      .map(({ metadata, spec, status }): Party => {
-        const node = spec.nodeName === undefined ? {} : { node: spec.nodeName };
-        const name = `pod ${metadata.namespace}/${metadata.name}`;
-        return { name, kind: 'remote pod', ...node, addresses: status.podIPs.map(({ ip }) => ip) };
-      })
+    const pods = this.#pods(false)
+      .map((pod): Party => ({
+        ...ofPod(pod),
+        kind: 'remote pod',
+        ...(pod.spec.nodeName === undefined ? {} : { node: pod.spec.nodeName }),
+        addresses: podNets(pod).map(withoutPrefix),
+      }))
       .filter(({ addresses }) => addresses.length > 0);
     const published = [...this.#store.of('WorkloadEndpoint').all()].map(({ metadata, spec }): Party => {
       const name = spec.pod === undefined ? `endpoint ${metadata.name}` : `pod ${metadata.namespace}/${spec.pod}`;
@@ -92,13 +104,29 @@ export class Directory {
     return [...published, ...pods];
   }
 
+  /** Pods in their node's network: for policy they are the node. */
+  #hostPods(): Party[] {
+    return this.#pods(true).flatMap((pod) =>
+      pod.spec.nodeName === undefined ? [] : [{ ...this.#node(pod.spec.nodeName), ...ofPod(pod) }],
+    );
+  }
+
+  /** Those that have an address: one that has run to its end keeps it in its status while it is another's. */
+  #pods(hostNetwork: boolean): KindMap['Pod'][] {
+    return [...this.#store.of('Pod').all()].filter(
+      (pod) => pod.spec.hostNetwork === hostNetwork && !hasLeftNetwork(pod),
+    );
+  }
+
   #nodes(): Party[] {
     return [...this.#store.of('Node').all()].map(({ metadata }) => this.#node(metadata.name));
   }
 
   #node(name: string): Party {
     const addresses = this.#store.of('Node').get({ name })?.status?.addresses ?? [];
-    const internal = addresses.filter(({ type }) => type === 'InternalIP').map(({ address }) => address);
+    const internal = addresses.flatMap(({ type, address }) =>
+      type === 'InternalIP' ? (tryParseIp(address)?.text ?? []) : [],
+    );
     return {
       name: `node ${name}`,
       kind: name === this.#nodeName ? 'this host' : 'other node',
@@ -106,6 +134,10 @@ export class Directory {
       addresses: internal,
     };
   }
+}
+
+function ofPod({ metadata }: KindMap['Pod']): { readonly name: string } {
+  return { name: `pod ${metadata.namespace}/${metadata.name}` };
 }
 
 function withoutPrefix(net: string): string {

@@ -37,11 +37,12 @@ const endpoint = (address: string, tiers: TierInfo[]): WorkloadEndpointInfo => (
   ipv6Nets: [],
   allowedSourcePrefixes: [],
   tiers,
-  profiles: ['kns.default'],
+  profiles: profileIds,
 });
 
 let policies: Record<string, PolicyInfo>;
 let tiers: TierInfo[];
+let profileIds: string[];
 let sets: Record<string, string[]>;
 let toHost: 'drop' | 'accept' | 'return';
 
@@ -61,7 +62,9 @@ const view: PolicyView = {
           ingress: [rule('Profile kns.default ingress 0', 'allow')],
           egress: [rule('Profile kns.default egress 0', 'allow')],
         }
-      : undefined,
+      : id === 'passing'
+        ? { ingress: [rule('Profile passing ingress 0', 'pass')], egress: [] }
+        : undefined,
   endpoint: (id) =>
     id === client ? endpoint('10.65.0.1', []) : id === server ? endpoint('10.65.0.2', tiers) : undefined,
   endpoints: () => [],
@@ -81,6 +84,7 @@ const ask = (more: Partial<ExplainRequest> = {}) =>
 beforeEach(() => {
   policies = {};
   tiers = [];
+  profileIds = ['kns.default'];
   sets = {};
   toHost = 'drop';
 });
@@ -179,6 +183,30 @@ describe('explain', () => {
     expect(ask().verdict).toBe(verdict);
   });
 
+  test.each<[string, string[], 'allow' | 'deny', string]>([
+    [
+      'one that nobody defines denies, even before one that allows',
+      ['none', 'kns.default'],
+      'deny',
+      'profile none is not',
+    ],
+    ['one that allows decides before one that nobody defines', ['kns.default', 'none'], 'allow', 'kns.default'],
+    ['pass goes to the next one', ['passing', 'kns.default'], 'allow', 'kns.default'],
+    ['after the last one comes a denial', ['passing'], 'deny', 'no profile (passing) allows it'],
+    ['none denies', [], 'deny', 'there is no profile'],
+  ])('profiles: %s', (_what, ids, verdict, reason) => {
+    profileIds = ids;
+    expect(ask({ source: 'far' })).toMatchObject({ verdict });
+    expect(ask({ source: 'far' }).reason).toContain(reason);
+  });
+
+  test('a tier with a policy that is not known denies, whatever stands before it', () => {
+    policies = { a: policy([rule('a ingress 0', 'allow')]) };
+    tiers = [tier('default', ['a', 'b'])];
+    expect(ask()).toMatchObject({ verdict: 'deny', ingress: { rule: null } });
+    expect(ask().reason).toContain('b of tier default is not known yet');
+  });
+
   test.each(['drop', 'accept', 'return'] as const)('to its own host: endpoint-to-host action %s', (action) => {
     toHost = action;
     expect(ask({ destination: 'host' })).toMatchObject({
@@ -197,6 +225,16 @@ describe('explain', () => {
     const { notes, egress } = ask({ source: 'far' });
     expect(egress).toBeNull();
     expect(notes).toEqual(['egress of pod default/far is judged on node node2: ask there too']);
+  });
+
+  test.each<[string, Partial<ExplainRequest>]>([
+    ['VXLAN', { protocol: 'udp', port: '4789' }],
+    ['IP-in-IP', { protocol: '4' }],
+  ])('%s from a pod is denied whatever policy says, from elsewhere it is not', (what, request) => {
+    tiers = [];
+    expect(ask(request)).toMatchObject({ verdict: 'deny', egress: null });
+    expect(ask(request).reason).toContain(`pods may not send ${what}`);
+    expect(ask({ ...request, source: 'far' }).verdict).toBe('allow');
   });
 
   test.each<[Partial<ExplainRequest>, string]>([

@@ -57,7 +57,8 @@ export function requestOf(query: URLSearchParams): ExplainRequest {
 
 const firstEphemeralPort = 49152;
 const echoRequest = { 4: 8, 6: 128 } as const;
-const icmp = { 4: 1, 6: 58 } as const;
+const icmp = { 4: protocolNumbers.ICMP, 6: protocolNumbers.ICMPv6 } as const;
+const ipInIp = 4;
 
 /** Judges the first packet of a connection by what calc told the dataplane: the same data that the kernel's rules are made from. */
 export function explain(request: ExplainRequest, directory: Pick<Directory, 'find'>, view: PolicyView): Explanation {
@@ -72,6 +73,8 @@ export function explain(request: ExplainRequest, directory: Pick<Directory, 'fin
     const where = nodes === '' ? 'on the node of one of them' : `on ${nodes}`;
     throw new ExplainError(`neither ${source.name} nor ${destination.name} is on this node: ask ${where}`);
   }
+  const barred = source.kind === 'local endpoint' ? encapsulation(view, packet) : undefined;
+  if (barred !== undefined) return { ...base, verdict: 'deny', reason: barred, egress: null, ingress: null };
   const egress = judge(view, source, 'egress', packet);
   if (egress?.verdict === 'deny') {
     return { ...base, verdict: 'deny', reason: `egress of ${source.name}: ${egress.reason}`, egress, ingress: null };
@@ -96,6 +99,18 @@ export function explain(request: ExplainRequest, directory: Pick<Directory, 'fin
 function judge(view: PolicyView, party: Party, direction: 'ingress' | 'egress', packet: Packet): Judgement | null {
   const endpoint = party.endpoint === undefined ? undefined : view.endpoint(party.endpoint);
   return endpoint === undefined ? null : walk(view, endpoint, direction, packet);
+}
+
+/** What no pod may send, whatever its policy says: packets that other nodes would take for ones out of the node's tunnels. */
+function encapsulation(view: PolicyView, { protocol, destinationPort }: Packet): string | undefined {
+  const config = view.config();
+  if (config === undefined) return undefined;
+  if (protocol === protocolNumbers.UDP && destinationPort === config.vxlanPort && !config.allowVxlanFromWorkloads) {
+    return 'pods may not send VXLAN packets (allowVXLANPacketsFromWorkloads is false)';
+  }
+  return protocol === ipInIp && !config.allowIpipFromWorkloads
+    ? 'pods may not send IP-in-IP packets (allowIPIPPacketsFromWorkloads is false)'
+    : undefined;
 }
 
 function toHost(view: PolicyView, source: Party, egress: Judgement | null): Pick<Explanation, 'verdict' | 'reason'> {

@@ -4,7 +4,7 @@ export interface Packet {
   readonly destination: string;
   /** IP protocol number. */
   readonly protocol: number;
-  /** Of TCP, UDP, SCTP and UDP-Lite. */
+  /** Of TCP, UDP and SCTP: the ports of other protocols are nothing that rules can ask for. */
   readonly sourcePort?: number;
   readonly destinationPort?: number;
   /** Of ICMP and ICMPv6. */

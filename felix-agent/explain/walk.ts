@@ -28,7 +28,7 @@ export interface Judgement {
 /**
  * Walks an endpoint's tiers and profiles as a dataplane does. Order and meaning: tiers in order; in each the policies of the direction;
  * allow and deny decide, pass goes to the next tier, log goes on; a tier with a policy that is not staged ends with its default
- * action; then the profiles; then deny.
+ * action; then the profiles in order, of which one that is not defined denies; then deny. A tier with a policy that is not known denies as a whole.
  */
 export function walk(
   view: PolicyView,
@@ -52,11 +52,11 @@ function walkTier(
   steps: Step[],
 ): Judgement | undefined {
   let enforced = 0;
-  for (const id of tier[direction]) {
-    const policy = view.policy(id);
-    if (policy === undefined) {
-      return { verdict: 'deny', rule: null, reason: `${id} is not programmed yet`, steps };
-    }
+  const missing = tier[direction].find((id) => view.policy(id) === undefined);
+  if (missing !== undefined) {
+    return { verdict: 'deny', rule: null, reason: `${missing} of tier ${tier.name} is not known yet`, steps };
+  }
+  for (const policy of tier[direction].flatMap((id) => view.policy(id) ?? [])) {
     if (policy.staged) {
       noteStaged(policy[direction], tier.name, packet, view, steps);
       continue;
@@ -80,10 +80,13 @@ function walkProfiles(
   steps: Step[],
 ): Judgement {
   for (const id of profiles) {
-    const rules = view.profile(id)?.[direction] ?? [];
-    const decisive = firstMatch(rules, null, packet, view, steps);
-    if (decisive === undefined) continue;
-    if (decisive.action === 'pass') break; // A profile has nowhere to pass to.
+    const profile = view.profile(id);
+    if (profile === undefined) {
+      const reason = `no tier decides, and profile ${id} is not defined`;
+      return { verdict: 'deny', rule: null, reason, steps };
+    }
+    const decisive = firstMatch(profile[direction], null, packet, view, steps);
+    if (decisive === undefined || decisive.action === 'pass') continue; // From a profile it passes to the next one.
     return decided(decisive, '', steps);
   }
   const which = profiles.length === 0 ? 'there is no profile' : `no profile (${profiles.join(', ')}) allows it`;
