@@ -74,6 +74,7 @@ class CalcNode {
   readonly name: string;
   readonly #feed: CalcFeed;
   readonly #listeners = new Map<KindName, Listener>();
+  readonly #wired = new Map<string, KindMap['WorkloadEndpoint']>();
 
   constructor(name: string) {
     this.name = name;
@@ -98,27 +99,34 @@ class CalcNode {
     if (object.kind !== 'Pod') return this.#tell(kind, object.metadata, object);
     // Whether the Pod is seen before it is wired, or after, must not matter; nor who says a pod's addresses first.
     const endpoint = endpointOf(object);
+    const pod = `${object.metadata.namespace}/${object.metadata.name}`;
     const wiredFirst = object.metadata.name.charCodeAt(3) % 2 === 0;
-    if (wiredFirst) this.#wire(endpoint);
+    if (wiredFirst) this.#wire(pod, endpoint);
     this.#tell(kind, object.metadata, object);
-    if (!wiredFirst) this.#wire(endpoint);
+    if (!wiredFirst) this.#wire(pod, endpoint);
     return undefined;
-  }
-
-  #wire(endpoint: KindMap['WorkloadEndpoint']): void {
-    if (endpoint.spec.node === this.name) {
-      this.#feed.set(endpointId(endpoint), { endpoint, network: 'k8s-pod-network', ifname: 'eth0', netns: '' });
-    }
-    if (endpoint.spec.interfaceName.endsWith('1')) this.#tell('WorkloadEndpoint', endpoint.metadata, endpoint);
   }
 
   #remove(doc: Doc): void {
     const { kind, object } = parseObject(doc);
     this.#tell(kind, object.metadata, undefined);
-    if (object.kind !== 'Pod') return;
-    const endpoint = endpointOf(object);
-    this.#tell('WorkloadEndpoint', endpoint.metadata, undefined);
-    if (endpoint.spec.node === this.name) this.#feed.set(endpointId(endpoint), undefined);
+    if (object.kind === 'Pod') this.#wire(`${object.metadata.namespace}/${object.metadata.name}`, undefined);
+  }
+
+  /** The pod has this endpoint from now on, on whatever node; some nodes write it into the datastore. */
+  #wire(pod: string, endpoint: KindMap['WorkloadEndpoint'] | undefined): void {
+    const before = this.#wired.get(pod);
+    if (before !== undefined && before.spec.node !== endpoint?.spec.node) {
+      if (before.spec.node === this.name) this.#feed.set(endpointId(before), undefined);
+      this.#tell('WorkloadEndpoint', before.metadata, undefined);
+      this.#wired.delete(pod);
+    }
+    if (endpoint === undefined) return;
+    this.#wired.set(pod, endpoint);
+    if (endpoint.spec.node === this.name) {
+      this.#feed.set(endpointId(endpoint), { endpoint, network: 'k8s-pod-network', ifname: 'eth0', netns: '' });
+    }
+    if (endpoint.spec.interfaceName.endsWith('1')) this.#tell('WorkloadEndpoint', endpoint.metadata, endpoint);
   }
 
   #tell(kind: KindName, { namespace, name }: ObjectKey, object: KindMap[KindName] | undefined): void {

@@ -36,7 +36,7 @@ export interface Ground {
   /** Nodes and their addresses; these objects stay as they are. */
   readonly nodes: readonly Doc[];
   /** Kinds that the other side of the comparison can't take, for example host endpoints in a real lab. */
-  readonly without: readonly ('HostEndpoint' | 'MissingNamespace')[];
+  readonly without: readonly ('HostEndpoint' | 'PodChange')[];
 }
 
 const v3 = 'projectcalico.org/v3';
@@ -84,9 +84,7 @@ export function podPorts(random: Random): PodSlot['ports'] {
 export function randomCluster(random: Random, ground: Ground): Doc[] {
   const docs = [
     ...ground.nodes,
-    ...namespaces.flatMap((name) =>
-      !ground.without.includes('MissingNamespace') && random.chance(0.03) ? [] : [namespaceDoc(random, name)],
-    ),
+    ...namespaces.flatMap((name) => (random.chance(0.03) ? [] : [namespaceDoc(random, name)])),
     ...namespaces.flatMap((namespace) =>
       serviceAccounts.flatMap((name) => (random.chance(0.1) ? [] : [serviceAccountDoc(random, namespace, name)])),
     ),
@@ -101,8 +99,12 @@ export function randomCluster(random: Random, ground: Ground): Doc[] {
 /** The cluster after one random change of one object. */
 export function changed(random: Random, ground: Ground, docs: readonly Doc[]): Doc[] {
   const replaced = (doc: Doc) => [...docs.filter((other) => keyOf(other) !== keyOf(doc)), doc];
-  const removable = docs.filter(({ kind }) => !['Node', 'Pod', 'Namespace'].includes(kind));
+  const removable = docs.filter(({ kind }) => kind !== 'Node' && kind !== 'Pod');
+  const podChange = ground.without.includes('PodChange') ? 0 : 1;
+  const gone = ofKind(docs, 'Pod').length > 3 ? random.pick(ofKind(docs, 'Pod')) : undefined;
   const change = random.weighted<() => Doc[]>(
+    [podChange, () => docs.filter((doc) => doc !== gone)],
+    [podChange, () => replaced(podDoc(random, { ...random.pick(ground.pods), node: random.pick(['node1', 'node2']) }))],
     [6, () => replaced(podDoc(random, random.pick(ground.pods)))],
     [5, () => replaced(policy(random, wordsOf(ground)))],
     [3, () => (removable.length === 0 ? [...docs] : docs.filter((doc) => doc !== random.pick(removable)))],

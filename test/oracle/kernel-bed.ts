@@ -79,7 +79,7 @@ export class KernelBed implements AsyncDisposable {
           ipv4: pods[index]?.ipv4 ?? '',
           ipv6: pods[index]?.ipv6 ?? '',
         })),
-        without: ['HostEndpoint'],
+        without: ['HostEndpoint', 'PodChange'],
       };
       return new KernelBed(lab, ground, new Map(pods.map((pod) => [`${pod.namespace}/${pod.name}`, pod])), marker);
     } catch (error) {
