@@ -36,6 +36,18 @@ const objects = [
   pod('far', 'node2', ['10.65.1.1', 'FD00::B']),
   pod('proxy', 'node1', ['172.31.0.11'], { hostNetwork: true }),
   pod('proxy2', 'node2', ['172.31.0.12'], { hostNetwork: true }),
+  {
+    apiVersion: 'projectcalico.org/v3',
+    kind: 'WorkloadEndpoint',
+    metadata: { name: 'node2-cni-c1-eth0' },
+    spec: {
+      orchestrator: 'cni',
+      node: 'node2',
+      endpoint: 'eth0',
+      interfaceName: 'cali2',
+      ipNetworks: ['FD00:0::C/128'],
+    },
+  },
   pod('soon', 'node1', ['10.65.0.9']),
 ];
 
@@ -65,6 +77,7 @@ test.each([
   ["a node's address, which its host's pods have too", '172.31.0.11', { kind: 'this host', name: 'node node1' }],
   ["a pod in this host's network", 'proxy', { kind: 'this host', name: 'pod default/proxy' }],
   ["a pod in another host's network", 'proxy2', { kind: 'other node', node: 'node2', addresses: ['172.31.0.12'] }],
+  ["another node's container", 'fd00::c', { kind: 'remote pod', name: 'endpoint node2-cni-c1-eth0', node: 'node2' }],
   ['host', 'host', { kind: 'this host', addresses: ['172.31.0.11'] }],
   ['an address that nobody has', '192.0.2.1', { kind: 'outside', name: '192.0.2.1' }],
 ])('%s: %s', (_what, text, party) => {

@@ -1,7 +1,7 @@
 import { tryParseIp, type IpText } from '#api/cidr.ts';
 import type { KindMap } from '#api/kinds.ts';
 import type { EndpointId } from '#dataplanes/messages.ts';
-import { hasLeftNetwork, podNets } from '../calc/endpoints/pod-facts.ts';
+import { hasLeftNetwork, hostNets, podNets } from '../calc/endpoints/pod-facts.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import type { PolicyView } from './policy-view.ts';
 
@@ -99,7 +99,7 @@ export class Directory {
       .filter(({ addresses }) => addresses.length > 0);
     const published = [...this.#store.of('WorkloadEndpoint').all()].map(({ metadata, spec }): Party => {
       const name = spec.pod === undefined ? `endpoint ${metadata.name}` : `pod ${metadata.namespace}/${spec.pod}`;
-      return { name, kind: 'remote pod', node: spec.node, addresses: spec.ipNetworks.map(withoutPrefix) };
+      return { name, kind: 'remote pod', node: spec.node, addresses: hostNets(spec.ipNetworks).map(withoutPrefix) };
     });
     return [...published, ...pods];
   }

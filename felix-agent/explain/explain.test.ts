@@ -3,7 +3,7 @@ import { TEST_CONFIG } from '#dataplanes/shared/test-config.ts';
 import type { PeerMatch, PolicyInfo, RuleInfo, TierInfo } from '#dataplanes/policy.ts';
 import type { WorkloadEndpointInfo } from '#dataplanes/messages.ts';
 import type { Party } from './directory.ts';
-import { explain, type ExplainRequest } from './explain.ts';
+import { explain, requestOf, type ExplainRequest } from './explain.ts';
 import { reportPolicy } from './policy-report.ts';
 import type { PolicyView } from './policy-view.ts';
 
@@ -252,6 +252,14 @@ describe('explain', () => {
     expect(() => explain({ source: 'client', destination: 'server', protocol: 'udp' }, directory, view)).toThrow(
       'needs a destination port',
     );
+  });
+
+  test.each([
+    ['source=a&destination=b', 'source, destination and protocol are needed'],
+    ['source=a&destination=b&protocol=tcp&family=5', 'family 5 is neither 4 nor 6'],
+  ])('the request %s is refused: %s', (query, message) => {
+    expect(() => requestOf(new URLSearchParams(query))).toThrow(message);
+    expect(() => requestOf(new URLSearchParams(query))).toThrow(expect.objectContaining({ code: 'bad-request' }));
   });
 
   test('icmp is an echo request unless said otherwise', () => {

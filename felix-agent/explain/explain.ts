@@ -45,6 +45,7 @@ export function requestOf(query: URLSearchParams): ExplainRequest {
   const [source, destination, protocol] = ['source', 'destination', 'protocol'].map((name) => query.get(name) ?? '');
   const [port, sourcePort, family] = ['port', 'sourcePort', 'family'].map((name) => query.get(name));
   if (!source || !destination || !protocol) throw new ExplainError('source, destination and protocol are needed');
+  if (family && family !== '4' && family !== '6') throw new ExplainError(`family ${family} is neither 4 nor 6`);
   return {
     source,
     destination,
