@@ -32,6 +32,7 @@ import type { Metrics } from './metrics/metrics.ts';
 import type { AgentStatus } from './status.ts';
 import type { ObjectStore } from './store/object-store.ts';
 import type { DataplaneSwitch } from './switch/switch.ts';
+import { UnsupportedFields } from './unsupported-fields.ts';
 import { version } from './version.ts';
 
 /** How long a stopping agent waits for a start under way, and tries to write what is not written yet, in ms. */
@@ -78,6 +79,7 @@ export class Agent {
   readonly #adminServer: AdminServer;
   readonly #reporter: HealthReporter;
   readonly #directory: Directory;
+  readonly #unsupported: UnsupportedFields;
   #beat: NodeJS.Timeout | undefined;
   readonly #stopping = new AbortController();
   #starting: Promise<void> = Promise.resolve();
@@ -96,6 +98,7 @@ export class Agent {
       '/state': () => stateOf(parts.driver.desired),
       '/metrics': () => parts.metrics.text(),
     };
+    this.#unsupported = new UnsupportedFields(log);
     this.#directory = new Directory(parts.store, settings.nodeName, parts.driver.desired);
     watchAgent(parts.metrics, { ...parts, nodeName: settings.nodeName, isReady: () => health.readiness().ok });
     this.#adminServer = new AdminServer(settings.runDir, routes, log);
@@ -125,6 +128,7 @@ export class Agent {
 
     this.#stage = 'reading the datastore';
     feed.follow(store);
+    this.#unsupported.follow(store);
     config.onChange(
       () => void this.#applyConfig().catch((error: unknown) => log.error({ err: error }, 'new settings')),
     );
@@ -241,6 +245,7 @@ export class Agent {
         problems: datastore.problems(),
         failures: [...store.failures(), ...publishing],
       },
+      notActedOn: this.#unsupported.list(),
       policy: { problems: policyProblems(this.#parts.graph) },
       configuration: config.current.report,
       endpoints: endpoints.list().length,

@@ -26,6 +26,8 @@ export interface AgentStatus {
     }[];
     readonly failures: readonly string[];
   };
+  /** Objects with fields that this version does not, or only partly, act on; `docs/compatibility.md` says which and why. */
+  readonly notActedOn: readonly { readonly object: string; readonly fields: readonly string[] }[];
   readonly policy: {
     /** What of valid policies can't be enforced as it is written, and what is done instead. */
     readonly problems: readonly { readonly object: string; readonly message: string }[];

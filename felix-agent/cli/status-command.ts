@@ -38,5 +38,8 @@ function statusText(status: AgentStatus): string {
   if (configuration.notActedOn.length > 0) {
     lines.push(`no effect   set, but not acted on by this version: ${configuration.notActedOn.join(', ')}`);
   }
+  for (const { object, fields } of status.notActedOn) {
+    lines.push(`no effect   ${object}: not or only partly acted on by this version: ${fields.join(', ')}`);
+  }
   return lines.join('\n');
 }
