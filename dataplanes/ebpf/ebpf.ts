@@ -101,12 +101,9 @@ export class EbpfDataplane implements Dataplane {
       const { programs, announcements } = this.#loaded();
       if (programs === undefined || announcements === undefined) {
         const reason = outcome.failed[0]?.reason ?? 'the BPF programs are not loaded';
-        const endpoints = this.#endpoints.dirty.map((endpoint) => ({
-          object: `endpoint ${endpoint}`,
-          endpoint,
-          reason,
-        }));
-        return { ...outcome, failed: [...outcome.failed, ...endpoints], removed: [] };
+        for (const endpoint of this.#endpoints.dirty)
+          outcome.failed.push({ object: `endpoint ${endpoint}`, endpoint, reason });
+        return { ...outcome, removed: [] };
       }
       try {
         await this.#compare(announcements, outcome);
@@ -116,8 +113,9 @@ export class EbpfDataplane implements Dataplane {
       }
       this.#closeAbandoned(announcements, outcome);
       this.#sweepGone(announcements, outcome);
-      for (const id of this.#endpoints.dirty) await this.#open(id, programs, announcements, outcome);
+      for (const id of this.#endpoints.dirty) await this.#program(id, programs, announcements, outcome);
       if (this.#isActive) await this.#checkSuspects(programs, outcome);
+      outcome.failed.push(...this.#endpoints.unenforced());
       return { ...outcome, removed: this.#endpoints.takeRemoved() };
     });
   }
@@ -235,7 +233,7 @@ export class EbpfDataplane implements Dataplane {
     for (const id of this.#endpoints.all) {
       const name = this.#endpoints.device(id) ?? '';
       const index = indexes.get(name);
-      if (index !== undefined && announcements.matches(index, this.#endpoints.sources(id))) {
+      if (index !== undefined && this.#isAsWanted(id, index, announcements)) {
         if (!this.#endpoints.isDirty(id)) this.#endpoints.opened(id, index);
         continue;
       }
@@ -253,6 +251,11 @@ export class EbpfDataplane implements Dataplane {
         this.#listener();
       });
     }
+  }
+
+  #isAsWanted(id: EndpointId, ifindex: number, announcements: Announcements): boolean {
+    if (!this.#endpoints.verdict(id).opens) return !announcements.isOpen(ifindex);
+    return announcements.matches(ifindex, this.#endpoints.sources(id));
   }
 
   /** Elements of devices that are gone go at once; those of devices that no endpoint has, when all endpoints are known. */
@@ -291,8 +294,8 @@ export class EbpfDataplane implements Dataplane {
     }
   }
 
-  /** Filters before the announcement: an announced device without them would be open. */
-  async #open(id: EndpointId, programs: PodPrograms, announcements: Announcements, outcome: Outcome): Promise<void> {
+  /** Filters before the announcement: an announced device without them would be open. One whose policy can't be enforced stays closed and fails. */
+  async #program(id: EndpointId, programs: PodPrograms, announcements: Announcements, outcome: Outcome): Promise<void> {
     const name = this.#endpoints.device(id) ?? '';
     try {
       const link = this.#deps.host.link(name);
@@ -302,7 +305,10 @@ export class EbpfDataplane implements Dataplane {
         if (state.attached !== 'yes') await attach(this.#deps.host, link.index, programs, state);
         this.#suspects.delete(link.index);
       }
-      announcements.announce(link.index, this.#endpoints.sources(id));
+      const verdict = this.#endpoints.verdict(id);
+      if (verdict.opens) announcements.announce(link.index, this.#endpoints.sources(id));
+      else announcements.withdraw(link.index);
+      if (!verdict.opens && verdict.reason !== undefined) throw new Error(verdict.reason);
       this.#endpoints.opened(id, link.index);
       outcome.programmed.push(id);
     } catch (error) {

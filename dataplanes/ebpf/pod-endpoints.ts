@@ -1,3 +1,5 @@
+import { Admission, type AdmissionVerdict } from './admission.ts';
+import type { ApplyFailure } from '../contract.ts';
 import type { CidrText, DataplaneConfig, DataplaneUpdate, EndpointId, WorkloadEndpointInfo } from '../messages.ts';
 
 /**
@@ -6,23 +8,27 @@ import type { CidrText, DataplaneConfig, DataplaneUpdate, EndpointId, WorkloadEn
  */
 export class PodEndpoints {
   readonly #endpoints = new Map<EndpointId, WorkloadEndpointInfo>();
+  readonly #verdicts = new Map<EndpointId, AdmissionVerdict>();
   readonly #byDevice = new Map<string, EndpointId>();
   readonly #ifindexes = new Map<string, number>();
   readonly #dirty = new Set<EndpointId>();
   readonly #removed = new Set<EndpointId>();
   readonly #abandoned = new Set<string>();
+  readonly #admission = new Admission();
   #prefixes: readonly string[] = ['cali'];
   #useOtherSources = false;
   #inSync = false;
 
   /** Records an update; what isn't about endpoints is passed over. */
   record(update: DataplaneUpdate): void {
+    if (this.#admission.record(update)) this.#admitAnew();
     switch (update.type) {
       case 'configUpdate':
         this.#configure(update.config);
         break;
       case 'workloadEndpointUpdate':
         this.#leave(update.id, update.endpoint.ifaceName);
+        this.#verdicts.set(update.id, this.#admission.of(update.endpoint));
         this.#endpoints.set(update.id, update.endpoint);
         this.#byDevice.set(update.endpoint.ifaceName, update.id);
         this.#abandoned.delete(update.endpoint.ifaceName);
@@ -31,6 +37,7 @@ export class PodEndpoints {
         break;
       case 'workloadEndpointRemove':
         this.#leave(update.id, undefined);
+        this.#verdicts.delete(update.id);
         this.#endpoints.delete(update.id);
         this.#dirty.delete(update.id);
         this.#removed.add(update.id);
@@ -67,6 +74,16 @@ export class PodEndpoints {
 
   ofDevice(name: string): EndpointId | undefined {
     return this.#byDevice.get(name);
+  }
+
+  /** Whether the endpoint may be opened. */
+  verdict(id: EndpointId): AdmissionVerdict {
+    return this.#verdicts.get(id) ?? { opens: false };
+  }
+
+  /** What can't be in force whatever is done. */
+  unenforced(): readonly ApplyFailure[] {
+    return this.#admission.hostFailures();
   }
 
   /** What the endpoint may send from. */
@@ -126,6 +143,16 @@ export class PodEndpoints {
 
   isPodDevice(name: string): boolean {
     return this.#prefixes.some((prefix) => name.startsWith(prefix));
+  }
+
+  /** Policies or profiles have changed: endpoints of which another thing becomes are dirty. */
+  #admitAnew(): void {
+    for (const [id, endpoint] of this.#endpoints) {
+      const [before, now] = [this.#verdicts.get(id), this.#admission.of(endpoint)];
+      if (JSON.stringify(before) === JSON.stringify(now)) continue;
+      this.#verdicts.set(id, now);
+      this.#dirty.add(id);
+    }
   }
 
   #configure(config: DataplaneConfig): void {

@@ -1,4 +1,4 @@
-import type { DataplaneConfig, WorkloadEndpointInfo } from '../messages.ts';
+import type { DataplaneConfig, DataplaneUpdate, WorkloadEndpointInfo } from '../messages.ts';
 import type { PeerMatch, RuleInfo } from '../policy.ts';
 
 /** FelixConfiguration's defaults, for tests. */
@@ -58,3 +58,13 @@ const ANY_PEER: PeerMatch = {
 
 /** A rule that every packet matches. */
 export const ANY_RULE: Omit<RuleInfo, 'id' | 'action'> = { source: ANY_PEER, destination: ANY_PEER };
+
+/** The profile `kns.default`, which allows everything: what pods have in tests that aren't about policy. */
+export const ALLOW_ALL: DataplaneUpdate = {
+  type: 'profileUpdate',
+  id: 'kns.default',
+  profile: {
+    ingress: [{ ...ANY_RULE, id: 'Profile kns.default ingress 0', action: 'allow' }],
+    egress: [{ ...ANY_RULE, id: 'Profile kns.default egress 0', action: 'allow' }],
+  },
+};

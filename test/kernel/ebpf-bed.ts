@@ -8,7 +8,7 @@ import { EbpfDataplane } from '#dataplanes/ebpf/ebpf.ts';
 import type { MapSizes } from '#dataplanes/ebpf/programs.ts';
 import type { DataplaneConfig, WorkloadEndpointInfo } from '#dataplanes/messages.ts';
 import { silentLogger } from '#dataplanes/silent-logger.ts';
-import { TEST_CONFIG } from '#dataplanes/shared/test-config.ts';
+import { ALLOW_ALL, TEST_CONFIG } from '#dataplanes/shared/test-config.ts';
 import { loadObject, type LoadedObject } from '#native/bpf.ts';
 import { openMonitor } from '#native/monitor.ts';
 import { openNetlink } from '#native/netlink.ts';
@@ -69,6 +69,7 @@ export class EbpfBed implements AsyncDisposable {
     const dataplane = this.idle(more.sizes);
     dataplane.onUpdate({ type: 'configUpdate', config: { ...TEST_CONFIG, routeRefreshIntervalMs: 0, ...more.config } });
     for (const { id, endpoint } of pods) dataplane.onUpdate({ type: 'workloadEndpointUpdate', id, endpoint });
+    dataplane.onUpdate(ALLOW_ALL);
     if (more.inSync !== false) dataplane.onUpdate({ type: 'inSync' });
     await dataplane.apply();
     return dataplane;
@@ -106,7 +107,7 @@ export class EbpfBed implements AsyncDisposable {
       ipv6Nets: [`${ipv6}/128`],
       allowedSourcePrefixes: [],
       tiers: [],
-      profiles: [],
+      profiles: ['kns.default'],
     };
     const pod = { n, id: `k8s/default/pod${n}/eth0`, device, ipv4, ipv6, netns, endpoint };
     this.#pods.push(pod);

@@ -5,7 +5,7 @@ import { afterAll, afterEach, beforeEach, describe, expect, test } from '@jest/g
 import { EbpfDataplane } from '#dataplanes/ebpf/ebpf.ts';
 import { ourFilter } from '#dataplanes/ebpf/filters.ts';
 import { u32Key } from '#dataplanes/ebpf/keys.ts';
-import { TEST_CONFIG } from '#dataplanes/shared/test-config.ts';
+import { ALLOW_ALL, TEST_CONFIG } from '#dataplanes/shared/test-config.ts';
 import { loadObject, openPinnedMap } from '#native/bpf.ts';
 import { must } from '#test/lab/exec.ts';
 import { Peer } from '#test/lab/peer-client.ts';
@@ -116,6 +116,33 @@ describe('a pod', () => {
     expect(await echoesIn(two)).toEqual([1, 1]);
   });
 
+  test('that a policy selects is closed and reported, and opens when none does; a host endpoint is reported', async () => {
+    const dataplane = await active();
+    const { one, two, onePeer } = await twoPods(dataplane);
+    await announce(dataplane, one, two);
+    expect(await onePeer.connect(two.ipv4, 5_000)).toMatchObject({ ok: true });
+    const tiers = [
+      { name: 'default', defaultAction: 'deny' as const, ingress: ['NetworkPolicy default/p'], egress: [] },
+    ];
+    dataplane.onUpdate({ type: 'workloadEndpointUpdate', id: two.id, endpoint: { ...two.endpoint, tiers } });
+    dataplane.onUpdate({
+      type: 'hostEndpointUpdate',
+      id: 'eth0',
+      endpoint: { expectedIps: [], profiles: [], tiers: [], forwardTiers: [], preDnatTiers: [], untrackedTiers: [] },
+    });
+    const report = await dataplane.apply();
+    expect(report.programmed).toEqual([]);
+    expect(report.failed).toEqual([
+      { object: `endpoint ${two.id}`, endpoint: two.id, reason: expect.stringContaining('NetworkPolicy default/p') },
+      { object: 'host endpoint eth0', reason: expect.stringContaining('does not enforce policy') },
+    ]);
+    expect(await onePeer.connect(two.ipv4, 300)).toMatchObject({ ok: false });
+    expect((await dataplane.apply()).failed).toHaveLength(2);
+    dataplane.onUpdate({ type: 'hostEndpointRemove', id: 'eth0' });
+    await announce(dataplane, two);
+    expect(await onePeer.connect(two.ipv4, 5_000)).toMatchObject({ ok: true });
+  });
+
   test('may use its allowedSourcePrefixes only where the configuration lets it', async () => {
     const dataplane = await active();
     const one = await bed.pod(1, dataplane);
@@ -224,6 +251,7 @@ describe('an agent that comes after another', () => {
       const next = bed.idle();
       last = next;
       next.onUpdate({ type: 'configUpdate', config: TEST_CONFIG });
+      next.onUpdate(ALLOW_ALL);
       await next.apply();
       await next.activate();
       for (const { id, endpoint } of [one, two]) next.onUpdate({ type: 'workloadEndpointUpdate', id, endpoint });
@@ -477,6 +505,7 @@ describe('the probe', () => {
     object.map('tortie_devices').pin(join(bed.bpffs, 'v1', 'tortie_sources'));
     const second = bed.idle();
     second.onUpdate({ type: 'configUpdate', config: TEST_CONFIG });
+    second.onUpdate(ALLOW_ALL);
     expect(await second.apply()).toMatchObject({
       failed: [
         {

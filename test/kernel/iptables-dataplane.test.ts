@@ -1,7 +1,8 @@
 import { describe, expect, test } from '@jest/globals';
 import type { IptablesDataplane } from '#dataplanes/iptables/iptables.ts';
 import type { DataplaneUpdate } from '#dataplanes/messages.ts';
-import { allowAll, announce, isCutOff, labConfig, NodeLab, reaches } from './iptables-lab.ts';
+import { ALLOW_ALL } from '#dataplanes/shared/test-config.ts';
+import { announce, isCutOff, labConfig, NodeLab, reaches } from './iptables-lab.ts';
 
 const variants = ['nft', 'legacy'] as const;
 const tell = (dataplane: IptablesDataplane, ...updates: DataplaneUpdate[]): void => {
@@ -30,7 +31,7 @@ describe.each(cases)('anti-spoofing, iptables-$variant, IPv$family', ({ variant,
       family === 4 ? '192.0.2.1' : '2001:db8::1',
     );
     const dataplane = lab.dataplane();
-    tell(dataplane, labConfig(variant), allowAll, announce(1, one), { type: 'inSync' });
+    tell(dataplane, labConfig(variant), ALLOW_ALL, announce(1, one), { type: 'inSync' });
     expect((await dataplane.apply()).failed).toEqual([]);
     await reaches(one.netns, outside, forged);
     await reaches(two.netns, outside);
@@ -64,7 +65,7 @@ describe.each(variants)('the iptables dataplane on the kernel (iptables-%s)', (v
     const [one, two] = [await lab.addPod(1), await lab.addPod(2)];
     for (const tool of ['iptables', 'ip6tables']) await lab.node.exec(`${tool}-${variant}`, '-P', 'FORWARD', 'DROP');
     const dataplane = lab.dataplane();
-    tell(dataplane, labConfig(variant), allowAll, announce(1, one), announce(2, two), { type: 'inSync' });
+    tell(dataplane, labConfig(variant), ALLOW_ALL, announce(1, one), announce(2, two), { type: 'inSync' });
     await dataplane.apply();
     await isCutOff(one.netns, '10.65.0.2');
     await dataplane.activate();
@@ -81,7 +82,7 @@ describe.each(variants)('the iptables dataplane on the kernel (iptables-%s)', (v
     await using lab = await NodeLab.create();
     const one = await lab.addPod(1);
     const dataplane = lab.dataplane();
-    tell(dataplane, labConfig(variant), allowAll, announce(1, one), { type: 'inSync' });
+    tell(dataplane, labConfig(variant), ALLOW_ALL, announce(1, one), { type: 'inSync' });
     await dataplane.apply();
     await dataplane.activate();
     const good = await lab.snapshot();
@@ -119,14 +120,14 @@ describe.each(variants)('the iptables dataplane on the kernel (iptables-%s)', (v
     await using lab = await NodeLab.create();
     const [one, two] = [await lab.addPod(1), await lab.addPod(2)];
     const first = lab.dataplane();
-    tell(first, labConfig(variant), allowAll, announce(1, one), announce(2, two), { type: 'inSync' });
+    tell(first, labConfig(variant), ALLOW_ALL, announce(1, one), announce(2, two), { type: 'inSync' });
     await first.apply();
     await first.activate();
     const [restores, before] = [lab.restores, await lab.snapshot()];
 
     const flood = one.netns.exec('ping', '-q', '-i', '0.005', '-c', '150', '-W', '1', '10.65.0.2');
     const second = lab.dataplane();
-    tell(second, labConfig(variant), allowAll, announce(1, one));
+    tell(second, labConfig(variant), ALLOW_ALL, announce(1, one));
     await second.apply();
     tell(second, announce(2, two), { type: 'inSync' });
     expect(await second.apply()).toMatchObject({ failed: [], repaired: [] });
@@ -140,7 +141,7 @@ describe.each(variants)('the iptables dataplane on the kernel (iptables-%s)', (v
     await using lab = await NodeLab.create();
     const [one, two] = [await lab.addPod(1), await lab.addPod(2)];
     const dataplane = lab.dataplane();
-    tell(dataplane, labConfig(variant), allowAll, announce(1, one), { type: 'inSync' });
+    tell(dataplane, labConfig(variant), ALLOW_ALL, announce(1, one), { type: 'inSync' });
     await dataplane.apply();
     await dataplane.activate();
     const runs = lab.runs.length;
@@ -164,7 +165,7 @@ describe.each(variants)('the iptables dataplane on the kernel (iptables-%s)', (v
     );
     const [before, others] = [await lab.snapshot(), await othersRules(lab, variant)];
     const dataplane = lab.dataplane();
-    tell(dataplane, labConfig(variant), allowAll, announce(1, one), { type: 'inSync' });
+    tell(dataplane, labConfig(variant), ALLOW_ALL, announce(1, one), { type: 'inSync' });
     await dataplane.apply();
     await dataplane.activate();
     expect(await lab.snapshot()).not.toBe(before);
@@ -179,12 +180,12 @@ describe.each(variants)('the iptables dataplane on the kernel (iptables-%s)', (v
     const other = variant === 'nft' ? 'legacy' : 'nft';
     const one = await lab.addPod(1);
     const old = lab.dataplane();
-    tell(old, labConfig(other), allowAll, { type: 'inSync' });
+    tell(old, labConfig(other), ALLOW_ALL, { type: 'inSync' });
     await old.apply();
     await old.activate();
     await isCutOff(one.netns, '192.0.2.2');
     const dataplane = lab.dataplane();
-    tell(dataplane, labConfig(variant), allowAll, announce(1, one), { type: 'inSync' });
+    tell(dataplane, labConfig(variant), ALLOW_ALL, announce(1, one), { type: 'inSync' });
     await dataplane.apply();
     await dataplane.activate();
     expect(await lab.node.exec(`iptables-${other}-save`)).not.toContain('cali');

@@ -9,7 +9,7 @@ import { FakeSysctlMemory } from '#dataplanes/shared/fake-sysctls.ts';
 import { HostNetwork } from '#dataplanes/shared/host-network.ts';
 import type { SysctlPort } from '#dataplanes/shared/host-sysctls.ts';
 import type { Monitor } from '#dataplanes/shared/monitor-follower.ts';
-import { ANY_RULE, TEST_CONFIG } from '#dataplanes/shared/test-config.ts';
+import { TEST_CONFIG } from '#dataplanes/shared/test-config.ts';
 import { type CommandRunner, systemCommandRunner } from '#native/command-runner.ts';
 import { openConntrack } from '#native/conntrack.ts';
 import { openIpset } from '#native/ipset.ts';
@@ -277,16 +277,6 @@ export const labConfig = (iptablesBackend: Variant | 'auto', more: Partial<Datap
     ...more,
   },
 });
-
-/** What pods of these tests have unless the test is about policy: both directions are allowed. */
-export const allowAll: DataplaneUpdate = {
-  type: 'profileUpdate',
-  id: 'kns.default',
-  profile: {
-    ingress: [{ ...ANY_RULE, id: 'Profile kns.default ingress 0', action: 'allow' }],
-    egress: [{ ...ANY_RULE, id: 'Profile kns.default egress 0', action: 'allow' }],
-  },
-};
 
 export const announce = (
   n: number,
