@@ -100,6 +100,7 @@ export function randomCluster(random: Random, ground: Ground): Doc[] {
 export function changed(random: Random, ground: Ground, docs: readonly Doc[]): Doc[] {
   const replaced = (doc: Doc) => [...docs.filter((other) => keyOf(other) !== keyOf(doc)), doc];
   const removable = docs.filter(({ kind }) => kind !== 'Node' && kind !== 'Pod');
+  const removed = removable.length > 0 ? random.pick(removable) : undefined;
   const podChange = ground.without.includes('PodChange') ? 0 : 1;
   const gone = ofKind(docs, 'Pod').length > 3 ? random.pick(ofKind(docs, 'Pod')) : undefined;
   const change = random.weighted<() => Doc[]>(
@@ -107,7 +108,7 @@ export function changed(random: Random, ground: Ground, docs: readonly Doc[]): D
     [podChange, () => replaced(podDoc(random, { ...random.pick(ground.pods), node: random.pick(['node1', 'node2']) }))],
     [6, () => replaced(podDoc(random, random.pick(ground.pods)))],
     [5, () => replaced(policy(random, wordsOf(ground)))],
-    [3, () => (removable.length === 0 ? [...docs] : docs.filter((doc) => doc !== random.pick(removable)))],
+    [3, () => docs.filter((doc) => doc !== removed)],
     [2, () => replaced(random.pick(extras(random, ground)))],
     [2, () => replaced(namespaceDoc(random, random.pick(namespaces)))],
     [1, () => replaced(serviceAccountDoc(random, random.pick(namespaces), random.pick(serviceAccounts)))],
