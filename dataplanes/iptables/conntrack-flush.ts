@@ -10,6 +10,7 @@ interface Holder {
 /**
  * Connections of a pod that is gone must not be those of the next one with its address. An address is flushed from connection tracking when
  * its pod goes, or when another pod has it; not when the same pod (same device, same MAC) is taken away and announced again.
+ * A walk through a long table takes time, so only who needs the address waits for it.
  */
 export class ConntrackFlush {
   readonly #conntrack: Pick<Conntrack, 'deleteOf'>;
@@ -17,6 +18,10 @@ export class ConntrackFlush {
   readonly #byEndpoint = new Map<EndpointId, readonly IpText[]>();
   /** Addresses to flush, and who had them. */
   readonly #due = new Map<IpText, Holder>();
+  /** What of it is out of the sets. */
+  #ready: ReadonlyMap<IpText, Holder> = new Map();
+  #running: Promise<void> | undefined;
+  #failure: string | undefined;
 
   constructor(conntrack: Pick<Conntrack, 'deleteOf'>) {
     this.#conntrack = conntrack;
@@ -59,13 +64,34 @@ export class ConntrackFlush {
     for (const address of this.#due.keys()) this.#done(address);
   }
 
-  /** Deletes what is due; how many connections. What fails stays due. Call it when the sets don't hold the addresses any more. */
-  async flush(): Promise<number> {
-    if (this.#due.size === 0) return 0;
-    const due = new Map(this.#due);
-    const deleted = await this.#conntrack.deleteOf([...due.keys()]);
-    for (const [address, holder] of due) if (this.#due.get(address) === holder) this.#done(address);
-    return deleted;
+  /** A cycle begins: what is due now is out of the sets at its end, so that no packet makes a new entry. What comes later is the next one's. */
+  begin(): void {
+    this.#ready = new Map(this.#due);
+  }
+
+  /** Why the last deletion failed; it stays due. Forgotten by this. */
+  takeFailure(): string | undefined {
+    const failure = this.#failure;
+    this.#failure = undefined;
+    return failure;
+  }
+
+  /** Deletes what was due when the cycle began, after a deletion that is under way. Never rejects. */
+  async run(): Promise<void> {
+    await this.#running;
+    this.#running = this.#delete();
+    await this.#running;
+  }
+
+  async #delete(): Promise<void> {
+    const due = [...this.#ready].filter(([address, holder]) => this.#due.get(address) === holder);
+    if (due.length === 0) return;
+    try {
+      await this.#conntrack.deleteOf(due.map(([address]) => address));
+      for (const [address, holder] of due) if (this.#due.get(address) === holder) this.#done(address);
+    } catch (error) {
+      this.#failure = (error as Error).message;
+    }
   }
 
   #leave(id: EndpointId, address: IpText): void {

@@ -160,6 +160,7 @@ test('a new pod of a known unit is a member of two sets per family and no proces
     ].map((call) => call.replace('ID', id)),
   );
   tell(dataplane, remove(2));
+  expect((await dataplane.apply()).removed).toEqual([]); // Its connections are being deleted.
   expect((await dataplane.apply()).removed).toEqual(['pod-2']);
   expect([members(4), unitMembers(4)]).toEqual([['10.65.0.1,cali1'], [['10.65.0.1,cali1']]]);
   tell(dataplane, remove(1));
@@ -363,12 +364,18 @@ test('a policy that becomes staged is jumped to in another way by those who use 
 test("connections of a pod that is gone are deleted when its members are out, of both families, and only then it is 'removed'", async () => {
   const dataplane = await running(pod(1), pod(2));
   conntrackFails = 'no buffer space';
+  let disturbed = 0;
+  dataplane.onDisturbed(() => (disturbed += 1));
   tell(dataplane, remove(1));
+  expect(await dataplane.apply()).toEqual({ programmed: [], removed: [], failed: [], repaired: [] });
+  await Promise.resolve();
+  expect(disturbed).toBe(1); // The failure is known: it wants to say so.
   const report = await dataplane.apply();
   expect(report.removed).toEqual([]);
   expect(report.failed).toEqual([{ object: 'connections of pods that are gone', reason: 'no buffer space' }]);
   expect(members(4)).toEqual(['10.65.0.2,cali2']);
   conntrackFails = undefined;
+  await dataplane.apply();
   expect((await dataplane.apply()).removed).toEqual(['pod-1']);
   expect(flushed).toEqual([['10.65.0.1', 'fd00:65::1']]);
 });
@@ -384,10 +391,37 @@ test('a pod that gets the address of another one waits until the connections of 
   expect(await dataplane.apply()).toMatchObject({ programmed: ['pod-2'], removed: ['pod-1'], failed: [] });
   tell(dataplane, remove(2));
   await dataplane.apply();
+  await dataplane.apply();
   expect(flushed).toEqual([
     ['10.65.0.1', 'fd00:65::1'],
     ['10.65.0.1', 'fd00:65::2'],
   ]);
+});
+
+test('a pod that is taken away and announced again, unchanged, keeps its connections; renewed, with another MAC, it does not', async () => {
+  const dataplane = await running(pod(1));
+  tell(dataplane, remove(1), pod(1));
+  expect(await dataplane.apply()).toMatchObject({ programmed: ['pod-1'], failed: [] });
+  await dataplane.apply();
+  expect(flushed).toEqual([]);
+  tell(dataplane, pod(1, { mac: '02:00:00:00:00:99' }));
+  tell(dataplane, pod(1, { mac: '02:00:00:00:00:99', tiers: [tier()] }));
+  expect(await dataplane.apply()).toMatchObject({ programmed: ['pod-1'], failed: [] });
+  expect(flushed).toEqual([['10.65.0.1', 'fd00:65::1']]);
+  tell(dataplane, pod(1, { mac: '02:00:00:00:00:99', ipv4Nets: ['10.65.0.9/32'] }));
+  await dataplane.apply();
+  expect(flushed.slice(1)).toEqual([['10.65.0.1']]);
+});
+
+test('a successor announced beside its predecessor keeps its own connections when that one goes', async () => {
+  const dataplane = await running(pod(1));
+  tell(dataplane, pod(2, { ipv4Nets: ['10.65.0.1/32'], ipv6Nets: [] }));
+  expect(await dataplane.apply()).toMatchObject({ programmed: ['pod-2'], failed: [] });
+  expect(flushed).toEqual([['10.65.0.1']]);
+  tell(dataplane, remove(1));
+  await dataplane.apply();
+  await dataplane.apply();
+  expect(flushed.slice(1)).toEqual([['fd00:65::1']]);
 });
 
 test('before the dataplane is in the path nothing is deleted from connection tracking', async () => {

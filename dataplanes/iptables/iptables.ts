@@ -128,9 +128,10 @@ export class IptablesDataplane implements Dataplane {
     this.#render();
     const { on } = this.#families;
     for (const { ipsets } of on) ipsets.begin();
+    this.#flush.begin();
     const reports = await Promise.all(on.map((family) => family.apply()));
     const judgement = judge([...reading, ...reports], this.#state, this.#selectorSets);
-    const flushFailure = await this.#flushConnections(judgement);
+    const flushFailure = await this.#flushConnections(judgement, endpoints);
     failed.push(...judgement.failed, ...flushFailure, ...this.#hostFailures);
     repaired.push(...[...reading, ...reports].flatMap((report) => report.repaired));
     const programmed = this.#judgeEndpoints(endpoints, judgement, failed);
@@ -289,17 +290,28 @@ export class IptablesDataplane implements Dataplane {
     for (const family of this.#families.on) family.render(this.#state, all);
   }
 
-  /** After members and rules of pods that are gone are, so that no packet makes a new entry. Only a failure to report. */
-  async #flushConnections(judgement: CycleJudgement): Promise<readonly ApplyFailure[]> {
+  /**
+   * After members and rules of pods that are gone are, so that no packet makes a new entry. Awaited only when one of the endpoints has such
+   * an address now; otherwise the next cycle, which is asked for, says that they are gone. Only a failure to report.
+   */
+  async #flushConnections(
+    judgement: CycleJudgement,
+    endpoints: readonly EndpointId[],
+  ): Promise<readonly ApplyFailure[]> {
     if (this.#families.hooked !== true) this.#flush.skip();
-    if (judgement.deletionsFailed || !this.#inSync) return [];
-    try {
-      const deleted = await this.#flush.flush();
-      if (deleted > 0) this.#deps.log.debug('deleted connections of pods that are gone', { deleted });
-      return [];
-    } catch (error) {
-      return [{ object: 'connections of pods that are gone', reason: (error as Error).message }];
+    if (judgement.deletionsFailed || !this.#inSync || this.#flush.pending.size === 0) return [];
+    let failure = this.#flush.takeFailure();
+    if (failure === undefined) {
+      const ended = this.#flush.run();
+      const { pending } = this.#flush;
+      if (endpoints.some((id) => pending.has(id))) {
+        await ended;
+        failure = this.#flush.takeFailure();
+      } else {
+        void ended.then(() => this.#listener());
+      }
     }
+    return failure === undefined ? [] : [{ object: 'connections of pods that are gone', reason: failure }];
   }
 
   /** Which of the endpoints are wholly in the kernel; the reason is added for the others. */

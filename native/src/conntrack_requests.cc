@@ -1,5 +1,7 @@
 #include "conntrack_requests.h"
 #include "objects.h"
+#include <algorithm>
+#include <arpa/inet.h>
 #include <cerrno>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
@@ -12,17 +14,16 @@ namespace tortie
 namespace
 {
 
-constexpr int families[] = {AF_INET, AF_INET6};
-
-// Up to so many addresses the kernel is asked for each one's entries (two walks through its table each);
-// for more all entries are read once.
-constexpr size_t fewAddresses = 8;
+// A walk through the kernel's table (some 10 ms with its usual 262144 buckets) costs as much as handing out
+// so many entries.
+constexpr uint64_t entriesPerWalk = 5000;
 
 // The bit for the source address in CTA_FILTER_*_FLAGS; the kernel's headers don't name it
 // (net/netfilter/nf_conntrack_netlink.c, CTA_FILTER_F_CTA_IP_SRC).
 constexpr uint32_t filterSource = 1 << 0;
 
-using Addresses = std::set<std::array<uint8_t, 16>>;
+// Each with its family.
+using Addresses = std::set<std::pair<int, std::array<uint8_t, 16>>>;
 
 class ConntrackRequest : public MessageWriter
 {
@@ -62,12 +63,16 @@ bool HasSource(const nlattr *tuple, int family, const Addresses &wanted)
 		return false;
 	std::array<uint8_t, 16> address{};
 	std::copy_n(bytes, size, address.begin());
-	return wanted.contains(address);
+	return wanted.contains({family, address});
 }
 
 // An older kernel ignores the request's filter, so that every entry is looked at.
-void Keep(const nlmsghdr *message, int family, const Addresses &wanted, std::vector<Entry> &entries)
+void Keep(const nlmsghdr *message, const Addresses &wanted, std::vector<Entry> &entries)
 {
+	const auto *header = FixedHeader<nfgenmsg>(message);
+	if (!header || (header->nfgen_family != AF_INET && header->nfgen_family != AF_INET6))
+		return;
+	const int family = header->nfgen_family;
 	const Attributes<CTA_MAX> attributes(message, sizeof(nfgenmsg));
 	const nlattr *original = attributes[CTA_TUPLE_ORIG];
 	if (HasSource(original, family, wanted) || HasSource(attributes[CTA_TUPLE_REPLY], family, wanted))
@@ -75,9 +80,23 @@ void Keep(const nlmsghdr *message, int family, const Addresses &wanted, std::vec
 		    {family, Copy(original), Copy(attributes[CTA_ZONE]), Copy(attributes[CTA_ID])});
 }
 
-Message DumpRequest(int family)
+// How many entries the namespace has.
+uint32_t CountEntries(Socket &socket)
 {
-	return ConntrackRequest(IPCTNL_MSG_CT_GET, NLM_F_DUMP, family).Finish();
+	const auto reply =
+	    socket.Get(ConntrackRequest(IPCTNL_MSG_CT_GET_STATS, 0, AF_UNSPEC).Finish(), "conntrack.count");
+	if (reply.size() < MNL_NLMSG_HDRLEN)
+		return UINT32_MAX;
+	const Attributes<CTA_STATS_GLOBAL_MAX> attributes(reinterpret_cast<const nlmsghdr *>(reply.data()),
+							  sizeof(nfgenmsg));
+	const auto entries = attributes.U32(CTA_STATS_GLOBAL_ENTRIES);
+	return entries ? ntohl(*entries) : UINT32_MAX;
+}
+
+// Both families.
+Message DumpRequest()
+{
+	return ConntrackRequest(IPCTNL_MSG_CT_GET, NLM_F_DUMP, AF_UNSPEC).Finish();
 }
 
 // Entries whose tuple (CTA_TUPLE_ORIG or CTA_TUPLE_REPLY) has this source.
@@ -97,27 +116,25 @@ Message DumpRequest(const IpAddress &source, int tuple)
 	return request.Finish();
 }
 
+// All entries are read once where that is cheaper than a filtered walk for each address and direction.
 std::vector<Entry> EntriesOf(Socket &socket, const std::vector<IpAddress> &addresses)
 {
 	const std::string object = "conntrack.list";
 	std::vector<Entry> entries;
-	for (const int family : families) {
-		Addresses wanted;
-		for (const IpAddress &address : addresses)
-			if (address.family == family)
-				wanted.insert(address.bytes);
-		if (wanted.empty())
-			continue;
-		const auto keep = [&](const nlmsghdr *message) { Keep(message, family, wanted, entries); };
-		if (addresses.size() > fewAddresses) {
-			socket.DumpEach(DumpRequest(family), object, keep);
-			continue;
-		}
-		for (const IpAddress &address : addresses)
-			for (const int tuple : {CTA_TUPLE_ORIG, CTA_TUPLE_REPLY})
-				if (address.family == family)
-					socket.DumpEach(DumpRequest(address, tuple), object, keep);
+	const uint64_t count = addresses.empty() ? 0 : CountEntries(socket);
+	if (count == 0)
+		return entries;
+	Addresses wanted;
+	for (const IpAddress &address : addresses)
+		wanted.insert({address.family, address.bytes});
+	const auto keep = [&](const nlmsghdr *message) { Keep(message, wanted, entries); };
+	if (count <= entriesPerWalk * (2 * addresses.size() - 1)) {
+		socket.DumpEach(DumpRequest(), object, keep);
+		return entries;
 	}
+	for (const IpAddress &address : addresses)
+		for (const int tuple : {CTA_TUPLE_ORIG, CTA_TUPLE_REPLY})
+			socket.DumpEach(DumpRequest(address, tuple), object, keep);
 	return entries;
 }
 

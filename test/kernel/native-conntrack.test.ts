@@ -21,6 +21,14 @@ const insert = (ns: TestNetns, { src, dst, sport, answers, answersTo, zone }: Fl
       `--reply-port-src 80 --reply-port-dst ${sport} --state ESTABLISHED -t 600 ${zone === undefined ? '' : `-w ${zone}`} 2>/dev/null`,
   );
 
+/** Puts so many connections between two other addresses into the table. */
+const insertMany = (ns: TestNetns, net: string, count: number): Promise<string> =>
+  ns.exec(
+    'sh',
+    '-ec',
+    `for n in $(seq 1 ${count}); do echo "-I -p tcp -s ${net}8 -d ${net}9 --sport $n --dport 80 --state ESTABLISHED -t 600"; done | conntrack --load-file - >/dev/null 2>&1`,
+  );
+
 /** The source ports of what is left, sorted. */
 const left = async (ns: TestNetns): Promise<number[]> => {
   const printed = await ns.exec('sh', '-ec', '(conntrack -L -f ipv4; conntrack -L -f ipv6) 2>/dev/null');
@@ -57,6 +65,18 @@ describe.each(families)('connection tracking, IPv$family', ({ net, outside, serv
     using conntrack = openConntrack({ path: ns.path });
     await insert(ns, { src: `${net}1`, dst: `${net}2`, sport: 1 });
     expect(await conntrack.deleteOf([`${net}1`, `${net}2`])).toBe(1);
+  });
+
+  test('in a long table the kernel looks for an address, with the same result', async () => {
+    await using ns = await createNetns();
+    using conntrack = openConntrack({ path: ns.path });
+    // As many as make the filtered walks cheaper than one reading.
+    await insertMany(ns, net, 6_000);
+    await insert(ns, { src: `${net}1`, dst: `${net}2`, sport: 50_001 });
+    await insert(ns, { src: `${net}2`, dst: service, sport: 50_002, answers: `${net}1` });
+    expect(await conntrack.deleteOf([`${net}1`])).toBe(2);
+    expect((await left(ns)).filter((port) => port > 50_000)).toEqual([]);
+    expect(await left(ns)).toHaveLength(6_000);
   });
 
   test('many addresses are handled in one reading', async () => {
