@@ -25,7 +25,7 @@ import { Takeover } from './endpoints/takeover.ts';
 import { Health, HealthAggregator, healthService } from './health/health.ts';
 import { ConfiguredServer } from './http/configured-server.ts';
 import type { Log } from './log.ts';
-import { Metrics, metricsService } from './metrics/metrics.ts';
+import { metricsService, type Metrics } from './metrics/metrics.ts';
 import { MetricsId } from './metrics/services.ts';
 import { StoreFacts } from './store/ipam-facts.ts';
 import { ObjectStore } from './store/object-store.ts';
@@ -56,12 +56,12 @@ export function agentModule(settings: BootstrapSettings, log: Log, datastore: Da
   return new ContainerModule(({ bind }) => {
     bind(Health).toResolvedValue((clock: Clock) => new HealthAggregator(clock), [Clock]);
     bind(HealthServerId).toResolvedValue(
-      (health: Health) => new ConfiguredServer(healthService(health), log),
-      [Health],
+      (health: Health, clock: Clock) => new ConfiguredServer(healthService(health), log, clock),
+      [Health, Clock],
     );
     bind(MetricsServerId).toResolvedValue(
-      (metrics: Metrics) => new ConfiguredServer(metricsService(metrics), log),
-      [MetricsId],
+      (metrics: Metrics, clock: Clock) => new ConfiguredServer(metricsService(metrics), log, clock),
+      [MetricsId, Clock],
     );
     bind(StoreId).toConstantValue(new ObjectStore(datastore, log));
     bind(ConfigId).toResolvedValue((store) => new ConfigWatcher(store, nodeName, settings.felixEnv, log), [StoreId]);

@@ -1,6 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ServiceIdentifier } from 'inversify';
 import type { Counter, Programmer } from '#dataplanes/contract.ts';
+import type { WorkloadEndpoint } from '#api/v3/workload-endpoint.ts';
+import type { EndpointId } from '#dataplanes/messages.ts';
 import type { Datastore } from '#datastore/datastore.ts';
 import type { NodeIpam } from '#ipam/node-ipam.ts';
 import type { Netlink } from '#native/types.ts';
@@ -8,6 +10,7 @@ import { aborted } from './aborted.ts';
 import { AdminServer, type AdminRoutes } from './admin/server.ts';
 import type { CalcFeed } from './calc-feed.ts';
 import type { CalcGraph } from './calc/calc-graph.ts';
+import { ConversionLog } from './conversion-log.ts';
 import type { CniHandlers } from './cni-server/cni-handlers.ts';
 import type { NodeMtu } from './cni-server/node-mtu.ts';
 import { CniServer } from './cni-server/server.ts';
@@ -15,13 +18,13 @@ import type { BootstrapSettings } from './config/bootstrap.ts';
 import type { ConfigWatcher } from './config/config-watcher.ts';
 import type { Driver } from './driver/driver.ts';
 import type { EndpointPublisher } from './endpoints/endpoint-publisher.ts';
-import { endpointId } from './endpoints/endpoint-info.ts';
 import { reportEndpoints } from './endpoints/endpoint-report.ts';
 import type { EndpointStatusFiles } from './endpoints/endpoint-status-files.ts';
 import type { EndpointStore } from './endpoints/endpoint-store.ts';
 import type { Takeover } from './endpoints/takeover.ts';
 import { Directory } from './explain/directory.ts';
 import { explain, ExplainError, requestOf } from './explain/explain.ts';
+import { asInForce, notesInForce, type InForce } from './explain/in-force.ts';
 import { reportPolicy } from './explain/policy-report.ts';
 import { stateOf } from './explain/state.ts';
 import type { Health, HealthReporter } from './health/health.ts';
@@ -94,7 +97,8 @@ export class Agent {
       '/status': () => this.status(),
       '/endpoints': () => this.#reportEndpoints(),
       '/policy': (query) => this.#reportPolicy(query),
-      '/explain': (query) => explain(requestOf(query), this.#directory, parts.driver.desired),
+      '/explain': (query) =>
+        asInForce(explain(requestOf(query), this.#directory, parts.driver.desired), this.#inForce()),
       '/state': () => stateOf(parts.driver.desired),
       '/metrics': () => parts.metrics.text(),
     };
@@ -116,18 +120,23 @@ export class Agent {
   }
 
   async #start(): Promise<void> {
-    const { log, store, config, feed, driver, hostNetwork, dataplanes, endpoints, statusFiles, mtu, cni } = this.#parts;
+    const { log, store, config, feed, driver, hostNetwork, dataplanes, statusFiles, mtu, cni } = this.#parts;
     const { signal } = this.#stopping;
     await this.#adminServer.listen();
     await this.#cniServer.listen();
     this.#beat = setInterval(() => {
       if (driver.cycleMs < beat.everyMs) this.#report();
     }, beat.everyMs);
-    driver.onCycle(() => this.#report());
+    driver.onCycle(() => {
+      if (this.#stage === '') statusFiles.follow(this.#localEndpoints, this.#failingEndpoints());
+      this.#report();
+    });
     dataplanes.onChange(() => this.#report());
 
     this.#stage = 'reading the datastore';
     feed.follow(store);
+    const conversions = new ConversionLog(log);
+    feed.onProblems(() => conversions.update(this.#parts.graph.problems()));
     this.#unsupported.follow(store);
     config.onChange(
       () => void this.#applyConfig().catch((error: unknown) => log.error({ err: error }, 'new settings')),
@@ -150,13 +159,7 @@ export class Agent {
     await dataplanes.start(config.current.wanted);
     await driver.settled();
     signal.throwIfAborted();
-    const failing = new Set(driver.failures().map(({ endpoint }) => endpoint));
-    statusFiles.reset(
-      endpoints
-        .list()
-        .map(({ endpoint }) => endpoint)
-        .filter((endpoint) => !failing.has(endpointId(endpoint))),
-    );
+    statusFiles.reset(this.#localEndpoints(), this.#failingEndpoints());
     this.#stage = '';
     if (config.current.wanted !== dataplanes.status().wanted) void dataplanes.want(config.current.wanted); // Changed meanwhile.
     cni.open();
@@ -225,9 +228,7 @@ export class Agent {
     const { healthServer, metricsServer, statusFiles } = this.#parts;
     const { active, wanted, reasons } = dataplanes.status();
     const failures = driver.failures();
-    const publishing = [publisher.failure, healthServer.failure, metricsServer.failure, statusFiles.failure].filter(
-      (failure) => failure !== undefined,
-    );
+    const services = [healthServer, metricsServer, statusFiles].flatMap(({ failure }) => failure ?? []);
     const notReady = this.#notReadyReasons();
     return {
       node: settings.nodeName,
@@ -243,11 +244,12 @@ export class Agent {
       datastore: {
         location: `files:${settings.datastore.dir}`,
         problems: datastore.problems(),
-        failures: [...store.failures(), ...publishing],
+        failures: [...store.failures(), ...(publisher.failure === undefined ? [] : [publisher.failure])],
       },
       notActedOn: this.#unsupported.list(),
       policy: { problems: policyProblems(this.#parts.graph) },
       configuration: config.current.report,
+      services: { failures: services },
       endpoints: endpoints.list().length,
     };
   }
@@ -296,9 +298,24 @@ export class Agent {
     const { driver, dataplanes } = this.#parts;
     const { name, endpoint } = this.#directory.find(query.get('endpoint') ?? '');
     const counters = (await dataplanes.active?.ruleCounters()) ?? new Map<string, Counter>();
-    const report = endpoint === undefined ? undefined : reportPolicy(driver.desired, endpoint, counters);
+    const report =
+      endpoint === undefined
+        ? undefined
+        : reportPolicy(driver.desired, endpoint, counters, notesInForce(this.#inForce(), [endpoint]));
     if (report === undefined) throw new ExplainError(`${name} is no endpoint of this node`);
     return report;
+  }
+
+  #inForce(): InForce {
+    const { driver, dataplanes } = this.#parts;
+    return { dataplane: dataplanes.active, failures: driver.failures() };
+  }
+
+  readonly #localEndpoints = (): readonly WorkloadEndpoint[] =>
+    this.#parts.endpoints.list().map(({ endpoint }) => endpoint);
+
+  #failingEndpoints(): ReadonlySet<EndpointId> {
+    return new Set(this.#parts.driver.failures().flatMap(({ endpoint }) => endpoint ?? []));
   }
 
   async #reportEndpoints(): Promise<unknown> {

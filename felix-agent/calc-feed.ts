@@ -17,11 +17,19 @@ import type { ObjectStore, WatchedKind } from './store/object-store.ts';
 export class CalcFeed implements EndpointSink {
   readonly #graph: CalcGraph;
   readonly #driver: Driver;
+  readonly #onProblems: (() => void)[] = [];
   #scheduled = false;
+  /** A policy or profile has changed since the last flush. */
+  #mayHaveNewProblems = false;
 
   constructor(graph: CalcGraph, driver: Driver) {
     this.#graph = graph;
     this.#driver = driver;
+  }
+
+  /** Told, after a flush, that calc's problems may be others than before. */
+  onProblems(listener: () => void): void {
+    this.#onProblems.push(listener);
   }
 
   /** Subscribes to the kinds that calc reads. */
@@ -35,7 +43,10 @@ export class CalcFeed implements EndpointSink {
     on('BGPConfiguration', ({ name }, configuration) => graph.onBgpConfiguration(name, configuration));
     on('Namespace', ({ name }, namespace) => graph.onNamespace(name, namespace));
     on('ServiceAccount', ({ namespace = '', name }, account) => graph.onServiceAccount(namespace, name, account));
-    on('Profile', ({ name }, profile) => graph.onProfile(name, profile));
+    on('Profile', ({ name }, profile) => {
+      graph.onProfile(name, profile);
+      this.#mayHaveNewProblems = true;
+    });
     on('Pod', (key, pod) => graph.onPod(keyText(key), pod));
     on('WorkloadEndpoint', (key, object) =>
       graph.onWorkloadEndpoint(keyText(key), object === undefined ? undefined : { id: endpointId(object), object }),
@@ -46,9 +57,10 @@ export class CalcFeed implements EndpointSink {
     on('EndpointSlice', (key, slice) => graph.onEndpointSlice(keyText(key), slice));
     on('Tier', ({ name }, tier) => graph.onTier(name, tier));
     for (const kind of policyKinds) {
-      on(kind, (key, object) =>
-        graph.onPolicy(policyId({ kind, ...key }), object === undefined ? undefined : convertPolicy(kind, object)),
-      );
+      on(kind, (key, object) => {
+        graph.onPolicy(policyId({ kind, ...key }), object === undefined ? undefined : convertPolicy(kind, object));
+        this.#mayHaveNewProblems = true;
+      });
     }
   }
 
@@ -81,5 +93,8 @@ export class CalcFeed implements EndpointSink {
   #flush(): void {
     this.#scheduled = false;
     this.#driver.push(this.#graph.flush());
+    if (!this.#mayHaveNewProblems) return;
+    this.#mayHaveNewProblems = false;
+    for (const listener of this.#onProblems) listener();
   }
 }

@@ -44,5 +44,9 @@ export interface AgentStatus {
     /** Values that can't be used; the default stands. */
     readonly problems: readonly string[];
   };
+  readonly services: {
+    /** What should be served or written for others on this node (health, metrics, endpoint status files) and can't be. */
+    readonly failures: readonly string[];
+  };
   readonly endpoints: number;
 }

@@ -22,7 +22,8 @@ export const explainCommand: Command = {
       );
     }
     const { family } = flags;
-    if (family !== undefined && family !== '4' && family !== '6') throw new Error(`--family ${String(family)}: 4 or 6`);
+    if (family !== undefined && family !== '4' && family !== '6')
+      throw new Error(`--family ${JSON.stringify(family)}: 4 or 6`);
     const isJson = wantsJson(flags);
     const query = new URLSearchParams({ source, destination, protocol });
     if (port !== undefined) query.set('port', port);

@@ -33,6 +33,7 @@ function reportText(report: EndpointPolicyReport): string {
     rows.push(...profiles.flatMap((profile) => policyRows('profiles', profile)), ['', '', 'deny the rest', '', '']);
     lines.push('', table([direction.toUpperCase(), 'POLICY', 'RULE', 'PACKETS', 'BYTES'], rows));
   }
+  lines.push(...report.notes.flatMap((note, index) => [...(index === 0 ? [''] : []), `note      ${note}`]));
   return lines.join('\n');
 }
 

@@ -39,7 +39,7 @@ describe('the command line', () => {
     [['policy', 'show'], 1, 'use: tortie policy show [NAMESPACE/]POD'],
     [['policy', 'frob', 'web'], 1, 'use: tortie policy show'],
     [['explain', 'a', 'b'], 1, 'use: tortie explain SRC DST PROTO [PORT]'],
-    [['explain', 'a', 'b', 'tcp', '80', '--family', '5'], 1, '--family 5: 4 or 6'],
+    [['explain', 'a', 'b', 'tcp', '80', '--family', '5'], 1, '--family "5": 4 or 6'],
     [['diags', 'a', 'b'], 1, 'use: tortie diags [DIRECTORY]'],
     [['ipam'], 1, 'Is it running on this node?'],
     [['ipam', 'show', '--datastore=files:/nowhere/at/all'], 1, '/nowhere/at/all'],

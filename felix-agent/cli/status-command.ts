@@ -29,6 +29,7 @@ function statusText(status: AgentStatus): string {
     ...datastore.failures.map((failure) => `            - ${failure}`),
     ...datastore.problems.map(({ source, message }) => `            - ${source}: ${message}`),
     ...status.policy.problems.map(({ object, message }) => `policy      ${object}: ${message}`),
+    ...status.services.failures.map((failure) => `service     ${failure}`),
     `endpoints   ${status.endpoints}`,
   ];
   for (const { field, variable, value } of configuration.overriddenByEnvironment) {

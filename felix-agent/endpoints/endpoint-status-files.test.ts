@@ -58,8 +58,21 @@ test('after a start only what is programmed has a file', () => {
   mkdirSync(dir());
   writeFileSync(join(dir(), 'k8s default%2Fgone eth0'), '{}');
   files.configure(prefix);
-  files.reset([endpoint('web')]);
+  files.reset([endpoint('web'), endpoint('failing')], new Set(['k8s/default/failing/eth0']));
   expect(listed()).toEqual(['k8s default%2Fweb eth0']);
+});
+
+test('the file of one that can not be programmed any more goes, and comes back when it is again', () => {
+  files.configure(prefix);
+  const all = () => [endpoint('web'), endpoint('late')];
+  const failing = (...pods: string[]) => new Set(pods.map((pod) => `k8s/default/${pod}/eth0`));
+  files.reset(all(), failing('late'));
+  files.follow(all, failing('late'));
+  expect(listed()).toEqual(['k8s default%2Fweb eth0']);
+  files.follow(all, failing('web'));
+  expect(listed()).toEqual(['k8s default%2Flate eth0']);
+  files.follow(all, failing());
+  expect(listed()).toEqual(['k8s default%2Flate eth0', 'k8s default%2Fweb eth0']);
 });
 
 test('when the setting changes the files move, and nothing stays; without a setting there are none', () => {
@@ -85,12 +98,16 @@ test('a directory that can not be made is said, and mended when it can', () => {
   expect(listed()).toEqual(['k8s default%2Fweb eth0']);
 });
 
-test('a clean-up removes what was written, wherever that was, and knows it from the state dir', () => {
-  const elsewhere = join(prefix, 'elsewhere');
-  files.configure(elsewhere);
-  files.programmed(endpoint('web'));
-  removeEndpointStatusFiles(prefix);
-  expect(readdirSync(elsewhere)).toEqual([]);
-  expect(readdirSync(prefix)).toEqual(['elsewhere']);
-  removeEndpointStatusFiles(prefix);
-});
+test.each([false, true])(
+  'a clean-up finds what was written by the state dir; the directory was there: %s',
+  (isThere) => {
+    const elsewhere = join(prefix, 'elsewhere');
+    if (isThere) mkdirSync(join(elsewhere, 'endpoint-status'), { recursive: true });
+    files.configure(elsewhere);
+    files.programmed(endpoint('web'));
+    removeEndpointStatusFiles(prefix);
+    expect(readdirSync(elsewhere)).toEqual([]);
+    expect(readdirSync(prefix)).toEqual(['elsewhere']);
+    removeEndpointStatusFiles(prefix);
+  },
+);

@@ -9,9 +9,10 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import type { EndpointId } from '#dataplanes/messages.ts';
 import type { WorkloadEndpoint } from '#api/v3/workload-endpoint.ts';
 import type { Log } from '../log.ts';
-import { endpointInfo, workloadName } from './endpoint-info.ts';
+import { endpointId, endpointInfo, workloadName } from './endpoint-info.ts';
 
 /** The directory below endpointStatusPathPrefix. */
 export const endpointStatusDirName = 'endpoint-status';
@@ -27,9 +28,13 @@ export class EndpointStatusFiles {
   readonly #recordPath: string;
   readonly #log: Log;
   readonly #files = new Map<string, string>();
+  /** Endpoints that could not be programmed at the last try. */
+  #failing: ReadonlySet<EndpointId> = new Set();
   /** In the state dir. */
   static readonly recordName = 'endpoint-status-dir';
   #dir: string | undefined;
+  /** The directory that the record names, once this process has written it. */
+  #recorded: string | undefined;
   #failure: string | undefined;
 
   /** Where files were written is kept in the state dir, so that a clean-up finds them. */
@@ -53,14 +58,28 @@ export class EndpointStatusFiles {
     for (const [name, text] of this.#files) this.#write(name, text);
   }
 
-  /** These endpoints, and no others, are programmed: what a former agent left of others goes. */
-  reset(endpoints: Iterable<WorkloadEndpoint>): void {
+  /** These are all endpoints, programmed but for those that fail: what a former agent left of others goes. */
+  reset(endpoints: Iterable<WorkloadEndpoint>, failing: ReadonlySet<EndpointId>): void {
+    this.#failing = failing;
     this.#files.clear();
-    for (const endpoint of endpoints) this.programmed(endpoint);
+    for (const endpoint of endpoints) if (!failing.has(endpointId(endpoint))) this.programmed(endpoint);
     if (this.#dir === undefined) return;
     this.#attempt(this.#dir, (dir) => {
       for (const name of namesIn(dir)) if (!this.#files.has(name)) rmSync(join(dir, name), { force: true });
     });
+  }
+
+  /** After a cycle: the file of one that fails now goes, that of one that is programmed again comes back. */
+  follow(endpoints: () => Iterable<WorkloadEndpoint>, failing: ReadonlySet<EndpointId>): void {
+    const before = this.#failing;
+    this.#failing = failing;
+    if (before.size + failing.size === 0) return;
+    for (const endpoint of endpoints()) {
+      const id = endpointId(endpoint);
+      if (before.has(id) === failing.has(id)) continue;
+      if (failing.has(id)) this.removed(endpoint);
+      else this.programmed(endpoint);
+    }
   }
 
   programmed(endpoint: WorkloadEndpoint): void {
@@ -87,10 +106,11 @@ export class EndpointStatusFiles {
     });
   }
 
+  /** Recorded also where the directory is there already: the files in it are ours. */
   #prepare(dir: string): void {
-    if (existsSync(dir)) return;
-    writeFileSync(this.#recordPath, dir);
-    mkdirSync(dir, { recursive: true });
+    if (this.#recorded !== dir) writeFileSync(this.#recordPath, dir);
+    this.#recorded = dir;
+    if (!existsSync(dir)) mkdirSync(dir, { recursive: true });
   }
 
   #attempt(dir: string, work: (dir: string) => void): void {

@@ -35,6 +35,8 @@ export interface EndpointPolicyReport {
   readonly addresses: readonly string[];
   readonly ingress: { readonly tiers: readonly TierReport[]; readonly profiles: readonly PolicyReport[] };
   readonly egress: { readonly tiers: readonly TierReport[]; readonly profiles: readonly PolicyReport[] };
+  /** What else a reader must know: what of it is not in force. */
+  readonly notes: readonly string[];
 }
 
 /** `tortie policy show`: an endpoint's tiers, policies and rules with what each has matched; undefined when nobody announced it. */
@@ -42,6 +44,7 @@ export function reportPolicy(
   view: PolicyView,
   id: EndpointId,
   counters: ReadonlyMap<RuleId, Counter>,
+  notes: readonly string[] = [],
 ): EndpointPolicyReport | undefined {
   const endpoint = view.endpoint(id);
   if (endpoint === undefined) return undefined;
@@ -68,5 +71,6 @@ export function reportPolicy(
     addresses: [...endpoint.ipv4Nets, ...endpoint.ipv6Nets],
     ingress: side('ingress'),
     egress: side('egress'),
+    notes,
   };
 }

@@ -3,6 +3,7 @@ import { createServer } from 'node:net';
 import { pino } from 'pino';
 import { FakeClock } from '#api/fake-clock.ts';
 import { HealthAggregator, healthService } from './health.ts';
+import { eventually } from '#test/lab/agent-lab.ts';
 import { ConfiguredServer } from '../http/configured-server.ts';
 
 const silent = pino({ level: 'silent' });
@@ -46,7 +47,7 @@ describe('the health server', () => {
   };
 
   beforeEach(() => {
-    server = new ConfiguredServer(healthService(health), silent);
+    server = new ConfiguredServer(healthService(health), silent, clock);
   });
   afterEach(() => server[Symbol.asyncDispose]());
 
@@ -77,8 +78,11 @@ describe('the health server', () => {
     await new Promise((resolve) => {
       squatter.close(resolve);
     });
-    await server.configure({ enabled: true, host: '127.0.0.1', port });
+    clock.advance(5_000);
+    await eventually(
+      async () => (await get('/liveness').catch(() => undefined))?.status === 200,
+      () => server.failure,
+    );
     expect(server.failure).toBeUndefined();
-    expect((await get('/liveness')).status).toBe(200);
   });
 });

@@ -1,5 +1,9 @@
 import { createServer, type RequestListener, type Server } from 'node:http';
+import { systemClock, type Clock } from '#api/clock.ts';
 import type { Log } from '../log.ts';
+
+/** Pause before an address that could not be taken is tried again, in ms. */
+const retryMs = 5_000;
 
 /** Where something is served; the same values compare equal as JSON. */
 export interface ListenSettings {
@@ -17,18 +21,21 @@ export interface Service {
   readonly answer: RequestListener;
 }
 
-/** An HTTP endpoint as the configuration says at any time: it moves or stops when the settings change. */
+/** An HTTP endpoint as the configuration says at any time: it moves or stops when the settings change. An address that somebody else has is tried again. */
 export class ConfiguredServer implements AsyncDisposable {
   readonly #service: Service;
   readonly #log: Log;
+  readonly #clock: Clock;
+  #retry: Disposable | undefined;
   #settings: ListenSettings | undefined;
   #server: Server | undefined;
   #failure: string | undefined;
   #work: Promise<void> = Promise.resolve();
 
-  constructor(service: Service, log: Log) {
+  constructor(service: Service, log: Log, clock: Clock = systemClock) {
     this.#service = service;
     this.#log = log;
+    this.#clock = clock;
   }
 
   /** Why it isn't served although it should be. */
@@ -47,6 +54,8 @@ export class ConfiguredServer implements AsyncDisposable {
 
   async #apply(settings: ListenSettings): Promise<void> {
     if (JSON.stringify(settings) === JSON.stringify(this.#settings) && this.#failure === undefined) return;
+    const before = this.#failure;
+    this.#retry?.[Symbol.dispose]();
     this.#settings = settings;
     this.#failure = undefined;
     const old = this.#server;
@@ -65,8 +74,18 @@ export class ConfiguredServer implements AsyncDisposable {
       );
     } catch (error) {
       this.#failure = error instanceof Error ? error.message : String(error);
-      this.#log.error(this.#failure);
+      if (this.#failure !== before) this.#log.error(this.#failure);
+      this.#retry = this.#clock.after(retryMs, () => this.#tryAgain());
     }
+  }
+
+  /** Unless other settings have come first. */
+  #tryAgain(): void {
+    this.#work = this.#work.then(async () => {
+      if (this.#failure === undefined || this.#settings === undefined) return;
+      await this.#apply(this.#settings);
+      if (this.#failure === undefined) this.#log.info(`${this.#service.name}: its address is free now`);
+    });
   }
 
   /** Rejects when the address can't be taken, naming it. An empty host is every address. */
