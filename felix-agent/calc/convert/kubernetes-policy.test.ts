@@ -168,7 +168,10 @@ describe('ports', () => {
   });
 });
 
-test('a field of the other direction says nothing: egress has no from', () => {
+test('a field of the other direction is unknown: egress has no from, and without it the rule would allow everything', () => {
   const policy = converted('KubernetesNetworkPolicy', { egress: [{ from: [{ podSelector: {} }] }] });
-  expect(policy.egress.map(said)).toEqual([{ id: `${policy.id} egress 0`, action: 'allow' }]);
+  expect(policy.egress).toEqual([]);
+  expect(policy.problems).toEqual([
+    "egress rule 0 (allow) can't be converted and is left out: from is unknown, and without it the rule would match more than it says",
+  ]);
 });

@@ -1,4 +1,5 @@
 /** What all kinds of policies have in common. */
+import type { KindName } from '#api/kinds.ts';
 import type { Directions } from '#api/policy/types-of.ts';
 import { Selector } from '#api/selector/selector.ts';
 import type { SelectorNode } from '#api/selector/ast.ts';
@@ -10,7 +11,7 @@ import { nothing } from './selectors.ts';
 
 /** Which policy. */
 export interface PolicyHead {
-  readonly kind: string;
+  readonly kind: KindName;
   /** Absent for cluster-wide kinds. */
   readonly namespace?: string | undefined;
   readonly name: string;
@@ -42,7 +43,7 @@ export function policyId({ kind, namespace, name }: PolicyHead): PolicyId {
 export function policyOf(head: PolicyHead, parts: PolicyParts): CalcPolicy {
   const id = policyId(head);
   const problems: string[] = [];
-  const context: RulesContext = { owner: id, problems };
+  const context: RulesContext = { kind: head.kind, owner: id, problems };
   const { ingress, egress } = parts.types;
   return {
     id,

@@ -61,7 +61,7 @@ export function profileOfServiceAccount(account: {
 export function convertProfile(profile: Profile): CalcProfile {
   const id = profile.metadata.name;
   const problems: string[] = [];
-  const context: RulesContext = { owner: ownerOf(id), problems };
+  const context: RulesContext = { kind: 'Profile', owner: ownerOf(id), problems };
   const parts = v3Parts(undefined);
   const rules = (direction: Direction) =>
     convertRules(context, direction, profile.spec[direction] ?? [], v3Action, parts);

@@ -110,7 +110,9 @@ function serviceAccounts(text: string | undefined): SelectorNode | undefined {
 }
 
 function accountNames(names: readonly string[] | undefined): SelectorNode | undefined {
-  return names === undefined || names.length === 0 ? undefined : inNode('in', labelKeys.serviceAccount, names);
+  // No account has such a name, and in a selector's text a value can't have both quotes: it could pass for another selector.
+  const possible = names?.filter((name) => !/["']/.test(name)) ?? [];
+  return names === undefined || names.length === 0 ? undefined : inNode('in', labelKeys.serviceAccount, possible);
 }
 
 function asksAccounts({ serviceAccounts: match }: PeerSelectors): boolean {

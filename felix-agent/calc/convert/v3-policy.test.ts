@@ -215,6 +215,11 @@ describe('a peer of', () => {
     ['GlobalNetworkPolicy', { notSelector: 'has(a)' }, { notSets: ['has(a)'] }],
     [
       'GlobalNetworkPolicy',
+      { serviceAccounts: { names: [`a"'} || all() || b in {'c`] } },
+      { sets: ['projectcalico.org/serviceaccount in {}'] },
+    ],
+    [
+      'GlobalNetworkPolicy',
       { notSelector: 'has(a)', namespaceSelector: 'all()' },
       { sets: [inNamespace], notSets: ['has(a)'] },
     ],
