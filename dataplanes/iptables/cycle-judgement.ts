@@ -1,6 +1,6 @@
 import type { ApplyFailure } from '../contract.ts';
 import type { SetFailure } from '../netfilter/ipsets.ts';
-import type { PolicyId, ProfileId, SetId } from '../policy.ts';
+import type { SetId } from '../policy.ts';
 import type { FamilyReport } from './family.ts';
 import type { PolicyState } from './policy-state.ts';
 import { policyChainName, profileChainName } from './render/names.ts';
@@ -37,7 +37,8 @@ export function judge(
   if (setFailures.length + tableFailures.length === 0) return FINE;
 
   const names = namesOfChains(state);
-  const refusedChains = new Map<PolicyId | ProfileId, string>();
+  // By the policy's or profile's id.
+  const refusedChains = new Map<string, string>();
   const failed: ApplyFailure[] = [];
   let forAll: string | undefined;
   for (const { object, chain, reason } of tableFailures) {

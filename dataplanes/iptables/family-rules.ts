@@ -48,17 +48,21 @@ export class FamilyRules {
     for (const id of changes.policies) {
       const policy = state.policies.get(id);
       this.#renderUses(
-        (table, direction) => policy !== undefined && state.isUsed(table, direction, 'policy', id),
         (direction) => policyChainName(direction, id),
-        (table, direction) => policyChain(id, policy!, direction, table, ctx),
+        (table, direction) =>
+          policy !== undefined && state.isUsed(table, direction, 'policy', id)
+            ? policyChain(id, policy, direction, table, ctx)
+            : undefined,
       );
     }
     for (const id of changes.profiles) {
       const profile = state.profiles.get(id);
       this.#renderUses(
-        (table, direction) => profile !== undefined && state.isUsed(table, direction, 'profile', id),
         (direction) => profileChainName(direction, id),
-        (table, direction) => profileChain(id, profile!, direction, table, ctx),
+        (table, direction) =>
+          profile !== undefined && state.isUsed(table, direction, 'profile', id)
+            ? profileChain(id, profile, direction, table, ctx)
+            : undefined,
       );
     }
     for (const id of changes.units) {
@@ -72,15 +76,16 @@ export class FamilyRules {
     this.#counters.forget(changes.goneRules);
   }
 
+  /** `chainOf` answers undefined where nobody jumps to it. */
   #renderUses(
-    isUsed: (table: TableName, direction: Direction) => boolean,
     nameOf: (direction: Direction) => string,
-    chainOf: (table: TableName, direction: Direction) => Chain,
+    chainOf: (table: TableName, direction: Direction) => Chain | undefined,
   ): void {
     for (const table of TABLE_NAMES) {
       for (const direction of DIRECTIONS) {
-        if (isUsed(table, direction)) this.#set(table, chainOf(table, direction));
-        else this.#remove(table, nameOf(direction));
+        const chain = chainOf(table, direction);
+        if (chain === undefined) this.#remove(table, nameOf(direction));
+        else this.#set(table, chain);
       }
     }
   }

@@ -85,7 +85,7 @@ const unitMembers = (family: 4 | 6): string[][] =>
   [...sets.sets]
     .filter(([name]) => name.startsWith(`cali${family}0u-`))
     .map(([, { members }]) => [...members].sort())
-    .sort();
+    .sort((a, b) => (a.join() < b.join() ? -1 : 1));
 const tell = (dataplane: IptablesDataplane, ...updates: DataplaneUpdate[]): void => {
   for (const update of updates) dataplane.onUpdate(update);
 };

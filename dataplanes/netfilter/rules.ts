@@ -32,7 +32,7 @@ export function ruleTag(listHash: string, index: number): string {
 
 /** The index in a tag. */
 export function tagIndex(tag: string): number {
-  return [...tag.slice(HASH_LENGTH)].reduce((sum, digit) => sum * 64 + INDEX_ALPHABET.indexOf(digit), 0);
+  return Array.from(tag.slice(HASH_LENGTH)).reduce((sum, digit) => sum * 64 + INDEX_ALPHABET.indexOf(digit), 0);
 }
 
 /** One value for a list of rules as it is wanted or as it was found. */

@@ -276,7 +276,7 @@ describe.each(['nft', 'legacy'] as const)('the tables of a family (%s)', (varian
     setChain(table, 'cali-pi-new', ['-j RETURN', '-m bad -j ACCEPT']);
     setChain(table, 'cali-pi-good', ['-j RETURN']);
     const { failed } = await table.apply();
-    expect(failed.map(({ chain }) => chain).sort()).toEqual(['cali-pi-new', 'cali-pi-old']);
+    expect(new Set(failed.map(({ chain }) => chain))).toEqual(new Set(['cali-pi-new', 'cali-pi-old']));
     expect(failed[0]?.reason).toContain('unknown option');
     const rulesOf = (chain: string): string[] | undefined =>
       fake

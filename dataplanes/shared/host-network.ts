@@ -13,7 +13,7 @@ import { type Monitor, MonitorFollower } from './monitor-follower.ts';
 import { NeighbourSync } from './neighbour-sync.ts';
 import { NodeSysctls, type SysctlMemory } from './node-sysctls.ts';
 import { DEFAULT_ROUTE_SETTINGS, type RouteSettings, RouteSync } from './route-sync.ts';
-import { netsOf, RouteWishes } from './route-wishes.ts';
+import { isSameDevice, netsOf, RouteWishes } from './route-wishes.ts';
 
 /** What the host network works with; everything is of the node's own namespace. */
 export interface HostNetworkDeps {
@@ -86,14 +86,15 @@ export class HostNetwork implements Programmer {
         break;
       case 'workloadEndpointUpdate': {
         const before = this.#wishes.endpoint(update.id);
+        this.#dirtyEndpoints.add(update.id);
+        this.#removedEndpoints.delete(update.id);
+        if (before !== undefined && isSameDevice(before, update.endpoint)) break; // Only its policy is another.
         if (before !== undefined && before.ifaceName !== update.endpoint.ifaceName)
           this.#neighbours.abandon(before.ifaceName);
         for (const dst of this.#wishes.setEndpoint(update.id, update.endpoint)) this.#routes.wishChanged(dst);
         this.#neighbours.wishChanged(update.id);
         this.#settledDevices.delete(update.id);
         this.#dirtyDevices.add(update.id);
-        this.#dirtyEndpoints.add(update.id);
-        this.#removedEndpoints.delete(update.id);
         break;
       }
       case 'workloadEndpointRemove': {
@@ -131,6 +132,7 @@ export class HostNetwork implements Programmer {
         this.#neighbours.allowRemoval();
         this.#masquerade.allowRemoval();
         break;
+      default: // Policy is the dataplane's.
     }
   }
 

@@ -1,4 +1,4 @@
-import type { CidrText, EndpointId, RouteInfo, WorkloadEndpointInfo } from '../messages.ts';
+import type { CidrText, EndpointId, RouteInfo, WorkloadDevice, WorkloadEndpointInfo } from '../messages.ts';
 
 /** Who wants a route to a destination. */
 export type Claim =
@@ -81,3 +81,10 @@ export class RouteWishes {
 /** The addresses of an endpoint that get a route and a neighbour. */
 export const netsOf = (endpoint: WorkloadEndpointInfo | undefined): readonly CidrText[] =>
   endpoint === undefined ? [] : [...endpoint.ipv4Nets, ...endpoint.ipv6Nets];
+
+/** True if they differ in nothing but policy. */
+export const isSameDevice = (a: WorkloadDevice, b: WorkloadDevice): boolean =>
+  a.ifaceName === b.ifaceName &&
+  a.mac === b.mac &&
+  [a.ipv4Nets, a.ipv6Nets, a.allowedSourcePrefixes].join(';') ===
+    [b.ipv4Nets, b.ipv6Nets, b.allowedSourcePrefixes].join(';');
