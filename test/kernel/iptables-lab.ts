@@ -204,14 +204,14 @@ export class NodeLab implements AsyncDisposable {
 
   /**
    * Everything in the node's namespace that a dataplane could leave behind, as text. What the legacy variant can't be rid of is left out: a
-   * table that was looked at stays registered, empty. Counters and times are left out, too.
+   * table that was looked at stays registered, empty. Counters, times and the seeds of sets are left out, too.
    */
   async snapshot(): Promise<string> {
     const parts: string[] = [];
     for (const tool of ['iptables-legacy-save', 'ip6tables-legacy-save'])
       parts.push(withoutEmptyTables(await this.node.exec(tool)));
     parts.push((await this.node.exec('nft', 'list', 'ruleset')).replaceAll(/packets \d+ bytes \d+/g, ''));
-    parts.push(await this.node.exec('ipset', 'save'));
+    parts.push((await this.node.exec('ipset', 'save')).replaceAll(/ initval \S+/g, ''));
     for (const family of ['-4', '-6']) {
       parts.push((await this.node.exec('ip', family, 'route', 'show', 'table', 'main')).replaceAll(/expires \S+/g, ''));
       parts.push(
