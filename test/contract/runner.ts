@@ -151,7 +151,8 @@ class RowRun {
     const node = pod.netns;
     for (const family of bothFamilies) {
       const net = `${this.#bed.addresses(family)[of]}/${family === 'IPv4' ? 32 : 128}`;
-      const nodad = family === 'IPv4' ? [] : ['nodad'];
+      // Nothing that doesn't ask for it is sent from it: deprecated addresses are no default (RFC 6724).
+      const nodad = family === 'IPv4' ? [] : ['nodad', 'preferred_lft', '0'];
       await run('ip', ['-n', node, 'addr', 'add', net, 'dev', 'eth0', ...nodad]);
       this.#bed.onRowEnd(() => run('ip', ['-n', node, 'addr', 'del', net, 'dev', 'eth0']));
     }

@@ -138,8 +138,8 @@ export const addresses: readonly Row[] = [
             run: async (bed) => {
               const node = bed.node('node1');
               const before = await addressesInUse(bed.lab);
-              await node.exec('ip', 'route', 'add', '10.65.200.77/32', 'dev', 'uplink');
-              bed.onRowEnd(() => node.exec('ip', 'route', 'del', '10.65.200.77/32', 'dev', 'uplink'));
+              await node.exec('ip', 'route', 'add', '10.65.200.77/32', 'dev', 'uplink', 'metric', '1024');
+              bed.onRowEnd(() => node.exec('ip', 'route', 'del', '10.65.200.77/32', 'dev', 'uplink', 'metric', '1024'));
               await mustFail(
                 await bed.createPod('node1', 'blocked', annotated({ ipAddrs: ['10.65.200.77'] })),
                 /10\.65\.200\.77/,
