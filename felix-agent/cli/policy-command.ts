@@ -21,6 +21,7 @@ export const policyCommand: Command = {
   },
 };
 
+/** The rule comes last: it has no limit in length. */
 function reportText(report: EndpointPolicyReport): string {
   const { endpoint, device, addresses } = report;
   const lines = [`endpoint  ${endpoint} (${device}; ${addresses.join(', ')})`];
@@ -28,10 +29,10 @@ function reportText(report: EndpointPolicyReport): string {
     const { tiers, profiles } = report[direction];
     const rows = tiers.flatMap(({ name, endsWith, policies }) => [
       ...policies.flatMap((policy) => policyRows(`tier ${name}`, policy)),
-      ...(endsWith === null ? [] : [[`tier ${name}`, '', `${endsWith} what no rule matched`, '', '']]),
+      ...(endsWith === null ? [] : [[`tier ${name}`, '', '', '', `${endsWith} what no rule matched`]]),
     ]);
-    rows.push(...profiles.flatMap((profile) => policyRows('profiles', profile)), ['', '', 'deny the rest', '', '']);
-    lines.push('', table([direction.toUpperCase(), 'POLICY', 'RULE', 'PACKETS', 'BYTES'], rows));
+    rows.push(...profiles.flatMap((profile) => policyRows('profiles', profile)), ['', '', '', '', 'deny the rest']);
+    lines.push('', table([direction.toUpperCase(), 'POLICY', 'PACKETS', 'BYTES', 'RULE'], rows));
   }
   lines.push(...report.notes.flatMap((note, index) => [...(index === 0 ? [''] : []), `note      ${note}`]));
   return lines.join('\n');
@@ -39,12 +40,12 @@ function reportText(report: EndpointPolicyReport): string {
 
 function policyRows(place: string, { id, staged, rules }: PolicyReport): string[][] {
   const name = staged ? `${id} (staged: counts only)` : id;
-  if (rules.length === 0) return [[place, name, '(no rules)', '', '']];
+  if (rules.length === 0) return [[place, name, '', '', '(no rules)']];
   return rules.map(({ text, counter }) => [
     place,
     name,
-    text,
     counter === null ? '-' : String(counter.packets),
     counter === null ? '-' : String(counter.bytes),
+    text,
   ]);
 }

@@ -221,6 +221,12 @@ describe('explain', () => {
     expect(ask({ source: 'host' })).toMatchObject({ verdict: 'allow', ingress: null });
   });
 
+  test('what a pod sends to itself nobody judges', () => {
+    policies = { a: policy([rule('a ingress 0', 'deny')]) };
+    tiers = [tier('default', ['a'])];
+    expect(ask({ source: 'server' })).toMatchObject({ verdict: 'allow', egress: null, ingress: null });
+  });
+
   test("a remote pod's side is judged on its node, and that is said", () => {
     const { notes, egress } = ask({ source: 'far' });
     expect(egress).toBeNull();

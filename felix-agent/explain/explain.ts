@@ -74,6 +74,10 @@ export function explain(request: ExplainRequest, directory: Pick<Directory, 'fin
     const where = nodes === '' ? 'on the node of one of them' : `on ${nodes}`;
     throw new ExplainError(`neither ${source.name} nor ${destination.name} is on this node: ask ${where}`);
   }
+  if (source.endpoint !== undefined && source.endpoint === destination.endpoint) {
+    const reason = `${source.name} asks itself: that does not leave it, and nobody judges it`;
+    return { ...base, verdict: 'allow', reason, egress: null, ingress: null };
+  }
   const barred = source.kind === 'local endpoint' ? encapsulation(view, packet) : undefined;
   if (barred !== undefined) return { ...base, verdict: 'deny', reason: barred, egress: null, ingress: null };
   const egress = judge(view, source, 'egress', packet);
