@@ -36,7 +36,7 @@ test('tiers are in order of their orders, then names; without order late, and mi
   expect(sorted.toReversed().sort(compareTiers)).toEqual(sorted);
 });
 
-test('policies are in order of their orders, then name, namespace, kind', () => {
+test('policies are in order of their orders, then of the text name/namespace/kind', () => {
   const policy = (kind: 'NetworkPolicy' | 'StagedNetworkPolicy', name: string, namespace: string, order?: number) =>
     converted(kind, { order }, { name, namespace });
   const sorted = [
@@ -48,8 +48,12 @@ test('policies are in order of their orders, then name, namespace, kind', () => 
     policy('NetworkPolicy', 'a', 'b', 1),
     policy('NetworkPolicy', 'b', 'a', 1),
     converted('KubernetesNetworkPolicy', {}, { name: 'a' }),
+    policy('NetworkPolicy', 'a-b', 'z'),
+    policy('NetworkPolicy', 'a.b', 'z'),
     converted('GlobalNetworkPolicy', {}, { name: 'a' }),
+    policy('NetworkPolicy', 'a', 'a-b'),
     policy('NetworkPolicy', 'a', 'a'),
+    policy('NetworkPolicy', 'a0', 'a'),
     policy('NetworkPolicy', 'b', 'a'),
   ];
   const seed = Date.now() & 0x7fffffff;

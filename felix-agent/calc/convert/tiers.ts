@@ -45,12 +45,15 @@ export function compareTiers(a: CalcTier, b: CalcTier): number {
   return compare(a.order, b.order) || compare(a.name, b.name);
 }
 
-/** For sorting the policies of one tier: by order, then name, then namespace (cluster-wide ones first), then kind. */
+/**
+ * For sorting the policies of one tier: by order, then by the text `name/namespace/kind`, as Calico does. So cluster-wide ones come first of
+ * one name, and `a-b` comes before `a`: `-` and `.` are less than the slash.
+ */
 export function comparePolicies(a: CalcPolicy, b: CalcPolicy): number {
   return (
     compare(a.order, b.order) ||
-    compare(a.name, b.name) ||
-    compare(a.namespace ?? '', b.namespace ?? '') ||
+    compare(`${a.name}/`, `${b.name}/`) ||
+    compare(`${a.namespace ?? ''}/`, `${b.namespace ?? ''}/`) ||
     compare(a.kind, b.kind)
   );
 }
