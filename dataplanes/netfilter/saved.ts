@@ -43,7 +43,8 @@ const UNREADABLE = /^# Table `(\S+)' is incompatible/;
 
 /** Reads what iptables-save printed: the tables by name. Lines it doesn't know (comments, COMMIT) say nothing about rules. */
 export function parseSave(text: string): ReadonlyMap<string, SavedTable> {
-  const tables = new Map<string, SavedTable>();
+  const readers = new Map<string, TableReader>();
+  const unreadable = new Map<string, SavedTable>();
   let table = new TableReader();
   for (const line of text.split('\n')) {
     if (line.startsWith('-A ')) {
@@ -53,13 +54,13 @@ export function parseSave(text: string): ReadonlyMap<string, SavedTable> {
       table.addChain(name, policy);
     } else if (line.startsWith('*')) {
       table = new TableReader();
-      tables.set(line.slice(1).trim(), table);
+      readers.set(line.slice(1).trim(), table);
     } else if (line.startsWith('#')) {
       const name = UNREADABLE.exec(line)?.[1];
-      if (name !== undefined) tables.set(name, { ...EMPTY_TABLE, isUnreadable: true });
+      if (name !== undefined) unreadable.set(name, { ...EMPTY_TABLE, isUnreadable: true });
     }
   }
-  return tables;
+  return new Map([...unreadable, ...[...readers].map(([name, reader]) => [name, reader.finish()] as const)]);
 }
 
 /** A chain of ours while it is read: so far its rules are those of one list, or not. */
@@ -70,29 +71,24 @@ interface OwnChain {
 }
 
 /** Takes a table's lines one by one. */
-class TableReader implements SavedTable {
-  readonly names = new Set<string>();
-  readonly ruleCounts = { ours: 0, others: 0 };
-  readonly isUnreadable = false;
+class TableReader {
+  readonly #names = new Set<string>();
+  readonly #ruleCounts = { ours: 0, others: 0 };
   readonly #own = new Map<string, OwnChain>();
   readonly #other = new Map<string, { policy: string; rules: SavedRule[]; hasOurs: boolean }>();
 
-  get ours(): ReadonlyMap<string, string> {
-    return new Map(
-      [...this.#own].map(([name, { hash, length, isForeign }]) => [
-        name,
-        isForeign ? FOREIGN_SIGNATURE : signature(hash ?? '', length),
-      ]),
-    );
-  }
-
-  get others(): ReadonlyMap<string, SavedChain> {
-    const kept = [...this.#other].filter(([, { policy, hasOurs }]) => policy !== '-' || hasOurs);
-    return new Map(kept.map(([name, { policy, rules }]) => [name, { policy, rules }]));
+  finish(): SavedTable {
+    const ours = new Map<string, string>();
+    for (const [name, { hash, length, isForeign }] of this.#own)
+      ours.set(name, isForeign ? FOREIGN_SIGNATURE : signature(hash ?? '', length));
+    const others = new Map<string, SavedChain>();
+    for (const [name, { policy, rules, hasOurs }] of this.#other)
+      if (policy !== '-' || hasOurs) others.set(name, { policy, rules });
+    return { names: this.#names, ours, others, ruleCounts: this.#ruleCounts, isUnreadable: false };
   }
 
   addChain(name: string, policy: string): void {
-    this.names.add(name);
+    this.#names.add(name);
     if (name.startsWith(CHAIN_PREFIX)) this.#own.set(name, { hash: undefined, length: 0, isForeign: false });
     else this.#other.set(name, { policy, rules: [], hasOurs: false });
   }
@@ -102,7 +98,7 @@ class TableReader implements SavedTable {
     const end = line.indexOf(' ', 3);
     const name = line.slice(3, end < 0 ? undefined : end);
     const tag = line.includes('cali:') ? OUR_COMMENT.exec(line)?.[1] : undefined;
-    this.ruleCounts[tag === undefined ? 'others' : 'ours'] += 1;
+    this.#ruleCounts[tag === undefined ? 'others' : 'ours'] += 1;
     const own = this.#own.get(name);
     if (own !== undefined) {
       own.hash ??= tag?.slice(0, -3);
