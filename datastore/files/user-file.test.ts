@@ -58,12 +58,38 @@ test.each<[string, string, string, boolean]>([
     'use apiVersion networking.k8s.io/v1 or projectcalico.org/v3',
     false,
   ],
+  [
+    'a namespace that is no text',
+    'apiVersion: v1\nkind: Pod\nmetadata: {name: a, namespace: 7}\n',
+    'metadata.namespace: must be text (in YAML: in quotes) (is 7)',
+    false,
+  ],
   ['a plain text', 'hello\n', 'f document 1 (line 1): ', false],
 ])('%s is a problem', (_what, text, message, complete) => {
   const file = parseUserFile('f', text);
   const wrong = file.claims.flatMap(({ content }) => (content.object === undefined ? [content.wrong] : []));
   expect([...wrong, ...file.problems.map((problem) => problem.message)]).toEqual([expect.stringContaining(message)]);
   expect(file.complete).toBe(complete);
+});
+
+test('fields that no text can have do not keep other documents from being read', () => {
+  const policy = (name: string, spec: string) =>
+    `apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: ${name}}\nspec: ${spec}\n`;
+  const { claims } = parseUserFile(
+    'f',
+    [
+      policy('a', '{selector: has(a), types: [{toString: 1}]}'),
+      policy('b', '&b {selector: has(b), order: x, ingress: [*b]}'),
+      policy('c', '{selector: has(c)}'),
+    ].join('---\n'),
+  );
+  expect(
+    claims.map(({ key, content }) => [key.name, content.object === undefined && content.replacement?.denies]),
+  ).toEqual([
+    ['a', { ingress: true, egress: false }],
+    ['b', { ingress: true, egress: false }],
+    ['c', false],
+  ]);
 });
 
 test.each(['apps/v1 Deployment', 'kubeflow.org/v1 Profile', 'serving.knative.dev/v1 Service'])(

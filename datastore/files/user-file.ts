@@ -72,7 +72,12 @@ export function parseUserFile(path: string, text: string): UserFile {
         return;
       }
       const wrong = `${place}: ${messageOf(error)}`;
-      if (meant === undefined || others.length > 0 || name === undefined) {
+      if (
+        meant === undefined ||
+        others.length > 0 ||
+        name === undefined ||
+        (kinds[meant].namespaced && namespace === null)
+      ) {
         problems.push({ source: path, objects: [], message: wrong, effect: 'ignored' });
         complete = false;
         return;
@@ -159,14 +164,21 @@ interface Head {
   readonly kind: string | undefined;
   readonly apiVersion: string | undefined;
   readonly name: string | undefined;
-  readonly namespace: string | undefined;
+  /** Null for one that is given and no text (`namespace: 7`): which object it is can't be told, and `default` would be another's. */
+  readonly namespace: string | null | undefined;
 }
 
 /** As much of an object's identity as can be made out without its being valid. */
 function headOf(raw: unknown): Head {
   const { kind, apiVersion, metadata } = record(raw);
   const { name, namespace } = record(metadata);
-  return { kind: text(kind), apiVersion: text(apiVersion), name: text(name), namespace: text(namespace) };
+  const isNone = namespace === undefined || namespace === null;
+  return {
+    kind: text(kind),
+    apiVersion: text(apiVersion),
+    name: text(name),
+    namespace: isNone ? undefined : (text(namespace) ?? null),
+  };
 }
 
 function text(value: unknown): string | undefined {
