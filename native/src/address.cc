@@ -1,5 +1,6 @@
 #include "address.h"
 #include <arpa/inet.h>
+#include <cstdio>
 #include <sys/socket.h>
 #include <charconv>
 
@@ -61,9 +62,46 @@ std::optional<Mac> ParseMac(const std::string &text)
 	return mac;
 }
 
+// RFC 5952, without its mixed notation: inet_ntop writes ::ffff:10.0.0.1 (and even ::1:2 with dots), and an
+// address must have one text here and where policies are read.
+static std::string Ipv6Text(const uint8_t *bytes)
+{
+	constexpr int groups = 8;
+	const auto group = [bytes](int i) { return bytes[2 * i] << 8 | bytes[2 * i + 1]; };
+	// The first longest run of two zero groups or more is left out.
+	int start = -1;
+	int length = 1;
+	for (int i = 0; i < groups; i++) {
+		int end = i;
+		while (end < groups && group(end) == 0)
+			end++;
+		if (end - i > length) {
+			start = i;
+			length = end - i;
+		}
+		i = end;
+	}
+	std::string text;
+	for (int i = 0; i < groups; i++) {
+		if (i == start) {
+			text += "::";
+			i += length - 1;
+			continue;
+		}
+		if (!text.empty() && !text.ends_with(':'))
+			text += ':';
+		char digits[5];
+		snprintf(digits, sizeof(digits), "%x", group(i));
+		text += digits;
+	}
+	return text;
+}
+
 std::string AddressText(int family, const void *bytes)
 {
-	char text[INET6_ADDRSTRLEN];
+	if (family == AF_INET6)
+		return Ipv6Text(static_cast<const uint8_t *>(bytes));
+	char text[INET_ADDRSTRLEN];
 	return inet_ntop(family, bytes, text, sizeof(text)) ? text : "";
 }
 

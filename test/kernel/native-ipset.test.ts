@@ -1,4 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
+import { networkOf, parseIp } from '#api/cidr.ts';
 import { type Ipset, type IpsetFailure, type IpsetSpec, openIpset } from '#native/ipset.ts';
 import { createNetns } from '#test/lab/netns.ts';
 
@@ -45,6 +47,17 @@ const savedMembers = (saved: string, name: string): string[] =>
     .filter((line) => line.startsWith(`add ${name} `))
     .map((line) => line.slice(`add ${name} `.length).trim());
 
+/** Networks with many zeros and the parts of mapped and compatible IPv4 addresses, in the text that the API gives them. */
+const ipv6Net = fc
+  .record({
+    groups: fc.array(fc.constantFrom(0, 0, 0, 1, 0xffff, 0xa00), { minLength: 8, maxLength: 8 }),
+    prefix: fc.constantFrom(1, 16, 48, 64, 96, 112, 127, 128, 128, 128),
+  })
+  .map(({ groups, prefix }) => {
+    const ip = parseIp(groups.map((group) => group.toString(16)).join(':'));
+    return networkOf(ip, prefix).text;
+  });
+
 describe('ipset', () => {
   test.each(sets)('$spec.name holds what it is given, as ipset(8) sees it', async ({ spec, members }) => {
     await using ns = await createNetns();
@@ -78,6 +91,21 @@ describe('ipset', () => {
     ]);
     expect(await update(ipset, 's', [], members)).toEqual([]);
     expect(await membersOf(ipset, 's')).toEqual([]);
+  });
+
+  test('an IPv6 address has one text, as policies write it: hexadecimal throughout, the first longest run of zeros left out', async () => {
+    await using ns = await createNetns();
+    using ipset = openIpset({ path: ns.path });
+    await ipset.create({ name: 's', type: 'hash:net', family: 6 });
+    await fc.assert(
+      fc.asyncProperty(fc.uniqueArray(ipv6Net, { minLength: 1, maxLength: 50 }), async (nets) => {
+        const members = nets.map((net) => net.replace(/\/128$/, ''));
+        await ipset.flush('s');
+        expect(await update(ipset, 's', members, [])).toEqual([]);
+        expect([...(await membersOf(ipset, 's'))].sort()).toEqual(members.sort());
+      }),
+      { numRuns: 40 },
+    );
   });
 
   test.each([
