@@ -16,7 +16,7 @@ GIVE_TO_OWNER = [ "$$(stat -c %u .)" = "$$(id -u)" ] || chown -R --reference=. $
 # For targets whose part of the project isn't written.
 NOT_YET = @echo "tortie: make $@ is not there yet: it comes with $(1)" >&2; exit 1
 
-.PHONY: help build lint fmt fmt-check types knip check test test-unit test-kernel test-cluster test-kernels soak bench bench-cni bench-calc bpf native \
+.PHONY: help build lint fmt fmt-check types knip check test test-unit test-kernel test-cluster test-kernels soak bench bench-cni bench-calc bench-policy bpf native \
 	launcher gen gen-check image cluster-up cluster-down fresh playground clean
 
 help: ## This list
@@ -105,10 +105,13 @@ soak: build ## The randomised tests for a long time: SOAK_SECONDS each, FUZZ_COU
 	$(Q)SOAK_SECONDS=$(SOAK_SECONDS) FUZZ_COUNT=$(FUZZ_COUNT) $(JEST) \
 		$$(grep -rlE 'SOAK_SECONDS|FUZZ_COUNT|soakMs' --include='*.test.ts' --exclude-dir=node_modules .)
 
-bench: bench-cni bench-calc ## Every benchmark
+bench: bench-cni bench-calc bench-policy ## Every benchmark
 
 bench-cni: build ## ADD and DEL beside ptp + host-local
 	$(Q)$(NODE) bench/cni.ts
+
+bench-policy: build ## Agent start, label changes and connects with policies
+	$(Q)$(NODE) bench/policy.ts
 
 bench-calc: $(NODE) ## The calculation with 10,000 endpoints and 1,000 policies
 	$(Q)$(NODE) bench/calc.ts
