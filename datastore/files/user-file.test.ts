@@ -72,6 +72,18 @@ test.each<[string, string, string, boolean]>([
   expect(file.complete).toBe(complete);
 });
 
+test('a List in JSON, as kubectl writes it, gives its members, each in its place', () => {
+  const member = (name: string) => ({ apiVersion: 'v1', kind: 'Pod', metadata: { name } });
+  const list = { apiVersion: 'v1', kind: 'List', items: [member('a'), member('b')] };
+  const { claims } = parseUserFile('f', `${JSON.stringify(member('c'))}\n---\n${JSON.stringify(list, null, 2)}\n`);
+  expect(claims.map(({ key, place }) => [key.name, place])).toEqual([
+    ['c', 'f document 1 (line 1)'],
+    ['a', 'f document 2 (line 3), item 1'],
+    ['b', 'f document 2 (line 3), item 2'],
+  ]);
+  expect(parseUserFile('f', JSON.stringify({ ...list, items: null })).claims).toEqual([]);
+});
+
 test('fields that no text can have do not keep other documents from being read', () => {
   const policy = (name: string, spec: string) =>
     `apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: ${name}}\nspec: ${spec}\n`;

@@ -100,8 +100,19 @@ interface Placed {
 /** Every object of the text, with the members of Lists instead of the Lists. */
 function documentsOf(path: string, text: string): readonly Placed[] {
   const json = readJsonDocuments(text);
-  if (json === undefined || json.some(({ raw }) => headOf(raw).kind === 'List')) return yamlDocumentsOf(path, text);
-  return json.map(({ raw, line }, index) => ({ place: `${path} document ${index + 1} (line ${line})`, raw }));
+  if (json === undefined) return yamlDocumentsOf(path, text);
+  // The line of a member of a List is the List's: where in a line of JSON a member begins, nobody tells.
+  return json.flatMap(({ raw, line }, index) => placedIn(raw, () => `${path} document ${index + 1} (line ${line})`));
+}
+
+/** What a document gives: itself, or its members if it is a List. `placeOf`: of the document, or of a member. */
+function placedIn(raw: unknown, placeOf: (item: number | undefined) => string): readonly Placed[] {
+  if (headOf(raw).kind !== 'List') return [{ place: placeOf(undefined), raw }];
+  const { items } = raw as { items?: unknown };
+  return (Array.isArray(items) ? (items as unknown[]) : []).map((member, item) => ({
+    place: `${placeOf(item)}, item ${item + 1}`,
+    raw: member,
+  }));
 }
 
 function yamlDocumentsOf(path: string, text: string): readonly Placed[] {
@@ -115,14 +126,9 @@ function yamlDocumentsOf(path: string, text: string): readonly Placed[] {
     }
     const place = (offset = 0): string => `${path} document ${index + 1} (line ${lines.linePos(offset).line})`;
     const raw = valueOf(document, `document ${index + 1}, line ${lines.linePos(document.range[0]).line}`);
-    if (headOf(raw).kind !== 'List') {
-      if (raw !== null && raw !== undefined) placed.push({ place: place(startOf(document, [])), raw });
-      continue;
-    }
-    const { items } = raw as { items?: unknown };
-    for (const [item, member] of (Array.isArray(items) ? (items as unknown[]) : []).entries()) {
-      placed.push({ place: `${place(startOf(document, ['items', item]))}, item ${item + 1}`, raw: member });
-    }
+    if (raw === null || raw === undefined) continue;
+    const placeOf = (item?: number) => place(startOf(document, item === undefined ? [] : ['items', item]));
+    for (const each of placedIn(raw, placeOf)) placed.push(each);
   }
   return placed;
 }
