@@ -13,7 +13,7 @@ export interface MetricInfo {
 export const metricTable = {
   felix_active_local_endpoints: {
     type: 'gauge',
-    help: 'Workload and host endpoints of this node that are programmed.',
+    help: 'Workload and host endpoints of this node.',
   },
   felix_active_local_policies: { type: 'gauge', help: 'Policies that select an endpoint of this node.' },
   felix_active_local_selectors: {
