@@ -34,12 +34,15 @@ export function sctpInit(sourcePort: number, port: number, token: string): strin
   return hexOf(packet);
 }
 
-/** A UDP-Lite datagram (RFC 3828) whose checksum covers all of it. */
+/**
+ * A UDP-Lite datagram (RFC 3828) whose checksum covers all of it and takes UDP's protocol number: conntrack does (nf_conntrack_proto_udp.c,
+ * udplite_error), and calls everything else invalid.
+ */
 export function udplite({ from, to, token }: RawParties, sourcePort: number, port: number): string {
   const payload = Buffer.from(token);
   const length = 8 + payload.length;
   const packet = bytes(u16(sourcePort), u16(port), u16(length), u16(0), payload);
-  const pseudo = bytes(ipBytes(from), ipBytes(to), u32(length), u32(protocolNumbers.udplite));
+  const pseudo = bytes(ipBytes(from), ipBytes(to), u32(length), u32(17));
   packet.set(u16(checksum(bytes(pseudo, packet)) || 0xffff), 6);
   return hexOf(packet);
 }

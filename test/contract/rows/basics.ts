@@ -17,7 +17,17 @@ export const basics: readonly Row[] = [
   {
     name: 'without policies every pod reaches every other one, on its node and on others, and is seen with its own address',
     source: ['core 1'],
-    phases: [{ expect: { reaches: [`${everybody} > ${everybody} tcp,udp,icmp`] } }],
+    phases: [
+      {
+        expect: {
+          reaches: [
+            `${everybody} > ${everybody} tcp,udp,icmp`,
+            'client > web,far sctp,udplite 5000',
+            'client > web,far proto 99',
+          ],
+        },
+      },
+    ],
   },
   {
     name: 'hosts and pods reach each other, and outside',

@@ -199,17 +199,20 @@ export const hosts: readonly Row[] = [
         types: ['Ingress', 'Egress'],
         ingress: [
           { action: 'Allow', protocol: 'TCP', destination: { ports: [8080] } },
-          { action: 'Deny', protocol: 'TCP', destination: { ports: [22] } },
+          { action: 'Deny', protocol: 'TCP', destination: { ports: [22, 9090] } },
         ],
         egress: [{ action: 'Allow', protocol: 'TCP', source: { ports: [8080] } }],
       }),
+      onHost('tracked', { types: ['Ingress'], ingress: [{ action: 'Allow', protocol: 'TCP' }] }),
     ],
     phases: [
       {
         do: [{ shell: 'conntrack -F 2>/dev/null', on: 'node1' }],
         expect: {
-          reaches: ['outside,node2 > node1 tcp 8080', ...forwarded.reaches],
-          nothing: ['outside > node1 tcp 22,7777'],
+          reaches: ['outside,node2 > node1 tcp 8080,7777', ...forwarded.reaches],
+          nothing: ['outside,node2 > node1 tcp 9090'],
+          // Failsafe ports come before everything.
+          refused: ['outside > node1 tcp 22'],
           also: {
             'connection tracking': async (bed, family) => {
               const of = family === 'IPv4' ? 'ipv4' : 'ipv6';

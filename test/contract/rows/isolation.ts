@@ -28,7 +28,9 @@ export const isolation: readonly Row[] = [
           reaches: [
             'node1 > web tcp,udp,icmp',
             'node2 > web2 tcp,udp,icmp',
-            `web,web2 > ${others},node1,node2 tcp,udp,icmp`,
+            `web,web2 > ${others} tcp,udp,icmp`,
+            'web > node1 tcp,udp,icmp',
+            'web2 > node2 tcp,udp,icmp',
             `${others} > client,far tcp,udp,icmp`,
           ],
         },
