@@ -133,7 +133,7 @@ export class Agent {
     });
     dataplanes.onChange(() => this.#report());
 
-    this.#stage = 'reading the datastore';
+    this.#enter('reading the datastore');
     feed.follow(store);
     const conversions = new ConversionLog(log);
     feed.onProblems(() => conversions.update(this.#parts.graph.problems()));
@@ -147,13 +147,13 @@ export class Agent {
     if (config.current.fatal.length > 0) throw new Error(config.current.fatal.join('; '));
     await this.#applyConfig();
 
-    this.#stage = 'taking over what an earlier agent left';
+    this.#enter('taking over what an earlier agent left');
     await this.#takeOver();
     await mtu.refresh();
     signal.throwIfAborted();
     store.of('Node').onChange(() => void mtu.refresh());
 
-    this.#stage = 'programming the kernel';
+    this.#enter('programming the kernel');
     feed.onInSync();
     driver.add(hostNetwork);
     await dataplanes.start(config.current.wanted);
@@ -172,8 +172,7 @@ export class Agent {
     const { store, driver, hostNetwork, dataplanes, ipam, publisher, healthServer, metricsServer, datastore, host } =
       this.#parts;
     clearInterval(this.#beat);
-    this.#stage = 'stopping';
-    this.#report();
+    this.#enter('stopping');
     this.#stopping.abort(new Error('the agent is stopping'));
     await this.#end('calls under way', this.#cniServer[Symbol.asyncDispose]());
     const patience = AbortSignal.timeout(stopPatienceMs);
@@ -216,7 +215,7 @@ export class Agent {
         return;
       } catch (error) {
         if ((error as { readonly code?: unknown }).code !== 'unavailable') throw error;
-        this.#stage = `${stage}: ${errorText(error)}`;
+        this.#enter(`${stage}: ${errorText(error)}`);
         log.warn({ retryMs: pauseMs, err: error }, 'could not take over yet; nothing is changed');
         await delay(pauseMs, undefined, { signal });
       }
@@ -268,6 +267,11 @@ export class Agent {
       ...(noAddresses === undefined ? [] : [noAddresses]),
       ...driver.failures().map(({ object, reason }) => `${object}: ${reason}`),
     ];
+  }
+
+  #enter(stage: string): void {
+    this.#stage = stage;
+    this.#report();
   }
 
   #report(): void {

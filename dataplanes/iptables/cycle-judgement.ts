@@ -53,17 +53,22 @@ export function judge(
   }
   const badSets = new Map<SetId, string>();
   const refusedMembers = new Map<string, string>();
-  for (const { set, member, reason } of setFailures) {
+  for (const { set, failures } of bySet(setFailures)) {
     const known = selectorSets.describe(set);
-    const object = `ipset ${set}${known === undefined ? '' : ` (${known.about})`}`;
     if (known !== undefined) {
+      const object = `ipset ${set} (${known.about})`;
+      const reason = summary(failures);
       badSets.set(known.id, `${object}: ${reason}`);
-      failed.push({ object: member === undefined ? object : `${object} member ${member}`, reason });
-    } else if (member !== undefined) {
-      refusedMembers.set(`${set} ${member}`, reason);
-    } else {
       failed.push({ object, reason });
-      forAll ??= `${object}: ${reason}`;
+      continue;
+    }
+    for (const { member, reason } of failures) {
+      if (member !== undefined) {
+        refusedMembers.set(`${set} ${member}`, reason);
+        continue;
+      }
+      failed.push({ object: `ipset ${set}`, reason });
+      forAll ??= `ipset ${set}: ${reason}`;
     }
   }
   return {
@@ -79,6 +84,19 @@ export function judge(
       return [...badSets].find(([id]) => state.usersOfSets(unit, new Set([id])).length > 0)?.[1];
     },
   };
+}
+
+function bySet(failures: readonly SetFailure[]): readonly { readonly set: string; readonly failures: SetFailure[] }[] {
+  const sets = Map.groupBy(failures, ({ set }) => set);
+  return [...sets].map(([set, ofSet]) => ({ set, failures: ofSet }));
+}
+
+/** A selector's set may have refused a hundred thousand members, for one reason: that is one thing to say. */
+function summary(failures: readonly SetFailure[]): string {
+  const members = failures.filter(({ member }) => member !== undefined).length;
+  const first = failures.find(({ member }) => member === undefined) ?? failures[0];
+  const more = members > 1 ? ` (${members} members are refused)` : '';
+  return `${first?.reason ?? ''}${more}`;
 }
 
 /** A set that failed as a whole: what it holds isn't known. */

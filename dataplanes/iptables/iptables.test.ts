@@ -314,13 +314,16 @@ test('a policy whose rules are refused fails the pods that use it alone, by its 
 });
 
 test('a set that takes no more fails the pods whose policies refer to it, and says what it is', async () => {
-  sets.refused.set('10.65.0.7', 'the set is full');
+  for (const member of ['10.65.0.7', '10.65.0.9']) sets.refused.set(member, 'the set is full');
   const dataplane = make();
   tell(
     dataplane,
     config(),
     profile('kns.default'),
-    { ...(set('s:a', '10.65.0.7/32', '10.65.0.8/32') as object), about: "role == 'db'" } as DataplaneUpdate,
+    {
+      ...(set('s:a', '10.65.0.7/32', '10.65.0.8/32', '10.65.0.9/32') as object),
+      about: "role == 'db'",
+    } as DataplaneUpdate,
     policy('P a', rule('P a ingress 0', from('s:a'))),
     pod(1, { tiers: [tier('P a')] }),
     pod(2),
@@ -328,10 +331,12 @@ test('a set that takes no more fails the pods whose policies refer to it, and sa
   );
   const { failed, programmed } = await dataplane.apply();
   expect(programmed).toEqual(['pod-2']);
+  // However many members it is that don't fit, one thing is to be said.
   expect(failed.map(({ object }) => object)).toEqual([
-    `ipset ${policySetName(4, 's:a')} (role == 'db') member 10.65.0.7`,
+    `ipset ${policySetName(4, 's:a')} (role == 'db')`,
     'endpoint pod-1',
   ]);
+  expect(failed[0]?.reason).toMatch(/the set is full.* \(2 members are refused\)$/);
   expect(setMembers(4, 's:a')).toEqual(['10.65.0.8']);
 });
 

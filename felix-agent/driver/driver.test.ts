@@ -32,6 +32,22 @@ beforeEach(() => {
 afterEach(() => driver[Symbol.asyncDispose]());
 
 describe('the driver', () => {
+  test('logs a failure when it comes, when its reason changes and when it is gone, not at each try', async () => {
+    const lines: string[] = [];
+    const log = pino({}, { write: (line: string) => void lines.push((JSON.parse(line) as { msg: string }).msg) });
+    await using logged = new Driver(clock, log);
+    logged.add(dataplane);
+    for (const reason of ['no room', 'no room', 'no memory', undefined, undefined]) {
+      dataplane.failing = reason === undefined ? [] : [{ object: 'set a', reason }];
+      await logged.settled();
+    }
+    expect(lines).toEqual([
+      'could not program: no room',
+      'could not program: no memory',
+      'could not be programmed before, and is not failing any more',
+    ]);
+  });
+
   test('applies updates that come together in one cycle', async () => {
     driver.add(dataplane);
     for (let index = 0; index < 20; index++) driver.push([endpoint(`e${index}`)]);

@@ -28,6 +28,8 @@ export class Driver implements AsyncDisposable {
   readonly #log: Log;
   readonly #programmers = new Map<Programmer, readonly ApplyFailure[]>();
   readonly #desired = new DesiredState();
+  /** By object, why it failed, as it was logged last. */
+  #said: ReadonlyMap<string, string> = new Map();
   readonly #waiters = new EndpointWaiters();
   readonly #onCycle: ((cycle: CycleReport) => void)[] = [];
   readonly #onPush: ((updates: readonly DataplaneUpdate[]) => void)[] = [];
@@ -175,11 +177,17 @@ export class Driver implements AsyncDisposable {
     }
   }
 
+  /** A failure is said when it comes, when its reason changes and when it is gone; not again at each try. */
   #logReports(reports: readonly ApplyReport[]): void {
-    for (const { failed, repaired } of reports) {
-      for (const failure of failed) this.#log.warn({ object: failure.object }, `could not program: ${failure.reason}`);
-      for (const what of repaired) this.#log.warn(`repaired what someone else changed: ${what}`);
-    }
+    for (const what of reports.flatMap(({ repaired }) => repaired))
+      this.#log.warn(`repaired what someone else changed: ${what}`);
+    const failing = new Map(this.failures().map(({ object, reason }) => [object, reason]));
+    for (const [object, reason] of failing)
+      if (this.#said.get(object) !== reason) this.#log.warn({ object }, `could not program: ${reason}`);
+    for (const object of this.#said.keys())
+      if (!failing.has(object))
+        this.#log.info({ object }, 'could not be programmed before, and is not failing any more');
+    this.#said = failing;
   }
 
   #scheduleRetry(): void {

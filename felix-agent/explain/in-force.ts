@@ -19,7 +19,8 @@ export function asInForce(answer: Explanation, inForce: InForce): Explanation {
   const endpoints = new Set(locals.flatMap(({ endpoint }) => endpoint ?? []));
   const notes = [...answer.notes, ...notesInForce(inForce, endpoints)];
   const { dataplane } = inForce;
-  if (dataplane === undefined || dataplane.capabilities.enforcesPolicy) return { ...answer, notes };
+  const isToItself = answer.source.endpoint === answer.destination.endpoint;
+  if (dataplane === undefined || dataplane.capabilities.enforcesPolicy || isToItself) return { ...answer, notes };
   const closed = locals.find(({ endpoint }) => reasonFor(inForce, endpoint) !== undefined);
   if (closed !== undefined) {
     return { ...answer, notes, verdict: 'deny', reason: closedText(closed, inForce), egress: null, ingress: null };
