@@ -51,15 +51,15 @@ export async function explainDifference(
   ];
   const fails = async (candidate: Partial<typeof start>) => {
     const next = assembled(candidate);
+    // What is no valid cluster, or doesn't come into force, is another failure.
     try {
       for (const doc of next) parseObject(doc);
-      new Reference(next).judge(packet);
+      bed.write(next);
+      await bed.inForce();
+      return await differs(bed, next, packet, 2);
     } catch {
       return false;
     }
-    bed.write(next);
-    await bed.inForce();
-    return differs(bed, next, packet, 2);
   };
   bed.write(assembled({ labels }));
   await bed.inForce();
@@ -70,9 +70,20 @@ export async function explainDifference(
     packet,
     reference,
     product: `${reference.allowed ? 'does not arrive' : 'arrives'} (${packetText(packet)})`,
-    docs: small,
+    docs: isHistory ? small : small.filter((doc) => !isBystander(doc, packet)),
     ...(isHistory
       ? { history: `these objects alone don't show it; before them there were:\n${yamlOf(before)}and then:` }
       : {}),
   });
+}
+
+/** A node or pod that the packet doesn't concern, and that could lose all its labels without changing anything. */
+function isBystander({ kind, metadata, status }: Doc, { from, to }: Packet): boolean {
+  const addresses = JSON.stringify(status);
+  return (
+    (kind === 'Node' || kind === 'Pod') &&
+    !addresses.includes(`"${from}"`) &&
+    !addresses.includes(`"${to}"`) &&
+    Object.keys(metadata.labels ?? {}).length === 0
+  );
 }
