@@ -63,12 +63,16 @@ export function diagsCommand(runner: CommandRunner = systemCommandRunner): Comma
 }
 
 async function ask(dir: string, runDir: string, path: string): Promise<Piece> {
-  const file = `agent-${path.slice(1)}.json`;
   const from = `agent ${path}`;
+  const name = `agent-${path.slice(1)}`;
   try {
-    writeFileSync(join(dir, file), `${JSON.stringify(await askAgent(runDir, path), null, 2)}\n`);
+    const answer = await askAgent(runDir, path);
+    const isText = typeof answer === 'string';
+    const file = `${name}.${isText ? 'txt' : 'json'}`;
+    writeFileSync(join(dir, file), isText ? answer : `${JSON.stringify(answer, null, 2)}\n`);
     return { file, from, outcome: 'ok' };
   } catch (error) {
+    const file = `${name}.json`;
     writeFileSync(join(dir, file), `${JSON.stringify({ error: (error as Error).message })}\n`);
     return { file, from, outcome: (error as Error).message };
   }
