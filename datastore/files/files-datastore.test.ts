@@ -261,6 +261,27 @@ describe("users' files", () => {
     expect(store.problems()).toMatchObject([{ objects: [], message: expect.stringContaining('document 2') }]);
   });
 
+  test('a file with a broken document that was never good gives its other documents, until it is mended', async () => {
+    const good = (name: string) =>
+      `apiVersion: projectcalico.org/v3\nkind: IPReservation\nmetadata: {name: ${name}}\nspec: {reservedCIDRs: []}\n`;
+    writeFileSync(join(dir, 'mixed.yaml'), `${good('first')}---\na: [\n---\n${good('third')}`);
+    const store = await open();
+    const names = async () => (await store.list('IPReservation')).items.map(({ metadata }) => metadata.name).toSorted();
+    expect(await names()).toEqual(['first', 'third']);
+    expect(store.problems()).toMatchObject([
+      {
+        objects: [],
+        effect: 'ignored',
+        message: expect.stringMatching(
+          /mixed\.yaml can't be used whole: document 2, line \d+: .*in force until it is mended/,
+        ),
+      },
+    ]);
+    writeFileSync(join(dir, 'mixed.yaml'), `${good('first')}---\n${good('second')}---\n${good('third')}`);
+    await until(() => store.problems().length === 0);
+    expect(await names()).toEqual(['first', 'second', 'third']);
+  });
+
   test('an object in two places keeps its last good state, and the problem names both', async () => {
     put('a.yaml', yaml('a'));
     const store = await open();

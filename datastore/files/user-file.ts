@@ -47,9 +47,11 @@ export interface UserFile {
   readonly remarks: readonly string[];
   /** False if something in it is so wrong that it can't be told which object it was to be. */
   readonly complete: boolean;
+  /** The first document that is no YAML, and why; the rest of what is here is without it. */
+  readonly broken: string | undefined;
 }
 
-/** Reads a file of YAML documents (JSON is YAML), Lists unpacked. Throws only if the text as a whole can't be read; the message says where. */
+/** Reads a file of YAML documents (JSON is YAML), Lists unpacked. Throws if an alias makes it endless; the message says where. */
 export function parseUserFile(path: string, text: string): UserFile {
   const claims: Claim[] = [];
   const problems: DatastoreProblem[] = [];
@@ -87,8 +89,9 @@ export function parseUserFile(path: string, text: string): UserFile {
       claims.push({ kind: meant, key, file: path, place, content: { object: undefined, wrong, replacement } });
     }
   };
-  for (const { place, raw } of documentsOf(path, text)) read(place, raw);
-  return { claims, problems, remarks, complete };
+  const { placed, broken } = documentsOf(path, text);
+  for (const { place, raw } of placed) read(place, raw);
+  return { claims, problems, remarks, complete, broken };
 }
 
 /** An object in a file, and where it stands. */
@@ -97,12 +100,22 @@ interface Placed {
   readonly raw: unknown;
 }
 
-/** Every object of the text, with the members of Lists instead of the Lists. */
-function documentsOf(path: string, text: string): readonly Placed[] {
+/** What a text holds. */
+interface Documents {
+  /** Every object, with the members of Lists instead of the Lists. */
+  readonly placed: readonly Placed[];
+  /** The first document that is no YAML, and why. */
+  readonly broken: string | undefined;
+}
+
+function documentsOf(path: string, text: string): Documents {
   const json = readJsonDocuments(text);
   if (json === undefined) return yamlDocumentsOf(path, text);
   // The line of a member of a List is the List's: where in a line of JSON a member begins, nobody tells.
-  return json.flatMap(({ raw, line }, index) => placedIn(raw, () => `${path} document ${index + 1} (line ${line})`));
+  const placed = json.flatMap(({ raw, line }, index) =>
+    placedIn(raw, () => `${path} document ${index + 1} (line ${line})`),
+  );
+  return { placed, broken: undefined };
 }
 
 /** What a document gives: itself, or its members if it is a List. `placeOf`: of the document, or of a member. */
@@ -115,14 +128,16 @@ function placedIn(raw: unknown, placeOf: (item: number | undefined) => string): 
   }));
 }
 
-function yamlDocumentsOf(path: string, text: string): readonly Placed[] {
+function yamlDocumentsOf(path: string, text: string): Documents {
   const lines = new LineCounter();
   const documents = parseAllDocuments(text, { lineCounter: lines, prettyErrors: false, merge: true });
   const placed: Placed[] = [];
+  let broken: string | undefined;
   for (const [index, document] of (Array.isArray(documents) ? documents : []).entries()) {
     const [error] = document.errors;
     if (error !== undefined) {
-      throw new Error(`document ${index + 1}, line ${lines.linePos(error.pos[0]).line}: ${error.message}`);
+      broken ??= `document ${index + 1}, line ${lines.linePos(error.pos[0]).line}: ${error.message}`;
+      continue;
     }
     const place = (offset = 0): string => `${path} document ${index + 1} (line ${lines.linePos(offset).line})`;
     const raw = valueOf(document, `document ${index + 1}, line ${lines.linePos(document.range[0]).line}`);
@@ -130,7 +145,7 @@ function yamlDocumentsOf(path: string, text: string): readonly Placed[] {
     const placeOf = (item?: number) => place(startOf(document, item === undefined ? [] : ['items', item]));
     for (const each of placedIn(raw, placeOf)) placed.push(each);
   }
-  return placed;
+  return { placed, broken };
 }
 
 /** What denies in the stead of a policy; undefined for what is none, or where nobody can tell what it is to deny. */

@@ -185,9 +185,14 @@ export class UserFolder {
 }
 
 /** A file as it was read: what it says, or why it says nothing. `unfinished`: it ends in the middle of a line. */
-type Outcome = (UserFile & { readonly unfinished?: true }) | { readonly broken: string; readonly unfinished?: true };
+type Outcome = UserFile & { readonly unfinished?: true };
 
-const gone: Outcome = { claims: [], problems: [], remarks: [], complete: true };
+const gone: Outcome = { claims: [], problems: [], remarks: [], complete: true, broken: undefined };
+
+/** Nothing of it can be used. */
+function unusable(why: string): Outcome {
+  return { ...gone, complete: false, broken: why };
+}
 
 /** How a file looks; undefined if it has just gone. */
 async function statOf(path: string): Promise<BigIntStats | undefined> {
@@ -210,7 +215,7 @@ async function read(path: string, signature: string): Promise<Outcome | 'changin
       return 'changing';
     }
     if (stat.size > largestFile) {
-      return { broken: `${stat.size} bytes are too many: at most ${largestFile}` };
+      return unusable(`${stat.size} bytes are too many: at most ${largestFile}`);
     }
     const bytes = await handle.readFile();
     if (signatureOf(await handle.stat({ bigint: true })) !== signature) {
@@ -221,15 +226,24 @@ async function read(path: string, signature: string): Promise<Outcome | 'changin
     try {
       return { ...parseUserFile(path, text), ...unfinished };
     } catch (error) {
-      return { broken: messageOf(error), ...unfinished };
+      return { ...unusable(messageOf(error)), ...unfinished };
     }
   } catch (error) {
-    return isErrno(error, 'ENOENT') ? 'changing' : { broken: messageOf(error) };
+    return isErrno(error, 'ENOENT') ? 'changing' : unusable(messageOf(error));
   }
 }
 
 function takeOver(path: string, state: FileState, outcome: Outcome): void {
-  if ('broken' in outcome) {
+  if (outcome.broken !== undefined) {
+    // What was never read whole has no good state to keep: its good documents are better than nothing, since they may be policies that deny.
+    if (state.claims.length === 0 && outcome.claims.length > 0) {
+      state.claims = outcome.claims;
+      state.remarks = outcome.remarks;
+      state.leaving = new Set();
+      const message = `${path} can't be used whole: ${outcome.broken}; what its other documents say is in force until it is mended`;
+      state.problems = [...outcome.problems, { source: path, objects: [], message, effect: 'ignored' }];
+      return;
+    }
     const objects = state.claims.map(({ kind, key }) => objectText(kind, key));
     const kept = objects.length > 0 ? `; the last good state of what it gave stays` : '';
     const message = `${path} can't be used: ${outcome.broken}${kept}`;
