@@ -1,5 +1,8 @@
 /** `tortie policy show` and `tortie explain` on real nodes: what they say is what happens to packets. */
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { askAgent } from '#agent/admin/client.ts';
 import type { Explanation } from '#agent/explain/explain.ts';
 import type { EndpointPolicyReport } from '#agent/explain/policy-report.ts';
@@ -150,11 +153,8 @@ describe('policy on two nodes, iptables', () => {
   });
   afterAll(() => lab[Symbol.asyncDispose]());
 
-  const show = async (pod: string): Promise<EndpointPolicyReport> => {
-    const { status, stdout, stderr } = await lab.node(0).tortie('policy', 'show', pod, '-o', 'json');
-    expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
-    return JSON.parse(stdout) as EndpointPolicyReport;
-  };
+  const show = async (pod: string) =>
+    (await askAgent(lab.node(0).runDir, `/policy?endpoint=${encodeURIComponent(pod)}`)) as EndpointPolicyReport;
   /** Waits until the answers of the agents are made from these objects. */
   const apply = async (objects: readonly { readonly metadata: { readonly name: string } }[]) => {
     lab.apply('policy', objects);
@@ -271,6 +271,39 @@ describe('policy on two nodes, iptables', () => {
     });
   });
 
+  it('the user’s page: its example does what it says, and its commands run', async () => {
+    const page = readFileSync(fileURLToPath(new URL('../../docs/policy.md', import.meta.url)), 'utf8');
+    const [, yaml = ''] = /```yaml\n([^]*?)```/.exec(page) ?? [];
+    const commands = [...page.matchAll(/^tortie ([^#\n]+)/gm)].map(([, words = '']) =>
+      words.trim().replace('/tmp/diags', join(lab.dir, 'diags')).split(/\s+/),
+    );
+    const node = lab.node(0);
+    await node.addPod('web-1', { namespace: 'shop', labels: { app: 'web', quarantine: 'no' } });
+    const db = await node.addPod('db-0', { namespace: 'shop', labels: { app: 'db' }, serves: [5432] });
+    const sick = await node.addPod('sick', { namespace: 'shop', labels: { app: 'web', quarantine: 'yes' } });
+    await db.peer();
+    lab.apply('policy', []);
+    writeFileSync(join(lab.datastoreDir, 'page.yaml'), yaml);
+    await eventually(
+      async () =>
+        !(await (await sick.peer()).probe(db.ipv4, { port: 5432, timeoutMs: silenceMs })).verdict.startsWith('rea'),
+      () => 'the quarantine is not in force',
+    );
+    const answers = await Promise.all(commands.map((words) => node.tortie(...words)));
+    expect(answers.map(({ status, stderr }) => ({ status, stderr }))).toEqual(
+      commands.map(() => ({ status: 0, stderr: '' })),
+    );
+    expect(commands.map(([name]) => name)).toEqual(expect.arrayContaining(['policy', 'explain', 'status', 'diags']));
+    const said = (name: string) => answers[commands.findIndex(([first]) => first === name)]?.stdout ?? '';
+    expect(said('explain')).toMatch(/^ALLOW .*rule KubernetesNetworkPolicy shop\/db-from-web ingress 0/);
+    expect(said('policy')).toContain('KubernetesNetworkPolicy shop/db-from-web');
+    expect((await node.tortie('explain', 'shop/sick', 'shop/db-0', 'tcp', '5432')).stdout).toMatch(
+      /^DENY .*GlobalNetworkPolicy security\.quarantine egress 0/,
+    );
+    rmSync(join(lab.datastoreDir, 'page.yaml'));
+    for (const pod of ['web-1', 'db-0', 'sick']) await node.pods.find(({ name }) => name === pod)?.del();
+  });
+
   describe('policy show', () => {
     /** Packets by rule; both families. */
     const counters = async (pod: string): Promise<Readonly<Record<string, number>>> => {
@@ -310,6 +343,8 @@ describe('policy on two nodes, iptables', () => {
       ]);
       expect(egress.tiers).toEqual([]);
       expect(ingress.profiles[0]?.id).toBe('kns.default');
+      const json = await lab.node(0).tortie('policy', 'show', 'default/web', '-o', 'json');
+      expect(JSON.parse(json.stdout)).toEqual(await show('web'));
       const { stdout, status } = await lab.node(0).tortie('policy', 'show', 'default/web');
       expect(status).toBe(0);
       const order = [
@@ -361,7 +396,7 @@ describe('policy on two nodes, iptables', () => {
       expect(profile).toEqual({ 'Profile kns.default egress 0': 2 });
     });
 
-    it('counters live on when other policies of the pod come, change and go, and when the tables are put right', async () => {
+    it('counters live on when other policies of the pod come, change and go', async () => {
       await apply(all);
       const { client, web } = parties;
       const rule = 'KubernetesNetworkPolicy default/web ingress 0.0';
@@ -440,5 +475,22 @@ describe('policy in eBPF mode', () => {
     await node.waitFor(({ ready }) => ready);
     expect(await (await open.peer()).connect(closed.ipv4, patienceMs)).toMatchObject({ ok: true });
     expect((await explain('open', 'closed')).verdict).toBe('allow');
+
+    // In iptables mode the policy can be enforced, and the node doesn't leave that mode for one in which it can't.
+    lab.setBpfEnabled(false);
+    await node.waitFor((status) => status.dataplane.active === 'iptables' && status.ready);
+    lab.apply('policy', [tier, tiered([{ action: 'Allow', protocol: 'TCP', destination: { ports: [7777] } }])]);
+    await eventually(
+      async () => (await explain('open', 'closed')).reason.includes('security.guard ingress 0'),
+      () => explain('open', 'closed'),
+    );
+    lab.setBpfEnabled(true);
+    const refused = await node.waitFor((status) => status.dataplane.reasons.length > 0);
+    expect(refused).toMatchObject({ ready: false, dataplane: { active: 'iptables', wanted: 'ebpf' } });
+    expect(refused.dataplane.reasons.join()).toMatch(
+      /k8s\/default\/closed\/eth0: the ebpf dataplane does not enforce policy/,
+    );
+    expect(await (await open.peer()).connect(closed.ipv4, patienceMs)).toMatchObject({ ok: true });
+    expect(await explain('open', 'closed')).toMatchObject({ verdict: 'allow', notes: [] });
   });
 });
