@@ -18,7 +18,10 @@ describe.each(dataplanes)('agents in $dataplane mode', ({ bpfEnabled, dataplane 
   let b1: LabPod;
 
   beforeAll(async () => {
-    lab = await startAgentLab({ bpfEnabled, felix: { workloadSourceSpoofing: 'Any' } });
+    lab = await startAgentLab({
+      bpfEnabled,
+      felix: { workloadSourceSpoofing: 'Any', defaultEndpointToHostAction: 'Accept' },
+    });
     const [first, second] = [lab.node(0), lab.node(1)];
     const spoofs = {
       'cni.projectcalico.org/allowedSourcePrefixes': JSON.stringify(families.map(({ nobody }) => nobody)),
