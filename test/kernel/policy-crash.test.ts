@@ -13,7 +13,10 @@ const fromFriend = { action: 'Allow', source: { selector: "role == 'friend'" } }
 /** In force at the beginning and at the end. */
 const first: readonly Manifest[] = [networkPolicy('served', { ...served, ingress: [fromFriend] })];
 
-/** Ways to say, in quite different objects, that the outcasts get nothing through. What else they say is chance. */
+/**
+ * Ways to say, in quite different objects, that the outcasts get nothing through. What else they say is chance. Each says it at the
+ * served: two nodes' agents are two, and if one way relied on the senders' node and the next on the receivers', a dead agent would leave a gap.
+ */
 const ways: readonly ((random: () => number) => readonly Manifest[])[] = [
   () => first,
   (random) => [
@@ -45,6 +48,11 @@ const ways: readonly ((random: () => number) => readonly Manifest[])[] = [
       selector: "role == 'outcast'",
       types: ['Egress'],
       egress: [{ action: 'Deny' }],
+    }),
+    globalPolicy('early.served', {
+      ...served,
+      tier: 'early',
+      ingress: [{ action: 'Deny', source: { selector: "role == 'outcast'" } }],
     }),
   ],
   (random) => [
@@ -134,7 +142,8 @@ describe.each(enforcing)('kill -9 under traffic and changes of policy, $name', (
       process.stdout.write(`${combination.name}: ${JSON.stringify({ ...figures, ...report })}\n`);
       expect(report.losses).toEqual({});
       expect(report.deniedSent).toBeGreaterThan(2_000);
-      expect({ leaked: (await bed.leaked()) - leaked, forged: report.forgedHeard }).toEqual({ leaked: 0, forged: 0 });
+      expect(await bed.leaked()).toEqual(leaked);
+      expect(report.forgedHeard).toBe(0);
       expect(await bed.wrong()).toEqual([]);
     },
     120_000 + soakMs(12),

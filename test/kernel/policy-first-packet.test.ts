@@ -109,13 +109,13 @@ describe.each(enforcing)('under a flood of packets, $name', (combination) => {
       const sent = await stop(floods);
       process.stdout.write(`${combination.name}: ${sent} packets during ${changes} changes\n`);
       expect(sent).toBeGreaterThan(5_000);
-      expect((await bed.leaked()) - leaked).toBe(0);
+      expect(await bed.leaked()).toEqual(leaked);
     },
     60_000 + soakMs(8),
   );
 });
 
-/** One of many ways to keep the outcasts from the served. */
+/** One of many ways to keep the outcasts from the served, all at the served: two nodes' agents don't change at the same moment. */
 function denials(version: number, random: () => number): readonly Manifest[] {
   const friend = { action: 'Allow', source: { selector: "role == 'friend'" } };
   const ports = {
@@ -135,7 +135,10 @@ function denials(version: number, random: () => number): readonly Manifest[] {
       networkPolicy('even', { ...all, selector: "role == 'served' && shade != '1'", ingress: [friend] }),
       networkPolicy('odd', { ...all, selector: "role == 'served' && shade == '1'", ingress: [ports, friend] }),
     ],
-    [globalPolicy('no-egress', { selector: "role == 'outcast'", types: ['Egress'], egress: [ports] })],
+    [
+      globalPolicy('no-egress', { selector: "role == 'outcast'", types: ['Egress'], egress: [ports] }),
+      globalPolicy('no-ingress', { ...all, order: version, ingress: [friend, ports] }),
+    ],
   ];
   return choices[Math.floor(random() * choices.length)] ?? [];
 }

@@ -21,14 +21,16 @@ const policy = globalPolicy('served', {
 const deeds = {
   'flushes all our chains': 'for c in $($t-save -t filter | sed -n "s/^:\\(cali-[^ ]*\\).*/\\1/p"); do $t -F $c; done',
   'flushes FORWARD': '$t -F FORWARD',
-  'flushes INPUT and OUTPUT': '$t -F INPUT; $t -F OUTPUT',
+  'flushes INPUT': '$t -F INPUT',
   'deletes our jump in FORWARD': '$t -D FORWARD 1',
   'deletes a rule within a chain of ours': '$t -D cali-FORWARD 1',
   'puts a rule of its own into a chain of ours': '$t -I cali-FORWARD -j ACCEPT',
   'flushes the filter table and deletes its chains': '$t -F; $t -X',
   'flushes every table': 'for x in raw mangle nat filter; do $t -t $x -F; done',
   'flushes all sets': 'ipset flush',
-  'adds members to a set of sources': 'for s in $(ipset -n list | grep "^cali[46]0.*wl-src"); do ipset flush $s; done',
+  'flushes the sets of sources': 'for s in $(ipset -n list | grep "^cali[46]0.*wl-src"); do ipset flush $s; done',
+  'adds a source to a device':
+    'd=$(ip -o link | sed -n "s/^[0-9]*: \\(cali[^@:]*\\).*/\\1/p" | head -1); ipset -exist add cali40wl-src 192.0.2.66,$d',
   'flushes the tables and destroys all sets':
     'for x in raw mangle nat filter; do $t -t $x -F; $t -t $x -X; done; ipset -X || true',
   "deletes the pods' routes":

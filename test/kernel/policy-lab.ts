@@ -97,11 +97,15 @@ export class PolicyLab implements AsyncDisposable {
     return { stop: () => this.#stop(friendly, denied) };
   }
 
-  /** How many packets of the denied the served have heard since they began. */
-  async leaked(): Promise<number> {
-    const heard = await Promise.all(this.served.map(async (pod) => (await pod.peer()).heard()));
-    const sources = this.denied.flatMap(({ addresses }) => addresses);
-    return heard.reduce((sum, one) => sum + sources.reduce((all, source) => all + (one[source] ?? 0), 0), 0);
+  /** What the served have heard of the denied so far, packets by `from > to`; empty when nothing. */
+  async leaked(): Promise<Readonly<Record<string, number>>> {
+    const heard = await Promise.all(this.served.map(async (to) => ({ to, packets: await (await to.peer()).heard() })));
+    const leaks = heard.flatMap(({ to, packets }) =>
+      this.denied.flatMap((from) =>
+        from.addresses.map((address) => [`${from.name} (${address}) > ${to.name}`, packets[address] ?? 0] as const),
+      ),
+    );
+    return Object.fromEntries(leaks.filter(([, count]) => count > 0));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
