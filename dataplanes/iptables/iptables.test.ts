@@ -670,6 +670,15 @@ test('without IPv6 its tools are never started', async () => {
 
 test('the probe names what is missing', async () => {
   expect(await make().probe()).toEqual([]);
+  expect(commands.runs.filter((run) => run.includes('--test'))).toHaveLength(2);
+  commands.badWords.add('-m multiport');
+  sets.refused.set('cali60probe', 'no such type');
+  expect(await make().probe()).toEqual([
+    expect.stringMatching(/^iptables-nft: match multiport .*unknown option/s),
+    ...['hash:net,iface', 'hash:net', 'hash:ip,port'].map((type) =>
+      expect.stringContaining(`ipset of type ${type}, IPv6`),
+    ),
+  ]);
   for (const tool of ['iptables-nft-save', 'iptables-legacy-save']) commands.missing.add(tool);
   expect(await make().probe()).toEqual([expect.stringContaining('Debian package iptables')]);
 });

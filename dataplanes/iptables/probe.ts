@@ -7,53 +7,121 @@ import { type Variant, Xtables } from '../netfilter/xtables.ts';
 /** The set that a probe makes. One that a killed probe left is replaced by the next, and removed like any set of ours. */
 export const probeSet = (family: Family): string => setName(family, 'probe');
 
+/** The types of set that we use, with what for. */
+const SET_TYPES = [
+  ['hash:net,iface', 'source checks and policy units'],
+  ['hash:net', 'selectors'],
+  ['hash:ip,port', 'named ports and services'],
+] as const;
+
 /**
  * What this host lacks to run the iptables dataplane, each with what it is needed for. It tries rather than compares versions: makes
- * a set of the type and has iptables-restore check rules with every match and target that we use. Leaves nothing.
+ * sets of each type and has iptables-restore check rules with every match and target that we use, all at once; only when that is refused
+ * one by one. Leaves nothing.
  */
 export async function probeIptables(
   deps: { readonly commands: CommandRunner; readonly sets: SetKernel; readonly variants: VariantChoice },
   families: readonly Family[],
   wanted: 'auto' | Variant,
 ): Promise<readonly string[]> {
-  const reasons: string[] = [];
   let variant: Variant;
   try {
     variant = await deps.variants.choose(families, wanted);
   } catch (error) {
     return [(error as Error).message];
   }
+  const reasons: string[] = [];
   for (const family of families) {
-    const name = probeSet(family);
+    const sets = await probeSets(deps.sets, family);
+    reasons.push(...sets);
+    // The rules name the set.
+    if (sets.length === 0) reasons.push(...(await probeRules(deps, new Xtables(deps.commands, variant, family))));
+  }
+  return reasons;
+}
+
+async function probeSets(sets: SetKernel, family: Family): Promise<readonly string[]> {
+  const name = probeSet(family);
+  const reasons: string[] = [];
+  for (const [type, what] of SET_TYPES) {
     try {
-      if ((await deps.sets.list()).some((set) => set.name === name)) await deps.sets.destroy(name);
-      await deps.sets.create({ name, type: 'hash:net,iface', family, maxelem: 64 });
+      if ((await sets.list()).some((set) => set.name === name)) await sets.destroy(name);
+      await sets.create({ name, type, family, maxelem: 64 });
+      await sets.destroy(name);
     } catch (error) {
-      reasons.push(`ipset of type hash:net,iface, IPv${family} (for source checks): ${(error as Error).message}`);
-      continue;
-    }
-    try {
-      const tools = new Xtables(deps.commands, variant, family);
-      for (const [what, table, rule] of probeRules(name)) {
-        try {
-          await tools.check([`*${table}`, ':cali-probe - [0:0]', `-A cali-probe ${rule}`, 'COMMIT', ''].join('\n'));
-        } catch (error) {
-          reasons.push(`${what}: ${(error as Error).message}`);
-        }
-      }
-    } finally {
-      await deps.sets.destroy(name);
+      reasons.push(`ipset of type ${type}, IPv${family} (for ${what}): ${(error as Error).message}`);
     }
   }
   return reasons;
 }
 
-const probeRules = (set: string): readonly (readonly [what: string, table: string, rule: string])[] => [
-  [
-    'table raw with the matches set and comment (for source checks)',
-    'raw',
-    `-m comment --comment "cali:probe" -m set ! --match-set ${set} src,src -j DROP`,
-  ],
-  ['table filter (to accept forwarded traffic of pods)', 'filter', '-j ACCEPT'],
-  ['target MASQUERADE (for natOutgoing)', 'nat', '-j MASQUERADE --random-fully'],
+async function probeRules({ sets }: { readonly sets: SetKernel }, tools: Xtables): Promise<readonly string[]> {
+  const { family } = tools;
+  const name = probeSet(family);
+  await sets.create({ name, type: 'hash:net,iface', family, maxelem: 64 });
+  try {
+    const rules = rulesToTry(family, name);
+    try {
+      await tools.check(rules.map(restoreInput).join(''));
+      return [];
+    } catch (error) {
+      const reasons: string[] = [];
+      for (const rule of rules) {
+        try {
+          await tools.check(restoreInput(rule));
+        } catch (why) {
+          reasons.push(`${tools.name}: ${rule.what}: ${(why as Error).message}`);
+        }
+      }
+      return reasons.length > 0 ? reasons : [(error as Error).message];
+    }
+  } finally {
+    await sets.destroy(name);
+  }
+}
+
+interface RuleToTry {
+  readonly what: string;
+  readonly table: string;
+  readonly rule: string;
+}
+
+const restoreInput = ({ table, rule }: RuleToTry, index = 0): string =>
+  [`*${table}`, `:cali-probe-${index} - [0:0]`, `-A cali-probe-${index} ${rule}`, 'COMMIT', ''].join('\n');
+
+const rulesToTry = (family: Family, set: string): readonly RuleToTry[] => [
+  {
+    what: 'table raw with the matches set and comment (for source checks)',
+    table: 'raw',
+    rule: `-m comment --comment "cali:probe" -m set ! --match-set ${set} src,src -j DROP`,
+  },
+  { what: 'target CT (for doNotTrack policy)', table: 'raw', rule: '-j CT --notrack' },
+  {
+    what: 'table mangle with the match conntrack (for preDNAT policy)',
+    table: 'mangle',
+    rule: '-m conntrack --ctstate DNAT -j RETURN',
+  },
+  {
+    what: 'table filter with the match conntrack (for policy)',
+    table: 'filter',
+    rule: '-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT',
+  },
+  {
+    what: 'match mark and target MARK (for policy)',
+    table: 'filter',
+    rule: '-m mark --mark 0x1/0x1 -j MARK --set-xmark 0x0/0x1',
+  },
+  { what: 'match multiport (for ports)', table: 'filter', rule: '-p 6 -m multiport --dports 80,443:444 -j ACCEPT' },
+  {
+    what: 'match for ICMP types',
+    table: 'filter',
+    rule: family === 4 ? '-p 1 -m icmp --icmp-type 8/0 -j ACCEPT' : '-p 58 -m icmp6 --icmpv6-type 128/0 -j ACCEPT',
+  },
+  {
+    what: 'match limit and target LOG (for log rules)',
+    table: 'filter',
+    rule: '-m limit --limit 10/second --limit-burst 5 -j LOG --log-prefix "probe: " --log-level 5',
+  },
+  { what: 'target REJECT (for filterDenyAction and service loops)', table: 'filter', rule: '-j REJECT' },
+  { what: 'target MASQUERADE (for natOutgoing)', table: 'nat', rule: '-j MASQUERADE --random-fully' },
 ];
