@@ -31,7 +31,9 @@ include cni-plugin/launcher/launcher.mk
 
 TS_SOURCES := $(shell find api native datastore ipam cni-plugin dataplanes felix-agent -name '*.ts' ! -name '*.test.ts')
 
-build: $(DIST)/bin/node $(DIST)/bin/tortie $(DIST)/lib/tortie.mjs $(DIST)/cni/tortie.mjs native bpf launcher ## All that is installed on a node, under dist/
+BUNDLES := $(addprefix $(DIST)/,lib/start.cjs lib/tortie.js lib/tortie.cache cni/tortie.mjs)
+
+build: $(DIST)/bin/node $(DIST)/bin/tortie $(BUNDLES) native bpf launcher ## All that is installed on a node, under dist/
 	$(Q)$(GIVE_TO_OWNER)
 
 $(DIST)/bin/node: $(NODE)
@@ -40,8 +42,8 @@ $(DIST)/bin/node: $(NODE)
 $(DIST)/bin/tortie: felix-agent/tortie.sh
 	$(Q)mkdir -p $(@D) && install -m 0755 $< $@
 
-$(DIST)/lib/tortie.mjs $(DIST)/cni/tortie.mjs &: $(TS_SOURCES) scripts/bundle.mjs package-lock.json $(NODE)
-	@echo "  BUNDLE  $(DIST)/lib/tortie.mjs $(DIST)/cni/tortie.mjs"
+$(BUNDLES) &: $(TS_SOURCES) scripts/bundle.mjs package-lock.json $(NODE)
+	@echo "  BUNDLE  $(BUNDLES)"
 	$(Q)$(NODE) scripts/bundle.mjs
 
 types: $(NODE) ## Type check

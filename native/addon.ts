@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 
-/** Where the addon is, seen from the source tree (native/), from dist/lib/tortie.mjs and from dist/cni/tortie.mjs. */
+/** Where the addon is, seen from the source tree (native/), from dist/lib/tortie.js and from dist/cni/tortie.mjs. */
 const places = ['./tortie_native.node', '../lib/tortie_native.node', '../dist/lib/tortie_native.node'];
 
 let loaded: unknown;

@@ -12,7 +12,7 @@ import { EbpfDataplane } from './ebpf.ts';
 /** The directory for pins (`--bpffs`); the agent binds it. */
 export const BpffsDir: ServiceIdentifier<string> = Symbol.for('BpffsDir');
 
-/** Where the programs are, seen from dist/lib/tortie.mjs and from the source tree. */
+/** Where the programs are, seen from dist/lib/tortie.js and from the source tree. */
 const places = ['../bpf/pod.bpf.o', '../../dist/bpf/pod.bpf.o'].map((place) =>
   fileURLToPath(new URL(place, import.meta.url)),
 );
