@@ -151,20 +151,12 @@ function allProfiles(cluster: Cluster): Map<string, CalcProfile> {
 }
 
 function derivedProfile(id: string, kind: 'pod' | 'container' | 'host'): CalcProfile | undefined {
-  const rule = (direction: string, source = {}) =>
-    calcRule(`Profile ${id} ${direction} 0`, { action: 'allow', ...source });
+  const rule = (direction: string) => calcRule(`Profile ${id} ${direction} 0`, { action: 'allow' });
   const base = { id, labels: {}, problems: [] };
-  const allowAll = { ...base, ingress: [rule('ingress')], egress: [rule('egress')] };
-  if (id === 'projectcalico-default-allow') return allowAll;
-  if (kind === 'pod' && id.startsWith('kns.')) return allowAll;
   if (kind === 'pod' && id.startsWith('ksa.')) return { ...base, ingress: [], egress: [] };
-  return kind === 'container'
-    ? {
-        ...base,
-        ingress: [rule('ingress', { source: { selector: { op: 'has', key: id } } })],
-        egress: [rule('egress')],
-      }
-    : undefined;
+  const isOpen =
+    id === 'projectcalico-default-allow' || kind === 'container' || (kind === 'pod' && id.startsWith('kns.'));
+  return isOpen ? { ...base, ingress: [rule('ingress')], egress: [rule('egress')] } : undefined;
 }
 
 function podId({ metadata }: KindMap['Pod']): string {

@@ -13,9 +13,6 @@ import { Lab } from '#test/lab/lab.ts';
 import type { LabPod } from '#test/lab/lab-pod.ts';
 import { snapshotOf } from '#test/lab/node-snapshot.ts';
 
-/** What is no Pod has its network's profile, which the eBPF dataplane can't enforce yet. */
-const isPod = (bpfEnabled: boolean): boolean => bpfEnabled;
-
 describe('the command line', () => {
   let lab: Lab;
   afterEach(() => lab[Symbol.asyncDispose]());
@@ -23,7 +20,7 @@ describe('the command line', () => {
   it.each(dataplanes)('shows the node as it is, as text and as JSON, $dataplane', async ({ bpfEnabled, dataplane }) => {
     lab = await startAgentLab({ bpfEnabled, nodes: 1, felix: { defaultEndpointToHostAction: 'Accept' } });
     const node = lab.node(0);
-    const [pod, container] = [await node.addPod('pod'), await node.addPod('container', { isPod: isPod(bpfEnabled) })];
+    const [pod, container] = [await node.addPod('pod'), await node.addPod('container', { isPod: false })];
     await node.peer();
     await pod.peer();
     await (await pod.peer()).connect(node.ipv4);
@@ -46,12 +43,7 @@ describe('the command line', () => {
     const endpoints = JSON.parse(await run('endpoints', '-o', 'json')) as readonly EndpointReport[];
     const nets = ({ ipv4, ipv6 }: LabPod) => [`${ipv4}/32`, `${ipv6}/128`];
     expect(endpoints).toMatchObject([
-      {
-        pod: bpfEnabled ? 'container' : null,
-        container: container.container,
-        addresses: nets(container),
-        state: 'programmed',
-      },
+      { pod: null, container: container.container, addresses: nets(container), state: 'programmed' },
       { pod: 'pod', namespace: 'default', container: pod.container, addresses: nets(pod), state: 'programmed' },
     ]);
     const passed =
@@ -130,7 +122,7 @@ describe('the command line', () => {
       const node = lab.node(0);
       const before = await snapshotOf(node);
       await Promise.all(lab.nodes.map((each) => each.startAgent()));
-      const pods = [await node.addPod('pod'), await node.addPod('container', { isPod: isPod(bpfEnabled) })];
+      const pods = [await node.addPod('pod'), await node.addPod('container', { isPod: false })];
       const far = await lab.node(1).addPod('far');
       await far.peer();
       expect(await (await (pods[0] as LabPod).peer()).connect(far.ipv4)).toMatchObject({ ok: true });

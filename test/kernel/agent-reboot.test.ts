@@ -24,9 +24,7 @@ describe.each(dataplanes)('a node in $dataplane mode', ({ bpfEnabled }) => {
   beforeEach(async () => {
     lab = await startAgentLab({ bpfEnabled });
     node = lab.node(0);
-    // What is no Pod has its network's profile, which the eBPF dataplane can't enforce yet.
-    const isPod = bpfEnabled;
-    pods = [await node.addPod('one'), await node.addPod('two'), await node.addPod('container', { isPod })];
+    pods = [await node.addPod('one'), await node.addPod('two'), await node.addPod('container', { isPod: false })];
     far = await lab.node(1).addPod('far');
     await eventually(
       () => objectsOf(lab, 'WorkloadEndpoint').length === 4,
@@ -81,8 +79,7 @@ describe.each(dataplanes)('a node in $dataplane mode', ({ bpfEnabled }) => {
       pods.map(({ container }) => container).toSorted(),
     );
     expect(await unreachable(node, pods)).toEqual([]);
-    // To what is no Pod comes what is from its network, and from its own node.
-    expect(await unreachable(lab.node(1), bpfEnabled ? pods : pods.slice(0, 2))).toEqual([]);
+    expect(await unreachable(lab.node(1), pods)).toEqual([]);
 
     const more = await Promise.all(Array.from({ length: 10 }, (_, index) => node.addPod(`more${index}`)));
     assertNoAddressTwice([...pods, ...more, far]);

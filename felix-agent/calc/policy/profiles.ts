@@ -96,13 +96,15 @@ function derived(id: ProfileId, { pod, container }: Record<ProfileUser, number>)
   return container > 0 ? networkProfile(id) : undefined;
 }
 
-/** As Calico's plugin makes it for a container that is no pod: in from the same network, out to anywhere. */
+/**
+ * Of a container that is no pod: everybody may talk to it and it to everybody until a policy selects it, as with pods. (The profile that Calico's plugin
+ * writes lets in only what is of the same network, and with it no client of a published port.)
+ */
 function networkProfile(network: string): CalcProfile {
-  const fellows = { selector: { op: 'has', key: network } } as const;
   return {
     id: network,
     labels: {},
-    ingress: [calcRule(`Profile ${network} ingress 0`, { action: 'allow', source: fellows })],
+    ingress: [calcRule(`Profile ${network} ingress 0`, { action: 'allow' })],
     egress: [calcRule(`Profile ${network} egress 0`, { action: 'allow' })],
     problems: [],
   };
