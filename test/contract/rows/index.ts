@@ -4,6 +4,7 @@ import { basics } from './basics.ts';
 import { hosts } from './hosts.ts';
 import { isolation } from './isolation.ts';
 import { life } from './life.ts';
+import { operate } from './operate.ts';
 import { rules } from './rules.ts';
 import { selectors } from './selectors.ts';
 import { tiers } from './tiers.ts';
@@ -16,6 +17,7 @@ export const rows: readonly Row[] = [
   ...selectors,
   ...rules,
   ...hosts,
+  ...operate,
   ...life,
   ...addresses,
 ];
