@@ -21,6 +21,7 @@ import {
   tryParseIp,
   tryParseIpInNetwork,
   tryParseNet,
+  withoutPrefix,
   type Ip,
 } from './cidr.ts';
 
@@ -113,6 +114,14 @@ describe('a network', () => {
   ])('is not %j', (text) => {
     expect(tryParseCidr(text)).toBeUndefined();
     expect(() => parseCidr(text)).toThrow(expect.objectContaining({ code: 'bad-address' }));
+  });
+
+  test('has a text from which the prefix length can be taken, if there is one', () => {
+    expect(['10.65.0.3/32', 'fd00::3/128', '10.65.0.3'].map(withoutPrefix)).toEqual([
+      '10.65.0.3',
+      'fd00::3',
+      '10.65.0.3',
+    ]);
   });
 
   test('may come with an address of it', () => {

@@ -99,6 +99,12 @@ export function familyOf(text: IpText | CidrText): Family {
   return text.includes(':') ? 6 : 4;
 }
 
+/** The address of a network's or an address's text, whatever its prefix length; nothing is parsed. */
+export function withoutPrefix(text: IpText | CidrText): IpText {
+  const slash = text.indexOf('/');
+  return slash < 0 ? text : text.slice(0, slash);
+}
+
 /** 32 or 128. */
 export function bitsOf(family: Family): 32 | 128 {
   return family === 4 ? 32 : 128;

@@ -1,9 +1,10 @@
 import { annotation, type PodAnnotations } from '#api/annotations.ts';
+import { withoutPrefix } from '#api/cidr.ts';
 import type { KindMap } from '#api/kinds.ts';
 import type { Call } from './call.ts';
 import type { PodFacts } from './deps.ts';
 import { cniCode, CniError } from './errors.ts';
-import { isV6, withoutPrefix } from './wiring-plan.ts';
+import { isV6 } from './wiring-plan.ts';
 
 type WorkloadEndpoint = KindMap['WorkloadEndpoint'];
 type Pod = KindMap['Pod'];

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { withoutPrefix } from '#api/cidr.ts';
 import type { NetlinkOp, RouteOp, Sysctl, VethAdd } from '#native/types.ts';
 import { PRIMARY_IFNAME } from './names.ts';
 import { hostDeviceSysctls, podSysctls, type Families } from './sysctls.ts';
@@ -170,8 +171,4 @@ function podOps(spec: WiringSpec, families: Families): readonly NetlinkOp[] {
 
 export function isV6(text: string): boolean {
   return text.includes(':');
-}
-
-export function withoutPrefix(address: string): string {
-  return address.replace(/\/\d+$/, '');
 }

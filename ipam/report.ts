@@ -1,5 +1,5 @@
 /** What `tortie ipam show` and `tortie ipam check` print: gathered from one listing of each kind. */
-import { addressCount, containsCidr, parseCidr } from '#api/cidr.ts';
+import { addressCount, containsCidr, parseCidr, withoutPrefix } from '#api/cidr.ts';
 import type { KindMap } from '#api/kinds.ts';
 import { hostOfAffinity } from '#api/names.ts';
 import type { Datastore } from '#datastore/datastore.ts';
@@ -234,7 +234,7 @@ export function addressUsers(
   }
   for (const { metadata, spec } of endpoints) {
     for (const network of spec.ipNetworks) {
-      addUser(network.split('/')[0] ?? network, `WorkloadEndpoint ${metadata.namespace}/${metadata.name}`);
+      addUser(withoutPrefix(network), `WorkloadEndpoint ${metadata.namespace}/${metadata.name}`);
     }
   }
   return users;

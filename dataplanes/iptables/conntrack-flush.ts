@@ -1,3 +1,4 @@
+import { withoutPrefix } from '#api/cidr.ts';
 import type { Conntrack } from '#native/conntrack.ts';
 import type { EndpointId, IpText, WorkloadEndpointInfo } from '../messages.ts';
 
@@ -30,7 +31,7 @@ export class ConntrackFlush {
   /** Announces or replaces an endpoint. */
   set(id: EndpointId, endpoint: WorkloadEndpointInfo): void {
     const pod = `${endpoint.ifaceName} ${endpoint.mac}`;
-    const addresses = [...endpoint.ipv4Nets, ...endpoint.ipv6Nets].map((net) => net.slice(0, net.indexOf('/')));
+    const addresses = [...endpoint.ipv4Nets, ...endpoint.ipv6Nets].map(withoutPrefix);
     const before = this.#byEndpoint.get(id) ?? [];
     this.#byEndpoint.set(id, addresses);
     for (const address of addresses) {

@@ -1,4 +1,5 @@
 import type { Netlink, NetlinkEvent } from '#native/types.ts';
+import { withoutPrefix } from '#api/cidr.ts';
 import type { Clock } from '#api/clock.ts';
 import type { ApplyFailure } from '../contract.ts';
 import type { Logger } from '../logger.ts';
@@ -159,7 +160,7 @@ export class HostDevices implements Disposable {
   }
 
   #note(linkIndex: number, cidr: string, isThere: boolean): boolean {
-    const address = cidr.replace(/\/.*$/, '');
+    const address = withoutPrefix(cidr);
     const links = this.#links.get(address) ?? new Set();
     if (isThere === links.has(linkIndex)) return false;
     if (isThere) this.#links.set(address, links.add(linkIndex));

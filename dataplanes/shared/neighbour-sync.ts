@@ -1,4 +1,4 @@
-import { familyOf } from '#api/cidr.ts';
+import { familyOf, withoutPrefix } from '#api/cidr.ts';
 import type { NeighOp, Netlink, OpResult } from '#native/types.ts';
 import type { ApplyFailure } from '../contract.ts';
 import type { EndpointId } from '../messages.ts';
@@ -151,7 +151,7 @@ export class NeighbourSync {
     const link = endpoint === undefined ? undefined : this.#view.link(endpoint.ifaceName);
     // A removed endpoint's neighbours go with its device; a missing device is the route's failure to report.
     if (endpoint === undefined || link === undefined) return [];
-    const wanted = new Set(netsOf(endpoint).map((net) => net.slice(0, net.indexOf('/'))));
+    const wanted = new Set(netsOf(endpoint).map(withoutPrefix));
     const ops: NeighOp[] = [];
     for (const address of wanted) {
       if (this.#view.neighbour(link.index, address)?.mac === endpoint.mac) continue;

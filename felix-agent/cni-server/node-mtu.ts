@@ -1,3 +1,4 @@
+import { withoutPrefix } from '#api/cidr.ts';
 import type { Netlink } from '#native/types.ts';
 import type { Log } from '../log.ts';
 import type { ObjectStore } from '../store/object-store.ts';
@@ -32,7 +33,7 @@ export class NodeMtu {
     );
     try {
       const addresses = await this.#host.addresses();
-      const holder = addresses.find(({ address }) => own.has(address.split('/')[0] ?? ''));
+      const holder = addresses.find(({ address }) => own.has(withoutPrefix(address)));
       this.#current = holder === undefined ? undefined : this.#host.link(holder.linkIndex)?.mtu;
     } catch (error) {
       this.#log.warn({ err: error }, "could not read the node's MTU; keeping the last one");

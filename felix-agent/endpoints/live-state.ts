@@ -1,3 +1,4 @@
+import { withoutPrefix } from '#api/cidr.ts';
 import type { LocalEndpoint } from '#cni/deps.ts';
 import { aliasPart, type AliasParts } from '#cni/names.ts';
 import type { Link, Netlink, Route } from '#native/types.ts';
@@ -45,7 +46,7 @@ export async function readLiveState(
     dead: known.filter((endpoint) => !alive.includes(endpoint)),
     orphans,
     routedAddresses: new Set(
-      routes.filter((route) => isPodRoute(route, podIndexes)).map(({ dst }) => dst.split('/')[0] ?? dst),
+      routes.filter((route) => isPodRoute(route, podIndexes)).map(({ dst }) => withoutPrefix(dst)),
     ),
   };
 }

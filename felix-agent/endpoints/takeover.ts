@@ -1,3 +1,4 @@
+import { withoutPrefix } from '#api/cidr.ts';
 import type { Datastore } from '#datastore/datastore.ts';
 import type { LocalEndpoint } from '#cni/deps.ts';
 import { handleOf as attachmentHandle, isHashed, parseAlias } from '#cni/names.ts';
@@ -102,8 +103,7 @@ function liveAddresses(
     [...routed].map((address) => [address, undefined]),
   );
   for (const endpoint of alive) {
-    for (const net of endpoint.endpoint.spec.ipNetworks)
-      live.set(net.split('/')[0] ?? net, { handle: handleOf(endpoint) });
+    for (const net of endpoint.endpoint.spec.ipNetworks) live.set(withoutPrefix(net), { handle: handleOf(endpoint) });
   }
   return live;
 }

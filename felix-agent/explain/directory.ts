@@ -1,4 +1,4 @@
-import { tryParseIp, type IpText } from '#api/cidr.ts';
+import { tryParseIp, withoutPrefix, type IpText } from '#api/cidr.ts';
 import type { KindMap } from '#api/kinds.ts';
 import type { EndpointId } from '#dataplanes/messages.ts';
 import { hasLeftNetwork, hostNets, podNets } from '../calc/endpoints/pod-facts.ts';
@@ -138,8 +138,4 @@ export class Directory {
 
 function ofPod({ metadata }: KindMap['Pod']): { readonly name: string } {
   return { name: `pod ${metadata.namespace}/${metadata.name}` };
-}
-
-function withoutPrefix(net: string): string {
-  return net.split('/')[0] ?? net;
 }

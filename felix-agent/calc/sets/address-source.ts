@@ -1,3 +1,4 @@
+import { withoutPrefix } from '#api/cidr.ts';
 import type { CidrText } from '#dataplanes/messages.ts';
 
 /** A port that rules can call by its name. */
@@ -21,8 +22,4 @@ export function* portMembers({ nets, ports }: AddressSource, name: string, proto
     if (port.name !== name || port.protocol !== protocol) continue;
     for (const net of nets) yield `${withoutPrefix(net)},${protocol}:${port.port}`;
   }
-}
-
-function withoutPrefix(net: CidrText): string {
-  return net.slice(0, net.indexOf('/'));
 }
