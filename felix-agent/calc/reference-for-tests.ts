@@ -198,7 +198,7 @@ function workload(
   if (pod === undefined && object?.spec.pod === undefined) {
     const networks = object?.spec.profiles ?? [];
     const labels = {
-      ...object?.metadata.labels,
+      ...said(object?.metadata.labels),
       'projectcalico.org/namespace': namespace,
       'projectcalico.org/orchestrator': object?.spec.orchestrator ?? '',
       ...Object.fromEntries(networks.map((network) => [network, ''])),
@@ -209,7 +209,7 @@ function workload(
   const account =
     pod?.spec.serviceAccountName ?? (pod === undefined ? object?.spec.serviceAccountName : undefined) ?? 'default';
   const labels = {
-    ...(pod ?? object)?.metadata.labels,
+    ...said((pod ?? object)?.metadata.labels),
     ...namespaceLabels(namespace),
     'projectcalico.org/orchestrator': 'k8s',
     'projectcalico.org/serviceaccount': account,
@@ -234,6 +234,12 @@ function objectPorts(object: KindMap['WorkloadEndpoint'] | undefined): Thing['po
   );
 }
 
+/** Nobody in a namespace says himself where he belongs. */
+function said(labels: Readonly<Record<string, string>> = {}): Record<string, string> {
+  const foreign = /^(pcns\.|pcsa\.|projectcalico\.org\/(namespace|orchestrator|serviceaccount)$)/;
+  return Object.fromEntries(Object.entries(labels).filter(([key]) => !foreign.test(key)));
+}
+
 function namespaceLabels(namespace: string): Record<string, string> {
   return {
     'projectcalico.org/namespace': namespace,
@@ -254,7 +260,8 @@ function hostThing({ metadata, spec }: KindMap['HostEndpoint']): Thing {
 function networkSetThing({ metadata, spec }: KindMap['NetworkSet'] | KindMap['GlobalNetworkSet']): Thing {
   const namespace = 'namespace' in metadata ? metadata.namespace : undefined;
   return {
-    labels: { ...metadata.labels, ...(namespace === undefined ? {} : namespaceLabels(namespace)) },
+    labels:
+      namespace === undefined ? (metadata.labels ?? {}) : { ...said(metadata.labels), ...namespaceLabels(namespace) },
     nets: spec.nets.map((text) => tryParseNet(text)?.text ?? ''),
     ports: [],
     profiles: namespace === undefined ? [] : [`kns.${namespace}`],

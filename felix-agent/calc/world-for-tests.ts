@@ -77,7 +77,14 @@ const v3 = { apiVersion: 'projectcalico.org/v3' } as const;
 const namespaces = fc.constantFrom('red', 'blue');
 const nodes = fc.constantFrom(self, 'other');
 const labels = fc.record(
-  { app: fc.constantFrom('web', 'db'), role: fc.constantFrom('a', 'b', 'constructor'), env: fc.constantFrom('x', 'y') },
+  {
+    app: fc.constantFrom('web', 'db'),
+    role: fc.constantFrom('a', 'b', 'constructor'),
+    env: fc.constantFrom('x', 'y'),
+    // Forged, unless a Profile gives it.
+    'pcns.env': fc.constantFrom('x'),
+    'projectcalico.org/serviceaccount': fc.constantFrom('robot'),
+  },
   { requiredKeys: [] },
 );
 const addresses = fc.uniqueArray(fc.constantFrom('10.0.0.1', '10.0.0.2', '10.0.0.3', 'fd00::1', 'fd00::2'), {

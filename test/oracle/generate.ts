@@ -197,11 +197,17 @@ function serviceAccountDoc(random: Random, namespace: string, name: string): Doc
   return { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name, namespace, labels } };
 }
 
+/** Now and then some that only a namespace or a service account can give. */
+function podLabels(random: Random): Record<string, string> {
+  const forged = { 'pcns.env': ['prod'], 'pcsa.trust': ['high'], 'projectcalico.org/serviceaccount': ['robot'] };
+  return { ...someLabels(random, endpointLabels), ...(random.chance(0.1) ? someLabels(random, forged) : {}) };
+}
+
 function podDoc(random: Random, { name, namespace, node, serviceAccount, ipv4, ipv6, ports }: PodSlot): Doc {
   return {
     apiVersion: 'v1',
     kind: 'Pod',
-    metadata: { name, namespace, labels: someLabels(random, endpointLabels) },
+    metadata: { name, namespace, labels: podLabels(random) },
     spec: { nodeName: node, serviceAccountName: serviceAccount, containers: [{ name: 'main', ports }] },
     status: { phase: 'Running', podIP: ipv4, podIPs: [{ ip: ipv4 }, { ip: ipv6 }] },
   };

@@ -4,6 +4,23 @@ import type { LabelRecord, LabelSources } from '../labels/label-index.ts';
 
 type OverLayer = NonNullable<LabelSources['over']>;
 
+const whereItBelongs: ReadonlySet<string> = new Set([
+  labelKeys.namespace,
+  labelKeys.orchestrator,
+  labelKeys.serviceAccount,
+]);
+const inherited = [labelKeys.namespacePrefix, labelKeys.serviceAccountPrefix];
+
+/**
+ * What something in a namespace may say of itself. Where it belongs is for others to say, also where they say nothing: whoever may label a pod
+ * (or write a NetworkSet) could otherwise make it pass, by `pcns.env`, for one of another namespace.
+ */
+export function ownLabels(labels: LabelRecord = {}): LabelRecord {
+  const isForged = (key: string) => whereItBelongs.has(key) || inherited.some((prefix) => key.startsWith(prefix));
+  if (!Object.keys(labels).some(isForged)) return labels;
+  return Object.fromEntries(Object.entries(labels).filter(([key]) => !isForged(key)));
+}
+
 /** Longest text that a label's value may be; a service account's name that is longer is no label. */
 const longestLabelValue = 63;
 

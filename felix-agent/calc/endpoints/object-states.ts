@@ -5,7 +5,7 @@ import { protocolNumber } from '#api/policy/protocols.ts';
 import type { LocalEndpoint } from '../policy/policy-resolver.ts';
 import type { SourceState } from '../sets/set-store.ts';
 import { namespaceProfileId } from '../convert/convert.ts';
-import { networkSetLayer } from './identity.ts';
+import { networkSetLayer, ownLabels } from './identity.ts';
 import { hostNets, noPorts } from './pod-facts.ts';
 
 type HostEndpoint = KindMap['HostEndpoint'];
@@ -48,14 +48,14 @@ export function networkSetSource({ metadata, spec }: NetworkSet): SourceState {
     const net = tryParseNet(text);
     if (net !== undefined) nets.add(net.text);
   }
-  const own = metadata.labels ?? {};
+  const { labels = {} } = metadata;
   const namespace = 'namespace' in metadata ? metadata.namespace : undefined;
   return {
     nets: [...nets],
     ports: noPorts,
     labels:
       namespace === undefined
-        ? { own, parents: [] }
-        : { own, over: networkSetLayer(namespace), parents: [namespaceProfileId(namespace)] },
+        ? { own: labels, parents: [] }
+        : { own: ownLabels(labels), over: networkSetLayer(namespace), parents: [namespaceProfileId(namespace)] },
   };
 }

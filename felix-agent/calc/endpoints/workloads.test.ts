@@ -202,6 +202,18 @@ describe("an endpoint's labels, ports and profiles", () => {
     });
   });
 
+  test.each([
+    ['of a namespace', { 'pcns.env': 'prod' }],
+    ['of a service account', { 'pcsa.trust': 'high', 'projectcalico.org/serviceaccount': 'admin' }],
+    ['of what says where it belongs', { 'projectcalico.org/namespace': 'x', 'projectcalico.org/orchestrator': 'x' }],
+  ])('its own can’t be those %s, even where nobody else has them', (_title, forged) => {
+    workloads.onPod(
+      'default/web',
+      pod({ metadata: { labels: { app: 'web', ...forged } }, spec: { serviceAccountName: 'a'.repeat(64) } }),
+    );
+    expect(sources.get(id)?.labels.own).toEqual({ app: 'web' });
+  });
+
   test('a service account whose name is too long for a label is none', () => {
     workloads.onPod('default/web', pod({ spec: { serviceAccountName: 'a'.repeat(64) } }));
     expect(sources.get(id)?.labels.over?.labels).not.toHaveProperty(['projectcalico.org/serviceaccount']);

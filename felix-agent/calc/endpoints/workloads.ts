@@ -7,7 +7,7 @@ import { defaultAllowProfile, namespaceProfileId, serviceAccountProfileId } from
 import type { LabelSources } from '../labels/label-index.ts';
 import type { NamedPort } from '../sets/address-source.ts';
 import type { SourceState } from '../sets/set-store.ts';
-import { containerLayer, defaultAccount, podLayer } from './identity.ts';
+import { containerLayer, defaultAccount, ownLabels, podLayer } from './identity.ts';
 import { hasLeftNetwork, hostNets, noPorts, podNets, podPorts } from './pod-facts.ts';
 
 type Pod = KindMap['Pod'];
@@ -159,11 +159,11 @@ function podIdentity({ metadata, spec }: Pod): Identity {
   const account = spec.serviceAccountName || defaultAccount;
   const profiles = [namespaceProfileId(metadata.namespace), serviceAccountProfileId(metadata.namespace, account)];
   const over = podLayer(metadata.namespace, account);
-  return { labels: { own: metadata.labels ?? {}, over, parents: profiles }, profiles, profileUser: 'pod' };
+  return { labels: { own: ownLabels(metadata.labels), over, parents: profiles }, profiles, profileUser: 'pod' };
 }
 
 function objectIdentity({ metadata, spec }: WorkloadEndpoint): Identity {
-  const own = metadata.labels ?? {};
+  const own = ownLabels(metadata.labels);
   if (spec.pod !== undefined) {
     const over = podLayer(metadata.namespace, spec.serviceAccountName || defaultAccount);
     return { labels: { own, over, parents: spec.profiles }, profiles: spec.profiles, profileUser: 'pod' };
