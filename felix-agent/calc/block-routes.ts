@@ -34,7 +34,7 @@ export class BlockRoutes {
     const routes = block === undefined || block.spec.deleted ? [] : this.#routesOf(block);
     const present = new Set(routes.map((route) => route.dst));
     for (const old of this.#blocks.get(name)?.routes ?? []) {
-      this.#blocksOfNode.get(old.nodeName)?.delete(name);
+      this.#forget(old.nodeName, name);
       if (!present.has(old.dst)) this.#pending.set(old.dst, undefined, { type: 'routeRemove', dst: old.dst });
     }
     if (routes.length === 0) this.#blocks.delete(name);
@@ -50,6 +50,12 @@ export class BlockRoutes {
     return this.#pending.take();
   }
 
+  #forget(node: string, block: string): void {
+    const dependants = this.#blocksOfNode.get(node);
+    dependants?.delete(block);
+    if (dependants?.size === 0) this.#blocksOfNode.delete(node);
+  }
+
   #routesOf(block: Block): BlockRoute[] {
     const { cidr, affinity, allocations, attributes } = block.spec;
     const owner = affinity?.startsWith('host:') === true ? affinity.slice('host:'.length) : undefined;
@@ -57,10 +63,10 @@ export class BlockRoutes {
     const network = tryParseCidr(cidr);
     if (network === undefined) return routes; // Validated where it was read; nothing to route otherwise.
     if (owner !== undefined && owner !== this.#self) {
-      routes.push({ dst: cidr, nodeName: owner, type: 'remoteBlock' });
+      routes.push({ dst: network.text, nodeName: owner, type: 'remoteBlock' });
     } else if (owner !== undefined && network.prefix < bitsOf(network.family)) {
       // A block of one address has the same destination as its pod's route: a blackhole would be in the pod's way.
-      routes.push({ dst: cidr, nodeName: owner, type: 'localBlock' });
+      routes.push({ dst: network.text, nodeName: owner, type: 'localBlock' });
     }
     for (const [ordinal, index] of allocations.entries()) {
       if (index === null) continue;

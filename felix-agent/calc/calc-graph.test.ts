@@ -126,6 +126,24 @@ function routes(inputs: readonly Input[]): readonly unknown[] {
   return graph.flush().flatMap((update) => (update.type === 'routeUpdate' ? [update.route] : []));
 }
 
+test('addresses and networks are said in canonical text, however the objects spell them', () => {
+  const graph = new CalcGraph('me');
+  const inputs = [
+    give.node('other', 'FD00:0::0002', 'fd00::3', 'not an address', '192.0.2.2'),
+    give.pool('p', 'FD10:0::/64'),
+    give.block('fd10:0:0::/126', 'other'),
+  ];
+  for (const input of inputs) input(graph);
+  expect(graph.flush()).toEqual([
+    { type: 'hostUpdate', node: 'other', host: { ipv4: '192.0.2.2', ipv6: 'fd00::2' } },
+    { type: 'poolUpdate', id: 'p', pool: { cidr: 'fd10::/64', masquerade: true } },
+    {
+      type: 'routeUpdate',
+      route: { dst: 'fd10::/126', nodeName: 'other', type: 'remoteBlock', nodeIp: 'fd00::2' },
+    },
+  ]);
+});
+
 describe('calc: routes from blocks', () => {
   const other = give.node('other', '192.0.2.2', '2001:db8::2');
 

@@ -1,3 +1,4 @@
+import { tryParseCidr } from '#api/cidr.ts';
 import type { KindMap } from '#api/kinds.ts';
 import type { DataplaneConfig, DataplaneUpdate, EndpointId } from '#dataplanes/messages.ts';
 import type { PolicyId, ProfileId } from '#dataplanes/policy.ts';
@@ -93,13 +94,11 @@ export class CalcGraph {
   }
 
   onPool(name: string, pool: KindMap['IPPool'] | undefined): void {
-    this.#pools.set(
-      name,
-      pool === undefined
-        ? undefined
-        : { type: 'poolUpdate', id: name, pool: { cidr: pool.spec.cidr, masquerade: pool.spec.natOutgoing } },
-      { type: 'poolRemove', id: name },
-    );
+    const cidr = pool && tryParseCidr(pool.spec.cidr)?.text;
+    this.#pools.set(name, cidr && { type: 'poolUpdate', id: name, pool: { cidr, masquerade: pool.spec.natOutgoing } }, {
+      type: 'poolRemove',
+      id: name,
+    });
   }
 
   onBlock(name: string, block: KindMap['IPAMBlock'] | undefined): void {

@@ -59,7 +59,7 @@ export interface CalcRule {
 export interface CalcPolicy {
   readonly id: PolicyId;
   readonly tier: string;
-  /** Infinity where none is given. Ties within a tier: by name, then namespace, then kind. */
+  /** Infinity where none is given. Ties within a tier: by the text `name/namespace/kind` (`comparePolicies`). */
   readonly order: number;
   readonly name: string;
   readonly namespace?: string;

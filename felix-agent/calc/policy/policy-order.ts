@@ -19,7 +19,6 @@ export interface Ranked {
 /** The tiers, and the order of evaluation over all of them. */
 export class PolicyOrder {
   readonly #tiers = new Map<string, CalcTier>(builtInTiers.map((tier) => [tier.name, tier]));
-  readonly #missing = new Map<string, CalcTier>();
   readonly #members = new Set<Ranked>();
   #sorted: Ranked[] = [];
   #isSorted = true;
@@ -39,9 +38,7 @@ export class PolicyOrder {
 
   /** The tier of that name, or what stands for one that does not exist. */
   tier(name: string): CalcTier {
-    const tier = this.#tiers.get(name) ?? this.#missing.get(name) ?? missingTier(name);
-    if (!tier.exists) this.#missing.set(name, tier);
-    return tier;
+    return this.#tiers.get(name) ?? missingTier(name);
   }
 
   add(member: Ranked): void {
