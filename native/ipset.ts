@@ -29,8 +29,13 @@ export interface IpsetInfo {
   readonly references?: number;
 }
 
+/** A set with one value for all its members (`IpsetDigest`). */
+export interface IpsetSummary extends IpsetInfo {
+  readonly digest: string;
+}
+
 /** A set with its members. */
-export interface IpsetContents extends IpsetInfo {
+export interface IpsetContents extends IpsetSummary {
   readonly members: readonly string[];
 }
 
@@ -58,8 +63,10 @@ export interface IpsetFailure {
  */
 export interface Ipset extends Disposable {
   list(): Promise<readonly IpsetInfo[]>;
-  /** The sets whose names begin so, with their members, in one reading. */
-  contents(prefix: string): Promise<readonly IpsetContents[]>;
+  /** The sets whose names begin so, in one reading; no member reaches JavaScript. */
+  summaries(prefix: string): Promise<readonly IpsetSummary[]>;
+  /** The sets whose names begin so, or of these names (one that isn't there is left out), with their members, in one reading. */
+  contents(which: string | readonly string[]): Promise<readonly IpsetContents[]>;
   /** A set of this name that exists is `EEXIST`. */
   create(set: IpsetSpec): Promise<void>;
   /** Makes many at once; one that fails is in the result and doesn't stop the others. */
@@ -78,7 +85,10 @@ export interface Ipset extends Disposable {
 }
 
 interface IpsetSocket {
-  list(prefix: string, withMembers: boolean): Promise<readonly (IpsetInfo & { readonly members: string })[]>;
+  list(
+    which: string | readonly string[],
+    detail: 'none' | 'digest' | 'members',
+  ): Promise<readonly (IpsetSummary & { readonly members: string })[]>;
   create(sets: readonly object[]): Promise<readonly IpsetFailure[]>;
   change(verb: 'destroy' | 'flush' | 'swap', name: string, other?: string): Promise<void>;
   update(changes: readonly IpsetChange[]): Promise<readonly IpsetFailure[]>;
@@ -103,12 +113,17 @@ class KernelIpset implements Ipset {
   }
 
   async list(): Promise<readonly IpsetInfo[]> {
-    const sets = await this.#turns.run(() => this.#socket.list('', false));
-    return sets.map(({ members: _none, ...info }) => info);
+    const sets = await this.#turns.run(() => this.#socket.list('', 'none'));
+    return sets.map(({ members: _none, digest: _ofNone, ...info }) => info);
   }
 
-  async contents(prefix: string): Promise<readonly IpsetContents[]> {
-    const sets = await this.#turns.run(() => this.#socket.list(prefix, true));
+  async summaries(prefix: string): Promise<readonly IpsetSummary[]> {
+    const sets = await this.#turns.run(() => this.#socket.list(prefix, 'digest'));
+    return sets.map(({ members: _none, ...summary }) => summary);
+  }
+
+  async contents(which: string | readonly string[]): Promise<readonly IpsetContents[]> {
+    const sets = await this.#turns.run(() => this.#socket.list(which, 'members'));
     return sets.map(({ members, ...info }) => ({ ...info, members: members.split('\n').slice(0, -1) }));
   }
 

@@ -1,4 +1,5 @@
-import type { IpsetChange, IpsetContents, IpsetFailure, IpsetInfo, IpsetSpec } from '#native/ipset.ts';
+import { IpsetDigest } from '#native/ipset-digest.ts';
+import type { IpsetChange, IpsetContents, IpsetFailure, IpsetInfo, IpsetSpec, IpsetSummary } from '#native/ipset.ts';
 import type { NetlinkFailure } from '#native/types.ts';
 import type { SetKernel } from './ipsets.ts';
 
@@ -16,10 +17,15 @@ export class FakeSets implements SetKernel {
     return Promise.resolve([...this.sets.values()].map(({ spec }) => spec));
   }
 
-  contents(prefix: string): Promise<readonly IpsetContents[]> {
-    this.calls.push(`contents ${prefix}`);
-    const sets = [...this.sets.values()].filter(({ spec }) => spec.name.startsWith(prefix));
-    return Promise.resolve(sets.map(({ spec, members }) => ({ ...spec, members: [...members] })));
+  summaries(prefix: string): Promise<readonly IpsetSummary[]> {
+    this.calls.push(`summaries ${prefix}`);
+    return Promise.resolve(this.#named(prefix).map(({ members: _members, ...summary }) => summary));
+  }
+
+  contents(which: string | readonly string[]): Promise<readonly IpsetContents[]> {
+    this.calls.push(`contents ${String(which)}`);
+    if (typeof which === 'string') return Promise.resolve(this.#named(which));
+    return Promise.resolve(this.#named('').filter(({ name }) => which.includes(name)));
   }
 
   async create(spec: IpsetSpec): Promise<void> {
@@ -58,6 +64,15 @@ export class FakeSets implements SetKernel {
     if (this.referenced.has(name)) return Promise.reject(failure('IPSET_ERR_BUSY', `destroy ${name}`));
     if (!this.sets.delete(name)) return Promise.reject(failure('ENOENT', `destroy ${name}`));
     return Promise.resolve();
+  }
+
+  #named(prefix: string): IpsetContents[] {
+    const sets = [...this.sets.values()].filter(({ spec }) => spec.name.startsWith(prefix));
+    return sets.map(({ spec, members }) => ({
+      ...spec,
+      members: [...members],
+      digest: IpsetDigest.of(members).toString(),
+    }));
   }
 
   #change({ name, add, del }: IpsetChange): IpsetFailure[] {

@@ -111,6 +111,36 @@ test.each(Array.from({ length: 12 }, (_, turns) => turns))(
   },
 );
 
+test('a comparison reads members only of sets that were changed', async () => {
+  const sets = make();
+  sets.allowRemoval();
+  for (const name of ['cali40a', 'cali40b']) {
+    sets.setSet(spec({ name }));
+    sets.setMembers(name, ['10.0.0.1', '10.0.0.2']);
+  }
+  await apply(sets);
+  sets.removeMember('cali40a', '10.0.0.1');
+  await apply(sets);
+  kernel.calls.length = 0;
+  sets.requestResync();
+  expect(await apply(sets)).toEqual({ failed: [], repaired: [] });
+  expect(kernel.calls).toEqual(['summaries cali']);
+  // As many members as before.
+  kernel.sets.get('cali40b')?.members.delete('10.0.0.1');
+  kernel.sets.get('cali40b')?.members.add('10.0.0.9');
+  sets.requestResync();
+  expect((await apply(sets)).repaired).toEqual([
+    'ipset cali40b: 1 members were missing',
+    'ipset cali40b: 1 members too many',
+  ]);
+  expect(kernel.calls.slice(1)).toEqual([
+    'summaries cali',
+    'contents cali40b',
+    'update cali40b +10.0.0.1',
+    'update cali40b -10.0.0.9',
+  ]);
+});
+
 test('another size is filled beside the old set and swapped in', async () => {
   const sets = make();
   sets.setSet(spec());

@@ -1,15 +1,18 @@
 import type { Clock } from '#api/clock.ts';
-import type { Ipset, IpsetChange, IpsetContents, IpsetInfo, IpsetSpec } from '#native/ipset.ts';
-import type { Family } from '#native/types.ts';
+import type { Ipset, IpsetChange, IpsetContents } from '#native/ipset.ts';
 import type { Logger } from '../logger.ts';
+import { chunks, parts } from './member-parts.ts';
+import { SetContents, type SetSpec } from './set-contents.ts';
+import { NAME_PREFIX, temporaryName } from './set-names.ts';
 
-/** What a set of ours is, besides its members. */
-export interface SetSpec extends IpsetSpec {
-  readonly maxelem: number;
-}
+export type { SetSpec };
+export { netMembers, setName, temporaryName } from './set-names.ts';
 
 /** What the driver needs of the addon's ipset socket. */
-export type SetKernel = Pick<Ipset, 'list' | 'contents' | 'create' | 'createAll' | 'update' | 'swap' | 'destroy'>;
+export type SetKernel = Pick<
+  Ipset,
+  'list' | 'summaries' | 'contents' | 'create' | 'createAll' | 'update' | 'swap' | 'destroy'
+>;
 
 /** A set, or a member of it, that could not be made what it should be. It stays dirty. */
 export interface SetFailure {
@@ -22,45 +25,6 @@ export interface SetFailure {
 export interface SetReport {
   readonly failed: readonly SetFailure[];
   readonly repaired: readonly string[];
-}
-
-/** The kernel's limit for a set's name, without the final zero (IPSET_MAXNAMELEN). */
-const MAX_NAME_LENGTH = 31;
-/** Every set of ours begins with this. */
-const NAME_PREFIX = 'cali';
-/** Members a call: the main thread reads them in about 5 ms. */
-const MEMBERS_PER_CALL = 20_000;
-
-/** The kernel's name of our set `id`: `cali40` or `cali60` and the id, which has at most 24 bytes (so that its temporary name fits, too). */
-export function setName(family: Family, id: string): string {
-  const name = `${NAME_PREFIX}${family}0${id}`;
-  if (temporaryName(name).length > MAX_NAME_LENGTH) throw new TypeError(`${id} is too long for the name of an ipset`);
-  return name;
-}
-
-/** The name under which a set is filled that will replace `name`. */
-export const temporaryName = (name: string): string => `${name.slice(0, 5)}t-${name.slice(6)}`;
-
-/** A net as the kernel lists it: without the prefix length of a single address. A /0, which hash:net can't hold, is two halves. */
-export function netMembers(cidr: string): readonly string[] {
-  if (cidr === '0.0.0.0/0') return ['0.0.0.0/1', '128.0.0.0/1'];
-  if (cidr === '::/0') return ['::/1', '8000::/1'];
-  const whole = cidr.includes(':') ? '/128' : '/32';
-  return [cidr.endsWith(whole) ? cidr.slice(0, -whole.length) : cidr];
-}
-
-/**
- * One set, whether we want it or the kernel has it. The kernel's members are `wanted` without `missing` and with `extra`: a set of
- * 100,000 is in memory once, and a change costs as much as it changes.
- */
-interface SetState {
-  spec: SetSpec;
-  isWanted: boolean;
-  /** What the kernel has under this name. */
-  kernel: IpsetInfo | undefined;
-  readonly wanted: Set<string>;
-  missing: Set<string>;
-  extra: Set<string>;
 }
 
 /**
@@ -80,7 +44,7 @@ export class Ipsets implements Disposable {
   readonly #clock: Clock;
   readonly #log: Logger;
   readonly #onDue: () => void;
-  readonly #sets = new Map<string, SetState>();
+  readonly #sets = new Map<string, SetContents>();
   #state: 'unread' | 'stale' | 'known' = 'unread';
   #mayRemove = false;
   /** Sets to make, to replace or to add members to. */
@@ -118,57 +82,47 @@ export class Ipsets implements Disposable {
   /** Wants this set; the members wanted so far stay. */
   setSet(spec: SetSpec): void {
     const { name } = spec;
-    const state = this.#sets.get(name);
+    const set = this.#sets.get(name);
     this.#toAdd.add(name);
-    if (state === undefined) {
-      this.#sets.set(name, newState(spec, true));
+    if (set === undefined) {
+      this.#sets.set(name, new SetContents(spec, true));
       return;
     }
-    state.spec = spec;
-    if (state.isWanted) return;
-    // It is still in the kernel with what it had.
-    for (const member of state.wanted) if (!state.missing.has(member)) state.extra.add(member);
-    state.wanted.clear();
-    state.missing.clear();
-    state.isWanted = true;
+    set.spec = spec;
+    if (set.isWanted) return;
+    set.wantAgain();
     this.#toRemove.delete(name);
-    if (state.extra.size > 0) this.#toDelete.add(name);
+    if (set.hasExtra) this.#toDelete.add(name);
   }
 
   /** The set is no longer wanted. */
   removeSet(name: string): void {
-    const state = this.#sets.get(name);
-    if (state === undefined || !state.isWanted) return;
-    state.isWanted = false;
+    const set = this.#sets.get(name);
+    if (set === undefined || !set.isWanted) return;
+    set.isWanted = false;
     this.#toAdd.delete(name);
     this.#toDelete.delete(name);
     this.#toRemove.add(name);
   }
 
   addMember(name: string, member: string): void {
-    const state = this.#wantedState(name);
-    if (state.wanted.has(member)) return;
-    state.wanted.add(member);
-    if (state.extra.delete(member)) return;
-    state.missing.add(member);
-    this.#toAdd.add(name);
+    const set = this.#wanted(name);
+    set.add(member);
+    if (set.hasMissing) this.#toAdd.add(name);
   }
 
   removeMember(name: string, member: string): void {
-    const state = this.#wantedState(name);
-    if (!state.wanted.delete(member) || state.missing.delete(member)) return;
-    state.extra.add(member);
-    this.#toDelete.add(name);
+    const set = this.#wanted(name);
+    set.remove(member);
+    if (set.hasExtra) this.#toDelete.add(name);
   }
 
   /** These are the set's members and no others. */
   setMembers(name: string, members: readonly string[]): void {
-    const { wanted } = this.#wantedState(name);
-    if (wanted.size > 0) {
-      const next = new Set(members);
-      for (const member of wanted) if (!next.has(member)) this.removeMember(name, member);
-    }
-    for (const member of members) this.addMember(name, member);
+    const set = this.#wanted(name);
+    set.replace(members);
+    if (set.hasMissing) this.#toAdd.add(name);
+    if (set.hasExtra) this.#toDelete.add(name);
   }
 
   /** From now on what is in the kernel and not wanted goes. */
@@ -198,7 +152,7 @@ export class Ipsets implements Disposable {
    */
   begin(): void {
     this.#dueDeletions.clear();
-    for (const name of this.#toDelete) this.#dueDeletions.set(name, [...(this.#sets.get(name)?.extra ?? [])]);
+    for (const name of this.#toDelete) this.#dueDeletions.set(name, this.#sets.get(name)?.extra ?? []);
     this.#dueRemovals = [...this.#toRemove];
   }
 
@@ -210,11 +164,9 @@ export class Ipsets implements Disposable {
     await this.#createMissing(names, failed);
     for (const name of names) await this.#replaceIfOther(name, failed);
     const changes = names.flatMap((name): IpsetChange[] => {
-      const state = this.#sets.get(name);
-      if (state?.kernel === undefined || !state.isWanted || state.missing.size === 0) return [];
-      const add = [...state.missing];
-      state.missing = new Set();
-      return [{ name, add, del: [] }];
+      const set = this.#sets.get(name);
+      if (set?.kernel === undefined || !set.isWanted || !set.hasMissing) return [];
+      return [{ name, add: set.takeMissing(), del: [] }];
     });
     await this.#write(changes, 'addition', failed);
     return { failed, repaired: [] };
@@ -225,10 +177,10 @@ export class Ipsets implements Disposable {
     const failed: SetFailure[] = [];
     if (!this.#mayRemove || this.#state !== 'known') return { failed, repaired: [] };
     const changes = [...this.#dueDeletions].flatMap(([name, due]): IpsetChange[] => {
-      const state = this.#sets.get(name);
-      if (state === undefined || !state.isWanted || hold(name)) return [];
-      const del = due.filter((member) => state.extra.delete(member));
-      if (state.extra.size === 0) this.#toDelete.delete(name);
+      const set = this.#sets.get(name);
+      if (set === undefined || !set.isWanted || hold(name)) return [];
+      const del = set.takeExtra(due);
+      if (!set.hasExtra) this.#toDelete.delete(name);
       return del.length === 0 ? [] : [{ name, add: [], del }];
     });
     this.#dueDeletions.clear();
@@ -249,8 +201,8 @@ export class Ipsets implements Disposable {
         continue;
       }
       this.#toRemove.delete(name);
-      const state = this.#sets.get(name);
-      if (state?.isWanted === true) this.#vanished(name, state);
+      const set = this.#sets.get(name);
+      if (set?.isWanted === true) this.#vanished(name, set);
       else this.#sets.delete(name);
     }
     return { failed, repaired: [] };
@@ -260,8 +212,8 @@ export class Ipsets implements Disposable {
   async cleanup(): Promise<void> {
     this.#timer?.[Symbol.dispose]();
     for (const { name } of await this.#kernel.list()) if (this.#owns(name)) await this.#destroy(name);
-    for (const [name, state] of this.#sets) {
-      if (state.isWanted) this.#vanished(name, state);
+    for (const [name, set] of this.#sets) {
+      if (set.isWanted) this.#vanished(name, set);
       else this.#sets.delete(name);
     }
     this.#state = 'unread';
@@ -271,36 +223,27 @@ export class Ipsets implements Disposable {
     this.#timer?.[Symbol.dispose]();
   }
 
-  #wantedState(name: string): SetState {
-    const state = this.#sets.get(name);
-    if (state?.isWanted !== true) throw new TypeError(`ipset ${name} was not announced`);
-    return state;
+  #wanted(name: string): SetContents {
+    const set = this.#sets.get(name);
+    if (set?.isWanted !== true) throw new TypeError(`ipset ${name} was not announced`);
+    return set;
   }
 
   async #read(repaired: string[]): Promise<void> {
     const before = this.#state;
     this.#state = 'known'; // A request to read that comes meanwhile is the next cycle's.
-    let listed: readonly IpsetContents[];
+    let listed: readonly { readonly name: string }[];
     try {
-      listed = await this.#kernel.contents(NAME_PREFIX);
+      listed = before === 'unread' ? await this.#readAll() : await this.#readChanged(repaired);
     } catch (error) {
       this.#state = before;
       throw error;
     }
-    const mayTell = before !== 'unread';
-    const present = new Set<string>();
-    for (const { members, ...info } of listed) {
-      const known = this.#sets.get(info.name);
-      if (known === undefined && !this.#owns(info.name)) continue;
-      present.add(info.name);
-      const state = known ?? newState({ ...info, maxelem: info.maxelem ?? 0 } as SetSpec, false);
-      this.#sets.set(info.name, state);
-      this.#compare(state, info, members, mayTell ? repaired : []);
-    }
-    for (const [name, state] of this.#sets) {
+    const present = new Set(listed.map(({ name }) => name));
+    for (const [name, set] of this.#sets) {
       if (present.has(name)) continue;
-      if (state.kernel !== undefined && state.isWanted && mayTell) repaired.push(`ipset ${name} was missing`);
-      if (state.isWanted) this.#vanished(name, state);
+      if (set.kernel !== undefined && set.isWanted) repaired.push(`ipset ${name} was missing`);
+      if (set.isWanted) this.#vanished(name, set);
       else {
         this.#sets.delete(name);
         this.#toRemove.delete(name);
@@ -309,39 +252,56 @@ export class Ipsets implements Disposable {
     this.#startTimer();
   }
 
-  /** Takes over what the kernel has; says how it differs from what it should have had. */
-  #compare(state: SetState, info: IpsetInfo, members: readonly string[], repaired: string[]): void {
-    const { name } = info;
-    const { wanted } = state;
-    const extra = new Set<string>();
-    for (const member of members) if (!state.isWanted || !wanted.has(member)) extra.add(member);
-    let missing = new Set<string>();
-    if (members.length - extra.size < wanted.size) {
-      const present = new Set(members);
-      missing = new Set([...wanted].filter((member) => !present.has(member)));
+  async #readAll(): Promise<readonly IpsetContents[]> {
+    const listed = await this.#kernel.contents(NAME_PREFIX);
+    for (const contents of listed) this.#adopt(contents);
+    return listed;
+  }
+
+  /** Members are read only of sets whose digest isn't what it should be. */
+  async #readChanged(repaired: string[]): Promise<readonly { readonly name: string }[]> {
+    const listed = await this.#kernel.summaries(NAME_PREFIX);
+    const same: { readonly name: string }[] = [];
+    const changed: string[] = [];
+    for (const { digest, ...info } of listed) {
+      const { name } = info;
+      const known = this.#sets.get(name);
+      if (known?.isAsLeft(info, digest) !== true) {
+        if (known !== undefined || this.#owns(name)) changed.push(name);
+        continue;
+      }
+      same.push(info);
+      if (known.isWanted && known.isOther) this.#toAdd.add(name);
     }
-    if (state.kernel !== undefined && state.isWanted) {
-      const lost = [...missing].filter((member) => !state.missing.has(member)).length;
-      const surplus = [...extra].filter((member) => !state.extra.has(member)).length;
-      if (lost > 0) repaired.push(`ipset ${name}: ${lost} members were missing`);
-      if (surplus > 0) repaired.push(`ipset ${name}: ${surplus} members too many`);
+    if (changed.length === 0) return same;
+    const contents = await this.#kernel.contents(changed); // Without those that are gone since.
+    for (const set of contents) {
+      const { lost, surplus } = this.#adopt(set);
+      if (lost > 0) repaired.push(`ipset ${set.name}: ${lost} members were missing`);
+      if (surplus > 0) repaired.push(`ipset ${set.name}: ${surplus} members too many`);
     }
-    state.kernel = info;
-    state.missing = missing;
-    state.extra = extra;
-    if (!state.isWanted) {
-      this.#toRemove.add(name);
-      return;
+    return [...same, ...contents];
+  }
+
+  /** Takes over what the kernel has of one of our sets. */
+  #adopt(contents: IpsetContents): { readonly lost: number; readonly surplus: number } {
+    const { name, type, family, maxelem = 0 } = contents;
+    const known = this.#sets.get(name);
+    if (known === undefined && !this.#owns(name)) return { lost: 0, surplus: 0 };
+    const set = known ?? new SetContents({ name, type, family, maxelem } as SetSpec, false);
+    this.#sets.set(name, set);
+    const changes = set.compare(contents);
+    if (!set.isWanted) this.#toRemove.add(name);
+    else {
+      if (set.hasMissing || set.isOther) this.#toAdd.add(name);
+      if (set.hasExtra) this.#toDelete.add(name);
     }
-    if (missing.size > 0 || isOther(state)) this.#toAdd.add(name);
-    if (extra.size > 0) this.#toDelete.add(name);
+    return changes;
   }
 
   /** The kernel doesn't have it (any more). */
-  #vanished(name: string, state: SetState): void {
-    state.kernel = undefined;
-    state.missing = new Set(state.wanted);
-    state.extra = new Set();
+  #vanished(name: string, set: SetContents): void {
+    set.vanished();
     this.#toAdd.add(name);
     this.#toDelete.delete(name);
   }
@@ -356,77 +316,64 @@ export class Ipsets implements Disposable {
   }
 
   async #createMissing(names: readonly string[], failed: SetFailure[]): Promise<void> {
-    const specs = names.flatMap((name) => {
-      const state = this.#sets.get(name);
-      return state?.isWanted === true && state.kernel === undefined ? [state.spec] : [];
+    const sets = names.flatMap((name) => {
+      const set = this.#sets.get(name);
+      return set?.isWanted === true && set.kernel === undefined ? [set] : [];
     });
-    if (specs.length === 0) return;
+    if (sets.length === 0) return;
     const reasons = new Map<string, string>();
     try {
-      for (const { set, error } of await this.#kernel.createAll(specs)) reasons.set(set, error.message);
+      for (const { set, error } of await this.#kernel.createAll(sets.map(({ spec }) => spec)))
+        reasons.set(set, error.message);
     } catch (error) {
-      for (const { name } of specs) reasons.set(name, words(error));
+      for (const { spec } of sets) reasons.set(spec.name, words(error));
     }
-    for (const spec of specs) {
-      const state = this.#sets.get(spec.name);
-      const reason = reasons.get(spec.name);
-      if (reason !== undefined) {
-        failed.push({ set: spec.name, reason });
-        this.#toAdd.add(spec.name);
-        this.#state = 'stale';
-      } else if (state !== undefined) {
-        state.kernel = spec;
-      }
+    for (const set of sets) {
+      const reason = reasons.get(set.spec.name);
+      if (reason === undefined) set.made();
+      else this.#lost(set.spec.name, reason, failed);
     }
   }
 
   /** A set of another type, family or size. */
   async #replaceIfOther(name: string, failed: SetFailure[]): Promise<void> {
-    const state = this.#sets.get(name);
-    if (state === undefined || !state.isWanted || !isOther(state)) return;
+    const set = this.#sets.get(name);
+    if (set === undefined || !set.isWanted || !set.isOther) return;
     try {
-      if (isSameKind(state)) await this.#replace(state);
-      else await this.#remake(state);
+      if (set.isOtherKind) await this.#remake(set);
+      else await this.#replace(set);
     } catch (error) {
-      failed.push({ set: name, reason: words(error) });
-      this.#toAdd.add(name);
-      this.#state = 'stale';
+      this.#lost(name, words(error), failed);
     }
   }
 
   /** The kernel swaps only sets of one type and family. One of another kind is a stranger's: `IPSET_ERR_BUSY` if rules refer to it. */
-  async #remake(state: SetState): Promise<void> {
-    await this.#kernel.destroy(state.spec.name);
-    [state.kernel, state.missing, state.extra] = [undefined, new Set(state.wanted), new Set()];
-    await this.#kernel.create(state.spec);
-    state.kernel = state.spec;
+  async #remake(set: SetContents): Promise<void> {
+    await this.#kernel.destroy(set.spec.name);
+    set.vanished();
+    await this.#kernel.create(set.spec);
+    set.made();
   }
 
   /** Filled beside the old one, then swapped. */
-  async #replace(state: SetState): Promise<void> {
-    const { spec } = state;
+  async #replace(set: SetContents): Promise<void> {
+    const { spec } = set;
     const temporary = { ...spec, name: temporaryName(spec.name) };
-    if ((await this.#kernel.list()).some((set) => set.name === temporary.name))
-      await this.#kernel.destroy(temporary.name);
+    if ((await this.#kernel.list()).some(({ name }) => name === temporary.name)) await this.#destroy(temporary.name);
     await this.#kernel.create(temporary);
     try {
-      const extra = new Set(this.#mayRemove ? [] : state.extra);
-      const members = [...state.wanted, ...extra];
-      // From here on what is wished is a change to the new set.
-      [state.missing, state.extra] = [new Set(), extra];
-      const failures: SetFailure[] = [];
-      for (const add of chunks(members)) {
-        for (const { member, error } of await this.#kernel.update([{ name: temporary.name, add, del: [] }]))
-          failures.push({ set: spec.name, ...(member === undefined ? {} : { member }), reason: error.message });
+      let count = 0;
+      let first: string | undefined;
+      for (const add of chunks(set.takeAll(!this.#mayRemove))) {
+        for (const { member = '', error } of await this.#kernel.update([{ name: temporary.name, add, del: [] }])) {
+          count += 1;
+          first ??= `${member}: ${error.message}`;
+        }
       }
-      const [first] = failures;
-      if (first !== undefined)
-        throw new Error(
-          `${failures.length} members did not go into the new set, first ${first.member ?? ''}: ${first.reason}`,
-        );
+      if (first !== undefined) throw new Error(`${count} members did not go into the new set, first ${first}`);
       await this.#kernel.swap(temporary.name, spec.name);
-      state.kernel = spec;
-      this.#log.info('replaced an ipset', { set: spec.name, type: spec.type, maxelem: spec.maxelem });
+      set.made();
+      this.#log.info('replaced an ipset', { set: spec.name, maxelem: spec.maxelem });
     } finally {
       await this.#kernel.destroy(temporary.name);
     }
@@ -437,31 +384,23 @@ export class Ipsets implements Disposable {
     for (const part of parts(changes)) {
       try {
         for (const { set, member, error } of await this.#kernel.update(part)) {
-          failed.push({ set, ...(member === undefined ? {} : { member }), reason: error.message });
-          if (member !== undefined && kind === 'addition') this.#refused(set, member);
-          else this.#lost(set);
+          if (member === undefined || kind === 'deletion') this.#lost(set, error.message, failed, member);
+          else {
+            failed.push({ set, member, reason: error.message });
+            if (this.#sets.get(set)?.refused(member) === true) this.#toAdd.add(set);
+          }
         }
       } catch (error) {
-        for (const { name } of part) {
-          failed.push({ set: name, reason: words(error) });
-          this.#lost(name);
-        }
+        for (const { name } of part) this.#lost(name, words(error), failed);
       }
     }
   }
 
-  /** Nobody knows what the kernel has now. */
-  #lost(name: string): void {
+  /** A failure after which nobody knows what the kernel has. */
+  #lost(set: string, reason: string, failed: SetFailure[], member?: string): void {
+    failed.push({ set, ...(member === undefined ? {} : { member }), reason });
     this.#state = 'stale';
-    this.#toAdd.add(name);
-  }
-
-  /** The kernel did not take the member in. */
-  #refused(name: string, member: string): void {
-    const state = this.#sets.get(name);
-    if (state === undefined || state.extra.delete(member)) return;
-    state.missing.add(member);
-    this.#toAdd.add(name);
+    this.#toAdd.add(set);
   }
 
   /** One that is gone already is what was wanted. */
@@ -472,48 +411,6 @@ export class Ipsets implements Disposable {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
     }
   }
-}
-
-const newState = (spec: SetSpec, isWanted: boolean): SetState => ({
-  spec,
-  isWanted,
-  kernel: undefined,
-  wanted: new Set(),
-  missing: new Set(),
-  extra: new Set(),
-});
-
-const isSameKind = ({ spec, kernel }: SetState): boolean => kernel?.type === spec.type && kernel.family === spec.family;
-
-/** The kernel has a set of this name that can't be taken as it is. */
-const isOther = (state: SetState): boolean =>
-  state.kernel !== undefined && (!isSameKind(state) || state.kernel.maxelem !== state.spec.maxelem);
-
-/** At most so many members each. */
-function chunks(members: readonly string[]): string[][] {
-  const count = Math.ceil(members.length / MEMBERS_PER_CALL);
-  return Array.from({ length: count }, (_, n) => members.slice(n * MEMBERS_PER_CALL, (n + 1) * MEMBERS_PER_CALL));
-}
-
-/** The changes in as few calls as have a bounded number of members each. */
-function parts(changes: readonly IpsetChange[]): IpsetChange[][] {
-  const all: IpsetChange[][] = [];
-  let room = 0;
-  for (const { name, add, del } of changes) {
-    for (const part of [
-      ...chunks(del).map((some) => ({ name, add: [], del: some })),
-      ...chunks(add).map((some) => ({ name, add: some, del: [] })),
-    ]) {
-      const size = part.add.length + part.del.length;
-      if (size > room) {
-        all.push([]);
-        room = MEMBERS_PER_CALL;
-      }
-      all.at(-1)?.push(part);
-      room -= size;
-    }
-  }
-  return all;
 }
 
 /** Empties the set and returns what was in it. */

@@ -1,11 +1,13 @@
 #include "ipset.h"
 #include "args.h"
+#include "ipset_digest.h"
 #include "ipset_requests.h"
 #include "netns.h"
 #include "objects.h"
 #include "worker.h"
 #include <arpa/inet.h>
 #include <linux/netfilter.h>
+#include <set>
 
 namespace tortie
 {
@@ -58,14 +60,45 @@ std::optional<uint32_t> NetU32(const Attributes<IPSET_ATTR_CREATE_MAX> &data, in
 	return value ? std::optional(ntohl(*value)) : std::nullopt;
 }
 
-// What a listing says of one set; members one to a line.
+// What is wanted of a listing besides what the sets are.
+enum class Detail { none, digest, members };
+
+// Sets by the beginning of their names or, if there are any, by `names`.
+struct Filter {
+	std::string prefix;
+	std::optional<std::set<std::string>> names;
+
+	bool Has(const std::string &name) const
+	{
+		return names ? names->contains(name) : name.starts_with(prefix);
+	}
+};
+
+// What a listing says of one set; members one to a line, if they are wanted.
 struct Listed {
 	std::string name;
 	std::string type;
 	std::optional<int> family;
 	std::optional<uint32_t> maxelem, hashsize, count, references;
+	IpsetDigest digest;
 	std::string members;
 };
+
+Filter ReadFilter(const Napi::Value &value)
+{
+	if (value.IsString())
+		return {value.As<Napi::String>().Utf8Value(), std::nullopt};
+	const auto names = ReadTexts(value, "names");
+	return {"", std::set<std::string>(names.begin(), names.end())};
+}
+
+Detail ReadDetail(const Napi::Value &value)
+{
+	const std::string text = value.IsString() ? value.As<Napi::String>().Utf8Value() : "";
+	if (text != "none" && text != "digest" && text != "members")
+		throw BadArgument("detail", Describe(value) + " is none of none, digest, members");
+	return text == "none" ? Detail::none : text == "digest" ? Detail::digest : Detail::members;
+}
 
 void ReadHeader(const Attributes<IPSET_ATTR_CMD_MAX> &attributes, Listed &set)
 {
@@ -79,28 +112,40 @@ void ReadHeader(const Attributes<IPSET_ATTR_CMD_MAX> &attributes, Listed &set)
 	set.references = NetU32(data, IPSET_ATTR_REFERENCES);
 }
 
-int AppendMember(const nlattr *data, void *members)
+void ReadMembers(const nlattr *members, Detail detail, Listed &set)
 {
-	if (const auto text = MemberText(data))
-		*static_cast<std::string *>(members) += *text + '\n';
-	return MNL_CB_OK;
+	const std::function<void(const nlattr *)> each = [&](const nlattr *data) {
+		const auto text = MemberText(data);
+		if (!text)
+			return;
+		set.digest.Add(*text);
+		if (detail == Detail::members)
+			set.members += *text + '\n';
+	};
+	mnl_attr_parse_nested(
+	    members,
+	    [](const nlattr *data, void *each) {
+		    (*static_cast<const std::function<void(const nlattr *)> *>(each))(data);
+		    return MNL_CB_OK;
+	    },
+	    const_cast<std::function<void(const nlattr *)> *>(&each));
 }
 
-// The sets whose names begin so. A long one comes in several messages, of which the first has the header.
-std::vector<Listed> ReadListing(const std::vector<uint8_t> &bytes, const std::string &prefix)
+// The sets that the filter has. A long one comes in several messages, of which the first has the header.
+std::vector<Listed> ReadListing(const std::vector<uint8_t> &bytes, const Filter &filter, Detail detail)
 {
 	std::vector<Listed> sets;
 	ForEachMessage(bytes, [&](const nlmsghdr *message) {
 		const Attributes<IPSET_ATTR_CMD_MAX> attributes(message, sizeof(nfgenmsg));
 		const auto name = attributes.Text(IPSET_ATTR_SETNAME);
-		if (!name || !name->starts_with(prefix))
+		if (!name || !filter.Has(*name))
 			return;
 		if (const auto type = attributes.Text(IPSET_ATTR_TYPENAME)) {
-			sets.push_back({*name, *type, {}, {}, {}, {}, {}, {}});
+			sets.push_back({*name, *type, {}, {}, {}, {}, {}, {}, {}});
 			ReadHeader(attributes, sets.back());
 		}
 		if (attributes[IPSET_ATTR_ADT] && !sets.empty() && sets.back().name == *name)
-			mnl_attr_parse_nested(attributes[IPSET_ATTR_ADT], AppendMember, &sets.back().members);
+			ReadMembers(attributes[IPSET_ATTR_ADT], detail, sets.back());
 	});
 	return sets;
 }
@@ -123,6 +168,7 @@ Napi::Value DecodeListing(Napi::Env env, std::vector<Listed> &sets)
 		put("hashsize", listed.hashsize);
 		put("count", listed.count);
 		put("references", listed.references);
+		set.Set("digest", listed.digest.Text());
 		set.Set("members", listed.members);
 		array.Set(i, set);
 	}
@@ -196,20 +242,18 @@ std::shared_ptr<Socket> IpsetSocket::Open() const
 Napi::Value IpsetSocket::List(const Napi::CallbackInfo &info)
 {
 	return Guarded(info.Env(), "ipset.list", [&]() -> Napi::Value {
-		if (!info[0].IsString())
-			throw BadArgument("prefix", "must be text, not " + Describe(info[0]));
 		return OnWorker<std::vector<Listed>>(
 		    info.Env(),
-		    [socket = Open(), protocol = protocol_, prefix = info[0].As<Napi::String>().Utf8Value(),
-		     withMembers = info[1].ToBoolean().Value()] {
+		    [socket = Open(), protocol = protocol_, filter = ReadFilter(info[0]),
+		     detail = ReadDetail(info[1])] {
 			    IpsetRequest request(IPSET_CMD_LIST, NLM_F_DUMP | NLM_F_ACK, NFPROTO_UNSPEC,
 						 protocol);
-			    if (!withMembers)
+			    if (detail == Detail::none)
 				    request.PutU32(IPSET_ATTR_FLAGS | NLA_F_NET_BYTEORDER,
 						   htonl(IPSET_FLAG_LIST_HEADER));
 			    return ReadListing(
 				WithIpsetWords([&] { return socket->Dump(request.Finish(), "ipset.list"); }),
-				prefix);
+				filter, detail);
 		    },
 		    DecodeListing);
 	});

@@ -17,7 +17,8 @@ class IpsetSocket : public Napi::ObjectWrap<IpsetSocket>
 
       private:
 	// Each returns a promise and works on a worker thread; one at a time.
-	// list(prefix, withMembers): an array of {name, type, ..., members}, members one to a line
+	// list(prefix or names, 'none' | 'digest' | 'members'): an array of {name, type, ..., digest,
+	// members}, members one to a line
 	Napi::Value List(const Napi::CallbackInfo &info);
 	// create(sets): an array of {set, error}
 	Napi::Value Create(const Napi::CallbackInfo &info);

@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
 import { networkOf, parseIp } from '#api/cidr.ts';
+import { IpsetDigest } from '#native/ipset-digest.ts';
 import { type Ipset, type IpsetFailure, type IpsetSpec, openIpset } from '#native/ipset.ts';
 import { createNetns } from '#test/lab/netns.ts';
 
@@ -35,7 +36,7 @@ const update = (
   del: readonly string[],
 ): Promise<readonly IpsetFailure[]> => ipset.update([{ name, add, del }]);
 const membersOf = async (ipset: Ipset, name: string): Promise<readonly string[]> => {
-  const found = (await ipset.contents(name)).find((set) => set.name === name);
+  const [found] = await ipset.contents([name]);
   if (found === undefined) throw new Error(`there is no set ${name}`);
   return found.members;
 };
@@ -103,6 +104,7 @@ describe('ipset', () => {
         await ipset.flush('s');
         expect(await update(ipset, 's', members, [])).toEqual([]);
         expect([...(await membersOf(ipset, 's'))].sort()).toEqual(members.sort());
+        expect((await ipset.summaries('s')).map(({ digest }) => digest)).toEqual([IpsetDigest.of(members).toString()]);
       }),
       { numRuns: 40 },
     );
@@ -124,6 +126,20 @@ describe('ipset', () => {
     const failures = await update(ipset, 's', [member, '10.0.0.9,tcp:9'], []);
     expect(failures.map((failure) => [failure.member, failure.error.code])).toEqual([[member, code]]);
     expect(await membersOf(ipset, 's')).toEqual(['10.0.0.9,tcp:9']);
+  });
+
+  test('the digest of a set is that of its members, in any order, and without those that left', async () => {
+    await using ns = await createNetns();
+    using ipset = openIpset({ path: ns.path });
+    for (const { spec, members } of sets) {
+      await ipset.create(spec);
+      await update(ipset, spec.name, members, []);
+      const digest = new IpsetDigest();
+      for (const member of [...members, 'x'].reverse()) digest.add(member);
+      digest.remove('x');
+      expect(await ipset.summaries(spec.name)).toMatchObject([{ name: spec.name, digest: digest.toString() }]);
+      expect(await ipset.contents(spec.name)).toMatchObject([{ digest: digest.toString() }]);
+    }
   });
 
   test('adding what is there and deleting what is gone is no failure', async () => {
@@ -248,6 +264,8 @@ describe('ipset', () => {
       { name: 'b', members: ['fd00::1'] },
     ]);
     expect((await ipset.contents('b')).map(({ name }) => name)).toEqual(['b']);
+    expect((await ipset.contents(['b', 'nope'])).map(({ name }) => name)).toEqual(['b']);
+    expect(await ipset.contents([])).toEqual([]);
   });
 
   test('a set that a rule refers to is busy', async () => {
