@@ -1,5 +1,5 @@
 import { notActedOn } from '#api/compatibility/not-acted-on.ts';
-import { objectText, type KindMap } from '#api/kinds.ts';
+import { objectText } from '#api/kinds.ts';
 import type { AgentStatus } from './status.ts';
 import type { ObjectStore, WatchedKind } from './store/object-store.ts';
 import type { Log } from './log.ts';
@@ -40,8 +40,8 @@ export class UnsupportedFields {
     return [...this.#fields].map(([object, fields]) => ({ object, fields }));
   }
 
-  #followKind<K extends (typeof kinds)[number]>(store: ObjectStore, kind: K): void {
-    store.of(kind).onChange((key, object: KindMap[K] | undefined) => {
+  #followKind(store: ObjectStore, kind: (typeof kinds)[number]): void {
+    store.of(kind).onChange((key, object) => {
       const name = objectText(kind, key);
       const fields = object === undefined ? [] : notActedOn(kind, object);
       const before = this.#fields.get(name)?.join(', ');

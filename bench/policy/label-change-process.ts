@@ -33,7 +33,7 @@ const log = pino({ level: 'warn' }, pino.destination({ dest: 2, sync: true }));
 let processes = 0;
 const settings = { nodeName: 'node1', runDir: '/nowhere', stateDir: '/nowhere', bpffs: '/nowhere' };
 const container = new Container({ defaultScope: 'Singleton' });
-container.load(nodeModule(settings as Parameters<typeof nodeModule>[0], log), sharedModule, iptablesModule);
+container.load(nodeModule(settings, log), sharedModule, iptablesModule);
 (await container.rebindAsync(CommandRunner)).toConstantValue({
   run: (...call: Parameters<CommandRunner['run']>) => {
     processes++;
