@@ -99,7 +99,7 @@ export function namespaceOf(doc: Doc): string {
 export function selectables(docs: readonly Doc[]): readonly Selectable[] {
   return [
     ...ofKind(docs, 'Pod').flatMap((pod) => podOf(docs, pod)),
-    ...ofKind(docs, 'HostEndpoint').map(hostEndpointOf),
+    ...ofKind(docs, 'HostEndpoint').map((doc) => hostEndpointOf(docs, doc)),
     ...ofKind(docs, 'NetworkSet').map((set) => ({
       ...networkSetOf(set),
       namespace: namespaceOf(set),
@@ -179,19 +179,24 @@ function networkSetOf(set: Doc): Selectable {
   };
 }
 
-function hostEndpointOf(doc: Doc): Selectable {
+/** It inherits what its profiles apply; the first that says anything of a label counts, and its own before all. */
+function hostEndpointOf(docs: readonly Doc[], doc: Doc): Selectable {
   const spec = doc.spec as {
     readonly node: string;
     readonly expectedIPs?: readonly string[];
     readonly profiles?: readonly string[];
     readonly ports?: readonly { readonly name: string; readonly port: number; readonly protocol: string | number }[];
   };
+  const inherited = (spec.profiles ?? []).map((name): Labels => {
+    const profile = ofKind(docs, 'Profile').find(({ metadata }) => metadata.name === name);
+    return (profile?.spec as { readonly labelsToApply?: Labels } | undefined)?.labelsToApply ?? {};
+  });
   return {
     id: `HostEndpoint ${doc.metadata.name}`,
     kind: 'host',
     profiles: spec.profiles ?? [],
     node: spec.node,
-    labels: doc.metadata.labels ?? {},
+    labels: Object.assign({}, ...inherited.toReversed(), doc.metadata.labels) as Labels,
     namespaceLabels: {},
     serviceAccountLabels: {},
     nets: spec.expectedIPs ?? [],

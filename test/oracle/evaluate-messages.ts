@@ -85,7 +85,9 @@ export class MessageEvaluator {
       const profile = this.#profiles.get(id);
       if (profile === undefined) return { action: 'deny', reason: `profile ${id}, which was never announced` };
       const rule = this.#firstMatch(profile[direction], packet);
-      if (rule !== undefined) return { action: rule.action === 'allow' ? 'allow' : 'deny', reason: rule.id };
+      // There is no tier to pass to: it is left to the next profile.
+      if (rule === undefined || rule.action === 'pass') continue;
+      return { action: rule.action === 'allow' ? 'allow' : 'deny', reason: rule.id };
     }
     return { action: 'deny', reason: 'the end of the profiles' };
   }

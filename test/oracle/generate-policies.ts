@@ -13,6 +13,7 @@ import {
   portNames,
   ports,
   serviceAccountLabels,
+  someLabels,
 } from './vocabulary.ts';
 
 /** Tiers besides the built-in ones; `nowhere` never exists. */
@@ -20,7 +21,7 @@ export const tierNames = ['alpha', 'beta', 'gamma'] as const;
 
 const v3 = 'projectcalico.org/v3';
 // Few names and few orders: ties must be decided, too.
-const policyNames = ['p0', 'p1', 'p2', 'p3', 'p4'] as const;
+const policyNames = ['p0', 'p1', 'p1-a', 'p1.a', 'p2'] as const;
 const orders = [1, 10, 10, 10.5, 1000, 5000] as const;
 
 /** A tier object. Some stand before the default tier, some after it, some after the last. */
@@ -32,6 +33,26 @@ export function tier(random: Random, name: string): Doc {
     spec: {
       ...random.maybe(0.85, 'order', () => random.pick([5, 5, 500, 2_000_000, 20_000_000])),
       ...random.maybe(0.7, 'defaultAction', () => random.pick(['Deny', 'Pass', 'Pass'])),
+    },
+  };
+}
+
+/** What host endpoints may name as their profiles; `nobody` never exists. */
+export const profileNames = ['shut', 'open', 'projectcalico-default-allow', 'nobody'] as const;
+
+/** A Profile object. */
+export function profile(random: Random, words: RuleWords, name: 'open' | 'shut'): Doc {
+  const rules = (direction: Direction) =>
+    Array.from({ length: 1 + random.below(3) }, () => calicoRule(random, words, direction, true));
+  const last = { action: name === 'open' ? 'Allow' : 'Deny' };
+  return {
+    apiVersion: v3,
+    kind: 'Profile',
+    metadata: { name },
+    spec: {
+      ...random.maybe(0.8, 'ingress', () => [...rules('ingress'), ...(random.chance(0.5) ? [last] : [])]),
+      ...random.maybe(0.8, 'egress', () => [...rules('egress'), ...(random.chance(0.5) ? [last] : [])]),
+      ...random.maybe(0.5, 'labelsToApply', () => someLabels(random, endpointLabels)),
     },
   };
 }

@@ -1,5 +1,5 @@
 /** Random clusters, changes to them, and packets. */
-import { policy, tier, tierNames } from './generate-policies.ts';
+import { policy, profile, profileNames, tier, tierNames } from './generate-policies.ts';
 import type { RuleWords } from './generate-rules.ts';
 import { familyOf, ofKind, type Doc, type Family } from './cluster.ts';
 import type { Packet } from './policy-model.ts';
@@ -89,7 +89,7 @@ export function randomCluster(random: Random, ground: Ground): Doc[] {
       serviceAccounts.flatMap((name) => (random.chance(0.1) ? [] : [serviceAccountDoc(random, namespace, name)])),
     ),
     ...ground.pods.map((pod) => podDoc(random, pod)),
-    ...random.some(extras(random, ground), 1, 6),
+    ...random.some(extras(random, ground), 1, 8),
     ...random.some(tierNames, 0, 3).map((name) => tier(random, name)),
     ...Array.from({ length: random.weighted([1, 1], [3, 3], [3, 5], [1, 9]) }, () => policy(random, wordsOf(ground))),
   ];
@@ -213,7 +213,7 @@ function podDoc(random: Random, { name, namespace, node, serviceAccount, ipv4, i
   };
 }
 
-/** Network sets, host endpoints, EndpointSlices: one of each that may exist. */
+/** Network sets, host endpoints and their profiles, EndpointSlices: one of each that may exist. */
 function extras(random: Random, ground: Ground): Doc[] {
   const someNets = () => {
     const family: Family = random.pick([4, 6]);
@@ -265,7 +265,12 @@ function extras(random: Random, ground: Ground): Doc[] {
     slice('slice2'),
     ...(ground.without.includes('HostEndpoint')
       ? []
-      : [edge(random), ...ground.nodes.map((node) => uplink(random, node))]),
+      : [
+          edge(random),
+          ...ground.nodes.map((node) => uplink(random, node)),
+          profile(random, wordsOf(ground), 'open'),
+          profile(random, wordsOf(ground), 'shut'),
+        ]),
   ];
 }
 
@@ -290,7 +295,7 @@ function hostEndpoint(random: Random, name: string, node: string, expectedIPs: r
       node,
       interfaceName: 'uplink',
       expectedIPs,
-      ...random.maybe(0.5, 'profiles', () => ['projectcalico-default-allow']),
+      ...random.maybe(0.8, 'profiles', () => random.some(profileNames, 1, 3)),
       ports: [{ name: random.pick(['http', 'admin']), protocol: 'TCP', port: random.pick(ports) }],
     },
   };

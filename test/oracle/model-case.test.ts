@@ -43,15 +43,17 @@ describe('a mistake is found and told with few objects', () => {
   let state = 1;
   const random = new Random(() => (state = (state * 48_271) % 2_147_483_647) / 2_147_483_647);
 
-  it.each<[string, string, (key: string, value: unknown) => unknown]>([
-    ['except is lost', '"except":', (key, value) => (key === 'except' ? undefined : value)],
-    ['notSelector is lost', '"notSelector":', (key, value) => (key === 'notSelector' ? undefined : value)],
-    ['Pass denies', '"Pass"', (key, value) => (key === 'action' && value === 'Pass' ? 'Deny' : value)],
-    ['the order is lost', '"order":', (key, value) => (key === 'order' ? 7 : value)],
-  ])('%s', async (_, needed, mistake) => {
-    const makeSide = withMistake((doc) =>
-      doc.kind === 'Tier' ? doc : (JSON.parse(JSON.stringify(doc), mistake) as Doc),
-    );
+  const passDenies = (key: string, value: unknown) => (key === 'action' && value === 'Pass' ? 'Deny' : value);
+  const isPolicy = ({ kind }: Doc) => kind.endsWith('Policy');
+
+  it.each<[string, string, (doc: Doc) => boolean, (key: string, value: unknown) => unknown]>([
+    ['except is lost', '"except":', isPolicy, (key, value) => (key === 'except' ? undefined : value)],
+    ['notSelector is lost', '"notSelector":', isPolicy, (key, value) => (key === 'notSelector' ? undefined : value)],
+    ['Pass denies', '"Pass"', isPolicy, passDenies],
+    ['Pass of a profile denies', '"Pass"', ({ kind }) => kind === 'Profile', passDenies],
+    ['the order is lost', '"order":', isPolicy, (key, value) => (key === 'order' ? 7 : value)],
+  ])('%s', async (_, needed, isMeant, mistake) => {
+    const makeSide = withMistake((doc) => (isMeant(doc) ? (JSON.parse(JSON.stringify(doc), mistake) as Doc) : doc));
     const [docs, packet] = firstDifference(random, makeSide);
     const report = await explainDifference({ events: eventsFor(docs), packet }, makeSide);
     const told = docsOf(report);

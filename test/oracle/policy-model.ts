@@ -25,8 +25,8 @@ export interface Policy {
   readonly id: string;
   readonly tier: string;
   readonly order: number;
-  /** What decides between equal orders: name, namespace, kind. */
-  readonly tie: readonly [name: string, namespace: string, kind: string];
+  /** What decides between equal orders: the text `name/namespace/kind`, so that `a-b` comes before `a`. */
+  readonly tie: string;
   selects(endpoint: Selectable): boolean;
   /** At host endpoints also about what passes through. */
   readonly appliesOnForward?: boolean;

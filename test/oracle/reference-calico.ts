@@ -61,6 +61,19 @@ export function calicoPolicies(docs: readonly Doc[], things: readonly Selectable
   return docs.filter(isCalicoPolicy).map((doc) => calicoPolicy(docs, things, doc));
 }
 
+/** The rules of a Profile object, which are as a GlobalNetworkPolicy's; undefined if there is none of the name. */
+export function calicoProfile(
+  docs: readonly Doc[],
+  things: readonly Selectable[],
+  name: string,
+): { readonly ingress: readonly Rule[]; readonly egress: readonly Rule[] } | undefined {
+  const doc = ofKind(docs, 'Profile').find(({ metadata }) => metadata.name === name);
+  if (doc === undefined) return undefined;
+  const { ingress = [], egress = [] } = (doc.spec ?? {}) as Pick<PolicySpec, 'ingress' | 'egress'>;
+  const rules = (list: readonly RuleFields[]) => list.map((rule) => calicoRule(docs, things, undefined, rule));
+  return { ingress: rules(ingress), egress: rules(egress) };
+}
+
 /** The tier that a policy says it is in; undefined for what is no policy. */
 export function tierOf(doc: Doc): string | undefined {
   return isCalicoPolicy(doc) ? ((doc.spec as PolicySpec | undefined)?.tier ?? 'default') : undefined;
@@ -85,7 +98,7 @@ function calicoPolicy(docs: readonly Doc[], things: readonly Selectable[], doc: 
     id: `${doc.kind} ${namespace === undefined ? '' : `${namespace}/`}${doc.metadata.name}`,
     tier: spec.tier ?? 'default',
     order: spec.order ?? Infinity,
-    tie: [doc.metadata.name, namespace ?? '', doc.kind],
+    tie: `${doc.metadata.name}/${namespace ?? ''}/${doc.kind}`,
     ...(spec.applyOnForward === true ? { appliesOnForward: true } : {}),
     selects: (endpoint) =>
       // These have a place of their own, before connection tracking and before translation.

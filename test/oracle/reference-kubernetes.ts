@@ -85,7 +85,7 @@ function networkPolicy(things: readonly Selectable[], doc: Doc): Policy {
     id: `KubernetesNetworkPolicy ${namespace}/${doc.metadata.name}`,
     tier: 'default',
     order: 1_000,
-    tie: [doc.metadata.name, namespace, 'KubernetesNetworkPolicy'],
+    tie: `${doc.metadata.name}/${namespace}/KubernetesNetworkPolicy`,
     selects: (endpoint) =>
       endpoint.kind === 'pod' && endpoint.namespace === namespace && fits(podSelector, endpoint.labels),
     ...(types.includes('Ingress')
@@ -135,7 +135,7 @@ function clusterNetworkPolicy(things: readonly Selectable[], doc: Doc): Policy {
     id: `ClusterNetworkPolicy ${doc.metadata.name}`,
     tier: tier === 'Admin' ? 'kube-admin' : 'kube-baseline',
     order: priority,
-    tie: [doc.metadata.name, '', 'ClusterNetworkPolicy'],
+    tie: `${doc.metadata.name}//ClusterNetworkPolicy`,
     selects: (endpoint) => endpoint.kind === 'pod' && isClusterPod(subject, endpoint),
     ...(ingress.length > 0 ? { ingress: ingress.map(rule) } : {}),
     ...(egress.length > 0 ? { egress: egress.map(rule) } : {}),

@@ -95,6 +95,9 @@ function calico(spec: string, name = 'p'): string {
 function global(spec: string, name = 'g', kind = 'GlobalNetworkPolicy'): string {
   return `{apiVersion: projectcalico.org/v3, kind: ${kind}, metadata: {name: ${name}}, spec: {${spec}}}`;
 }
+function hostProfile(name: string, spec: string): string {
+  return `{apiVersion: projectcalico.org/v3, kind: Profile, metadata: {name: ${name}}, spec: {${spec}}}`;
+}
 function tier(name: string, spec: string): string {
   return `{apiVersion: projectcalico.org/v3, kind: Tier, metadata: {name: ${name}}, spec: {${spec}}}`;
 }
@@ -155,6 +158,16 @@ const tiersAndOrder: readonly Row[] = [
     with: [
       calico(`order: 5, ${db}, ingress: [{action: Deny}]`, 'b'),
       calico(`order: 5, ${db}, ingress: [{action: Allow, protocol: TCP}]`, 'a'),
+    ],
+    allowed: ['red/web > red/db tcp 80'],
+    denied: ['red/web > red/db udp 53'],
+  },
+  {
+    so: 'names that begin alike go by what follows, before the end of the shorter one',
+    with: [
+      calico(`order: 5, ${db}, ingress: [{action: Deny}]`, 'a'),
+      calico(`order: 5, ${db}, ingress: [{action: Allow, protocol: TCP}]`, 'a-b'),
+      calico(`order: 5, ${db}, ingress: [{action: Allow, protocol: UDP}]`, 'a0'),
     ],
     allowed: ['red/web > red/db tcp 80'],
     denied: ['red/web > red/db udp 53'],
@@ -273,6 +286,27 @@ const hosts: readonly Row[] = [
     ],
     allowed: ['stranger > n1 tcp 80', 'stranger > n2 tcp 80', 'stranger > n1 udp 1', 'n1 > stranger tcp 80'],
     denied: ['stranger > n2 udp 1', 'n2 > stranger tcp 80', 'stranger > n1 sctp 1'],
+  },
+  {
+    so: 'profiles are asked in their order; one that passes or says nothing leaves it to the next, one that nobody has defined denies',
+    with: [
+      hostProfile('first', 'ingress: [{action: Pass, protocol: TCP}, {action: Deny, protocol: UDP}]'),
+      hostProfile('second', 'ingress: [{action: Log}, {action: Allow}]'),
+      strict.replace('uplink', 'uplink, profiles: [first, second, nobody]'),
+    ],
+    allowed: ['stranger > n2 tcp 80', 'stranger > n2 sctp 1'],
+    denied: ['stranger > n2 udp 1', 'n2 > stranger tcp 80'],
+  },
+  {
+    so: 'labels of profiles are inherited, the first one counts and its own before all',
+    with: [
+      hostProfile('first', 'labelsToApply: {strict: no, zone: a1}'),
+      hostProfile('second', 'labelsToApply: {zone: a2, app: x}'),
+      strict.replace('uplink', 'uplink, profiles: [first, second]'),
+      global(`selector: strict == 'yes' && zone == 'a1' && app == 'x', ingress: [{action: Allow}]`),
+    ],
+    allowed: ['stranger > n2 tcp 80'],
+    denied: ['n2 > stranger tcp 80'],
   },
   {
     so: 'what passes through meets policies that apply on forward, in both directions',

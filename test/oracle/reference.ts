@@ -5,7 +5,7 @@
  */
 import { ofKind, selectables, type Doc, type Selectable } from './cluster.ts';
 import type { Direction, Packet, Policy } from './policy-model.ts';
-import { calicoPolicies, tierOf } from './reference-calico.ts';
+import { calicoPolicies, calicoProfile, tierOf } from './reference-calico.ts';
 import { kubernetesPolicies } from './reference-kubernetes.ts';
 
 /** What becomes of a packet, with the rule that says so at each endpoint that it passes. */
@@ -105,9 +105,16 @@ export class Reference {
     if (isForwarding) return { action: 'Allow', reason: 'no policy on what is forwarded' };
     // A pod's namespace has a profile that allows everything, that of its service account has labels only.
     if (endpoint.kind === 'pod') return { action: 'Allow', reason: `profile kns.${endpoint.namespace}` };
-    return endpoint.profiles?.includes('projectcalico-default-allow') === true
-      ? { action: 'Allow', reason: 'profile projectcalico-default-allow' }
-      : { action: 'Deny', reason: 'no profile' };
+    for (const name of endpoint.profiles ?? []) {
+      if (name === 'projectcalico-default-allow') return { action: 'Allow', reason: `profile ${name}` };
+      const profile = calicoProfile(this.#docs, this.#things, name);
+      if (profile === undefined) return { action: 'Deny', reason: `profile ${name}, which nobody has defined` };
+      const rule = profile[direction].find(({ action, matches }) => action !== 'Log' && matches(packet));
+      // A profile that passes, like one that says nothing, leaves it to the next one.
+      if (rule === undefined || rule.action === 'Pass') continue;
+      return { action: rule.action === 'Allow' ? 'Allow' : 'Deny', reason: `profile ${name}` };
+    }
+    return { action: 'Deny', reason: 'no profile' };
   }
 
   #podAt(address: string): Selectable | undefined {
@@ -143,14 +150,9 @@ function tiersOf(docs: readonly Doc[]): readonly Tier[] {
   return [...sorted(known), ...sorted(unknown)];
 }
 
-/** Within a tier: by order, without one last; ties by name, namespace, kind. */
+/** Within a tier: by order, without one last. */
 function byOrder(a: Policy, b: Policy): number {
-  return (
-    compare(a.order, b.order) ||
-    compare(a.tie[0], b.tie[0]) ||
-    compare(a.tie[1], b.tie[1]) ||
-    compare(a.tie[2], b.tie[2])
-  );
+  return compare(a.order, b.order) || compare(a.tie, b.tie);
 }
 
 function compare<T extends number | string>(a: T, b: T): number {
