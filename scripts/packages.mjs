@@ -38,6 +38,7 @@ export const PACKAGES = [
     why: 'types of the BPF programs for TypeScript (`make gen`, `make check`); the leftover check after the tests',
   },
   { name: 'ipset', need: 'tests', why: 'sets read back with other eyes than ours' },
+  { name: 'conntrack', need: 'tests', why: 'connection tracking seen with other eyes than ours' },
   { name: 'procps', need: 'tests', why: 'sysctl, which sets what a test starts from' },
   { name: 'iputils-ping', need: 'tests', why: 'test traffic between pods' },
   {

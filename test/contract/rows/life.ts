@@ -27,15 +27,23 @@ const openFlows = [
   { flow: 'away udp', line: 'client > web2 udp' },
 ] as const;
 
-/** The status code of a path on the node's health port; 0: nobody listens. */
-async function healthOf(bed: Bed, node: string, path: string): Promise<number> {
-  const url = `http://localhost:9099/${path}`;
-  const { stdout } = await exec('nsenter', [
-    `--net=${bed.node(node).netnsPath}`,
-    ...['curl', '-s', '-m', '2', '-o', '/dev/null', '-w', '%{http_code}', url],
-  ]);
-  return Number(stdout);
+/** What the node answers on one of its ports: a status code, 0 when nobody listens, and the text. */
+async function httpGet(
+  bed: Bed,
+  node: string,
+  url: string,
+): Promise<{ readonly status: number; readonly text: string }> {
+  const script = `
+    const answer = await fetch(${JSON.stringify(url)}).catch(() => undefined);
+    process.stdout.write(JSON.stringify({ status: answer?.status ?? 0, text: (await answer?.text()) ?? '' }));`;
+  const program = [process.execPath, '--input-type=module', '-e', script];
+  const { stdout } = await exec('nsenter', [`--net=${bed.node(node).netnsPath}`, ...program]);
+  return JSON.parse(stdout) as { status: number; text: string };
 }
+
+/** The status code of a path on the node's health port; 0: nobody listens. */
+const healthOf = async (bed: Bed, node: string, path: string): Promise<number> =>
+  (await httpGet(bed, node, `http://localhost:9099/${path}`)).status;
 
 /** What node1's kernel holds, without what its agent does in its own directories. */
 async function kernelOf(bed: Bed): Promise<string> {
@@ -354,11 +362,8 @@ export const life: readonly Row[] = [
           also: {
             liveness: async (bed) => described(await healthOf(bed, 'node1', 'liveness')),
             metrics: async (bed) => {
-              const { stdout } = await exec('nsenter', [
-                `--net=${bed.node('node1').netnsPath}`,
-                ...['curl', '-s', '-m', '2', 'http://localhost:9091/metrics'],
-              ]);
-              const count = /^felix_active_local_endpoints(?:\{.*\})? (\d+)/m.exec(stdout)?.[1];
+              const { text } = await httpGet(bed, 'node1', 'http://localhost:9091/metrics');
+              const count = /^felix_active_local_endpoints(?:\{.*\})? (\d+)/m.exec(text)?.[1];
               const endpoints = (await bed.node('node1').endpoints()).length;
               return Number(count) === endpoints
                 ? undefined
