@@ -152,6 +152,15 @@ const cases: readonly Case[] = [
     expect: 'on',
   },
   {
+    what: 'forwarded and translated, accepted by others before our rules',
+    ...through,
+    packet: tcp(80, { inDevice: 'eth0', outDevice: 'eth1', state: ['NEW', 'DNAT'] }),
+    hosts: { '*': { tiers: denied } },
+    config: { chainInsertMode: 'append' },
+    others: ['-j ACCEPT'],
+    expect: 'accepted',
+  },
+  {
     what: 'forwarded in by a host endpoint that denies',
     ...through,
     hosts: { eth0: { forwardTiers: [tier(['deny'], { egress: [] })] } },

@@ -2,7 +2,7 @@ import { RenderError } from './errors.ts';
 import type { Marks } from './types.ts';
 
 /** Names of the bits, from the lowest bit of the mask up: the first two as Calico places them, so that `iptables -L` reads the same. */
-const BITS = ['accept', 'pass', 'scratch0', 'scratch1', 'forwarded'] as const satisfies readonly (keyof Marks)[];
+const BITS = ['accept', 'pass', 'scratch0', 'scratch1', 'received'] as const satisfies readonly (keyof Marks)[];
 
 /** Shares out the mask's lowest bits. Throws `E_MARK_BITS` where it has too few. */
 export function parseMarks(markMask: number): Marks {

@@ -64,9 +64,9 @@ describe('marks', () => {
     { mask: 0xffff0000, bits: [0x10000, 0x20000, 0x40000, 0x80000, 0x100000] },
     { mask: 0xf8000000, bits: [0x8000000, 0x10000000, 0x20000000, 0x40000000, 0x80000000] },
     { mask: 0x80010111, bits: [0x1, 0x10, 0x100, 0x10000, 0x80000000] },
-  ])('$mask: accept, pass, scratch0, scratch1, forwarded from its lowest bit up', ({ mask, bits }) => {
-    const { accept, pass, scratch0, scratch1, forwarded } = parseMarks(mask);
-    expect([accept, pass, scratch0, scratch1, forwarded]).toEqual(bits);
+  ])('$mask: accept, pass, scratch0, scratch1, received from its lowest bit up', ({ mask, bits }) => {
+    const { accept, pass, scratch0, scratch1, received } = parseMarks(mask);
+    expect([accept, pass, scratch0, scratch1, received]).toEqual(bits);
   });
 
   test('a mask with too few bits is refused by the name of the setting', () => {

@@ -210,6 +210,15 @@ const cases: readonly Case[] = [
     config: { serviceLoopPrevention: 'disabled' },
     expect: 'accepted',
   },
+  {
+    what: 'the address of a service without endpoints, which kube-proxy refuses',
+    ...fromPod,
+    family: 4,
+    pod: allowed,
+    to: 'service',
+    others: ['-d 10.96.0.10/32 -p 6 -m multiport --dports 80 -j REJECT'],
+    expect: 'rejected',
+  },
   { what: 'a service’s address from outside', ...through, to: 'service', expect: 'dropped' },
 ];
 

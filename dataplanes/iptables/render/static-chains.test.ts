@@ -36,9 +36,9 @@ test('without host endpoints: raw PREROUTING, filter INPUT and FORWARD, nothing 
     'filter cali-INPUT: -i cali+ -g cali-wl-to-host',
     'filter cali-FORWARD: -i cali+ -j cali-from-wl-dispatch',
     'filter cali-FORWARD: -o cali+ -j cali-to-wl-dispatch',
-    'filter cali-FORWARD: -j cali-cidr-block',
     'filter INPUT first: -j cali-INPUT',
     'filter FORWARD first: -j cali-FORWARD',
+    'filter FORWARD last: -j cali-cidr-block',
     `filter FORWARD last: ${ACCEPTED} -j ACCEPT`,
   ]);
 });
@@ -58,7 +58,7 @@ test('with host endpoints that have every kind of policy, all settings turned, I
     'raw cali-wl-link-local: -j DROP',
     'raw cali-allow: -j MARK --set-xmark 0x10000/0x10000',
     'raw cali-pass: -j MARK --set-xmark 0x20000/0x20000',
-    'raw cali-PREROUTING: -j MARK --set-xmark 0x0/0x1f0000',
+    'raw cali-PREROUTING: -j MARK --set-xmark 0x100000/0x1f0000',
     'raw cali-PREROUTING: -i cali+ -s fe80::/64 -g cali-wl-link-local',
     'raw cali-PREROUTING: -i tap+ -s fe80::/64 -g cali-wl-link-local',
     'raw cali-PREROUTING: -i cali+ -m set ! --match-set cali60wl-src src,src -j DROP',
@@ -105,7 +105,6 @@ test('with host endpoints that have every kind of policy, all settings turned, I
     'filter cali-FORWARD: -o cali+ -j cali-to-wl-dispatch',
     'filter cali-FORWARD: -o tap+ -j cali-to-wl-dispatch',
     'filter cali-FORWARD: -j cali-to-hep-forward',
-    'filter cali-FORWARD: -j MARK --set-xmark 0x100000/0x100000',
     `filter cali-OUTPUT: ${ACCEPTED} -j RETURN`,
     'filter cali-OUTPUT: -o cali+ -j RETURN',
     'filter cali-OUTPUT: -o tap+ -j RETURN',

@@ -42,7 +42,10 @@ export function staticRules(
   ];
   const filter = [
     kernelChain('INPUT', input(needs, ctx)),
-    kernelChain('FORWARD', forward(needs, loops.length > 0, ctx), [forwardEnd(ctx)]),
+    kernelChain('FORWARD', forward(needs, ctx), [
+      ...(loops.length > 0 ? [`-j ${SERVICE_LOOPS}`] : []),
+      acceptForwarded(ctx),
+    ]),
     ...(needs.normal ? [kernelChain('OUTPUT', output(needs, ctx))] : []),
   ];
   return {
@@ -90,13 +93,15 @@ const linkLocalChain: Chain = {
 };
 
 /**
- * Nobody brings marks of ours along. What comes from a pod device must be a {source, device} pair of the set, so an unannounced device or
+ * Nobody brings marks of ours along; what comes in is marked as such where host endpoints need to tell it from what the host sends. What comes from a pod device must be a {source, device} pair of the set, so an unannounced device or
  * a forged source gets nothing through, and makes no connection tracking entry.
  */
 function rawPrerouting(needs: HostNeeds, ctx: RenderContext): ChainRule[] {
   const { family, marks } = ctx;
+  const others = allMarks(marks) - marks.received;
   return [
-    rule(setMark(0, allMarks(marks))),
+    // Here, and not in FORWARD: others' rules may accept a packet there before it comes to ours.
+    rule(needs.normal ? setMark(marks.received, others) : setMark(0, allMarks(marks))),
     ...(family === 6 ? pods(ctx, '-i', `-s fe80::/64 -g ${LINK_LOCAL}`) : []),
     ...pods(ctx, '-i', `-m set ! --match-set ${wlSourceSet(family)} src,src -j DROP`),
     ...(needs.untracked ? [...pods(ctx, '-i', '-j RETURN'), ...untracked(FROM_HOST_DISPATCH, ctx)] : []),
@@ -125,12 +130,12 @@ function manglePrerouting(needs: HostNeeds, { marks, config }: RenderContext): C
 
 /**
  * What the host sends to a service leaves by another device than filter OUTPUT was told, because it was translated there: it is judged
- * here, where the device is known. What was forwarded, or judged already, is marked.
+ * here, where the device is known. What was received, or judged already, is marked.
  */
 function manglePostrouting(ctx: RenderContext): ChainRule[] {
   const { marks } = ctx;
   return [
-    rule(markedWithAny(marks.accept + marks.forwarded), '-j RETURN'),
+    rule(markedWithAny(marks.accept + marks.received), '-j RETURN'),
     ...pods(ctx, '-o', '-j RETURN'),
     rule(`-m conntrack --ctstate DNAT -j ${TO_HOST_DISPATCH}`),
   ];
@@ -167,7 +172,7 @@ function workloadToHost({ family, config }: RenderContext): ChainRule[] {
  * Packets that policy accepts are marked and go on to others' rules; the end of FORWARD accepts them. A packet between two pods is judged
  * by the policy of both.
  */
-function forward(needs: HostNeeds, hasLoopRules: boolean, ctx: RenderContext): ChainRule[] {
+function forward(needs: HostNeeds, ctx: RenderContext): ChainRule[] {
   const { marks } = ctx;
   return [
     // The accept mark is from raw or mangle and spares the packet the policy of the host endpoint that it came in by.
@@ -175,13 +180,11 @@ function forward(needs: HostNeeds, hasLoopRules: boolean, ctx: RenderContext): C
     ...pods(ctx, '-i', `-j ${FROM_WORKLOAD_DISPATCH}`),
     ...pods(ctx, '-o', `-j ${TO_WORKLOAD_DISPATCH}`),
     ...(needs.forward ? [rule(`-j ${TO_HOST_FORWARD}`)] : []),
-    ...(hasLoopRules ? [rule(`-j ${SERVICE_LOOPS}`)] : []),
-    ...(needs.normal ? [rule(setMark(marks.forwarded))] : []),
   ];
 }
 
 /** Others' rules in FORWARD come first; only the chain's policy (Docker sets DROP) is overruled. */
-const forwardEnd = ({ marks, config }: RenderContext): string =>
+const acceptForwarded = ({ marks, config }: RenderContext): string =>
   words(markedWith(marks.accept), comment('accepted by policy'), allowTarget('filter', config));
 
 /** The host to its own pods is never judged: a kubelet's probes must work. */
@@ -200,7 +203,7 @@ function output(needs: HostNeeds, ctx: RenderContext): ChainRule[] {
 
 /**
  * A service's address that nobody has translated would go out to the router, which sends it back: what reaches the end of FORWARD with
- * such an address is dropped or rejected.
+ * such an address is dropped or rejected. At the end, so that kube-proxy can refuse connections to a service without endpoints before.
  */
 function serviceLoopRules(ranges: readonly CidrText[], { family, config }: RenderContext): ChainRule[] {
   const { serviceLoopPrevention } = config;

@@ -50,8 +50,8 @@ export interface Marks {
   /** The source (scratch0) or destination (scratch1) ports of the rule at hand match; meaningless outside it. */
   readonly scratch0: number;
   readonly scratch1: number;
-  /** The packet has come through filter FORWARD, so it isn't the host's own: mangle POSTROUTING must not judge it as such. */
-  readonly forwarded: number;
+  /** The packet has come in by a device, so it isn't the host's own: mangle POSTROUTING must not judge it as such. */
+  readonly received: number;
 }
 
 /** What rules depend on besides policy. */

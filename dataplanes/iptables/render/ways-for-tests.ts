@@ -76,6 +76,8 @@ export interface Case {
   readonly hosts?: Readonly<Record<string, Partial<HostEndpointInfo>>>;
   readonly config?: Partial<DataplaneConfig>;
   readonly family?: 4 | 6;
+  /** Rules of others in filter FORWARD: between ours, or (chainInsertMode append) before all of ours. */
+  readonly others?: readonly string[];
   /** `on`: nobody of us has decided, the kernel's chains go on with others' rules and their own policy. */
   readonly expect: 'accepted' | 'dropped' | 'rejected' | 'on' | 'accepted untracked';
 }
@@ -194,10 +196,11 @@ function fate(row: Case, family: 4 | 6): Case['expect'] {
   let isAccepted = false;
   for (const [table, kernelChain] of WAYS[row.way]) {
     const hook = statics[table].hooks.get(kernelChain);
-    const whole: Chain = {
-      name: kernelChain,
-      rules: [...(hook?.first ?? []), ...(hook?.last ?? [])].map((text) => ({ text })),
-    };
+    const { first = [], last = [] } = hook ?? {};
+    const others = kernelChain === 'FORWARD' ? (row.others ?? []) : [];
+    const lines =
+      ctx.config.chainInsertMode === 'append' ? [...others, ...first, ...last] : [...first, ...others, ...last];
+    const whole: Chain = { name: kernelChain, rules: lines.map((text) => ({ text })) };
     const walked = walk(kernelChain, [whole, ...chainsOf(table)], packet, sets);
     if (walked.verdict === 'DROP') return 'dropped';
     if (walked.verdict === 'REJECT') return 'rejected';
