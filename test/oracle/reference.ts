@@ -109,7 +109,7 @@ export class Reference {
       if (name === 'projectcalico-default-allow') return { action: 'Allow', reason: `profile ${name}` };
       const profile = calicoProfile(this.#docs, this.#things, name);
       if (profile === undefined) return { action: 'Deny', reason: `profile ${name}, which nobody has defined` };
-      const rule = profile[direction].find(({ action, matches }) => action !== 'Log' && matches(packet));
+      const rule = profile[direction].find((each) => each.action !== 'Log' && each.matches(packet));
       // A profile that passes, like one that says nothing, leaves it to the next one.
       if (rule === undefined || rule.action === 'Pass') continue;
       return { action: rule.action === 'Allow' ? 'Allow' : 'Deny', reason: `profile ${name}` };
