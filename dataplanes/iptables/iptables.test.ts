@@ -449,7 +449,7 @@ test("counters are summed over families and chains by the rule's id, and never g
       ...(commands.tables('iptables-nft').get('filter')?.get(policyChainName('ingress', 'P a'))?.rules ?? []),
     ];
     for (const line of counted)
-      if (line.includes(text)) commands.counted.set(line.replace(/^-m comment --comment "cali:\S{16}" /, ''), packets);
+      if (line.includes(text)) commands.counted.set(line.replace(/ -m comment --comment "cali:\S{16}"$/, ''), packets);
   };
   const counters = async (): Promise<Record<string, number>> =>
     Object.fromEntries([...(await dataplane.ruleCounters())].map(([id, { packets }]) => [id, packets]));

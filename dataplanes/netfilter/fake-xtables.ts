@@ -76,7 +76,7 @@ export class FakeXtables implements CommandRunner {
   /** One table as text: chains and rules, without the hashes. */
   dump(tool: string, table: string): string {
     return print(table, this.tables(tool).get(table) ?? new Map())
-      .replaceAll(/-m comment --comment "cali:[\w-]{16}" /g, '# ')
+      .replaceAll(/^(-A \S+) (.*) -m comment --comment "cali:[\w-]{16}"$/gm, '$1 # $2')
       .replaceAll(' [0:0]', '');
   }
 
@@ -84,7 +84,7 @@ export class FakeXtables implements CommandRunner {
     const text = [...tables].map(([name, table]) => print(name, table)).join('');
     if (!withCounters) return text;
     return text.replaceAll(/^-A \S+ (.*)$/gm, (line, rule: string) => {
-      const packets = this.counted.get(rule.replace(/^-m comment --comment "cali:\S{16}" /, '')) ?? 0;
+      const packets = this.counted.get(rule.replace(/ -m comment --comment "cali:\S{16}"$/, '')) ?? 0;
       return `[${packets}:${packets * 10}] ${line}`;
     });
   }

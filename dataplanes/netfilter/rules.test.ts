@@ -12,8 +12,8 @@ const seen = (name: string, lines: readonly string[]): string | undefined =>
 describe('tags of rules', () => {
   test('stay the same from one release to the next: a restart must not rewrite tables', () => {
     expect(renderRules('-A cali-a', hashRules('cali-a', ['-j DROP', '-j ACCEPT']))).toEqual([
-      '-A cali-a -m comment --comment "cali:yCd1A5K-ChPgsAAA" -j DROP',
-      '-A cali-a -m comment --comment "cali:yCd1A5K-ChPgsAAB" -j ACCEPT',
+      '-A cali-a -j DROP -m comment --comment "cali:yCd1A5K-ChPgsAAA"',
+      '-A cali-a -j ACCEPT -m comment --comment "cali:yCd1A5K-ChPgsAAB"',
     ]);
   });
 

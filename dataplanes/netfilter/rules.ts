@@ -45,9 +45,9 @@ export const signature = (listHash: string, length: number): string => (length =
 /** The tags of a list's rules, in order. */
 export const tagsOf = ({ rules, hash }: HashedRules): string[] => rules.map((_, index) => ruleTag(hash, index));
 
-/** A rule with its comment. */
+/** A rule with its comment, which stands last: the kernel asks matches in their order, and this one of packets that match otherwise only. */
 export const taggedRule = (rule: string, tag: string): string =>
-  `-m comment --comment "${COMMENT_PREFIX}${tag}" ${rule}`;
+  `${rule} -m comment --comment "${COMMENT_PREFIX}${tag}"`;
 
 /** The rules as lines of an iptables-restore input. `verb` is `-A chain` or `-I chain`. */
 export function renderRules(verb: string, { rules, hash }: HashedRules): string[] {

@@ -192,7 +192,7 @@ describe.each(['nft', 'legacy'] as const)('the tables of a family (%s)', (varian
     table.requestResync();
     expect((await table.apply()).repaired.join()).toContain(words);
     expect(fake.tables(tool).get('filter')?.get('cali-FORWARD')?.rules).toEqual(good);
-    expect(fake.tables(tool).get('filter')?.get('FORWARD')?.rules[0]).toMatch(/-j cali-FORWARD$/);
+    expect(fake.tables(tool).get('filter')?.get('FORWARD')?.rules[0]).toMatch(/^-j cali-FORWARD -m comment/);
     table.requestResync();
     expect((await table.apply()).repaired).toEqual([]);
   });
@@ -283,7 +283,7 @@ describe.each(['nft', 'legacy'] as const)('the tables of a family (%s)', (varian
         .tables(tool)
         .get('filter')
         ?.get(chain)
-        ?.rules.map((rule) => rule.replace(/^.*" /, ''));
+        ?.rules.map((rule) => rule.replace(/ -m comment --comment "cali:\S+"$/, ''));
     expect(['cali-pi-old', 'cali-pi-new', 'cali-pi-good'].map(rulesOf)).toEqual([
       ['-j ACCEPT'],
       ['-j DROP'],
@@ -433,7 +433,7 @@ test('a table reaches the wanted chains from any state, in at most one restore a
         expect(fake.restores - restores).toBeLessThanOrEqual(1);
         const chains = fake.tables('iptables-legacy').get('filter');
         for (const [name, rules] of wanted)
-          expect(chains?.get(name)?.rules.map((text) => text.replace(/^.*" /, ''))).toEqual(rules);
+          expect(chains?.get(name)?.rules.map((text) => text.replace(/ -m comment --comment "cali:\S+"$/, ''))).toEqual(rules);
         const ours = [...(chains?.keys() ?? [])].filter((name) => name.startsWith('cali-'));
         expect(ours.sort()).toEqual([...wanted.keys()].sort());
         const forward = chains?.get('FORWARD')?.rules ?? [];
