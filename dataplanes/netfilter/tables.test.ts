@@ -433,7 +433,9 @@ test('a table reaches the wanted chains from any state, in at most one restore a
         expect(fake.restores - restores).toBeLessThanOrEqual(1);
         const chains = fake.tables('iptables-legacy').get('filter');
         for (const [name, rules] of wanted)
-          expect(chains?.get(name)?.rules.map((text) => text.replace(/ -m comment --comment "cali:\S+"$/, ''))).toEqual(rules);
+          expect(chains?.get(name)?.rules.map((text) => text.replace(/ -m comment --comment "cali:\S+"$/, ''))).toEqual(
+            rules,
+          );
         const ours = [...(chains?.keys() ?? [])].filter((name) => name.startsWith('cali-'));
         expect(ours.sort()).toEqual([...wanted.keys()].sort());
         const forward = chains?.get('FORWARD')?.rules ?? [];

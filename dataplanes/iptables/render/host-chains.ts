@@ -101,7 +101,8 @@ const FORWARDED: Dispatch = {
 
 /**
  * A chain for every host endpoint that has rules here, and before them the one that finds it by device. A device without rules of its own
- * must not come to those of `*`, which stands for devices that have no host endpoint.
+ * must not come to those of `*`, which stands for devices that have no host endpoint. The loopback device is none of these unless it is named:
+ * a host that can't talk to itself is broken, whatever it was to be protected from.
  */
 function dispatched(
   hosts: readonly HostDevice[],
@@ -117,7 +118,8 @@ function dispatched(
     if (rules === undefined) return match === '' ? [] : [{ text: words(match, '-j RETURN') }];
     const name = hostChainName(purpose[direction], host.device);
     chains.push({ name, rules });
-    return [{ text: words(match, `-g ${name}`) }];
+    const loopback = host.device === '*' ? [{ text: `${flag} lo -j RETURN` }] : [];
+    return [...loopback, { text: words(match, `-g ${name}`) }];
   });
   return [{ name: chain[direction], rules: dispatch }, ...chains];
 }

@@ -55,6 +55,27 @@ const cases: readonly Case[] = [
     expect: 'on',
   },
   {
+    what: 'from the host to itself, with a host endpoint for all',
+    ...toHost,
+    packet: tcp(80, { inDevice: 'lo' }),
+    hosts: { '*': { tiers: denied } },
+    expect: 'on',
+  },
+  {
+    what: 'out to the host itself, with a host endpoint for all',
+    ...fromHost,
+    packet: tcp(80, { outDevice: 'lo' }),
+    hosts: { '*': { tiers: denied } },
+    expect: 'on',
+  },
+  {
+    what: 'from the host to itself, with a host endpoint for the loopback device',
+    ...toHost,
+    packet: tcp(80, { inDevice: 'lo' }),
+    hosts: { lo: { tiers: denied }, '*': { tiers: allowed } },
+    expect: 'dropped',
+  },
+  {
     what: 'to another device, with a host endpoint for all',
     ...toHost,
     packet: tcp(80, { inDevice: 'eth1' }),
