@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { ServiceIdentifier } from 'inversify';
 import type { Counter, Programmer } from '#dataplanes/contract.ts';
+import type { Pod } from '#api/core/pod.ts';
 import type { WorkloadEndpoint } from '#api/v3/workload-endpoint.ts';
 import type { EndpointId } from '#dataplanes/messages.ts';
 import type { Datastore } from '#datastore/datastore.ts';
@@ -149,6 +150,7 @@ export class Agent {
 
     this.#enter('taking over what an earlier agent left');
     await this.#takeOver();
+    this.#followPodLabels();
     await mtu.refresh();
     signal.throwIfAborted();
     store.of('Node').onChange(() => void mtu.refresh());
@@ -220,6 +222,25 @@ export class Agent {
         await delay(pauseMs, undefined, { signal });
       }
     }
+  }
+
+  /** Endpoints keep their pods' labels, from those of the time when no agent ran on. */
+  #followPodLabels(): void {
+    const { log, store, endpoints, settings } = this.#parts;
+    const relabel = (pod: Pod | undefined) => {
+      if (pod?.spec.nodeName !== settings.nodeName) return;
+      try {
+        endpoints.relabel(pod);
+      } catch (error) {
+        const { namespace, name } = pod.metadata;
+        log.warn(
+          { pod: `${namespace}/${name}`, err: error },
+          "could not write a pod's new labels; they hold while this agent runs",
+        );
+      }
+    };
+    for (const pod of store.of('Pod').all()) relabel(pod);
+    store.of('Pod').onChange((_key, pod) => relabel(pod));
   }
 
   status(): AgentStatus {

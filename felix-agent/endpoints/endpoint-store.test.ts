@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { pino } from 'pino';
+import { parseAs } from '#api/kinds.ts';
 import { FakeClock } from '#api/fake-clock.ts';
 import type { LocalEndpoint } from '#cni/deps.ts';
 import { DatastoreError } from '#datastore/errors.ts';
@@ -144,6 +145,41 @@ describe('the endpoint store', () => {
     expect(told.at(-1)).toBe('k8s/default/web/eth0 gone');
     expect(readdirSync(join(dir, 'endpoints'))).toEqual([]);
     expect(store.list()).toEqual([]);
+  });
+
+  describe('a pod that is labelled anew', () => {
+    const pod = (labels: Record<string, string>, name = 'web') =>
+      parseAs('Pod', {
+        apiVersion: 'v1',
+        kind: 'Pod',
+        metadata: { name, namespace: 'default', labels },
+        spec: { nodeName: 'node1', containers: [{ name: 'main' }] },
+      }).object;
+
+    test('keeps its labels when its object goes first: for calc, the next agent and other nodes', async () => {
+      const made = endpoint('c1');
+      const labels = { app: 'web', 'projectcalico.org/orchestrator': 'k8s' };
+      await store.add({ ...made, endpoint: { ...made.endpoint, metadata: { ...made.endpoint.metadata, labels } } });
+      store.relabel(pod({ app: 'web' }));
+      store.relabel(pod({ app: 'db' }, 'other'));
+      expect(told).toHaveLength(1);
+      store.relabel(pod({ quarantine: 'yes' }));
+      const expected = { quarantine: 'yes', 'projectcalico.org/orchestrator': 'k8s' };
+      expect(store.get('default', name)?.endpoint.metadata.labels).toEqual(expected);
+      expect(told).toHaveLength(2);
+      expect(new EndpointFiles(dir, silent).load()[0]?.endpoint.metadata.labels).toEqual(expected);
+      await publisher.close(new AbortController().signal);
+      expect((await stored())?.metadata.labels).toEqual(expected);
+    });
+
+    test('is forgotten like others when its ADD fails', async () => {
+      sink.programmed = () => {
+        store.relabel(pod({ quarantine: 'yes' }));
+        return Promise.reject(new Error('the set is full'));
+      };
+      await expect(store.add(endpoint('c1'))).rejects.toThrow('the set is full');
+      expect(store.list()).toEqual([]);
+    });
   });
 
   test('an old container does not remove the newer one of the same pod, neither here nor in the datastore', async () => {

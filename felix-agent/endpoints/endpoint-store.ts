@@ -1,5 +1,8 @@
+import type { KindMap } from '#api/kinds.ts';
 import type { EndpointRegistry, LocalEndpoint } from '#cni/deps.ts';
 import type { EndpointId } from '#dataplanes/messages.ts';
+import { labelKeys } from '../calc/convert/convert.ts';
+import { sameData } from '../calc/same-data.ts';
 import type { EndpointFiles } from './endpoint-files.ts';
 import { endpointId } from './endpoint-info.ts';
 import type { EndpointPublisher } from './endpoint-publisher.ts';
@@ -55,16 +58,40 @@ export class EndpointStore implements EndpointRegistry {
     try {
       await this.#sink.programmed(id, AbortSignal.timeout(programTimeoutMs));
     } catch (error) {
-      if (this.#endpoints.get(keyOf(endpoint)) === endpoint) this.#forget(endpoint);
+      const { namespace, name } = endpoint.endpoint.metadata;
+      const present = this.get(namespace, name);
+      if (present !== undefined && containerOf(present) === containerOf(endpoint)) this.#forget(present);
       throw error;
     }
     this.#status.programmed(endpoint.endpoint);
-    this.#publisher.put(endpoint.endpoint);
+    this.#publisher.put((this.#endpoints.get(keyOf(endpoint)) ?? endpoint).endpoint);
+  }
+
+  /**
+   * A pod of this node as it is now: its labels are kept with its endpoints. Should its object go before its processes do (a forced deletion), they are
+   * judged by these until the DEL, here, by other nodes and by the next agent, and not by the labels that the pod was started with.
+   */
+  relabel({ metadata }: KindMap['Pod']): void {
+    for (const [key, known] of this.#endpoints) {
+      const { endpoint } = known;
+      if (endpoint.spec.pod !== metadata.name || endpoint.metadata.namespace !== metadata.namespace) continue;
+      const before = endpoint.metadata.labels ?? {};
+      const given = [labelKeys.namespace, labelKeys.orchestrator, labelKeys.serviceAccount].flatMap((label) =>
+        before[label] === undefined ? [] : [[label, before[label]] as const],
+      );
+      const labels = { ...metadata.labels, ...Object.fromEntries(given) };
+      if (sameData(labels, before)) continue;
+      const next = { ...known, endpoint: { ...endpoint, metadata: { ...endpoint.metadata, labels } } };
+      this.#endpoints.set(key, next);
+      this.#sink.set(endpointId(next.endpoint), next);
+      this.#publisher.put(next.endpoint);
+      this.#files.save(next);
+    }
   }
 
   async remove(namespace: string, name: string, containerId: string): Promise<void> {
     const endpoint = this.get(namespace, name);
-    if (endpoint === undefined || endpoint.endpoint.spec.containerID !== containerId) return;
+    if (endpoint === undefined || containerOf(endpoint) !== containerId) return;
     this.#forget(endpoint);
     await this.#sink.programmed(endpointId(endpoint.endpoint), AbortSignal.timeout(programTimeoutMs));
   }
@@ -81,6 +108,10 @@ export class EndpointStore implements EndpointRegistry {
 
 function key(namespace: string, name: string): string {
   return `${namespace}/${name}`;
+}
+
+function containerOf({ endpoint }: LocalEndpoint): string | undefined {
+  return endpoint.spec.containerID;
 }
 
 function keyOf({ endpoint }: LocalEndpoint): string {
