@@ -10,7 +10,10 @@ export type SetId = string;
 export type PolicyId = string;
 /** `kns.<namespace>` (allows all) or `ksa.<namespace>.<service account>` (labels only), or a HostEndpoint's profile. */
 export type ProfileId = string;
-/** `<policy id> <ingress|egress> <index>` or `Profile <profile id> <ingress|egress> <index>`; the index counts the object's own rules from 0. */
+/**
+ * `<policy id> <ingress|egress> <index>` or `Profile <profile id> <ingress|egress> <index>`; the index counts the object's own rules from 0, with `.k` where one
+ * of them became several (a Kubernetes rule with ports of two protocols).
+ */
 export type RuleId = string;
 
 /**
