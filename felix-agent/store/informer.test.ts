@@ -55,6 +55,20 @@ describe('an informer', () => {
     expect(changes).toHaveLength(12);
   });
 
+  test('does not list without a pause where every watch is too old from its beginning', async () => {
+    let lists = 0;
+    const list = datastore.list.bind(datastore);
+    datastore.list = (kind, options) => {
+      lists++;
+      return list(kind, options);
+    };
+    for (let index = 0; index < 1_000; index++) datastore.failNext('watch', new DatastoreError('expired', 'too old'));
+    informer.start();
+    await informer.synced();
+    for (let turn = 0; turn < 50; turn++) await new Promise((resolve) => setImmediate(resolve));
+    expect(lists).toBeLessThan(10);
+  });
+
   test('keeps what it knows while the datastore is away, says why, and recovers', async () => {
     datastore.failNext('list', new DatastoreError('unavailable', 'connection refused'));
     await datastore.create('Namespace', namespace('a'));

@@ -104,27 +104,37 @@ export class Informer<K extends KindName> {
     const { signal } = this.#stop;
     let pauseMs = retryMs.first;
     while (!signal.aborted) {
+      let hasMoved = false;
       try {
         let resourceVersion = await this.#list();
         pauseMs = retryMs.first;
         for await (const event of this.#datastore.watch(this.kind, { resourceVersion, signal })) {
           resourceVersion = event.resourceVersion;
+          hasMoved = true;
           if (event.type !== 'bookmark') {
             this.#set(event.object.metadata, event.type === 'deleted' ? undefined : event.object);
           }
         }
       } catch (error) {
         if (signal.aborted) return;
-        if (isDatastoreError(error, 'expired')) continue;
+        if (isDatastoreError(error, 'expired')) {
+          // A list that is too old at once must not be asked for again and again without a pause.
+          if (!hasMoved) await this.#pause(pauseMs);
+          continue;
+        }
         this.#failure = `can't read ${this.kind} objects: ${error instanceof Error ? error.message : String(error)}`;
         this.#log.warn(
           { kind: this.kind, retryMs: pauseMs, err: error },
           'datastore read failed; keeping what is known',
         );
-        await delay(pauseMs * (0.75 + Math.random() / 2), undefined, { signal }).catch(() => {});
+        await this.#pause(pauseMs);
         pauseMs = Math.min(pauseMs * 2, retryMs.longest);
       }
     }
+  }
+
+  async #pause(ms: number): Promise<void> {
+    await delay(ms * (0.75 + Math.random() / 2), undefined, { signal: this.#stop.signal }).catch(() => {});
   }
 
   async #list(): Promise<string> {
