@@ -345,7 +345,8 @@ export class FilesDatastore implements Datastore {
   /** Brings one object in force up to date, and tells the watchers what that changed. */
   #settle(kind: KindName, key: ObjectKey): void {
     const objects = this.#of(kind);
-    const before = objects.get(keyText(key));
+    const name = keyText(key);
+    const before = objects.get(name);
     const after = this.#own.seen(kind, key) ?? this.#userObjects.object(kind, key);
     if (
       before?.metadata.uid === after?.metadata.uid &&
@@ -354,9 +355,9 @@ export class FilesDatastore implements Datastore {
       return;
     }
     if (after === undefined) {
-      objects.delete(keyText(key));
+      objects.delete(name);
     } else {
-      objects.set(keyText(key), after);
+      objects.set(name, after);
     }
     const replaced = before !== undefined && after !== undefined && before.metadata.uid === after.metadata.uid;
     if (before !== undefined && !replaced) {
@@ -375,7 +376,7 @@ export class FilesDatastore implements Datastore {
       effect: 'last-valid' as const,
     }));
     const owned = (kind: KindName, key: ObjectKey): boolean => this.#own.seen(kind, key) !== undefined;
-    const ofObjects = [...this.#userObjects.problems(owned), ...this.#userObjects.disputes(owned)];
+    const ofObjects = [...this.#userObjects.problems(owned), ...this.#userObjects.disputes(this.#own.all())];
     this.#log.update(
       [...unavailable, ...this.#users.problems(), ...this.#own.problems(), ...ofObjects],
       this.#users.remarks(),

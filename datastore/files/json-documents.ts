@@ -8,13 +8,15 @@ export interface JsonDocument {
 const separator = /^---[ \t]*\r?$/gm;
 
 /**
- * The documents of a text in which every one is a JSON object, as programs write them; undefined for any other text, which is YAML's to read. The
- * answer is that of a YAML reader (JSON is YAML) and comes many times faster: 10,000 pods in 30 ms instead of 1,500. But where a key is there
- * twice, the last one counts, as for everyone who reads JSON, and YAML refuses it.
+ * The documents of a text in which every one is a JSON object, as programs write them, one at a time: of a big file, what is read of each can be
+ * forgotten before the next. Ends with undefined where something else comes, or nothing at all: then the whole text is YAML's to read. Up to there
+ * the answer is the same as that of a YAML reader (JSON is YAML) and comes many times faster: 10,000 pods in 30 ms instead of 1,500.
  */
-export function readJsonDocuments(text: string): readonly JsonDocument[] | undefined {
-  if (!/^\s*(?:---[ \t]*\r?\n\s*)?\{/.test(text)) return undefined;
-  const documents: JsonDocument[] = [];
+export function* readJsonDocuments(text: string): Generator<JsonDocument | undefined, void> {
+  if (!/^\s*(?:---[ \t]*\r?\n\s*)?\{/.test(text)) {
+    yield undefined;
+    return;
+  }
   let line = 1;
   let start = 0;
   const ends = [...text.matchAll(separator)].map((match) => [match.index, match.index + match[0].length] as const);
@@ -23,13 +25,15 @@ export function readJsonDocuments(text: string): readonly JsonDocument[] | undef
     const blank = chunk.length - chunk.trimStart().length;
     if (blank < chunk.length) {
       const raw = parseObject(chunk);
-      if (raw === undefined) return undefined;
-      documents.push({ raw, line: line + newlines(chunk.slice(0, blank)) });
+      if (raw === undefined) {
+        yield undefined;
+        return;
+      }
+      yield { raw, line: line + newlines(chunk.slice(0, blank)) };
     }
     line += newlines(text.slice(start, next));
     start = next;
   }
-  return documents;
 }
 
 /** Undefined for what is no JSON, or no object: YAML may still make sense of it, or say better what is wrong. */

@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { parseUserFile } from './user-file.ts';
+import { parseUserFile, placeText } from './user-file.ts';
 
 const pod = (name: string, namespace?: string): string =>
   `apiVersion: v1\nkind: Pod\nmetadata: {name: ${name}${namespace === undefined ? '' : `, namespace: ${namespace}`}}\n`;
@@ -16,7 +16,7 @@ test('objects without a namespace are in default, as with kubectl', () => {
 test('places name document, line and item', () => {
   const list = `kind: List\napiVersion: v1\nitems:\n- ${pod('a').replaceAll('\n', '\n  ')}\n- {kind: Pod, apiVersion: v1, metadata: {name: b}}\n`;
   const { claims } = parseUserFile('f', `# first\n${pod('z')}---\n${list}`);
-  expect(claims.map(({ place }) => place)).toEqual([
+  expect(claims.map(({ file, place }) => placeText(file, place))).toEqual([
     'f document 1 (line 2)',
     'f document 2 (line 9), item 1',
     'f document 2 (line 13), item 2',
@@ -76,7 +76,7 @@ test('a List in JSON, as kubectl writes it, gives its members, each in its place
   const member = (name: string) => ({ apiVersion: 'v1', kind: 'Pod', metadata: { name } });
   const list = { apiVersion: 'v1', kind: 'List', items: [member('a'), member('b')] };
   const { claims } = parseUserFile('f', `${JSON.stringify(member('c'))}\n---\n${JSON.stringify(list, null, 2)}\n`);
-  expect(claims.map(({ key, place }) => [key.name, place])).toEqual([
+  expect(claims.map(({ key, file, place }) => [key.name, placeText(file, place)])).toEqual([
     ['c', 'f document 1 (line 1)'],
     ['a', 'f document 2 (line 3), item 1'],
     ['b', 'f document 2 (line 3), item 2'],

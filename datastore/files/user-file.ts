@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 import { isCollection, LineCounter, parseAllDocuments, type Document } from 'yaml';
 import { kindNameOf, kinds, kindsMeant, objectText, parseObject, type KindName } from '#api/kinds.ts';
 import type { ObjectKey } from '#api/meta.ts';
@@ -13,9 +13,20 @@ export interface Claim {
   readonly kind: KindName;
   readonly key: ObjectKey;
   readonly file: string;
-  /** `FILE document 2 (line 14)`. */
-  readonly place: string;
+  readonly place: Place;
   readonly content: Usable | Unusable;
+}
+
+/** Where in a file something stands. All count from 1; `item`: in the List that the document is. */
+export interface Place {
+  readonly document: number;
+  readonly line: number;
+  readonly item: number | undefined;
+}
+
+/** For messages: `FILE document 2 (line 14)`. Made when it is asked for, since there is one for every object of the cluster. */
+export function placeText(file: string, { document, line, item }: Place): string {
+  return `${file} document ${document} (line ${line})${item === undefined ? '' : `, item ${item}`}`;
 }
 
 /** What stands in a place and is in order. */
@@ -53,99 +64,100 @@ export interface UserFile {
 
 /** Reads a file of YAML documents (JSON is YAML), Lists unpacked. Throws if an alias makes it endless; the message says where. */
 export function parseUserFile(path: string, text: string): UserFile {
-  const claims: Claim[] = [];
-  const problems: DatastoreProblem[] = [];
-  const remarks: string[] = [];
-  let complete = true;
-  const read = (place: string, raw: unknown): void => {
+  return parseJsonFile(path, text) ?? parseYamlFile(path, text);
+}
+
+/** Undefined unless the whole text is JSON. */
+function parseJsonFile(path: string, text: string): UserFile | undefined {
+  const reader = new Reader(path);
+  let document = 0;
+  for (const each of readJsonDocuments(text)) {
+    if (each === undefined) return undefined;
+    document++;
+    // The line of a member of a List is the List's: where in a line of JSON a member begins, nobody tells.
+    reader.readDocument(each.raw, (item) => ({ document, line: each.line, item }));
+  }
+  return reader;
+}
+
+function parseYamlFile(path: string, text: string): UserFile {
+  const reader = new Reader(path);
+  const lines = new LineCounter();
+  const documents = parseAllDocuments(text, { lineCounter: lines, prettyErrors: false, merge: true });
+  for (const [index, document] of (Array.isArray(documents) ? documents : []).entries()) {
+    const [error] = document.errors;
+    if (error !== undefined) {
+      reader.broken ??= `document ${index + 1}, line ${lines.linePos(error.pos[0]).line}: ${error.message}`;
+      continue;
+    }
+    const raw = valueOf(document, `document ${index + 1}, line ${lines.linePos(document.range[0]).line}`);
+    if (raw === null || raw === undefined) continue;
+    reader.readDocument(raw, (item) => {
+      const start = startOf(document, item === undefined ? [] : ['items', item - 1]) ?? 0;
+      return { document: index + 1, line: lines.linePos(start).line, item };
+    });
+  }
+  return reader;
+}
+
+/** Collects what the documents of a file say. */
+class Reader implements UserFile {
+  readonly claims: Claim[] = [];
+  readonly problems: DatastoreProblem[] = [];
+  readonly remarks: string[] = [];
+  complete = true;
+  broken: string | undefined;
+  readonly #file: string;
+
+  constructor(file: string) {
+    this.#file = file;
+  }
+
+  /** A document gives itself, or its members if it is a List. `placeOf`: of the document, or of a member. */
+  readDocument(raw: unknown, placeOf: (item: number | undefined) => Place): void {
+    if (headOf(raw).kind !== 'List') {
+      this.#read(raw, placeOf(undefined));
+      return;
+    }
+    const { items } = raw as { items?: unknown };
+    for (const [index, member] of (Array.isArray(items) ? (items as unknown[]) : []).entries()) {
+      this.#read(member, placeOf(index + 1));
+    }
+  }
+
+  #read(raw: unknown, place: Place): void {
+    const file = this.#file;
     try {
       const { kind, object, unknownFields } = parseObject(raw);
-      claims.push({ kind, key: keyOf(kind, object), file: path, place, content: { object: stamped(kind, object) } });
-      remarks.push(
-        ...unknownFields.map(
-          (field) => `${place}: ${objectText(kind, keyOf(kind, object))}: the field ${field} is unknown`,
-        ),
-      );
+      const key = keyOf(kind, object);
+      this.claims.push({ kind, key, file, place, content: { object: stamped(kind, object) } });
+      for (const field of unknownFields) {
+        this.remarks.push(`${placeText(file, place)}: ${objectText(kind, key)}: the field ${field} is unknown`);
+      }
     } catch (error) {
       const { kind, apiVersion, name, namespace } = headOf(raw);
       const [meant, ...others] = kindsMeant(kind, apiVersion);
       if (kind !== undefined && meant === undefined) {
-        remarks.push(`${place}: ${kind} of ${apiVersion ?? 'no apiVersion'} is no kind that we read`);
+        const of = apiVersion ?? 'no apiVersion';
+        this.remarks.push(`${placeText(file, place)}: ${kind} of ${of} is no kind that we read`);
         return;
       }
-      const wrong = `${place}: ${messageOf(error)}`;
+      const wrong = `${placeText(file, place)}: ${messageOf(error)}`;
       if (
         meant === undefined ||
         others.length > 0 ||
         name === undefined ||
         (kinds[meant].namespaced && namespace === null)
       ) {
-        problems.push({ source: path, objects: [], message: wrong, effect: 'ignored' });
-        complete = false;
+        this.problems.push({ source: file, objects: [], message: wrong, effect: 'ignored' });
+        this.complete = false;
         return;
       }
       const key = kinds[meant].namespaced ? { namespace: namespace ?? 'default', name } : { name };
       const replacement = kindNameOf(kind, apiVersion) === undefined ? undefined : replacementOf(meant, raw);
-      claims.push({ kind: meant, key, file: path, place, content: { object: undefined, wrong, replacement } });
+      this.claims.push({ kind: meant, key, file, place, content: { object: undefined, wrong, replacement } });
     }
-  };
-  const { placed, broken } = documentsOf(path, text);
-  for (const { place, raw } of placed) read(place, raw);
-  return { claims, problems, remarks, complete, broken };
-}
-
-/** An object in a file, and where it stands. */
-interface Placed {
-  readonly place: string;
-  readonly raw: unknown;
-}
-
-/** What a text holds. */
-interface Documents {
-  /** Every object, with the members of Lists instead of the Lists. */
-  readonly placed: readonly Placed[];
-  /** The first document that is no YAML, and why. */
-  readonly broken: string | undefined;
-}
-
-function documentsOf(path: string, text: string): Documents {
-  const json = readJsonDocuments(text);
-  if (json === undefined) return yamlDocumentsOf(path, text);
-  // The line of a member of a List is the List's: where in a line of JSON a member begins, nobody tells.
-  const placed = json.flatMap(({ raw, line }, index) =>
-    placedIn(raw, () => `${path} document ${index + 1} (line ${line})`),
-  );
-  return { placed, broken: undefined };
-}
-
-/** What a document gives: itself, or its members if it is a List. `placeOf`: of the document, or of a member. */
-function placedIn(raw: unknown, placeOf: (item: number | undefined) => string): readonly Placed[] {
-  if (headOf(raw).kind !== 'List') return [{ place: placeOf(undefined), raw }];
-  const { items } = raw as { items?: unknown };
-  return (Array.isArray(items) ? (items as unknown[]) : []).map((member, item) => ({
-    place: `${placeOf(item)}, item ${item + 1}`,
-    raw: member,
-  }));
-}
-
-function yamlDocumentsOf(path: string, text: string): Documents {
-  const lines = new LineCounter();
-  const documents = parseAllDocuments(text, { lineCounter: lines, prettyErrors: false, merge: true });
-  const placed: Placed[] = [];
-  let broken: string | undefined;
-  for (const [index, document] of (Array.isArray(documents) ? documents : []).entries()) {
-    const [error] = document.errors;
-    if (error !== undefined) {
-      broken ??= `document ${index + 1}, line ${lines.linePos(error.pos[0]).line}: ${error.message}`;
-      continue;
-    }
-    const place = (offset = 0): string => `${path} document ${index + 1} (line ${lines.linePos(offset).line})`;
-    const raw = valueOf(document, `document ${index + 1}, line ${lines.linePos(document.range[0]).line}`);
-    if (raw === null || raw === undefined) continue;
-    const placeOf = (item?: number) => place(startOf(document, item === undefined ? [] : ['items', item]));
-    for (const each of placedIn(raw, placeOf)) placed.push(each);
   }
-  return { placed, broken };
 }
 
 /** What denies in the stead of a policy; undefined for what is none, or where nobody can tell what it is to deny. */
@@ -165,15 +177,17 @@ function valueOf(document: Document.Parsed, place: string): unknown {
 
 /** Users' objects have no stored metadata: uid and resourceVersion are made from name and content, the same in every process. */
 function stamped(kind: KindName, object: AnyObject): AnyObject {
-  const bare = withMetadata(object, { resourceVersion: undefined });
-  const resourceVersion = `file-${hash(JSON.stringify(bare)).slice(0, 16)}`;
-  const hex = hash(objectText(kind, keyOf(kind, object)));
-  const uid = `${hex.slice(0, 8)}-${hex.slice(8, 12)}-8${hex.slice(13, 16)}-8${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
-  return withMetadata(object, { uid: object.metadata.uid ?? uid, resourceVersion });
+  const { uid, resourceVersion } = object.metadata;
+  const bare = resourceVersion === undefined ? object : withMetadata(object, { resourceVersion: undefined });
+  return withMetadata(object, {
+    uid: uid ?? uidOf(objectText(kind, keyOf(kind, object))),
+    resourceVersion: hash('sha256', JSON.stringify(bare)).replace(/^(.{16}).*$/, 'file-$1'),
+  });
 }
 
-function hash(text: string): string {
-  return createHash('sha256').update(text).digest('hex');
+/** In the form of a UUID. (`replace` makes one string of it; put together by `+` or a template it is a chain of ten, for every object.) */
+function uidOf(text: string): string {
+  return hash('sha256', text).replace(/^(.{8})(.{4}).(.{3}).(.{3})(.{12}).*$/, '$1-$2-8$3-8$4-$5');
 }
 
 function startOf(document: Document.Parsed, path: readonly (string | number)[]): number | undefined {

@@ -169,7 +169,7 @@ export class UserFolder {
       // Read at once at the start, it may change once more without looking changed.
       state.current = !(first && stat !== undefined && isRacy(stat, now));
     }
-    if (quietMs >= this.#times.removalMs) {
+    if (quietMs >= this.#times.removalMs && state.leaving.size > 0) {
       state.claims = state.claims.filter((claim) => !state.leaving.has(claim));
       state.leaving = new Set();
     }
@@ -251,11 +251,17 @@ function takeOver(path: string, state: FileState, outcome: Outcome): void {
     state.leaving = new Set();
     return;
   }
-  const given = new Set(outcome.claims.map(({ kind, key }) => objectText(kind, key)));
-  const missing = state.claims.filter(({ kind, key }) => !given.has(objectText(kind, key)));
+  const missing = missingFrom(outcome.claims, state.claims);
   // Where something can't even be told by name, it may be any of those that are missing: they all stay.
   state.leaving = new Set(outcome.complete ? missing : []);
   state.claims = [...outcome.claims, ...missing];
   state.problems = outcome.problems;
   state.remarks = outcome.remarks;
+}
+
+/** Of the claims that there were, those of objects that are no longer among them. */
+function missingFrom(claims: readonly Claim[], before: readonly Claim[]): readonly Claim[] {
+  if (before.length === 0) return before;
+  const given = new Set(claims.map(({ kind, key }) => objectText(kind, key)));
+  return before.filter(({ kind, key }) => !given.has(objectText(kind, key)));
 }

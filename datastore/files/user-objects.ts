@@ -4,7 +4,7 @@ import type { Directions } from '#api/policy/types-of.ts';
 import { isEnforcedPolicyKind } from '#api/policy/closed.ts';
 import type { DatastoreProblem, ProblemEffect } from '../datastore.ts';
 import type { AnyObject } from '../stored-object.ts';
-import { replacementOf, type Claim, type Replacement } from './user-file.ts';
+import { placeText, replacementOf, type Claim, type Replacement } from './user-file.ts';
 
 /** Names an object of any kind. */
 export interface ObjectRef {
@@ -22,8 +22,9 @@ interface InForce extends ObjectRef {
 export class UserObjects {
   /** All places that give an object, without those about to go; by the object's text. */
   #places = new Map<string, Claim[]>();
-  /** Of these, the ones with a place that can't be used: few, and asked for with every listing. */
+  /** Of these, the ones with a place that can't be used, and the ones in several places: few, and asked for with every listing. */
   #unusable = new Set<string>();
+  #disputed = new Set<string>();
   readonly #inForce = new Map<string, InForce>();
 
   /** The object that is in force, if users' files give one. */
@@ -35,7 +36,7 @@ export class UserObjects {
   placesText(kind: KindName, key: ObjectKey): string | undefined {
     return this.#places
       .get(objectText(kind, key))
-      ?.map(({ place }) => place)
+      ?.map(({ file, place }) => placeText(file, place))
       .join(' and in ');
   }
 
@@ -45,29 +46,37 @@ export class UserObjects {
    * may have changed.
    */
   weigh(claims: Iterable<{ readonly claim: Claim; readonly leaving: boolean }>): ObjectRef[] {
-    const known = new Set<string>();
+    const staying = new Set<string>();
     this.#places = new Map();
     this.#unusable = new Set();
+    this.#disputed = new Set();
     for (const { claim, leaving } of claims) {
       const id = objectText(claim.kind, claim.key);
-      known.add(id);
-      if (!leaving) {
-        this.#places.set(id, [...(this.#places.get(id) ?? []), claim]);
-        if (claim.content.object === undefined) {
-          this.#unusable.add(id);
-        }
+      if (leaving) {
+        staying.add(id);
+        continue;
+      }
+      const before = this.#places.get(id);
+      if (before === undefined) {
+        this.#places.set(id, [claim]);
+      } else {
+        before.push(claim);
+        this.#disputed.add(id);
+      }
+      if (claim.content.object === undefined) {
+        this.#unusable.add(id);
       }
     }
     const changed: ObjectRef[] = [];
     for (const [id, { kind, key }] of this.#inForce) {
-      if (!known.has(id)) {
+      if (!this.#places.has(id) && !staying.has(id)) {
         this.#inForce.delete(id);
         changed.push({ kind, key });
       }
     }
     for (const [id, places] of this.#places) {
-      const [claim, ...others] = places;
-      if (claim !== undefined && (others.length === 0 ? this.#take(id, claim) : this.#close(id, places))) {
+      const [claim] = places;
+      if (claim !== undefined && (places.length === 1 ? this.#take(id, claim) : this.#close(id, places))) {
         changed.push({ kind: claim.kind, key: claim.key });
       }
     }
@@ -90,15 +99,20 @@ export class UserObjects {
     );
   }
 
-  /** Objects that stand in more than one place; `owned` tells of which objects we have one. */
-  disputes(owned: (kind: KindName, key: ObjectKey) => boolean): DatastoreProblem[] {
-    return [...this.#places].flatMap(([id, places]) => {
-      const [first] = places;
-      if (first === undefined || (places.length < 2 && !owned(first.kind, first.key))) {
+  /** Objects that stand in more than one place: users' files, or one of them and what we own. */
+  disputes(own: Iterable<ObjectRef>): DatastoreProblem[] {
+    const owned = new Set<string>();
+    for (const { kind, key } of own) {
+      const id = objectText(kind, key);
+      if (this.#places.has(id)) owned.add(id);
+    }
+    return [...new Set([...this.#disputed, ...owned])].flatMap((id) => {
+      const [first] = this.#places.get(id) ?? [];
+      if (first === undefined) {
         return [];
       }
       const where = `${id} stands in ${this.placesText(first.kind, first.key)}`;
-      if (owned(first.kind, first.key)) {
+      if (owned.has(id)) {
         const message = `${where}, and Tortie has one of its own, which stays in force; remove it from the file, or delete the other`;
         return [{ source: first.file, objects: [id], message, effect: 'last-valid' }];
       }
@@ -110,11 +124,12 @@ export class UserObjects {
 
   /** Takes over the only place of an object; true if that may have changed what is in force. */
   #take(id: string, { kind, key, content }: Claim): boolean {
+    const before = this.#inForce.get(id);
     if (content.object !== undefined) {
+      if (before?.object === content.object) return false;
       this.#inForce.set(id, { kind, key, object: content.object, denies: undefined });
       return true;
     }
-    const before = this.#inForce.get(id);
     if (before !== undefined && before.denies === undefined) {
       return false;
     }
