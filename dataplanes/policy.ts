@@ -28,24 +28,24 @@ export interface PortRange {
   readonly max: number;
 }
 
-/** What a rule asks of one end of a packet. Everything given must hold; an empty list asks nothing. */
-export interface PeerMatch {
+/** What a rule asks of one end of a packet. Everything given must hold; an empty list asks nothing. `S`: how sets are referred to. */
+export interface PeerMatch<S = SetId> {
   /** The address is in this network; a list of several is a set. */
   readonly net?: CidrText;
   /** It is not in this one. */
   readonly notNet?: CidrText;
   /** `net` sets: the address is in every one. */
-  readonly sets: readonly SetId[];
+  readonly sets: readonly S[];
   /** `net` sets: the address is in none. */
-  readonly notSets: readonly SetId[];
+  readonly notSets: readonly S[];
   /** The port is in one of these ranges, or {address, protocol, port} is in one of `portSets` (named ports). */
   readonly ports: readonly PortRange[];
-  readonly portSets: readonly SetId[];
+  readonly portSets: readonly S[];
   /** The port is in none of these ranges, and {address, protocol, port} in none of `notPortSets`. */
   readonly notPorts: readonly PortRange[];
-  readonly notPortSets: readonly SetId[];
+  readonly notPortSets: readonly S[];
   /** `ipPort` sets of services: {address, protocol, port} is in every one. */
-  readonly ipPortSets: readonly SetId[];
+  readonly ipPortSets: readonly S[];
 }
 
 /** An ICMP type, and a code if it matters. Of the family that the rule's protocol (1 or 58) says. */
@@ -58,7 +58,7 @@ export interface IcmpMatch {
 export type RuleAction = 'allow' | 'deny' | 'pass' | 'log';
 
 /** One rule. Everything given must hold. */
-export interface RuleInfo {
+export interface RuleInfo<S = SetId> {
   readonly id: RuleId;
   readonly action: RuleAction;
   readonly ipVersion?: 4 | 6;
@@ -67,8 +67,8 @@ export interface RuleInfo {
   readonly notProtocol?: number;
   readonly icmp?: IcmpMatch;
   readonly notIcmp?: IcmpMatch;
-  readonly source: PeerMatch;
-  readonly destination: PeerMatch;
+  readonly source: PeerMatch<S>;
+  readonly destination: PeerMatch<S>;
 }
 
 /** A policy that some endpoint of this node uses. */

@@ -46,7 +46,8 @@ export const testEndpoint = (n: number, more: Partial<WorkloadEndpointInfo> = {}
   ...more,
 });
 
-const ANY_PEER: PeerMatch = {
+/** Asks nothing of an end. */
+export const ANY_PEER: PeerMatch = {
   sets: [],
   notSets: [],
   ports: [],

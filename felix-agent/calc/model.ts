@@ -4,7 +4,7 @@
  */
 import type { Selector } from '#api/selector/selector.ts';
 import type { CidrText } from '#dataplanes/messages.ts';
-import type { IcmpMatch, PolicyId, PortRange, RuleAction, RuleId, SetId } from '#dataplanes/policy.ts';
+import type { PeerMatch, PolicyId, RuleInfo, SetId } from '#dataplanes/policy.ts';
 
 /** A set of addresses that a rule refers to. `id` is stable: equal specs have equal ids, different ones different ids. */
 export type SetSpec =
@@ -29,31 +29,11 @@ export type SetSpec =
       readonly withPorts: boolean;
     };
 
-/** As `PeerMatch`, with the sets themselves. */
-export interface CalcPeer {
-  readonly net?: CidrText;
-  readonly notNet?: CidrText;
-  readonly sets: readonly SetSpec[];
-  readonly notSets: readonly SetSpec[];
-  readonly ports: readonly PortRange[];
-  readonly portSets: readonly SetSpec[];
-  readonly notPorts: readonly PortRange[];
-  readonly notPortSets: readonly SetSpec[];
-  readonly ipPortSets: readonly SetSpec[];
-}
+/** What a rule asks of one end, with the sets themselves. */
+export type CalcPeer = PeerMatch<SetSpec>;
 
-/** As `RuleInfo`, with the sets themselves. */
-export interface CalcRule {
-  readonly id: RuleId;
-  readonly action: RuleAction;
-  readonly ipVersion?: 4 | 6;
-  readonly protocol?: number;
-  readonly notProtocol?: number;
-  readonly icmp?: IcmpMatch;
-  readonly notIcmp?: IcmpMatch;
-  readonly source: CalcPeer;
-  readonly destination: CalcPeer;
-}
+/** A rule, with the sets themselves. */
+export type CalcRule = RuleInfo<SetSpec>;
 
 /** One policy, whatever it was written as. */
 export interface CalcPolicy {

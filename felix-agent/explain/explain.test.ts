@@ -1,26 +1,16 @@
 import { beforeEach, describe, expect, test } from '@jest/globals';
-import { TEST_CONFIG } from '#dataplanes/shared/test-config.ts';
-import type { PeerMatch, PolicyInfo, RuleInfo, TierInfo } from '#dataplanes/policy.ts';
+import { ANY_PEER, ANY_RULE, TEST_CONFIG } from '#dataplanes/shared/test-config.ts';
+import type { PolicyInfo, RuleInfo, TierInfo } from '#dataplanes/policy.ts';
 import type { WorkloadEndpointInfo } from '#dataplanes/messages.ts';
 import type { Party } from './directory.ts';
 import { explain, requestOf, type ExplainRequest } from './explain.ts';
 import { reportPolicy } from './policy-report.ts';
 import type { PolicyView } from './policy-view.ts';
 
-const anything: PeerMatch = {
-  sets: [],
-  notSets: [],
-  ports: [],
-  portSets: [],
-  notPorts: [],
-  notPortSets: [],
-  ipPortSets: [],
-};
 const rule = (id: string, action: RuleInfo['action'], more: Partial<RuleInfo> = {}): RuleInfo => ({
   id,
   action,
-  source: anything,
-  destination: anything,
+  ...ANY_RULE,
   ...more,
 });
 const policy = (ingress: RuleInfo[], staged = false): PolicyInfo => ({ tier: 'default', staged, ingress, egress: [] });
@@ -103,32 +93,32 @@ describe('explain', () => {
     ['everything but TCP', { notProtocol: 6 }, 'it is for everything but protocol 6'],
     ['the other family', { ipVersion: 6 }, 'it is for IPv6'],
     ['an ICMP type', { icmp: { type: 8 } }, 'it is for ICMP type 8'],
-    ['a source net', { source: { ...anything, net: '10.66.0.0/16' } }, 'source 10.65.0.1 is not in 10.66.0.0/16'],
+    ['a source net', { source: { ...ANY_PEER, net: '10.66.0.0/16' } }, 'source 10.65.0.1 is not in 10.66.0.0/16'],
     [
       'a net that is excluded',
-      { source: { ...anything, notNet: '10.65.0.0/16' } },
+      { source: { ...ANY_PEER, notNet: '10.65.0.0/16' } },
       'source 10.65.0.1 is in 10.65.0.0/16',
     ],
-    ['a set', { source: { ...anything, sets: ['s:1'] } }, 'source 10.65.0.1 is not in set {about s:1} (1 member)'],
+    ['a set', { source: { ...ANY_PEER, sets: ['s:1'] } }, 'source 10.65.0.1 is not in set {about s:1} (1 member)'],
     [
       'a set that is excluded',
-      { destination: { ...anything, notSets: ['s:2'] } },
+      { destination: { ...ANY_PEER, notSets: ['s:2'] } },
       'destination 10.65.0.2 is in set {about s:2} (1 member)',
     ],
-    ['a port', { destination: { ...anything, ports: [{ min: 81, max: 90 }] } }, 'destination port 80 is not 81:90'],
+    ['a port', { destination: { ...ANY_PEER, ports: [{ min: 81, max: 90 }] } }, 'destination port 80 is not 81:90'],
     [
       'a named port',
-      { destination: { ...anything, portSets: ['p:1'] } },
+      { destination: { ...ANY_PEER, portSets: ['p:1'] } },
       'destination port 80 is not {about p:1} (1 member)',
     ],
     [
       'a port that is excluded',
-      { destination: { ...anything, notPorts: [{ min: 80, max: 80 }] } },
+      { destination: { ...ANY_PEER, notPorts: [{ min: 80, max: 80 }] } },
       'destination port 80 is 80',
     ],
     [
       'a service',
-      { destination: { ...anything, ipPortSets: ['p:1'] } },
+      { destination: { ...ANY_PEER, ipPortSets: ['p:1'] } },
       'destination is not a backend in set {about p:1} (1 member)',
     ],
   ])('a rule for %s says why it does not match', (_, more, note) => {
@@ -146,8 +136,8 @@ describe('explain', () => {
     policies = {
       a: policy([
         rule('a ingress 0', 'deny', {
-          source: { ...anything, sets: ['s:1'] },
-          destination: { ...anything, portSets: ['p:1'], ports: [{ min: 1, max: 2 }], ipPortSets: ['p:1'] },
+          source: { ...ANY_PEER, sets: ['s:1'] },
+          destination: { ...ANY_PEER, portSets: ['p:1'], ports: [{ min: 1, max: 2 }], ipPortSets: ['p:1'] },
         }),
       ]),
     };
@@ -280,8 +270,8 @@ test('the report of an endpoint has tiers, rules in words and what they counted'
     a: policy([
       rule('a ingress 0', 'allow', {
         protocol: 6,
-        source: { ...anything, sets: ['s:1'] },
-        destination: { ...anything, ports: [{ min: 80, max: 80 }] },
+        source: { ...ANY_PEER, sets: ['s:1'] },
+        destination: { ...ANY_PEER, ports: [{ min: 80, max: 80 }] },
       }),
     ]),
     b: policy([rule('b ingress 0', 'deny')], true),

@@ -10,7 +10,7 @@ import type {
   RuleInfo,
   TierInfo,
 } from '../../policy.ts';
-import { TEST_CONFIG } from '../../shared/test-config.ts';
+import { ANY_PEER, ANY_RULE, TEST_CONFIG } from '../../shared/test-config.ts';
 import { wlSourceSet } from '../wl-source.ts';
 import { hostChains, hostNeeds } from './host-chains.ts';
 import { parseMarks } from './marks.ts';
@@ -30,23 +30,12 @@ import {
 import { dispatchChains, unitChains } from './unit-chains.ts';
 import { hostUses, unitUses } from './uses.ts';
 
-export const anyPeer: PeerMatch = {
-  sets: [],
-  notSets: [],
-  ports: [],
-  portSets: [],
-  notPorts: [],
-  notPortSets: [],
-  ipPortSets: [],
-};
-
-export const peer = (more: Partial<PeerMatch>): PeerMatch => ({ ...anyPeer, ...more });
+export const peer = (more: Partial<PeerMatch>): PeerMatch => ({ ...ANY_PEER, ...more });
 
 export const ruleInfo = (more: Partial<RuleInfo> = {}): RuleInfo => ({
   id: 'NetworkPolicy default/web ingress 0',
   action: 'allow',
-  source: anyPeer,
-  destination: anyPeer,
+  ...ANY_RULE,
   ...more,
 });
 
