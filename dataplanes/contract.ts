@@ -12,6 +12,11 @@ export interface DataplaneCapabilities {
    * reported as failed, as is every host endpoint: never is policy silently left out.
    */
   readonly enforcesPolicy: boolean;
+  /**
+   * A device with a pod device's name that no ADD made, and that nobody announced, gets nothing through from its first packet on (default
+   * true). Where false, it is open until the next comparison with the kernel (routeRefreshInterval); devices that an ADD makes never are.
+   */
+  readonly closesUnknownDevices: boolean;
 }
 
 /** One object that could not be programmed; it stays dirty and is tried again. */

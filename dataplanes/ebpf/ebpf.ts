@@ -43,7 +43,7 @@ const wordsOf = (error: unknown): string => (error as Error).message;
  */
 export class EbpfDataplane implements Dataplane {
   readonly kind = 'ebpf';
-  readonly capabilities = { countsDropsPerDevice: true, enforcesPolicy: false };
+  readonly capabilities = { countsDropsPerDevice: true, enforcesPolicy: false, closesUnknownDevices: false };
 
   readonly #deps: EbpfDeps;
   readonly #endpoints = new PodEndpoints();

@@ -33,7 +33,7 @@ export interface IptablesDeps extends FamiliesDeps {
  */
 export class IptablesDataplane implements Dataplane {
   readonly kind = 'iptables';
-  readonly capabilities = { countsDropsPerDevice: false, enforcesPolicy: true };
+  readonly capabilities = { countsDropsPerDevice: false, enforcesPolicy: true, closesUnknownDevices: true };
   readonly #deps: IptablesDeps;
   readonly #families: Families;
   readonly #state = new PolicyState();

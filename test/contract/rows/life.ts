@@ -4,7 +4,7 @@ import { exec, must } from '#test/lab/exec.ts';
 import { snapshotOf } from '#test/lab/node-snapshot.ts';
 import type { Bed } from '../bed.ts';
 import { globalPolicy, kubernetesPolicy } from '../objects.ts';
-import { lacking, policyRow, type Row } from '../row.ts';
+import { lacking, policyRow, type Action, type Expectation, type Row } from '../row.ts';
 
 const onlyClient = globalPolicy('only-client', {
   selector: "app == 'web'",
@@ -59,6 +59,31 @@ const manyRules = (part: number) =>
     destination: { ports: [20_000 + ((part * 1_000 + i) % 40_000)] },
   }));
 const allowPort = (port: number) => ({ action: 'Allow', protocol: 'TCP', destination: { ports: [port] } });
+
+/** A pod's namespace behind a device that somebody has made by hand, with the address of a stranger. */
+const makeGhost: Action = {
+  act: 'somebody makes a device with a name of ours',
+  run: async (bed) => {
+    const node = bed.node('node1');
+    const ghost = await bed.createPod('node1', 'ghost');
+    const { stranger: v4 = '' } = bed.addresses('IPv4');
+    const { stranger: v6 = '' } = bed.addresses('IPv6');
+    const inPod = (...args: string[]) => must('ip', '-n', ghost.netns, ...args);
+    const device = 'cali0123456789a';
+    await must('ip', '-n', node.netns, 'link', 'add', device, 'type', 'veth', 'peer', 'eth0', 'netns', ghost.netns);
+    bed.onRowEnd(async () => exec('ip', ['-n', node.netns, 'link', 'del', device]));
+    await node.exec('sysctl', '-qw', `net.ipv4.conf.${device}.proxy_arp=1`, `net.ipv6.conf.${device}.accept_dad=0`);
+    await must('ip', '-n', node.netns, 'link', 'set', device, 'address', 'ee:ee:ee:ee:ee:ee', 'up');
+    await must('ip', '-n', node.netns, 'addr', 'add', 'fe80::ecee:eeff:feee:eeee/64', 'dev', device, 'nodad');
+    await inPod('link', 'set', 'eth0', 'up');
+    await inPod('addr', 'add', `${v4}/32`, 'dev', 'eth0');
+    await inPod('addr', 'add', `${v6}/128`, 'dev', 'eth0', 'nodad');
+    await inPod('route', 'add', '169.254.1.1', 'dev', 'eth0');
+    await inPod('route', 'add', 'default', 'via', '169.254.1.1');
+    await inPod('-6', 'route', 'add', 'default', 'via', 'fe80::ecee:eeff:feee:eeee', 'dev', 'eth0');
+  },
+};
+const ghostIsShut: Expectation = { nothing: ['ghost@stranger > client,far,node1 tcp,udp'] };
 
 export const life: readonly Row[] = [
   {
@@ -212,55 +237,15 @@ export const life: readonly Row[] = [
     ],
   }),
   {
-    name: 'a device that no ADD has announced gets nothing through',
+    name: 'a device that no ADD has announced gets nothing through, from its first packet on',
     source: ['ebpf 1'],
-    phases: [
-      {
-        do: [
-          {
-            act: 'somebody makes a device with a name of ours',
-            run: async (bed) => {
-              const node = bed.node('node1');
-              const ghost = await bed.createPod('node1', 'ghost');
-              const { stranger: v4 = '' } = bed.addresses('IPv4');
-              const { stranger: v6 = '' } = bed.addresses('IPv6');
-              const inPod = (...args: string[]) => must('ip', '-n', ghost.netns, ...args);
-              const device = 'cali0123456789a';
-              await must(
-                'ip',
-                '-n',
-                node.netns,
-                'link',
-                'add',
-                device,
-                'type',
-                'veth',
-                'peer',
-                'eth0',
-                'netns',
-                ghost.netns,
-              );
-              bed.onRowEnd(async () => exec('ip', ['-n', node.netns, 'link', 'del', device]));
-              await node.exec(
-                'sysctl',
-                '-qw',
-                `net.ipv4.conf.${device}.proxy_arp=1`,
-                `net.ipv6.conf.${device}.accept_dad=0`,
-              );
-              await must('ip', '-n', node.netns, 'link', 'set', device, 'address', 'ee:ee:ee:ee:ee:ee', 'up');
-              await must('ip', '-n', node.netns, 'addr', 'add', 'fe80::ecee:eeff:feee:eeee/64', 'dev', device, 'nodad');
-              await inPod('link', 'set', 'eth0', 'up');
-              await inPod('addr', 'add', `${v4}/32`, 'dev', 'eth0');
-              await inPod('addr', 'add', `${v6}/128`, 'dev', 'eth0', 'nodad');
-              await inPod('route', 'add', '169.254.1.1', 'dev', 'eth0');
-              await inPod('route', 'add', 'default', 'via', '169.254.1.1');
-              await inPod('-6', 'route', 'add', 'default', 'via', 'fe80::ecee:eeff:feee:eeee', 'dev', 'eth0');
-            },
-          },
-        ],
-        expect: { nothing: ['ghost@stranger > client,far,node1 tcp,udp'] },
-      },
-    ],
+    needs: ['closesUnknownDevices'],
+    phases: [{ do: [makeGhost], expect: ghostIsShut }],
+  },
+  {
+    name: 'a device that no ADD has announced gets nothing through once an agent has started',
+    source: ['ebpf 1'],
+    phases: [{ do: [makeGhost, { kill: 'node1' }, { start: 'node1' }], expect: ghostIsShut }],
   },
   policyRow({
     name: 'twelve thousand rules for one pod: the first and the last one count, and so does what comes after their deletion',
