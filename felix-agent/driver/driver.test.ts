@@ -3,6 +3,7 @@ import { pino } from 'pino';
 import { FakeClock } from '#api/fake-clock.ts';
 import type { DataplaneUpdate } from '#dataplanes/messages.ts';
 import { Driver } from './driver.ts';
+import { until } from '#test/lab/until.ts';
 import { FakeDataplane } from './fake-dataplane.ts';
 
 const silent = pino({ level: 'silent' });
@@ -54,6 +55,22 @@ describe('the driver', () => {
     await driver.settled();
     expect(dataplane.updates).toHaveLength(20);
     expect(dataplane.applies).toBeLessThanOrEqual(2);
+  });
+
+  test('answers for an endpoint as it was said last: what came during the apply, too', async () => {
+    driver.add(dataplane);
+    await driver.settled();
+    driver.push([endpoint('e')]);
+    const gate = Promise.withResolvers<void>();
+    dataplane.gate = gate.promise;
+    let answeredAfter = 0;
+    const waiting = driver.programmed('e', AbortSignal.timeout(5_000)).then(() => (answeredAfter = dataplane.applies));
+    const before = dataplane.applies;
+    await until(() => dataplane.applies === before + 1);
+    driver.push([endpoint('e', '02:00:00:00:00:02')]);
+    gate.resolve();
+    await waiting;
+    expect(answeredAfter).toBe(before + 2);
   });
 
   test('puts what comes during an apply into the next cycle, and answers only then', async () => {

@@ -33,6 +33,8 @@ export class Driver implements AsyncDisposable {
   readonly #waiters = new EndpointWaiters();
   readonly #onCycle: ((cycle: CycleReport) => void)[] = [];
   readonly #onPush: ((updates: readonly DataplaneUpdate[]) => void)[] = [];
+  /** Endpoints of which something was said since the cycle began: what it did of them may be of before. */
+  readonly #saidMeanwhile = new Set<EndpointId>();
   #wanted = false;
   /** How many cycles have begun. */
   #begun = 0;
@@ -83,6 +85,9 @@ export class Driver implements AsyncDisposable {
     for (const listener of this.#onPush) listener(updates);
     for (const update of updates) {
       this.#desired.record(update);
+      if (update.type === 'workloadEndpointUpdate' || update.type === 'workloadEndpointRemove') {
+        this.#saidMeanwhile.add(update.id);
+      }
       for (const programmer of this.#programmers.keys()) programmer.onUpdate(update);
     }
     this.#request();
@@ -141,6 +146,7 @@ export class Driver implements AsyncDisposable {
     await new Promise<void>((resolve) => setImmediate(resolve));
     this.#wanted = false;
     this.#begun++;
+    this.#saidMeanwhile.clear();
     this.#retry?.[Symbol.dispose]();
     const waiting = this.#waiters.begin();
     const programmers = [...this.#programmers.keys()];
@@ -151,7 +157,7 @@ export class Driver implements AsyncDisposable {
       if (report !== undefined && this.#programmers.has(programmer)) this.#programmers.set(programmer, report.failed);
     }
     this.#logReports(reports);
-    this.#waiters.settle(waiting, (id) => this.#endpointFailure(id) === undefined);
+    this.#waiters.settle(waiting, (id) => !this.#saidMeanwhile.has(id) && this.#endpointFailure(id) === undefined);
     this.#scheduleRetry();
     const cycle = {
       durationMs: performance.now() - began,
