@@ -79,8 +79,12 @@ export class Families implements Disposable {
   async removeOtherVariant(): Promise<readonly ApplyFailure[]> {
     const made = this.#made;
     if (!this.#othersMayBeLeft || this.#hooked !== true || made === undefined) return [];
-    const { commands, log } = this.#deps;
+    const { commands, log, variants } = this.#deps;
     const other = made.variant === 'nft' ? 'legacy' : 'nft';
+    if (!variants.mayHoldOurs(other, made.families)) {
+      this.#othersMayBeLeft = false;
+      return [];
+    }
     try {
       const places = { families: made.families, tables: TABLE_NAMES, lockTimeoutS: this.#lockTimeoutS };
       await removeLeftovers(commands, log, { ...places, variants: [other] });

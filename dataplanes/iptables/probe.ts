@@ -30,14 +30,14 @@ export async function probeIptables(
   } catch (error) {
     return [(error as Error).message];
   }
-  const reasons: string[] = [];
-  for (const family of families) {
-    const sets = await probeSets(deps.sets, family);
-    reasons.push(...sets);
-    // The rules name the set.
-    if (sets.length === 0) reasons.push(...(await probeRules(deps, new Xtables(deps.commands, variant, family))));
-  }
-  return reasons;
+  const reasons = await Promise.all(
+    families.map(async (family) => {
+      const sets = await probeSets(deps.sets, family);
+      // The rules name the set.
+      return sets.length > 0 ? sets : probeRules(deps, new Xtables(deps.commands, variant, family));
+    }),
+  );
+  return reasons.flat();
 }
 
 async function probeSets(sets: SetKernel, family: Family): Promise<readonly string[]> {

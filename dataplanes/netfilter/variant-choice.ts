@@ -12,6 +12,9 @@ export class VariantChoice {
   readonly #commands: CommandRunner;
   readonly #log: Logger;
   #detected: Promise<Variant> | undefined;
+  /** Variants that held nothing of ours when this run looked, in these families, and that nobody was given since. */
+  #clean: ReadonlySet<Variant> = new Set();
+  #lookedAt: readonly Family[] = [];
 
   constructor(commands: CommandRunner, log: Logger) {
     this.#commands = commands;
@@ -20,14 +23,21 @@ export class VariantChoice {
 
   /** `wanted` is the setting iptablesBackend; only `auto` looks at the host. A failed look is taken again at the next call. */
   async choose(families: readonly Family[], wanted: 'auto' | Variant): Promise<Variant> {
-    if (wanted !== 'auto') return wanted;
-    this.#detected ??= this.#detect(families);
-    return this.#detected;
+    const variant = wanted === 'auto' ? await (this.#detected ??= this.#detect(families)) : wanted;
+    this.#clean = new Set([...this.#clean].filter((each) => each !== variant));
+    return variant;
+  }
+
+  /** Whether rules or chains of ours may stand in a variant: those of an earlier agent, or ours from before a setting changed. */
+  mayHoldOurs(variant: Variant, families: readonly Family[]): boolean {
+    return !this.#clean.has(variant) || families.some((family) => !this.#lookedAt.includes(family));
   }
 
   async #detect(families: readonly Family[]): Promise<Variant> {
     try {
-      const variant = await detectVariant(this.#commands, families, 'auto');
+      const { variant, clean } = await detectVariant(this.#commands, families);
+      this.#clean = clean;
+      this.#lookedAt = families;
       this.#log.info('chose the variant of iptables', { variant });
       return variant;
     } catch (error) {

@@ -100,8 +100,7 @@ export class Masquerade implements Disposable {
     const read = await this.#ipsets.read();
     this.#ipsets.begin();
     const sets = await this.#ipsets.applyAdditions();
-    for (const tables of this.#tables) {
-      const report = await tables.apply();
+    for (const report of await Promise.all(this.#tables.map((tables) => tables.apply()))) {
       repaired.push(...report.repaired);
       failed.push(...report.failed.map(({ object, reason }) => ({ object, reason })));
       // A rule is refused, too, when somebody has destroyed the set that it names.
@@ -200,8 +199,10 @@ export class Masquerade implements Disposable {
 
   async #removeOtherVariant(failed: ApplyFailure[]): Promise<void> {
     if (this.#made === undefined) return;
+    const { variant, families } = this.#made;
+    const other = variant === 'nft' ? 'legacy' : 'nft';
     try {
-      await this.#removeRules([this.#made.variant === 'nft' ? 'legacy' : 'nft'], this.#made.families);
+      if (this.#deps.variants.mayHoldOurs(other, families)) await this.#removeRules([other], families);
       this.#cleanOthers = false;
     } catch (error) {
       failed.push({ object: 'nat rules of ours in the unused variant of iptables', reason: (error as Error).message });
