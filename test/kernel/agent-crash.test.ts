@@ -19,6 +19,8 @@ import type { LabNode } from '#test/lab/lab-node.ts';
 import type { LabPod } from '#test/lab/lab-pod.ts';
 
 const slots = 20;
+/** How often the agent is killed at least. */
+const leastKills = 4;
 /** How often a runtime repeats a DEL before it leaves the rest to GC. */
 const delTries = 5;
 
@@ -92,7 +94,8 @@ describe.each(dataplanes)('kill -9 at random in $dataplane mode', ({ bpfEnabled,
       });
       const killer = (async () => {
         try {
-          while (Date.now() < end) {
+          // On a busy machine a start takes long: a few kills there have to be.
+          while (Date.now() < end || figures.agentKills < leastKills) {
             // Most come to work before they are killed, some are killed in their start.
             if (random() < 0.8) await node.waitFor(isInSync);
             await sleep(random() * 1_500);
@@ -113,7 +116,7 @@ describe.each(dataplanes)('kill -9 at random in $dataplane mode', ({ bpfEnabled,
       for (const result of ends) if (result.status === 'rejected') throw result.reason;
       await node.waitFor(isInSync);
       process.stdout.write(`${dataplane}: ${JSON.stringify(figures)}, ${live.size} alive\n`);
-      expect(figures.agentKills).toBeGreaterThan(3);
+      expect(figures.agentKills).toBeGreaterThanOrEqual(leastKills);
 
       const alive = [...live];
       expect(alive.length).toBe(slots);
