@@ -17,6 +17,7 @@ import { distDir } from './dist.ts';
 import { exec, must, type Finished } from './exec.ts';
 import type { Lab } from './lab.ts';
 import type { LabNode } from './lab-node.ts';
+import { peerPort } from './peer.ts';
 
 const programs = ['containerd', 'containerd-shim-runc-v2', 'ctr', 'runc'] as const;
 
@@ -142,6 +143,8 @@ export class Containerd implements AsyncDisposable {
       '/bin/node',
       '/peer.ts',
       'serve',
+      '-', // Its namespace's path, which only raw packets need.
+      String(peerPort),
     ]);
     const container = new Container(name, spawn(file, args, { stdio: ['pipe', 'pipe', 'pipe'] }));
     await container.ready();
@@ -218,7 +221,9 @@ export class Containerd implements AsyncDisposable {
       mkdirSync(join(this.#rootfs, dirname(library)), { recursive: true });
       copyFileSync(library, join(this.#rootfs, library));
     }
-    copyFileSync(fileURLToPath(new URL('peer.ts', import.meta.url)), join(this.#rootfs, 'peer.ts'));
+    for (const file of ['peer.ts', 'peer-probe.ts', 'peer-streams.ts']) {
+      copyFileSync(fileURLToPath(new URL(file, import.meta.url)), join(this.#rootfs, file));
+    }
   }
 
   async #startDaemon(): Promise<void> {

@@ -99,6 +99,16 @@ function probeTcp({ host, port, from, sourcePort, timeoutMs }: ProbeTarget): Pro
   });
 }
 
+/**
+ * A source port that this process has not used for 20,000 datagrams, below those that the kernel chooses. A port chosen by the kernel may be that of an allowed
+ * probe half a minute ago: conntrack still knows that one, and a denied datagram would rightly pass as part of it.
+ */
+function freshPort(): number {
+  lastPort = lastPort >= 30_000 ? 10_000 : lastPort + 1;
+  return lastPort;
+}
+let lastPort = 10_000 + Math.trunc(Math.random() * 20_000);
+
 function probeUdp(target: ProbeTarget): Promise<ProbeOutcome> {
   const { host, port, from, sourcePort, token, bytes = 0, timeoutMs } = target;
   const socket = createSocket(host.includes(':') ? 'udp6' : 'udp4');
@@ -115,13 +125,14 @@ function probeUdp(target: ProbeTarget): Promise<ProbeOutcome> {
       const verdict = verdictOf(error);
       if (verdict !== undefined) return done({ verdict });
       socket.close();
-      return reject(error);
+      const isTaken = sourcePort === undefined && (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
+      return isTaken ? resolve(probeUdp(target)) : reject(error);
     });
     socket.on('message', (message) =>
       done({ verdict: 'reaches', seenAs: plainAddress(message.toString().split(' ')[0] ?? '') }),
     );
     // Connected, so that "port unreachable" is heard of.
-    socket.bind({ port: sourcePort ?? 0, ...(from === undefined ? {} : { address: from }) }, () =>
+    socket.bind({ port: sourcePort ?? freshPort(), ...(from === undefined ? {} : { address: from }) }, () =>
       socket.connect(port, host, () => {
         socket.send(token.padEnd(bytes, '.'));
         timer = setTimeout(() => {
