@@ -24,6 +24,6 @@ const file = join(import.meta.dirname, 'tortie.js');
 const script = new Script(readFileSync(file, 'utf8'), { filename: file, cachedData: codeCache() });
 const bundled: { exports: unknown } = { exports: {} };
 (script.runInThisContext() as Bundle)(bundled, createRequire(file), file);
-// Only now: given on the command line, these make V8 refuse every code cache that was made without them, Node's own too.
-for (const flag of ['--no-opt', '--optimize-for-size']) setFlagsFromString(flag);
+// Only now: given on the command line, it makes V8 refuse every code cache that was made without it, Node's own too.
+setFlagsFromString('--no-opt');
 void (bundled.exports as { readonly main: typeof main }).main();
