@@ -5,7 +5,7 @@ import type { LabelChangeData } from './label-change-process.ts';
 
 const program = fileURLToPath(new URL('label-change-process.ts', import.meta.url));
 
-/** The V8 flags of `felix-agent/tortie.sh`. */
+/** V8 as the running agent has it (`felix-agent/tortie.sh`, `start.ts`, the agent's command). */
 const agentFlags = ['--max-semi-space-size=1', '--optimize-for-size', '--no-opt'];
 
 /** Measures in a process of its own, with the agent's flags, in a network namespace that goes with it. */
