@@ -62,13 +62,13 @@ async function probeRules({ sets }: { readonly sets: SetKernel }, tools: Xtables
   try {
     const rules = rulesToTry(family, name);
     try {
-      await tools.check(rules.map(restoreInput).join(''));
+      await tools.check(restoreInput(rules));
       return [];
     } catch (error) {
       const reasons: string[] = [];
       for (const rule of rules) {
         try {
-          await tools.check(restoreInput(rule));
+          await tools.check(restoreInput([rule]));
         } catch (why) {
           reasons.push(`${tools.name}: ${rule.what}: ${(why as Error).message}`);
         }
@@ -86,8 +86,16 @@ interface RuleToTry {
   readonly rule: string;
 }
 
-const restoreInput = ({ table, rule }: RuleToTry, index = 0): string =>
-  [`*${table}`, `:cali-probe-${index} - [0:0]`, `-A cali-probe-${index} ${rule}`, 'COMMIT', ''].join('\n');
+/** One COMMIT a table: nft takes back what it has tried at each, which the kernel needs 10 ms for. */
+function restoreInput(rules: readonly RuleToTry[]): string {
+  const lines = [...Map.groupBy(rules, ({ table }) => table)].flatMap(([table, ofTable]) => [
+    `*${table}`,
+    ...ofTable.map((_, index) => `:cali-probe-${index} - [0:0]`),
+    ...ofTable.map(({ rule }, index) => `-A cali-probe-${index} ${rule}`),
+    'COMMIT',
+  ]);
+  return `${lines.join('\n')}\n`;
+}
 
 const rulesToTry = (family: Family, set: string): readonly RuleToTry[] => [
   {
