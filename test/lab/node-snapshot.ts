@@ -41,7 +41,10 @@ const sysctls = [
 export async function snapshotOf(node: LabNode): Promise<NodeSnapshot> {
   const lists = await Promise.all(
     Object.entries(commands).map(async ([kind, [file, ...args]]) => {
-      const { status, stdout, stderr } = await exec('nsenter', [`--net=${node.netnsPath}`, file, ...args]);
+      const read = () => exec('nsenter', [`--net=${node.netnsPath}`, file, ...args]);
+      let { status, stdout, stderr } = await read();
+      // A tool that reads rules and then their sets fails when an agent removes both in between.
+      if (status !== 0) ({ status, stdout, stderr } = await read());
       if (status !== 0) throw new Error(`${file} ${args.join(' ')} in ${node.name}: ${stderr}`);
       return [kind, linesOf(stdout)] as const;
     }),
