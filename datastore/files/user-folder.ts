@@ -20,6 +20,8 @@ interface FileState {
   changedAt: number;
   /** `signature` has been read and taken over. */
   current: boolean;
+  /** It was read without a broken document at least once. */
+  wasWhole: boolean;
   /** Its last good state. */
   claims: readonly Claim[];
   /** Of these, what no longer stands in it, but is kept until it is certain that nobody is still writing. */
@@ -151,7 +153,16 @@ export class UserFolder {
     const signature = stat === undefined ? undefined : signatureOf(stat);
     let state = this.#files.get(path);
     if (state === undefined) {
-      state = { signature, changedAt: now, current: false, claims: [], leaving: new Set(), problems: [], remarks: [] };
+      state = {
+        signature,
+        changedAt: now,
+        current: false,
+        wasWhole: false,
+        claims: [],
+        leaving: new Set(),
+        problems: [],
+        remarks: [],
+      };
       this.#files.set(path, state);
     } else if (state.signature !== signature || now < state.changedAt) {
       Object.assign(state, { signature, changedAt: now, current: false });
@@ -236,8 +247,9 @@ async function read(path: string, signature: string): Promise<Outcome | 'changin
 function takeOver(path: string, state: FileState, outcome: Outcome): void {
   if (outcome.broken !== undefined) {
     // What was never read whole has no good state to keep: its good documents are better than nothing, since they may be policies that deny.
-    if (state.claims.length === 0 && outcome.claims.length > 0) {
-      state.claims = outcome.claims;
+    if (!state.wasWhole && outcome.claims.length > 0) {
+      // What an earlier reading gave and is not there now may be what is broken now.
+      state.claims = [...outcome.claims, ...missingFrom(outcome.claims, state.claims)];
       state.remarks = outcome.remarks;
       state.leaving = new Set();
       const message = `${path} can't be used whole: ${outcome.broken}; what its other documents say is in force until it is mended`;
@@ -251,6 +263,7 @@ function takeOver(path: string, state: FileState, outcome: Outcome): void {
     state.leaving = new Set();
     return;
   }
+  state.wasWhole = true;
   const missing = missingFrom(outcome.claims, state.claims);
   // Where something can't even be told by name, it may be any of those that are missing: they all stay.
   state.leaving = new Set(outcome.complete ? missing : []);
