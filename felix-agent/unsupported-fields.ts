@@ -1,5 +1,6 @@
 import { notActedOn } from '#api/compatibility/not-acted-on.ts';
 import { objectText } from '#api/kinds.ts';
+import { policyKinds } from './calc/convert/convert.ts';
 import type { AgentStatus } from './status.ts';
 import type { ObjectStore, WatchedKind } from './store/object-store.ts';
 import type { Log } from './log.ts';
@@ -7,13 +8,7 @@ import type { Log } from './log.ts';
 /** The kinds that users write. Of FelixConfiguration `ConfigWatcher` tells. */
 const kinds = [
   'Tier',
-  'NetworkPolicy',
-  'GlobalNetworkPolicy',
-  'StagedNetworkPolicy',
-  'StagedGlobalNetworkPolicy',
-  'StagedKubernetesNetworkPolicy',
-  'KubernetesNetworkPolicy',
-  'ClusterNetworkPolicy',
+  ...policyKinds,
   'HostEndpoint',
   'NetworkSet',
   'GlobalNetworkSet',

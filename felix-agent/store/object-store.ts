@@ -1,5 +1,6 @@
 import type { KindName } from '#api/kinds.ts';
 import type { Datastore } from '#datastore/datastore.ts';
+import { policyKinds } from '../calc/convert/convert.ts';
 import type { Log } from '../log.ts';
 import { Informer } from './informer.ts';
 
@@ -16,13 +17,7 @@ export const watchedKinds = [
   'GlobalNetworkSet',
   'Profile',
   'Tier',
-  'NetworkPolicy',
-  'GlobalNetworkPolicy',
-  'StagedNetworkPolicy',
-  'StagedGlobalNetworkPolicy',
-  'StagedKubernetesNetworkPolicy',
-  'KubernetesNetworkPolicy',
-  'ClusterNetworkPolicy',
+  ...policyKinds,
   'IPPool',
   'IPAMBlock',
   'IPReservation',

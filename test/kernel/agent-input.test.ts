@@ -5,9 +5,9 @@ import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { eventually, saysInLog } from '#test/lab/agent-lab.ts';
 import { distDir } from '#test/lab/dist.ts';
-import { exec } from '#test/lab/exec.ts';
 import { Lab } from '#test/lab/lab.ts';
 import type { LabNode } from '#test/lab/lab-node.ts';
+import { getFrom } from './agent-http.ts';
 
 describe('an agent', () => {
   let lab: Lab;
@@ -112,32 +112,32 @@ describe('an agent', () => {
     lab.apply('nodes', []);
     await node.startAgent({ wait: false });
     await node.waitFor(({ reasons }) => reasons.some((reason) => reason.includes('no Node node1')));
-    expect(await health(node, 'readiness')).toMatchObject({
+    expect(await getFrom(node, '9099/readiness')).toMatchObject({
       status: 503,
       text: expect.stringContaining('no Node node1'),
     });
-    expect(await health(node, 'liveness')).toMatchObject({ status: 200 });
+    expect(await getFrom(node, '9099/liveness')).toMatchObject({ status: 200 });
     lab.apply('nodes', [node.manifest()]);
     await node.waitFor(({ ready }) => ready);
     await eventually(
-      async () => (await health(node, 'readiness')).status === 200,
-      () => health(node, 'readiness'),
+      async () => (await getFrom(node, '9099/readiness')).status === 200,
+      () => getFrom(node, '9099/readiness'),
     );
-    expect(await health(node, 'nothing')).toMatchObject({ status: 404 });
+    expect(await getFrom(node, '9099/nothing')).toMatchObject({ status: 404 });
   });
 
   it('moves its health endpoint when the configuration does', async () => {
     await node.startAgent();
     lab.configure({ healthPort: 9098 });
     await eventually(
-      async () => (await health(node, 'readiness', 9098)).status === 200,
-      () => health(node, 'readiness', 9098),
+      async () => (await getFrom(node, '9098/readiness')).status === 200,
+      () => getFrom(node, '9098/readiness'),
     );
-    expect(await health(node, 'readiness')).toMatchObject({ status: 0 });
+    expect(await getFrom(node, '9099/readiness')).toMatchObject({ status: 0 });
     lab.configure({ healthEnabled: false });
     await eventually(
-      async () => (await health(node, 'readiness', 9098)).status === 0,
-      () => health(node, 'readiness', 9098),
+      async () => (await getFrom(node, '9098/readiness')).status === 0,
+      () => getFrom(node, '9098/readiness'),
     );
   });
 
@@ -181,18 +181,3 @@ describe('an agent', () => {
     expect((await node.endpoints()).map(({ pod }) => pod)).toEqual(['late']);
   });
 });
-
-/** Asks the health endpoint inside the node's namespace; status 0: nobody listens. */
-async function health(node: LabNode, path: string, port = 9099): Promise<{ status: number; text: string }> {
-  const program = `
-    const answer = await fetch('http://localhost:${port}/${path}').catch(() => undefined);
-    console.log(JSON.stringify({ status: answer?.status ?? 0, text: (await answer?.text()) ?? '' }));`;
-  const { stdout } = await exec('nsenter', [
-    `--net=${node.netnsPath}`,
-    join(distDir, 'bin/node'),
-    '--input-type=module',
-    '-e',
-    program,
-  ]);
-  return JSON.parse(stdout) as { status: number; text: string };
-}

@@ -5,7 +5,7 @@ import { exec } from '#test/lab/exec.ts';
 import type { Lab } from '#test/lab/lab.ts';
 import type { LabNode } from '#test/lab/lab-node.ts';
 import type { LabPod } from '#test/lab/lab-pod.ts';
-import { snapshotOf, type NodeSnapshot } from '#test/lab/node-snapshot.ts';
+import { differences, snapshotOf, type NodeSnapshot } from '#test/lab/node-snapshot.ts';
 
 /** One thing that somebody does to a node. */
 interface Deed {
@@ -195,16 +195,3 @@ describe.each(dataplanes)('while the agent runs in $dataplane mode, somebody', (
     await doomed.destroy();
   });
 });
-
-/** What has gone (-) and what has come (+), by kind. Files change with the agent's own doings. */
-function differences(before: NodeSnapshot, now: NodeSnapshot): readonly string[] {
-  return Object.keys(before)
-    .filter((kind) => !['state dir', 'run dir'].includes(kind))
-    .flatMap((kind) => {
-      const [old, present] = [before[kind] ?? [], now[kind] ?? []];
-      return [
-        ...old.filter((line) => !present.includes(line)).map((line) => `- ${kind}: ${line}`),
-        ...present.filter((line) => !old.includes(line)).map((line) => `+ ${kind}: ${line}`),
-      ];
-    });
-}

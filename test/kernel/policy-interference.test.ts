@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { eventually, saysInLog } from '#test/lab/agent-lab.ts';
 import { exec } from '#test/lab/exec.ts';
 import type { LabNode } from '#test/lab/lab-node.ts';
-import { snapshotOf, type NodeSnapshot } from '#test/lab/node-snapshot.ts';
+import { differences, snapshotOf, type NodeSnapshot } from '#test/lab/node-snapshot.ts';
 import { globalPolicy } from '../contract/objects.ts';
 import { enforcing, PolicyLab } from './policy-lab.ts';
 
@@ -84,16 +84,3 @@ describe.each(enforcing)('while policy is enforced by $name, somebody', (combina
     },
   );
 });
-
-/** What has gone (-) and what has come (+), by kind. Files change with the agent's own doings. */
-function differences(before: NodeSnapshot, now: NodeSnapshot): readonly string[] {
-  return Object.keys(before)
-    .filter((kind) => !['state dir', 'run dir'].includes(kind))
-    .flatMap((kind) => {
-      const [old, present] = [before[kind] ?? [], now[kind] ?? []];
-      return [
-        ...old.filter((line) => !present.includes(line)).map((line) => `- ${kind}: ${line}`),
-        ...present.filter((line) => !old.includes(line)).map((line) => `+ ${kind}: ${line}`),
-      ];
-    });
-}

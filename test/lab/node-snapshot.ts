@@ -59,6 +59,19 @@ export async function snapshotOf(node: LabNode): Promise<NodeSnapshot> {
   };
 }
 
+/** What has gone (-) and what has come (+), by kind. Files change with the agent's own doings. */
+export function differences(before: NodeSnapshot, now: NodeSnapshot): readonly string[] {
+  return Object.keys(before)
+    .filter((kind) => !['state dir', 'run dir'].includes(kind))
+    .flatMap((kind) => {
+      const [old, present] = [before[kind] ?? [], now[kind] ?? []];
+      return [
+        ...old.filter((line) => !present.includes(line)).map((line) => `- ${kind}: ${line}`),
+        ...present.filter((line) => !old.includes(line)).map((line) => `+ ${kind}: ${line}`),
+      ];
+    });
+}
+
 /** Without counters and what changes by itself. Tables, chains and comments without a rule are how a tool says "nothing". */
 function linesOf(text: string): string[] {
   return text
