@@ -20,6 +20,8 @@ export const least: Readonly<Record<KindName, object>> = {
   Service: {},
   EndpointSlice: { addressType: 'IPv4' },
   ServiceAccount: {},
+  ConfigMap: {},
+  Lease: {},
   KubernetesNetworkPolicy: {},
   ClusterNetworkPolicy: { tier: 'Admin', priority: 10, subject: { namespaces: {} } },
   WorkloadEndpoint: endpoint,

@@ -5,6 +5,7 @@ import {
   policyV1alpha2,
   type ClusterNetworkPolicy,
 } from './core/cluster-network-policy.ts';
+import { configMapSchema, type ConfigMap } from './core/config-map.ts';
 import { discoveryV1, endpointSliceSchema, type EndpointSlice } from './core/endpoint-slice.ts';
 import {
   kubernetesNetworkPolicySchema,
@@ -13,6 +14,7 @@ import {
   type KubernetesNetworkPolicy,
   type StagedKubernetesNetworkPolicy,
 } from './core/kubernetes-network-policy.ts';
+import { coordinationV1, leaseSchema, type Lease } from './core/lease.ts';
 import { namespaceSchema, type Namespace } from './core/namespace.ts';
 import { nodeSchema, type Node } from './core/node.ts';
 import { podSchema, type Pod } from './core/pod.ts';
@@ -57,6 +59,8 @@ export interface KindMap {
   Service: Service;
   EndpointSlice: EndpointSlice;
   ServiceAccount: ServiceAccount;
+  ConfigMap: ConfigMap;
+  Lease: Lease;
   /** `NetworkPolicy` of networking.k8s.io/v1: in YAML its kind is Calico's as well. */
   KubernetesNetworkPolicy: KubernetesNetworkPolicy;
   ClusterNetworkPolicy: ClusterNetworkPolicy;
@@ -106,6 +110,9 @@ export const kinds: { readonly [K in KindName]: KindInfo<K> } = {
   Service: core('Service', 'services', true, serviceSchema),
   EndpointSlice: { ...core('EndpointSlice', 'endpointslices', true, endpointSliceSchema), apiVersion: discoveryV1 },
   ServiceAccount: core('ServiceAccount', 'serviceaccounts', true, serviceAccountSchema),
+  ConfigMap: core('ConfigMap', 'configmaps', true, configMapSchema),
+  // Whole: it is written back.
+  Lease: { ...calico('Lease', 'leases', true, leaseSchema), apiVersion: coordinationV1 },
   // Whole, unlike other kinds of Kubernetes: a field that is misspelt here lets traffic through, so it has to be listed.
   KubernetesNetworkPolicy: {
     ...calico('KubernetesNetworkPolicy', 'networkpolicies', true, kubernetesNetworkPolicySchema),

@@ -36,6 +36,15 @@ export interface DatastoreProblem {
  * Failures are `DatastoreError`s: test their `code`.
  */
 export interface Datastore extends AsyncDisposable {
+  /** As it is named in the setting `--datastore`: `files:DIR` or `kubernetes`. */
+  readonly location: string;
+  /**
+   * Kinds that have no objects of their own here: `get` and `list` make them of others (a WorkloadEndpoint of its Pod). Who watches the others
+   * knows all; `watch` of such a kind is `invalid`.
+   */
+  readonly derived: ReadonlySet<KindName>;
+  /** Optional kinds that this datastore does not serve at present. They list as empty; should they come, their watches bring them. */
+  absent(): readonly KindName[];
   /** The object as it is now (not as a watch has last seen it), or undefined. */
   get<K extends KindName>(kind: K, key: ObjectKey): Promise<KindMap[K] | undefined>;
   /** All objects of a kind, of one namespace if given. */

@@ -262,7 +262,8 @@ export class Agent {
         failures: failures.map(({ object, reason }) => ({ object, reason })),
       },
       datastore: {
-        location: `files:${settings.datastore.dir}`,
+        location: datastore.location,
+        absentKinds: datastore.absent(),
         problems: datastore.problems(),
         failures: [...store.failures(), ...(publisher.failure === undefined ? [] : [publisher.failure])],
       },

@@ -15,7 +15,7 @@ import { nodeModule } from './node.module.ts';
 
 /** One agent, all parts made. What must be awaited is opened here, before anything is bound. */
 export async function createAgent(settings: BootstrapSettings, log: Log): Promise<Agent> {
-  const datastore = await openDatastore(settings.datastore, log);
+  const { datastore } = await openDatastore(settings.datastore, log);
   try {
     const container = nodeContainer(settings, log);
     container.load(agentModule(settings, log, datastore));

@@ -17,6 +17,8 @@ export interface AgentStatus {
   readonly datastore: {
     /** As in --datastore. */
     readonly location: string;
+    /** Optional kinds that the API server doesn't serve: what they are for is off. */
+    readonly absentKinds: readonly string[];
     readonly problems: readonly {
       readonly source: string;
       readonly objects: readonly string[];

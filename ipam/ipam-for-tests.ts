@@ -155,6 +155,8 @@ export async function startNode(
 
 /** A process's view of the datastore that ends at one call: from there on nothing returns, as if the process had been killed. */
 export class MortalDatastore implements Datastore {
+  readonly location = 'memory';
+  readonly derived: ReadonlySet<KindName> = new Set();
   readonly #real: Datastore;
   #dieAt: number;
   readonly #afterEffect: boolean;
@@ -193,6 +195,10 @@ export class MortalDatastore implements Datastore {
   update: Datastore['update'] = (kind, object) => this.#call(() => this.#real.update(kind, object));
   delete: Datastore['delete'] = (kind, key, only) => this.#call(() => this.#real.delete(kind, key, only));
   watch: Datastore['watch'] = (kind, options) => this.#real.watch(kind, options);
+
+  absent(): readonly KindName[] {
+    return this.#real.absent();
+  }
 
   problems(): readonly [] {
     return [];

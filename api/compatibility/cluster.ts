@@ -146,6 +146,8 @@ export const clusterTables = {
   },
   Namespace: {},
   ServiceAccount: {},
+  ConfigMap: {},
+  Lease: {},
   Service: each(
     kept(noServices),
     'spec.type',

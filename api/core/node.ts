@@ -18,6 +18,8 @@ export const nodeSchema = z.object({
     z.object({
       /** `type`: InternalIP, ExternalIP, Hostname, ... */
       addresses: z._default(z.array(z.object({ type: z.string(), address: z.string() })), () => []),
+      /** `type`: Ready, NetworkUnavailable, ...; `status`: True, False or Unknown. */
+      conditions: z._default(z.array(z.object({ type: z.string(), status: z.string() })), () => []),
     }),
     {},
   ),

@@ -80,6 +80,8 @@ export async function openFilesDatastore(options: FilesDatastoreOptions): Promis
  * used and has no earlier state is handed out as a replacement that denies.
  */
 export class FilesDatastore implements Datastore {
+  readonly location: string;
+  readonly derived: ReadonlySet<KindName> = new Set();
   readonly #options: FilesDatastoreOptions;
   readonly #root: string;
   readonly #history: History;
@@ -103,6 +105,7 @@ export class FilesDatastore implements Datastore {
   /** Use `openFilesDatastore`. */
   constructor(options: FilesDatastoreOptions) {
     const { dir, clock, lock, settleMs = 50, removalMs = 500 } = options;
+    this.location = `files:${dir}`;
     this.#options = options;
     this.#root = join(dir, ownFolder);
     this.#log = new ProblemLog(options.log);
@@ -192,6 +195,10 @@ export class FilesDatastore implements Datastore {
       checkDelete(kind, key, stored, only);
       return undefined;
     });
+  }
+
+  absent(): readonly KindName[] {
+    return [];
   }
 
   problems(): readonly DatastoreProblem[] {

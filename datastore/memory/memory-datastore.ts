@@ -38,6 +38,8 @@ interface Plan {
  * (`failNext`) and races on demand (`beforeNext`).
  */
 export class MemoryDatastore implements Datastore {
+  readonly location = 'memory';
+  readonly derived: ReadonlySet<KindName> = new Set();
   readonly #clock: Clock;
   readonly #history: History;
   readonly #pause: (call: OperationCall) => Promise<void> | void;
@@ -157,6 +159,10 @@ export class MemoryDatastore implements Datastore {
       this.#kind(kind).delete(keyText(key));
       this.#history.record(kind, 'deleted', stored);
     });
+  }
+
+  absent(): readonly KindName[] {
+    return [];
   }
 
   problems(): readonly DatastoreProblem[] {

@@ -9,7 +9,7 @@ const node = (name: string, ...addresses: string[]): KindMap['Node'] => ({
   kind: 'Node',
   metadata: { name },
   spec: {},
-  status: { addresses: addresses.map((address) => ({ type: 'InternalIP', address })) },
+  status: { addresses: addresses.map((address) => ({ type: 'InternalIP', address })), conditions: [] },
 });
 
 const pool = (name: string, cidr: string, natOutgoing: boolean): KindMap['IPPool'] => ({

@@ -23,7 +23,8 @@ export const ipamCommand: Command = {
     const { flags, positionals } = parseCommandLine(args, { ...outputFlag, force: { type: 'boolean' } });
     const [verb, target, ...rest] = positionals;
     const json = wantsJson(flags);
-    await using datastore = await openDatastore(await whichDatastore(flags, env), createLog('command line'));
+    const opened = await openDatastore(await whichDatastore(flags, env), createLog('command line'));
+    await using datastore = opened.datastore;
     if (verb === 'show' && target === undefined) return show(datastore, json, output);
     if (verb === 'check' && target === undefined) return check(datastore, json, output);
     if (verb === 'release' && target !== undefined && rest.length === 0) {

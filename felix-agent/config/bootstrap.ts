@@ -2,7 +2,10 @@ import { hostname } from 'node:os';
 import { parseArgs } from 'node:util';
 
 /** Where the agent finds its objects. */
-export type DatastoreRef = { readonly kind: 'files'; readonly dir: string };
+export type DatastoreRef =
+  | { readonly kind: 'files'; readonly dir: string }
+  /** Without a kubeconfig: as a pod of the cluster, by its service account. */
+  | { readonly kind: 'kubernetes'; readonly kubeconfig: string | undefined };
 
 /** Names and places of one node: flags, else environment, else defaults. */
 export interface NodeSettings {
@@ -47,7 +50,13 @@ export const bootstrapSettings = {
     flag: 'datastore',
     env: 'TORTIE_DATASTORE',
     fallback: () => '',
-    help: 'files:DIR, a folder of YAML (the kubernetes datastore is not there yet)',
+    help: 'kubernetes, or files:DIR, a folder of YAML',
+  },
+  kubeconfig: {
+    flag: 'kubeconfig',
+    env: 'KUBECONFIG',
+    fallback: () => '',
+    help: "where and who to the API server (default: the pod's service account)",
   },
   runDir: {
     flag: 'run-dir',
@@ -101,13 +110,16 @@ export function readDatastoreRef(
   env: NodeJS.ProcessEnv,
 ): DatastoreRef | undefined {
   const text = settingText('datastore', flags, env);
-  return text === '' ? undefined : datastoreRef(text);
+  if (text === '') return undefined;
+  const ref = datastoreRef(text);
+  const kubeconfig = settingText('kubeconfig', flags, env);
+  return ref.kind === 'files' || kubeconfig === '' ? ref : { ...ref, kubeconfig: absolutePath('kubeconfig', flags, env) };
 }
 
 /** Everything that an agent needs. Throws `SettingsError` for a flag or variable that is missing or can't be used. */
 export function readBootstrap(flags: Readonly<Record<string, unknown>>, env: NodeJS.ProcessEnv): BootstrapSettings {
   const datastore = readDatastoreRef(flags, env);
-  if (datastore === undefined) throw bad('datastore', 'is missing: give files:DIR with an absolute DIR');
+  if (datastore === undefined) throw bad('datastore', 'is missing: give kubernetes, or files:DIR with an absolute DIR');
   return {
     ...readNodeSettings(flags, env),
     datastore,
@@ -131,10 +143,11 @@ function absolutePath(name: SettingName, flags: Readonly<Record<string, unknown>
   return path.replace(/\/+$/, '') || '/';
 }
 
-/** As it is written in the setting: `files:DIR`. */
+/** As it is written in the setting: `kubernetes` or `files:DIR`. */
 export function datastoreRef(text: string): DatastoreRef {
+  if (text === 'kubernetes') return { kind: 'kubernetes', kubeconfig: undefined };
   if (!text.startsWith('files:/'))
-    throw bad('datastore', `must be files:DIR with an absolute DIR (is ${JSON.stringify(text)})`);
+    throw bad('datastore', `must be kubernetes, or files:DIR with an absolute DIR (is ${JSON.stringify(text)})`);
   return { kind: 'files', dir: text.slice('files:'.length).replace(/\/+$/, '') || '/' };
 }
 

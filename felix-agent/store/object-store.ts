@@ -31,8 +31,11 @@ export type WatchedKind = (typeof watchedKinds)[number];
 /** One informer per watched kind: the agent's view of the datastore. */
 export class ObjectStore implements AsyncDisposable {
   readonly #informers: { readonly [K in WatchedKind]: Informer<K> };
+  /** Derived kinds have informers that stay empty: what they are made of is watched. */
+  readonly #watched: readonly WatchedKind[];
 
   constructor(datastore: Datastore, log: Log) {
+    this.#watched = watchedKinds.filter((kind) => !datastore.derived.has(kind));
     this.#informers = Object.fromEntries(
       watchedKinds.map((kind) => [kind, new Informer(datastore, kind, log)]),
     ) as unknown as { readonly [K in WatchedKind]: Informer<K> };
@@ -43,24 +46,24 @@ export class ObjectStore implements AsyncDisposable {
   }
 
   start(): void {
-    for (const kind of watchedKinds) this.#informers[kind].start();
+    for (const kind of this.#watched) this.#informers[kind].start();
   }
 
   /** Resolves when every kind has been listed once. */
   async synced(): Promise<void> {
-    await Promise.all(watchedKinds.map((kind) => this.#informers[kind].synced()));
+    await Promise.all(this.#watched.map((kind) => this.#informers[kind].synced()));
   }
 
   get hasSynced(): boolean {
-    return watchedKinds.every((kind) => this.#informers[kind].hasSynced);
+    return this.#watched.every((kind) => this.#informers[kind].hasSynced);
   }
 
   /** Why something can't be read at present. */
   failures(): readonly string[] {
-    return watchedKinds.flatMap((kind) => this.#informers[kind].failure ?? []);
+    return this.#watched.flatMap((kind) => this.#informers[kind].failure ?? []);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all(watchedKinds.map((kind) => this.#informers[kind].stop()));
+    await Promise.all(this.#watched.map((kind) => this.#informers[kind].stop()));
   }
 }
