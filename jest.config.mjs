@@ -26,6 +26,11 @@ export default {
       displayName: 'kernel',
       testMatch: ['<rootDir>/test/{kernel,contract}/**/*.test.ts', '<rootDir>/test/oracle/kernel*.test.ts'],
     },
+    {
+      ...common,
+      displayName: 'cluster',
+      testMatch: ['<rootDir>/test/cluster/**/*.test.ts'],
+    },
   ],
   testTimeout: 60_000,
   maxWorkers: 2,
