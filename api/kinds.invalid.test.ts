@@ -20,6 +20,8 @@ describe('a wrong object', () => {
     ['IPPool', { cidr: ['a'] }, {}, 'spec.cidr: must be text (in YAML: in quotes) (is [a])'],
     ['IPPool', { cidr: { a: 1 } }, {}, 'spec.cidr: must be text (in YAML: in quotes) (is an object)'],
     ['IPPool', { cidr: '' }, {}, 'spec.cidr: must be a network address, e.g. 10.65.0.0/16 or fd00:10::/64 (is empty)'],
+    ['Lease', { leaseDurationSeconds: 1.5 }, {}, 'spec.leaseDurationSeconds: must be a whole number (is 1.5)'],
+    ['Lease', { holderIdentity: 7 }, {}, 'spec.holderIdentity: must be text (in YAML: in quotes) (is 7)'],
     [
       'IPPool',
       { cidr: '169.254.0.0/24' },

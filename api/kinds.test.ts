@@ -105,6 +105,25 @@ describe('what no schema knows', () => {
   });
 });
 
+describe('what is read besides policy and addresses', () => {
+  test('a ConfigMap has data, if only empty, and nothing of what is binary', () => {
+    const head = { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'c', namespace: 'kube-system' } };
+    expect(parseAs('ConfigMap', head).object.data).toEqual({});
+    expect(parseAs('ConfigMap', { ...head, data: { a: 'b' }, binaryData: { c: 'ZA==' } }).object).toEqual({
+      ...head,
+      data: { a: 'b' },
+    });
+    expect(errorOf(() => parseAs('ConfigMap', { ...head, data: { a: 1 } })).message).toContain('data.a: must be text');
+  });
+
+  test('a Lease is written back whole, with what a newer Kubernetes has put into it', () => {
+    const spec = { holderIdentity: 'node-1', leaseTransitions: 3, preferredHolder: 'node-2' };
+    const { object: lease, unknownFields } = parseAs('Lease', object('Lease', spec));
+    expect(lease.spec).toEqual(spec);
+    expect(unknownFields).toEqual(['spec.preferredHolder']);
+  });
+});
+
 describe('an object of no supported kind', () => {
   test.each([
     [

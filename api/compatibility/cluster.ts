@@ -129,7 +129,16 @@ export const clusterTables = {
   },
   Node: {
     ...each(yes, 'status.addresses[].type', 'status.addresses[].address'),
-    ...each(kept('addresses come from IPPools'), 'spec.podCIDR', 'spec.podCIDRs'),
+    ...each(
+      yesBut('NetworkUnavailable is set to False where it is not'),
+      'status.conditions[].type',
+      'status.conditions[].status',
+    ),
+    ...each(
+      yesBut('only to find the range of the first IPPool; addresses come from IPPools'),
+      'spec.podCIDR',
+      'spec.podCIDRs',
+    ),
   },
   Pod: {
     ...each(
@@ -146,8 +155,15 @@ export const clusterTables = {
   },
   Namespace: {},
   ServiceAccount: {},
-  ConfigMap: {},
-  Lease: {},
+  ConfigMap: { data: yesBut('of tortie-config and kubeadm-config in kube-system') },
+  Lease: each(
+    yesBut('of tortie-controllers in kube-system: which agent collects for nodes that are gone'),
+    'spec.holderIdentity',
+    'spec.leaseDurationSeconds',
+    'spec.acquireTime',
+    'spec.renewTime',
+    'spec.leaseTransitions',
+  ),
   Service: each(
     kept(noServices),
     'spec.type',

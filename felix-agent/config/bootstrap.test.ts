@@ -24,14 +24,32 @@ describe('bootstrap settings', () => {
   });
 
   test.each([
-    [[], '--datastore (TORTIE_DATASTORE) is missing'],
-    [['--datastore=files:relative'], 'must be files:DIR with an absolute DIR (is "files:relative")'],
-    [['--datastore=etcd'], 'must be files:DIR with an absolute DIR (is "etcd")'],
+    [[], '--datastore (TORTIE_DATASTORE) is missing: give kubernetes, or files:DIR'],
+    [['--datastore=files:relative'], 'must be kubernetes, or files:DIR with an absolute DIR (is "files:relative")'],
+    [['--datastore=etcd'], 'must be kubernetes, or files:DIR with an absolute DIR (is "etcd")'],
+    [['--datastore=kubernetes', '--kubeconfig=conf'], '--kubeconfig (KUBECONFIG) must be an absolute path (is "conf")'],
     [['--datastore=files:/d', '--run-dir=run'], '--run-dir (TORTIE_RUN_DIR) must be an absolute path (is "run")'],
     [['--datastore=files:/d', '--node-name=Upper'], '--node-name (TORTIE_NODE_NAME) must be a DNS name'],
     [['--datastore=files:/d', '--nonsense'], "Unknown option '--nonsense'"],
   ])('%j is refused, naming flag and variable', (args, message) => {
     expect(() => read(args)).toThrow(message);
+  });
+
+  test.each([
+    ['as a pod, by its service account', [], {}, undefined],
+    ['by a flag', ['--kubeconfig=/etc/conf'], { KUBECONFIG: '/other' }, '/etc/conf'],
+    ['by the variable that kubectl reads', [], { KUBECONFIG: '/home/me/.kube/config' }, '/home/me/.kube/config'],
+  ])('the API server is found %s', (_how, args, env, kubeconfig) => {
+    expect(read(['--datastore=kubernetes', ...args], env).datastore).toEqual({ kind: 'kubernetes', kubeconfig });
+  });
+
+  test('a kubeconfig is nothing to a folder of files', () => {
+    expect(read(['--datastore=files:/d'], { KUBECONFIG: 'a:b' }).datastore).toEqual({ kind: 'files', dir: '/d' });
+  });
+
+  test('the node is called as the DaemonSet says, which has it of the Pod', () => {
+    const env = { TORTIE_DATASTORE: 'kubernetes', TORTIE_NODE_NAME: 'ip-10-0-0-7.eu-west-1.compute.internal' };
+    expect(read([], env).nodeName).toBe('ip-10-0-0-7.eu-west-1.compute.internal');
   });
 
   test('asking an agent needs only its run dir', () => {
