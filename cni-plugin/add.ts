@@ -45,7 +45,15 @@ export async function cmdAdd(deps: CniDeps, call: Call): Promise<CniResult> {
       deps.endpoints.remove(namespace, name, call.attachment.containerId),
     );
     const { network, ifname } = call.attachment;
-    await deps.endpoints.add({ endpoint, network, ifname, netns: call.environment.netns }).catch((error: unknown) => {
+    const podUid = facts?.pod.metadata.uid;
+    const local = {
+      endpoint,
+      network,
+      ifname,
+      netns: call.environment.netns,
+      ...(podUid === undefined ? {} : { podUid }),
+    };
+    await deps.endpoints.add(local).catch((error: unknown) => {
       throw new CniError(
         cniCode.tryAgain,
         `policy of WorkloadEndpoint ${namespace}/${name} is not in force: ${errorText(error)}`,

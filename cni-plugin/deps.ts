@@ -27,6 +27,8 @@ export interface LocalEndpoint {
   /** The interface's name inside the container. */
   readonly ifname: string;
   readonly netns: string;
+  /** Of the Pod object that it was made for, where there is one: a successor of the same name is another. */
+  readonly podUid?: string;
 }
 
 /** The endpoints of this node. In the agent it tells calc; stand-alone it only records. */

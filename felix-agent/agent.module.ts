@@ -2,7 +2,6 @@ import { join } from 'node:path';
 import { ContainerModule, type ServiceIdentifier } from 'inversify';
 import { Clock } from '#api/clock.ts';
 import { kernelNamespaces } from '#cni/namespaces.ts';
-import type { Datastore } from '#datastore/datastore.ts';
 import { DataplaneFactory } from '#dataplanes/contract.ts';
 import { HostNetlink, HostNetworkId } from '#dataplanes/shared/services.ts';
 import { NodeIpam } from '#ipam/node-ipam.ts';
@@ -16,11 +15,14 @@ import { CniHandlers } from './cni-server/cni-handlers.ts';
 import { NodeMtu } from './cni-server/node-mtu.ts';
 import type { BootstrapSettings } from './config/bootstrap.ts';
 import { ConfigWatcher } from './config/config-watcher.ts';
+import type { OpenedDatastore } from './datastore.ts';
 import { Driver } from './driver/driver.ts';
 import { EndpointFiles } from './endpoints/endpoint-files.ts';
 import { EndpointPublisher } from './endpoints/endpoint-publisher.ts';
 import { EndpointStatusFiles } from './endpoints/endpoint-status-files.ts';
 import { EndpointStore } from './endpoints/endpoint-store.ts';
+import { ObjectWriter } from './endpoints/object-writer.ts';
+import { PodWriter } from './endpoints/pod-writer.ts';
 import { Takeover } from './endpoints/takeover.ts';
 import { Health, HealthAggregator, healthService } from './health/health.ts';
 import { ConfiguredServer } from './http/configured-server.ts';
@@ -51,8 +53,9 @@ const MetricsServerId = id<ConfiguredServer>('MetricsServer');
 const StatusFilesId = id<EndpointStatusFiles>('EndpointStatusFiles');
 
 /** The agent of one node, on a datastore that is open already. Everything is made once. */
-export function agentModule(settings: BootstrapSettings, log: Log, datastore: Datastore): ContainerModule {
+export function agentModule(settings: BootstrapSettings, log: Log, opened: OpenedDatastore): ContainerModule {
   const { nodeName, stateDir } = settings;
+  const { datastore, cluster } = opened;
   return new ContainerModule(({ bind }) => {
     bind(Health).toResolvedValue((clock: Clock) => new HealthAggregator(clock), [Clock]);
     bind(HealthServerId).toResolvedValue(
@@ -87,7 +90,16 @@ export function agentModule(settings: BootstrapSettings, log: Log, datastore: Da
     );
     bind(FilesId).toResolvedValue(() => new EndpointFiles(stateDir, log));
     bind(StatusFilesId).toResolvedValue(() => new EndpointStatusFiles(stateDir, log));
-    bind(PublisherId).toResolvedValue((clock: Clock) => new EndpointPublisher(datastore, clock, log), [Clock]);
+    bind(PublisherId).toResolvedValue(
+      (store, clock: Clock) => {
+        const writer =
+          cluster === undefined
+            ? new ObjectWriter(datastore)
+            : new PodWriter({ nodeName, cluster, datastore, store, log });
+        return new EndpointPublisher(writer, clock, log);
+      },
+      [StoreId, Clock],
+    );
     bind(EndpointsId).toResolvedValue(
       (files, publisher, feed, status) => new EndpointStore(files, publisher, feed, status),
       [FilesId, PublisherId, FeedId, StatusFilesId],

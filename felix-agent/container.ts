@@ -15,13 +15,13 @@ import { nodeModule } from './node.module.ts';
 
 /** One agent, all parts made. What must be awaited is opened here, before anything is bound. */
 export async function createAgent(settings: BootstrapSettings, log: Log): Promise<Agent> {
-  const { datastore } = await openDatastore(settings.datastore, log);
+  const opened = await openDatastore(settings.datastore, log);
   try {
     const container = nodeContainer(settings, log);
-    container.load(agentModule(settings, log, datastore));
+    container.load(agentModule(settings, log, opened));
     return container.get(AgentId);
   } catch (error) {
-    await datastore[Symbol.asyncDispose](); // Its watches would keep a process alive that does nothing.
+    await opened.datastore[Symbol.asyncDispose](); // Its watches would keep a process alive that does nothing.
     throw error;
   }
 }

@@ -62,9 +62,10 @@ export class EndpointFiles {
 
 function parseFile(text: string): LocalEndpoint {
   const raw = JSON.parse(text) as Partial<Record<keyof LocalEndpoint, unknown>>;
-  const { network, ifname, netns } = raw;
+  const { network, ifname, netns, podUid } = raw;
   if (typeof network !== 'string' || typeof ifname !== 'string' || typeof netns !== 'string') {
     throw new TypeError('network, ifname and netns must be text');
   }
-  return { endpoint: parseAs('WorkloadEndpoint', raw.endpoint).object, network, ifname, netns };
+  const { object: endpoint } = parseAs('WorkloadEndpoint', raw.endpoint);
+  return { endpoint, network, ifname, netns, ...(typeof podUid === 'string' ? { podUid } : {}) };
 }

@@ -1,48 +1,46 @@
 import type { Clock } from '#api/clock.ts';
-import type { KindMap } from '#api/kinds.ts';
 import { keyText } from '#api/meta.ts';
-import type { Datastore } from '#datastore/datastore.ts';
+import type { LocalEndpoint } from '#cni/deps.ts';
 import { isDatastoreError } from '#datastore/errors.ts';
 import type { Log } from '../log.ts';
-
-type WorkloadEndpoint = KindMap['WorkloadEndpoint'];
+import type { EndpointWriter } from './endpoint-writer.ts';
 
 /** Pauses between tries while the datastore refuses, in ms. */
 const retryMs = { first: 200, longest: 10_000 };
 
 /**
- * Keeps the datastore's WorkloadEndpoint objects of this node as the agent has them. Writes happen in the background, the last wish
- * per object wins, and failures are tried again: an ADD never waits for the datastore, and no object for one that is refused.
+ * Keeps what the datastore says of this node's endpoints as the agent has them. Writes happen in the background, the last wish per endpoint wins, and
+ * failures are tried again: an ADD never waits for the datastore, and no endpoint for one whose write is refused.
  */
 export class EndpointPublisher {
-  readonly #datastore: Datastore;
+  readonly #writer: EndpointWriter;
   readonly #clock: Clock;
   readonly #log: Log;
-  readonly #wishes = new Map<string, { readonly endpoint: WorkloadEndpoint; readonly present: boolean }>();
+  readonly #wishes = new Map<string, { readonly endpoint: LocalEndpoint; readonly present: boolean }>();
   readonly #stop = new AbortController();
   #running: Promise<void> | undefined;
   #failure: string | undefined;
 
-  constructor(datastore: Datastore, clock: Clock, log: Log) {
-    this.#datastore = datastore;
+  constructor(writer: EndpointWriter, clock: Clock, log: Log) {
+    this.#writer = writer;
     this.#clock = clock;
     this.#log = log;
   }
 
-  put(endpoint: WorkloadEndpoint): void {
+  put(endpoint: LocalEndpoint): void {
     this.#wish(endpoint, true);
   }
 
-  remove(endpoint: WorkloadEndpoint): void {
+  remove(endpoint: LocalEndpoint): void {
     this.#wish(endpoint, false);
   }
 
-  /** Why objects are not written at present, if so. */
+  /** Why something is not written at present, if so. */
   get failure(): string | undefined {
     return this.#failure;
   }
 
-  /** How many objects wait to be written. */
+  /** How many endpoints wait to be written. */
   get backlog(): number {
     return this.#wishes.size;
   }
@@ -58,8 +56,8 @@ export class EndpointPublisher {
     this.#stop.abort();
   }
 
-  #wish(endpoint: WorkloadEndpoint, present: boolean): void {
-    this.#wishes.set(keyText(endpoint.metadata), { endpoint, present });
+  #wish(endpoint: LocalEndpoint, present: boolean): void {
+    this.#wishes.set(keyText(endpoint.endpoint.metadata), { endpoint, present });
     this.#running ??= this.#run();
   }
 
@@ -83,35 +81,15 @@ export class EndpointPublisher {
     for (const [key, wish] of [...this.#wishes]) {
       if (this.#stop.signal.aborted) return failure;
       try {
-        await this.#write(wish.endpoint, wish.present);
+        await (wish.present ? this.#writer.put(wish.endpoint) : this.#writer.remove(wish.endpoint));
         if (this.#wishes.get(key) === wish) this.#wishes.delete(key);
       } catch (error) {
-        failure ??= `can't write WorkloadEndpoint ${key}: ${error instanceof Error ? error.message : String(error)}`;
-        this.#log.warn({ object: `WorkloadEndpoint ${key}`, retryMs: pauseMs, err: error }, 'datastore write failed');
+        const subject = this.#writer.subject(wish.endpoint);
+        failure ??= `can't write ${subject}: ${error instanceof Error ? error.message : String(error)}`;
+        this.#log.warn({ object: subject, retryMs: pauseMs, err: error }, 'datastore write failed');
         if (isDatastoreError(error, 'unavailable')) return failure;
       }
     }
     return failure;
-  }
-
-  async #write(endpoint: WorkloadEndpoint, present: boolean): Promise<void> {
-    const stored = await this.#datastore.get('WorkloadEndpoint', endpoint.metadata);
-    if (!present) {
-      // A newer sandbox's object stays: it isn't the one that was asked to go.
-      if (stored === undefined || stored.spec.containerID !== endpoint.spec.containerID) return;
-      await this.#datastore
-        .delete('WorkloadEndpoint', endpoint.metadata, { resourceVersion: stored.metadata.resourceVersion })
-        .catch((error: unknown) => {
-          if (!isDatastoreError(error, 'not-found')) throw error;
-        });
-    } else if (stored === undefined) {
-      await this.#datastore.create('WorkloadEndpoint', endpoint);
-    } else if (JSON.stringify(stored.spec) !== JSON.stringify(endpoint.spec)) {
-      const { resourceVersion, uid, creationTimestamp } = stored.metadata;
-      await this.#datastore.update('WorkloadEndpoint', {
-        ...endpoint,
-        metadata: { ...endpoint.metadata, resourceVersion, uid, creationTimestamp },
-      });
-    }
   }
 }

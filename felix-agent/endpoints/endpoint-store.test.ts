@@ -12,6 +12,7 @@ import { EndpointFiles } from './endpoint-files.ts';
 import { EndpointPublisher } from './endpoint-publisher.ts';
 import { EndpointStatusFiles } from './endpoint-status-files.ts';
 import { EndpointStore, type EndpointSink } from './endpoint-store.ts';
+import { ObjectWriter } from './object-writer.ts';
 import { until } from '#test/lab/until.ts';
 
 const silent = pino({ level: 'silent' });
@@ -51,7 +52,7 @@ beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), 'tortie-endpoints-'));
   clock = new FakeClock();
   datastore = new MemoryDatastore();
-  publisher = new EndpointPublisher(datastore, clock, silent);
+  publisher = new EndpointPublisher(new ObjectWriter(datastore), clock, silent);
   told = [];
   sink = {
     set: (id, value) => told.push(`${id} ${value?.endpoint.spec.containerID ?? 'gone'}`),
@@ -115,8 +116,12 @@ describe('the endpoint store', () => {
 
   test('closing does not wait longer than it may for a datastore that hangs', async () => {
     const hanging: Pick<typeof datastore, 'get'> = { get: () => new Promise(() => {}) };
-    const patient = new EndpointPublisher(Object.assign(Object.create(datastore), hanging), clock, silent);
-    patient.put(endpoint('c1').endpoint);
+    const patient = new EndpointPublisher(
+      new ObjectWriter(Object.assign(Object.create(datastore), hanging)),
+      clock,
+      silent,
+    );
+    patient.put(endpoint('c1'));
     const abort = new AbortController();
     const closed = patient.close(abort.signal);
     abort.abort();

@@ -18,8 +18,8 @@ export interface EndpointSink {
 const programTimeoutMs = 30_000;
 
 /**
- * The endpoints of this node. Memory is the truth while the agent runs, the files are what the next agent starts from, and the
- * WorkloadEndpoint objects in the datastore are a copy for everybody else, written in the background.
+ * The endpoints of this node. Memory is the truth while the agent runs, the files are what the next agent starts from, and what the
+ * datastore says (WorkloadEndpoint objects, or annotations of Pods) is a copy for everybody else, written in the background.
  */
 export class EndpointStore implements EndpointRegistry {
   readonly #files: EndpointFiles;
@@ -39,7 +39,7 @@ export class EndpointStore implements EndpointRegistry {
   adopt(endpoint: LocalEndpoint): void {
     this.#endpoints.set(keyOf(endpoint), endpoint);
     this.#sink.set(endpointId(endpoint.endpoint), endpoint);
-    this.#publisher.put(endpoint.endpoint);
+    this.#publisher.put(endpoint);
   }
 
   get(namespace: string, name: string): LocalEndpoint | undefined {
@@ -64,7 +64,7 @@ export class EndpointStore implements EndpointRegistry {
       throw error;
     }
     this.#status.programmed(endpoint.endpoint);
-    this.#publisher.put((this.#endpoints.get(keyOf(endpoint)) ?? endpoint).endpoint);
+    this.#publisher.put(this.#endpoints.get(keyOf(endpoint)) ?? endpoint);
   }
 
   /**
@@ -84,7 +84,7 @@ export class EndpointStore implements EndpointRegistry {
       const next = { ...known, endpoint: { ...endpoint, metadata: { ...endpoint.metadata, labels } } };
       this.#endpoints.set(key, next);
       this.#sink.set(endpointId(next.endpoint), next);
-      this.#publisher.put(next.endpoint);
+      this.#publisher.put(next);
       this.#files.save(next);
     }
   }
@@ -101,7 +101,7 @@ export class EndpointStore implements EndpointRegistry {
     this.#endpoints.delete(keyOf(endpoint));
     this.#sink.set(endpointId(endpoint.endpoint), undefined);
     this.#files.remove(namespace ?? '', name);
-    this.#publisher.remove(endpoint.endpoint);
+    this.#publisher.remove(endpoint);
     this.#status.removed(endpoint.endpoint);
   }
 }

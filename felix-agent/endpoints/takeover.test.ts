@@ -12,6 +12,7 @@ import { EndpointFiles } from './endpoint-files.ts';
 import { EndpointPublisher } from './endpoint-publisher.ts';
 import { EndpointStatusFiles } from './endpoint-status-files.ts';
 import { EndpointStore } from './endpoint-store.ts';
+import { ObjectWriter } from './object-writer.ts';
 import { Takeover } from './takeover.ts';
 
 const silent = pino({ level: 'silent' });
@@ -27,7 +28,7 @@ let handles: readonly string[];
 beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), 'tortie-takeover-'));
   datastore = new MemoryDatastore();
-  publisher = new EndpointPublisher(datastore, new FakeClock(), silent);
+  publisher = new EndpointPublisher(new ObjectWriter(datastore), new FakeClock(), silent);
   links = [];
   deletion = { ok: true };
   told = undefined;

@@ -47,10 +47,11 @@ export class Takeover {
       interfacePrefix(),
       ({ alias }) => parseAlias(alias),
     );
-    for (const { endpoint } of dead) {
-      log.info({ endpoint: endpoint.metadata.name }, 'the endpoint has no device any more; letting it go');
-      files.remove(endpoint.metadata.namespace, endpoint.metadata.name);
-      publisher.remove(endpoint);
+    for (const local of dead) {
+      const { metadata } = local.endpoint;
+      log.info({ endpoint: metadata.name }, 'the endpoint has no device any more; letting it go');
+      files.remove(metadata.namespace, metadata.name);
+      publisher.remove(local);
     }
     if (orphans.length > 0) {
       log.warn({ devices: orphans.map(({ name }) => name) }, 'deleting devices of ADDs that never finished');
