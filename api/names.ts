@@ -21,6 +21,25 @@ export function workloadEndpointName(parts: WorkloadEndpointParts): string {
   return [parts.node, parts.orchestrator, parts.workload, parts.endpoint].map(escapeDashes).join('-');
 }
 
+/**
+ * The same as an object's name, for any workload and interface: object names are DNS subdomains, container ids may hold capitals and `_`, and
+ * interfaces as well. Then a hash stands for them; a name that gets too long is cut, and a hash added.
+ */
+export function workloadEndpointObjectName(parts: WorkloadEndpointParts): string {
+  const name = workloadEndpointName({
+    ...parts,
+    workload: namePart(parts.workload),
+    endpoint: namePart(parts.endpoint),
+  });
+  if (name.length <= 253) return name;
+  return `${name.slice(0, 230)}-${createHash('sha256').update(name).digest('hex').slice(0, 20)}`;
+}
+
+/** The host's end of what belongs to a pod (`namespace.pod`) or container: the prefix and 11 hex digits of SHA-1 over the owner. */
+export function hostDeviceName(prefix: string, owner: string): string {
+  return prefix + createHash('sha1').update(owner).digest('hex').slice(0, 11);
+}
+
 /** The parts of a WorkloadEndpoint's name; undefined if it is not made of four. */
 export function parseWorkloadEndpointName(name: string): WorkloadEndpointParts | undefined {
   // A dash that has no dash on either side separates; parts neither start nor end with one, so pairs can't be misread.
@@ -63,6 +82,12 @@ export function hostAffinity(node: string): string {
 /** The node that a block's `affinity` names; undefined for none, and for virtual ones. */
 export function hostOfAffinity(affinity: string | undefined): string | undefined {
   return affinity?.startsWith('host:') === true ? affinity.slice('host:'.length) : undefined;
+}
+
+function namePart(text: string): string {
+  return /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(text) && !/\.[.-]|-\./.test(text)
+    ? text
+    : `h${createHash('sha256').update(text).digest('hex').slice(0, 32)}`;
 }
 
 function escapeDashes(part: string): string {

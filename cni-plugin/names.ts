@@ -1,6 +1,6 @@
 /** Names of what an attachment leaves on the node: device, alias, address handle, endpoint. */
 import { createHash } from 'node:crypto';
-import { workloadEndpointName } from '#api/names.ts';
+import { hostDeviceName, workloadEndpointObjectName } from '#api/names.ts';
 import type { PodRef } from './args.ts';
 
 /** The interface that Calico's names are made for. Any other one gets names of its own, so that a pod can have several. */
@@ -34,8 +34,9 @@ export function hostDeviceNames(
   { containerId, ifname }: Attachment,
 ): readonly string[] {
   const owner = pod === undefined ? containerId : `${pod.namespace}.${pod.name}`;
-  if (ifname !== PRIMARY_IFNAME) return [prefix + sha1(`${owner}.${ifname}`)];
-  return pod === undefined ? [prefix + containerId.slice(0, 11), prefix + sha1(owner)] : [prefix + sha1(owner)];
+  if (ifname !== PRIMARY_IFNAME) return [hostDeviceName(prefix, `${owner}.${ifname}`)];
+  const hashed = hostDeviceName(prefix, owner);
+  return pod === undefined ? [prefix + containerId.slice(0, 11), hashed] : [hashed];
 }
 
 /** The alias of the host's link: tells our links from others', and whose they are. At most 255 bytes (IFALIASZ). */
@@ -86,22 +87,6 @@ export function endpointIdentity(
 ): EndpointIdentity {
   const orchestrator = pod === undefined ? 'cni' : 'k8s';
   const workload = pod?.name ?? containerId;
-  // Object names are DNS subdomains. Container ids may hold capitals and `_`, and interfaces as well: then a hash stands for them.
-  const name = workloadEndpointName({ node, orchestrator, workload: namePart(workload), endpoint: namePart(ifname) });
-  return { namespace: pod?.namespace ?? 'default', name: shortened(name), orchestrator, workload, endpoint: ifname };
-}
-
-function namePart(text: string): string {
-  return /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(text) && !/\.[.-]|-\./.test(text)
-    ? text
-    : `h${createHash('sha256').update(text).digest('hex').slice(0, 32)}`;
-}
-
-function shortened(name: string): string {
-  if (name.length <= 253) return name;
-  return `${name.slice(0, 230)}-${createHash('sha256').update(name).digest('hex').slice(0, 20)}`;
-}
-
-function sha1(text: string): string {
-  return createHash('sha1').update(text).digest('hex').slice(0, 11);
+  const name = workloadEndpointObjectName({ node, orchestrator, workload, endpoint: ifname });
+  return { namespace: pod?.namespace ?? 'default', name, orchestrator, workload, endpoint: ifname };
 }

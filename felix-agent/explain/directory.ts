@@ -1,7 +1,7 @@
 import { tryParseIp, withoutPrefix, type IpText } from '#api/cidr.ts';
 import type { KindMap } from '#api/kinds.ts';
 import type { EndpointId } from '#dataplanes/messages.ts';
-import { hasLeftNetwork, hostNets, podNets } from '../calc/endpoints/pod-facts.ts';
+import { hasLeftNetwork, hostNets, podNets } from '#api/pod-network.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import type { PolicyView } from './policy-view.ts';
 

@@ -6,7 +6,8 @@ import type { LocalEndpoint } from '../policy/policy-resolver.ts';
 import type { SourceState } from '../sets/set-store.ts';
 import { namespaceProfileId } from '../convert/convert.ts';
 import { networkSetLayer, ownLabels } from './identity.ts';
-import { hostNets, noPorts } from './pod-facts.ts';
+import { noPorts } from './pod-facts.ts';
+import { hostNets } from '#api/pod-network.ts';
 
 type HostEndpoint = KindMap['HostEndpoint'];
 type NetworkSet = KindMap['NetworkSet'] | KindMap['GlobalNetworkSet'];

@@ -8,7 +8,8 @@ import type { LabelSources } from '../labels/label-index.ts';
 import type { NamedPort } from '../sets/address-source.ts';
 import type { SourceState } from '../sets/set-store.ts';
 import { containerLayer, defaultAccount, ownLabels, podLayer } from './identity.ts';
-import { hasLeftNetwork, hostNets, noPorts, podNets, podPorts } from './pod-facts.ts';
+import { hasLeftNetwork, hostNets, podNets } from '#api/pod-network.ts';
+import { noPorts, podPorts } from './pod-facts.ts';
 
 type Pod = KindMap['Pod'];
 type WorkloadEndpoint = KindMap['WorkloadEndpoint'];
