@@ -72,6 +72,7 @@ gen:: ## Regenerate what is generated and committed
 	$(Q)$(NODE) scripts/gen-crds.mjs
 	$(Q)$(NODE) scripts/gen-compatibility.mjs
 	$(Q)$(NODE) scripts/gen-metrics.mjs
+	$(Q)$(NODE) scripts/gen-manifests.mjs
 
 gen-check:: ## Fail if a generated file isn't current
 	$(Q)$(NODE) scripts/complete-lock.mjs --check
@@ -79,6 +80,7 @@ gen-check:: ## Fail if a generated file isn't current
 	$(Q)$(NODE) scripts/gen-crds.mjs --check
 	$(Q)$(NODE) scripts/gen-compatibility.mjs --check
 	$(Q)$(NODE) scripts/gen-metrics.mjs --check
+	$(Q)$(NODE) scripts/gen-manifests.mjs --check
 
 check: types lint fmt-check knip gen-check ## Types, lint, format, dead code, generated files current
 
@@ -118,8 +120,15 @@ bench-policy: build ## Agent start, label changes and connects with policies
 bench-calc: $(NODE) ## The calculation with 10,000 endpoints and 1,000 policies
 	$(Q)$(NODE) bench/calc.ts
 
-image: ## A container image, dist/image/node.tar (not there yet)
-	$(call NOT_YET,the manifest for Kubernetes)
+IMAGE := $(DIST)/image/node.tar
+BASE ?=
+
+image: $(IMAGE) ## A container image, dist/image/node.tar (BASE=... takes a base from a registry)
+
+# What the image holds of dist/; the rest of dist/ (stand-alone plugin, this image) doesn't make it stale.
+$(IMAGE): $(DIST)/bin/node $(DIST)/bin/tortie $(filter $(DIST)/lib/%,$(BUNDLES)) $(DIST)/lib/tortie_native.node $(DIST)/cni/tortie \
+		$(BPF_OBJECTS) Containerfile scripts/image.sh scripts/manifests/names.ts | build
+	$(Q)BASE='$(BASE)' scripts/image.sh $@ $$($(NODE) -p 'require("./scripts/manifests/names.ts").image')
 
 cluster-up: ## A small real Kubernetes on this machine, with Tortie (not there yet)
 	$(call NOT_YET,the Kubernetes datastore)

@@ -1,0 +1,36 @@
+import { configMapName, namespace } from './names.ts';
+import type { Documented } from './render.ts';
+
+/** The keys of the ConfigMap, with what each is when it is empty. */
+const keys: Readonly<Record<string, readonly [value: string, comment: string]>> = {
+  podCIDR: [
+    '',
+    "The pods' IPv4 range, such as 10.65.0.0/16. Empty: kubeadm's, else the range that holds every Node's podCIDR, else 192.168.0.0/16 or one beside it that no node has a route to. Read once, when the cluster has no IPPool yet; afterwards ranges are IPPools.",
+  ],
+  podCIDRv6: [
+    '',
+    "The pods' IPv6 range, such as fd00:65::/48. Empty: kubeadm's, else the one that holds every Node's IPv6 podCIDR, else pods have no IPv6.",
+  ],
+  mtu: [
+    '',
+    "MTU of the pods' interfaces, in bytes. Empty: that of the node's own device. Holds for pods that start after the agents did: kubectl -n kube-system rollout restart daemonset tortie-node",
+  ],
+  cniVersion: [
+    '1.0.0',
+    'cniVersion of /etc/cni/net.d/10-tortie.conflist. 1.1.0 lets containerd 2 and CRI-O ask for status and collect garbage; older runtimes and Multus refuse it.',
+  ],
+};
+
+/** What a cluster is set up with. People may edit it: there is no default in it that a later version must be able to change. */
+export function configMap(): Documented {
+  return {
+    head: 'Settings for setting up. All other settings are in the FelixConfiguration named default, which the first agent creates.',
+    object: {
+      apiVersion: 'v1',
+      kind: 'ConfigMap',
+      metadata: { name: configMapName, namespace },
+      data: Object.fromEntries(Object.entries(keys).map(([key, [value]]) => [key, value])),
+    },
+    comments: new Map(Object.entries(keys).map(([key, [, comment]]) => [['data', key], comment])),
+  };
+}
