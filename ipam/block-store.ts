@@ -4,6 +4,7 @@ import { blockName } from '#api/names.ts';
 import type { Datastore } from '#datastore/datastore.ts';
 import { isDatastoreError } from '#datastore/errors.ts';
 import { collectCooled, type BlockSpec, type Cooling } from './block.ts';
+import { withoutChallenge } from './challenge.ts';
 import type { BlockClaims } from './claims.ts';
 import { IpamError } from './ipam.ts';
 import { maxTries } from './two-step-delete.ts';
@@ -39,7 +40,8 @@ export async function readBlock(datastore: Datastore, cidr: string): Promise<IPA
 
 /**
  * Applies edits in their order with one write, beginning with `known` if that is given, and with what is stored after a conflict.
- * Undefined: there is no such block. Addresses that have cooled down become free on the way.
+ * Undefined: there is no such block. Addresses that have cooled down become free on the way. `writer` is the node that this process works
+ * for, if any: whatever it writes also says that it is alive.
  */
 export async function writeEdits(
   datastore: Datastore,
@@ -47,6 +49,7 @@ export async function writeEdits(
   known: IPAMBlock | undefined,
   edits: readonly BlockEdit<unknown>[],
   cooling: () => Cooling,
+  writer?: string,
 ): Promise<{ readonly block: IPAMBlock; readonly results: readonly unknown[] } | undefined> {
   let block = known;
   for (let tries = 0; tries < maxTries; tries++) {
@@ -66,7 +69,8 @@ export async function writeEdits(
       return { block, results };
     }
     try {
-      return { block: await datastore.update('IPAMBlock', { ...block, spec }), results };
+      const answered = writer === undefined ? block : withoutChallenge(block, writer);
+      return { block: await datastore.update('IPAMBlock', { ...answered, spec }), results };
     } catch (error) {
       if (!isDatastoreError(error, 'conflict') && !isDatastoreError(error, 'not-found')) {
         throw error;
@@ -96,7 +100,8 @@ export class DirectBlocks implements BlockStore {
   }
 
   async edit<T>(cidr: string, edit: BlockEdit<T>): Promise<{ readonly result: T } | undefined> {
-    const written = await writeEdits(this.#datastore, cidr, undefined, [edit], () => this.#cooling());
+    const cooling = () => this.#cooling();
+    const written = await writeEdits(this.#datastore, cidr, undefined, [edit], cooling, this.#claims.nodeName);
     return written === undefined ? undefined : { result: written.results[0] as T };
   }
 

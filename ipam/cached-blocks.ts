@@ -4,6 +4,12 @@ import { collectCooled } from './block.ts';
 import { writeEdits, type BlockEdit, type BlockStore, type IPAMBlock } from './block-store.ts';
 import type { BlockClaims } from './claims.ts';
 
+/**
+ * Told when a block turns out to be no longer this node's, though this node did not give it up: as it was last known, and as it is now (undefined: it is
+ * gone). Called before anything else can look at the block again.
+ */
+export type TakenListener = (before: BlockSpec, now: BlockSpec | undefined) => void;
+
 interface Waiting {
   /** Undefined: only to be read again. */
   readonly edit: BlockEdit<unknown> | undefined;
@@ -21,13 +27,21 @@ export class CachedBlocks implements BlockStore {
   readonly #claims: BlockClaims;
   readonly #direct: BlockStore;
   readonly #cooling: () => Cooling;
+  readonly #onTaken: TakenListener;
   readonly #blocks = new Map<string, CachedBlock>();
 
-  constructor(datastore: Datastore, claims: BlockClaims, direct: BlockStore, cooling: () => Cooling) {
+  constructor(
+    datastore: Datastore,
+    claims: BlockClaims,
+    direct: BlockStore,
+    cooling: () => Cooling,
+    onTaken: TakenListener,
+  ) {
     this.#datastore = datastore;
     this.#claims = claims;
     this.#direct = direct;
     this.#cooling = cooling;
+    this.#onTaken = onTaken;
   }
 
   /** The blocks as last written or read. */
@@ -65,13 +79,27 @@ export class CachedBlocks implements BlockStore {
   claimed(block: IPAMBlock): void {
     const { cidr } = block.spec;
     // One that is held already is at least as new as what was read beside its queue, unless it was deleted and made anew.
-    if (this.#blocks.get(cidr)?.uid !== block.metadata.uid) {
-      const held: CachedBlock = new CachedBlock(this.#datastore, block, this.#cooling, () => {
-        if (this.#blocks.get(cidr) === held) {
-          this.#blocks.delete(cidr);
-        }
-      });
+    const before = this.#blocks.get(cidr);
+    if (before?.uid !== block.metadata.uid) {
+      const held: CachedBlock = new CachedBlock(
+        this.#datastore,
+        block,
+        this.#cooling,
+        this.#claims.nodeName,
+        (last, now) => {
+          const isHeld = this.#blocks.get(cidr) === held;
+          if (isHeld && now === undefined) {
+            this.#blocks.delete(cidr);
+          }
+          if (isHeld) {
+            this.#onTaken(last, now);
+          }
+        },
+      );
       this.#blocks.set(cidr, held);
+      if (before !== undefined) {
+        this.#onTaken(before.spec, block.spec);
+      }
     }
   }
 
@@ -89,17 +117,25 @@ export class CachedBlocks implements BlockStore {
 class CachedBlock {
   readonly #datastore: Datastore;
   readonly #cooling: () => Cooling;
-  readonly #onGone: () => void;
+  readonly #nodeName: string;
+  readonly #onTaken: TakenListener;
   #block: IPAMBlock;
   isStale = false;
   #isRunning = false;
   #queue: Waiting[] = [];
 
-  constructor(datastore: Datastore, block: IPAMBlock, cooling: () => Cooling, onGone: () => void) {
+  constructor(
+    datastore: Datastore,
+    block: IPAMBlock,
+    cooling: () => Cooling,
+    nodeName: string,
+    onTaken: TakenListener,
+  ) {
     this.#datastore = datastore;
     this.#block = block;
     this.#cooling = cooling;
-    this.#onGone = onGone;
+    this.#nodeName = nodeName;
+    this.#onTaken = onTaken;
   }
 
   get uid(): string | undefined {
@@ -138,12 +174,14 @@ class CachedBlock {
         isKnown ? this.#block : undefined,
         edits,
         this.#cooling,
+        this.#nodeName,
       );
-      if (written === undefined) {
-        this.#onGone();
-      } else {
-        this.#block = written.block;
-        this.isStale = false;
+      const before = this.#block;
+      const now = written?.block;
+      this.isStale = false;
+      this.#block = now ?? before;
+      if (now === undefined || now.metadata.uid !== before.metadata.uid || now.spec.affinity !== before.spec.affinity) {
+        this.#onTaken(before.spec, now?.spec);
       }
       batch.forEach(({ resolve }, index) =>
         resolve(written === undefined ? undefined : { result: written.results[index] }),

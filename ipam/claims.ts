@@ -25,14 +25,15 @@ const maxCandidates = 65_536;
 
 /** One node's claims. */
 export class BlockClaims {
+  /** Whose. */
+  readonly nodeName: string;
   readonly #datastore: Datastore;
-  readonly #nodeName: string;
   readonly #clock: Clock;
   readonly #cooldownSeconds: CooldownSeconds;
 
   constructor(datastore: Datastore, nodeName: string, clock: Clock, cooldownSeconds: CooldownSeconds) {
     this.#datastore = datastore;
-    this.#nodeName = nodeName;
+    this.nodeName = nodeName;
     this.#clock = clock;
     this.#cooldownSeconds = cooldownSeconds;
   }
@@ -40,7 +41,7 @@ export class BlockClaims {
   /** This node's affinities in every state. */
   async ownAffinities(): Promise<readonly BlockAffinity[]> {
     const { items } = await this.#datastore.list('BlockAffinity');
-    return items.filter(({ spec }) => spec.node === this.#nodeName && spec.type === 'host' && !spec.deleted);
+    return items.filter(({ spec }) => spec.node === this.nodeName && spec.type === 'host' && !spec.deleted);
   }
 
   /** All blocks of the cluster that are not about to be deleted. */
@@ -65,7 +66,7 @@ export class BlockClaims {
 
   /** True if the block is this node's. */
   isOwn(block: IPAMBlock): boolean {
-    return hostOfAffinity(block.spec.affinity) === this.#nodeName;
+    return hostOfAffinity(block.spec.affinity) === this.nodeName;
   }
 
   /** Claims a block, or finishes a claim; undefined if another node has it. Throws `DatastoreError`; `IpamError` after too many conflicts. */
@@ -73,7 +74,7 @@ export class BlockClaims {
     await this.#affinityAs(cidr, (state) => (state === 'confirmed' ? state : 'pending'), 'pending');
     const block = await this.#createOrGet(cidr);
     if (!this.isOwn(block)) {
-      await this.#dropAffinity(this.#nodeName, cidr);
+      await this.#dropAffinity(this.nodeName, cidr);
       return undefined;
     }
     await this.#affinityAs(cidr, () => 'confirmed', 'confirmed');
@@ -85,7 +86,7 @@ export class BlockClaims {
     const blocks = await this.allBlocks();
     const known = new Set(blocks.map((block) => block.spec.cidr));
     let tries = 0;
-    for (const cidr of candidates(pool, this.#nodeName)) {
+    for (const cidr of candidates(pool, this.nodeName)) {
       if (known.has(cidr.text) || !usable(cidr)) {
         continue;
       }
@@ -119,14 +120,14 @@ export class BlockClaims {
 
   /** Gives up a block of this node if it is empty; false if it is not (or just got a new address). */
   async release(block: IPAMBlock): Promise<boolean> {
-    return this.isOwn(block) && this.#isEmptyNow(block) && this.#remove(block, this.#nodeName);
+    return this.isOwn(block) && this.#isEmptyNow(block) && this.#remove(block, this.nodeName);
   }
 
   /** Takes an empty block from who has had it for long without using it. */
   async #vacate(block: IPAMBlock): Promise<boolean> {
     const owner = hostOfAffinity(block.spec.affinity);
     const claimedAt = Date.parse(block.spec.affinityClaimTime ?? block.metadata.creationTimestamp ?? '');
-    const isForeign = block.spec.affinity === undefined || (owner !== undefined && owner !== this.#nodeName);
+    const isForeign = block.spec.affinity === undefined || (owner !== undefined && owner !== this.nodeName);
     // A claim without a readable time is from before there were such times.
     const isOld = !(this.#clock.now() - claimedAt < minReclaimAgeMs);
     return isForeign && isOld && this.#isEmptyNow(block) && this.#remove(block, owner);
@@ -163,12 +164,12 @@ export class BlockClaims {
     next: (state: BlockAffinity['spec']['state']) => BlockAffinity['spec']['state'],
     created: BlockAffinity['spec']['state'],
   ): Promise<void> {
-    const name = blockAffinityName(this.#nodeName, cidr);
+    const name = blockAffinityName(this.nodeName, cidr);
     for (let tries = 0; tries < maxTries; tries++) {
       const current = await this.#datastore.get('BlockAffinity', { name });
       try {
         if (current === undefined) {
-          const spec = { state: created, node: this.#nodeName, type: 'host' as const, cidr, deleted: false };
+          const spec = { state: created, node: this.nodeName, type: 'host' as const, cidr, deleted: false };
           await this.#datastore.create('BlockAffinity', {
             apiVersion: v3,
             kind: 'BlockAffinity',
@@ -212,7 +213,7 @@ export class BlockClaims {
     const name = blockName(cidr);
     for (let tries = 0; tries < maxTries; tries++) {
       try {
-        const spec = newBlock(cidr, hostAffinity(this.#nodeName), this.#clock.now());
+        const spec = newBlock(cidr, hostAffinity(this.nodeName), this.#clock.now());
         return await this.#datastore.create('IPAMBlock', {
           apiVersion: v3,
           kind: 'IPAMBlock',

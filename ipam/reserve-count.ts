@@ -18,6 +18,11 @@ export class ReserveCount {
     this.#isSure = true;
   }
 
+  /** Somebody else may have changed the handle: the next write does not rely on what was written last. */
+  doubt(): void {
+    this.#isSure = false;
+  }
+
   /** How many addresses of the block it counts at least. */
   of(cidr: string): number {
     return this.#counts[cidr] ?? 0;

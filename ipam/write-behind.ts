@@ -1,7 +1,16 @@
 import type { Clock } from '#api/clock.ts';
 import { hostAffinity } from '#api/names.ts';
 import { addressesIn, reserveAttributes, reserveHandle } from './allocations.ts';
-import { allocationAt, handOver, releaseOrdinals, takeExact, takeFree, type BlockSpec, type Cooling } from './block.ts';
+import {
+  allocationAt,
+  handOver,
+  releaseOrdinals,
+  takeExact,
+  takeFree,
+  touch,
+  type BlockSpec,
+  type Cooling,
+} from './block.ts';
 import type { CachedBlocks } from './cached-blocks.ts';
 import type { FactsSource } from './facts.ts';
 import type { HandleCounts, Handles } from './handles.ts';
@@ -24,6 +33,8 @@ export interface WriteBehindDeps {
   readonly reserveSize: number;
   /** True while a request of that handle is under way: its counts are not to be lowered. */
   readonly isBusy: (handle: string) => boolean;
+  /** Claims a block that is gone, if its pool still has such blocks. False: there is none, this node's or another's. */
+  readonly reclaim: (cidr: string) => Promise<boolean>;
   /** Gives up this node's empty blocks that no pool justifies any more. */
   readonly tidy: (facts: IpamFacts) => Promise<void>;
   /** A handle whose counts were unsure has been compared with the blocks. */
@@ -43,6 +54,8 @@ export class WriteBehind {
   readonly #count: ReserveCount;
   readonly #unsure = new Set<string>();
   readonly #passes: Passes;
+  readonly #challenged = new Set<string>();
+  readonly #closing = new Set<string>();
   #isToTidy = true;
   #isStopped = false;
 
@@ -81,6 +94,25 @@ export class WriteBehind {
     this.#isToTidy = true;
   }
 
+  /** The next pass writes to this block, and so says that this node is alive. */
+  answer(cidr: string): void {
+    this.#challenged.add(cidr);
+  }
+
+  /** Somebody else has freed addresses of this node: what is known of the reserve's handle may be wrong. */
+  onTaken(): void {
+    this.#count.doubt();
+  }
+
+  /** From now on (or no longer) the reserve has nothing in this block. */
+  setClosing(cidr: string, isClosing: boolean): void {
+    if (isClosing) {
+      this.#closing.add(cidr);
+    } else {
+      this.#closing.delete(cidr);
+    }
+  }
+
   /** Asks for a pass soon; `now`: without waiting for more to write. */
   request(options: { readonly now: boolean }): void {
     this.#passes.request(options);
@@ -107,6 +139,7 @@ export class WriteBehind {
         failures.push(error);
       }
     };
+    await Promise.all([...this.#challenged].map((cidr) => attempt(() => this.#answer(cidr))));
     const current = this.#isStopped ? undefined : this.#deps.facts.current();
     const refill = current === undefined ? new Map() : this.#plan(current);
     await attempt(() => this.#raiseReserve(refill));
@@ -153,7 +186,7 @@ export class WriteBehind {
   /** Lets go of the reserve's surplus, and says what it lacks. */
   #plan(facts: IpamFacts): ReservePlan['refill'] {
     const { blocks, ledger, reserveSize } = this.#deps;
-    const own = blocks.collected().filter((spec) => this.#isOwn(spec));
+    const own = blocks.collected().filter((spec) => this.#isOwn(spec) && !this.#closing.has(spec.cidr));
     const isHeld = (cidr: string, ordinal: number) => ledger.isHeld(cidr, ordinal);
     const plan = planReserve(facts, own, ledger.reserve(), isHeld, reserveSize);
     for (const allocation of plan.surplus) {
@@ -175,10 +208,15 @@ export class WriteBehind {
     }
   }
 
+  async #answer(cidr: string): Promise<void> {
+    await this.#deps.blocks.edit(cidr, (spec) => ({ spec: touch(spec), result: undefined }));
+    this.#challenged.delete(cidr);
+  }
+
   /** Writes a block; returns the releases that it has got. */
   async #write(cidr: string, decisions: readonly Writable[], refill: RefillOf): Promise<readonly ReleaseDecision[]> {
-    const { ledger, blocks } = this.#deps;
-    const outcome = await blocks.edit(cidr, (before) => {
+    const { ledger, blocks, reclaim } = this.#deps;
+    const edit = (before: BlockSpec) => {
       let spec = before;
       const lost: Decision[] = [];
       for (const decision of decisions) {
@@ -188,27 +226,38 @@ export class WriteBehind {
         }
         spec = next ?? spec;
       }
-      return { spec: this.#refill(spec, refill), result: lost };
-    });
+      return { spec: this.#refill(spec, refill), result: { lost, spec } };
+    };
+    let outcome = await blocks.edit(cidr, edit);
+    const isInUse = decisions.some((decision) => decision.state !== 'released' && ledger.isCurrent(decision));
+    if (outcome === undefined && isInUse && (await reclaim(cidr))) {
+      outcome = await blocks.edit(cidr, edit);
+    }
     for (const decision of decisions) {
       if (decision.state === 'given') {
-        this.#afterGive(decision, outcome === undefined || outcome.result.includes(decision));
+        const isLost = outcome === undefined || outcome.result.lost.includes(decision);
+        this.#afterGive(decision, isLost ? undefined : outcome?.result.spec);
       }
     }
     return decisions.filter((decision) => decision.state === 'released');
   }
 
-  #afterGive(decision: GiveDecision, isLost: boolean): void {
-    const { ledger, log } = this.#deps;
+  /** `written`: the block that has it now; undefined if there is none, or the address is someone else's. */
+  #afterGive(decision: GiveDecision, written: BlockSpec | undefined): void {
+    const { ledger, blocks, log } = this.#deps;
     const isCurrent = ledger.isCurrent(decision);
+    const { address, cidr, ordinal, owner } = decision;
     ledger.settle(decision);
-    if (isLost && isCurrent) {
-      const { address, cidr, ordinal, owner } = decision;
+    if (written === undefined && isCurrent) {
       log(
         'error',
         `${address} is used by handle ${owner.handle} on this node, but block ${cidr} is gone or says it is someone else's`,
       );
       ledger.decide({ state: 'disputed', address, cidr, ordinal, owner });
+    }
+    const sequence = written === undefined ? undefined : allocationAt(written, ordinal)?.sequence;
+    if (sequence !== undefined && isCurrent && !blocks.holds(cidr)) {
+      ledger.borrow({ address, cidr, ordinal, ...owner, sequence, releasedAt: undefined });
     }
   }
 
@@ -247,7 +296,7 @@ export class WriteBehind {
       case 'given': {
         const { from, owner } = decision;
         if (stored === undefined) {
-          return from === undefined ? takeExact(spec, ordinal, owner) : undefined;
+          return takeExact(spec, ordinal, owner); // Also where somebody freed it meanwhile: it is in use here, and nobody's there.
         }
         if (stored.handle === owner.handle && stored.releasedAt === undefined) {
           return spec;
