@@ -5,14 +5,17 @@
 #include "ipset.h"
 #include "monitor.h"
 #include "netns.h"
+#include "nftables.h"
 #include "route_socket.h"
+#include "scratch_netns.h"
 #include <napi.h>
 
 using Init = void (*)(Napi::Env env, Napi::Object exports);
 
 static constexpr Init parts[] = {
-    tortie::InitBpf,	 tortie::InitNetns, tortie::InitRouteSocket, tortie::InitIpset,
-    tortie::InitMonitor, tortie::InitFlock, tortie::InitConntrack,
+    tortie::InitBpf,	   tortie::InitNetns,	 tortie::InitRouteSocket,
+    tortie::InitIpset,	   tortie::InitMonitor,	 tortie::InitFlock,
+    tortie::InitConntrack, tortie::InitNftables, tortie::InitScratchNetns,
 };
 
 static Napi::Object InitAddon(Napi::Env env, Napi::Object exports)
