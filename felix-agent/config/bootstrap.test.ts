@@ -1,5 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
-import { parseCommandLine, readBootstrap, readRunDir } from './bootstrap.ts';
+import { parseCommandLine, readBootstrap, readCniDirs, readRunDir } from './bootstrap.ts';
 
 const read = (args: string[], env: NodeJS.ProcessEnv = {}) => readBootstrap(parseCommandLine(args).flags, env);
 
@@ -12,7 +12,23 @@ describe('bootstrap settings', () => {
       runDir: '/run/tortie',
       stateDir: '/state',
       bpffs: '/sys/fs/bpf/tortie',
+      cniConf: { dir: undefined, version: '1.0.0', mtu: undefined },
       felixEnv: {},
+    });
+  });
+
+  test("the runtime's configuration is as flags, variables and a ConfigMap's empty keys say", () => {
+    const env = { TORTIE_DATASTORE: 'files:/d', TORTIE_CNI_MTU: '', TORTIE_CNI_VERSION: '' };
+    expect(read(['--cni-conf-dir=/etc/cni/net.d/'], env).cniConf).toEqual({
+      dir: '/etc/cni/net.d',
+      version: '1.0.0',
+      mtu: undefined,
+    });
+    expect(read(['--cni-mtu=1400', '--cni-version=1.1.0'], env).cniConf).toMatchObject({ version: '1.1.0', mtu: 1400 });
+    expect(read(['--cni-mtu=0'], env).cniConf.mtu).toBeUndefined();
+    expect(readCniDirs(parseCommandLine(['--cni-bin-dir=/opt/cni/bin']).flags, env)).toEqual({
+      confDir: undefined,
+      binDir: '/opt/cni/bin',
     });
   });
 
@@ -30,6 +46,10 @@ describe('bootstrap settings', () => {
     [['--datastore=kubernetes', '--kubeconfig=conf'], '--kubeconfig (KUBECONFIG) must be an absolute path (is "conf")'],
     [['--datastore=files:/d', '--run-dir=run'], '--run-dir (TORTIE_RUN_DIR) must be an absolute path (is "run")'],
     [['--datastore=files:/d', '--node-name=Upper'], '--node-name (TORTIE_NODE_NAME) must be a DNS name'],
+    [['--datastore=files:/d', '--cni-conf-dir=net.d'], '--cni-conf-dir (TORTIE_CNI_CONF_DIR) must be an absolute path'],
+    [['--datastore=files:/d', '--cni-version=2.0.0'], '--cni-version (TORTIE_CNI_VERSION) must be one of 0.3.1'],
+    [['--datastore=files:/d', '--cni-mtu=9k'], '--cni-mtu (TORTIE_CNI_MTU) must be 68 to 65535'],
+    [['--datastore=files:/d', '--cni-mtu=67'], '--cni-mtu (TORTIE_CNI_MTU) must be 68 to 65535'],
     [['--datastore=files:/d', '--nonsense'], "Unknown option '--nonsense'"],
   ])('%j is refused, naming flag and variable', (args, message) => {
     expect(() => read(args)).toThrow(message);

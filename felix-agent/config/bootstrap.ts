@@ -1,5 +1,6 @@
 import { hostname } from 'node:os';
 import { parseArgs } from 'node:util';
+import { CNI_VERSIONS, isCniVersion, type CniVersion } from '#cni/versions.ts';
 
 /** Where the agent finds its objects. */
 export type DatastoreRef =
@@ -18,9 +19,19 @@ export interface NodeSettings {
   readonly bpffs: string;
 }
 
+/** What the network configuration says that the agent writes for the runtime. */
+export interface CniConfSettings {
+  /** The runtime's directory. Undefined: none is written. */
+  readonly dir: string | undefined;
+  readonly version: CniVersion;
+  /** Bytes; undefined: the agent finds it. */
+  readonly mtu: number | undefined;
+}
+
 /** What an agent must know before the datastore can be read. */
 export interface BootstrapSettings extends NodeSettings {
   readonly datastore: DatastoreRef;
+  readonly cniConf: CniConfSettings;
   /** FELIX_* variables: they override FelixConfiguration. */
   readonly felixEnv: Readonly<Record<string, string>>;
 }
@@ -76,6 +87,30 @@ export const bootstrapSettings = {
     fallback: () => '/sys/fs/bpf/tortie',
     help: 'where BPF objects are pinned (default /sys/fs/bpf/tortie)',
   },
+  cniConfDir: {
+    flag: 'cni-conf-dir',
+    env: 'TORTIE_CNI_CONF_DIR',
+    fallback: () => '',
+    help: "the runtime's network configurations, such as /etc/cni/net.d; the agent keeps 10-tortie.conflist there (default: none)",
+  },
+  cniBinDir: {
+    flag: 'cni-bin-dir',
+    env: 'TORTIE_CNI_BIN_DIR',
+    fallback: () => '',
+    help: "the runtime's plugins, such as /opt/cni/bin; for install and cleanup",
+  },
+  cniVersion: {
+    flag: 'cni-version',
+    env: 'TORTIE_CNI_VERSION',
+    fallback: () => '',
+    help: 'cniVersion of the configuration that the agent writes (default 1.0.0)',
+  },
+  cniMtu: {
+    flag: 'cni-mtu',
+    env: 'TORTIE_CNI_MTU',
+    fallback: () => '',
+    help: "MTU of pods' interfaces there, in bytes (default: the node's)",
+  },
 } as const satisfies Record<string, SettingSpec>;
 
 type SettingName = keyof typeof bootstrapSettings;
@@ -104,6 +139,30 @@ export function readNodeSettings(flags: Readonly<Record<string, unknown>>, env: 
   };
 }
 
+/** The runtime's directories of the node; undefined where none is named. Throws `SettingsError` for a relative path. */
+export function readCniDirs(
+  flags: Readonly<Record<string, unknown>>,
+  env: NodeJS.ProcessEnv,
+): { readonly confDir: string | undefined; readonly binDir: string | undefined } {
+  const dir = (name: 'cniConfDir' | 'cniBinDir') =>
+    settingText(name, flags, env) === '' ? undefined : absolutePath(name, flags, env);
+  return { confDir: dir('cniConfDir'), binDir: dir('cniBinDir') };
+}
+
+/** A ConfigMap gives empty text for what isn't set. */
+function readCniConf(flags: Readonly<Record<string, unknown>>, env: NodeJS.ProcessEnv): CniConfSettings {
+  const version = settingText('cniVersion', flags, env) || '1.0.0';
+  if (!isCniVersion(version))
+    throw bad('cniVersion', `must be one of ${CNI_VERSIONS.join(', ')} (is ${JSON.stringify(version)})`);
+  const mtuText = settingText('cniMtu', flags, env) || '0';
+  const mtu = Number(mtuText);
+  // What a veth takes; IPv6 needs 1280, which the kernel says for itself.
+  if (!/^\d+$/.test(mtuText) || (mtu !== 0 && (mtu < 68 || mtu > 65535))) {
+    throw bad('cniMtu', `must be 68 to 65535, or 0 or empty for the node's (is ${JSON.stringify(mtuText)})`);
+  }
+  return { dir: readCniDirs(flags, env).confDir, version, mtu: mtu === 0 ? undefined : mtu };
+}
+
 /** The datastore, if one is named. Throws `SettingsError` for one that can't be used. */
 export function readDatastoreRef(
   flags: Readonly<Record<string, unknown>>,
@@ -113,7 +172,9 @@ export function readDatastoreRef(
   if (text === '') return undefined;
   const ref = datastoreRef(text);
   const kubeconfig = settingText('kubeconfig', flags, env);
-  return ref.kind === 'files' || kubeconfig === '' ? ref : { ...ref, kubeconfig: absolutePath('kubeconfig', flags, env) };
+  return ref.kind === 'files' || kubeconfig === ''
+    ? ref
+    : { ...ref, kubeconfig: absolutePath('kubeconfig', flags, env) };
 }
 
 /** Everything that an agent needs. Throws `SettingsError` for a flag or variable that is missing or can't be used. */
@@ -123,6 +184,7 @@ export function readBootstrap(flags: Readonly<Record<string, unknown>>, env: Nod
   return {
     ...readNodeSettings(flags, env),
     datastore,
+    cniConf: readCniConf(flags, env),
     felixEnv: Object.fromEntries(
       Object.entries(env).filter(
         (entry): entry is [string, string] => /^felix_/i.test(entry[0]) && entry[1] !== undefined,
