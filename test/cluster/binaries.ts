@@ -39,8 +39,20 @@ export async function kubernetesPrograms(say: Say = () => {}): Promise<Readonly<
   return Object.fromEntries(paths) as Record<KubernetesProgram, string>;
 }
 
+const coreDnsDir = fileURLToPath(new URL('go/coredns/', import.meta.url));
+
+/** Of the cluster's name server. */
+export const coreDnsVersion = requiredVersion(`${coreDnsDir}go.mod`, 'github.com/coredns/coredns');
+
+/** Path of CoreDNS, with the plugins that a cluster needs; built first where it is missing. */
+export async function coreDnsProgram(say: Say = () => {}): Promise<string> {
+  const program = { name: 'coredns', version: coreDnsVersion, dir: coreDnsDir, target: '.', ldflags: '-s -w' };
+  if (!existsSync(programPath(program))) say(`building CoreDNS ${coreDnsVersion}: once, about two minutes`);
+  return goProgram(program);
+}
+
 /** Version of a module that a go.mod requires; throws when it doesn't. */
-export function requiredVersion(goMod: string, module: string): string {
+function requiredVersion(goMod: string, module: string): string {
   const found = readFileSync(goMod, 'utf8')
     .split('\n')
     .map((line) => line.replace(/^require /, '').trim())

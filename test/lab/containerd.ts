@@ -6,13 +6,13 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
-  rmdirSync,
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { eventually } from './agent-lab.ts';
+import { cgroup2, removeCgroup } from './cgroups.ts';
 import { distDir } from './dist.ts';
 import { exec, must, type Finished } from './exec.ts';
 import type { Lab } from './lab.ts';
@@ -178,13 +178,7 @@ export class Containerd implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const top = join(cgroup2(), this.name);
-    if (existsSync(top)) {
-      writeFileSync(join(top, 'cgroup.kill'), '1');
-      const isEmpty = () => readFileSync(join(top, 'cgroup.events'), 'utf8').includes('populated 0');
-      await eventually(isEmpty, () => `processes in ${top} outlive cgroup.kill`);
-    }
-    for (const mount of cgroupMounts()) removeGroups(join(mount.path, this.name));
+    await removeCgroup(this.name);
   }
 
   get #rootfs(): string {
@@ -246,27 +240,3 @@ export class Containerd implements AsyncDisposable {
 }
 
 const nodeBinary = join(distDir, 'bin/node');
-
-/** Where hierarchies of control groups are mounted: one of version 2, and those of version 1 where they are still in use. */
-function cgroupMounts(): readonly { readonly path: string; readonly version: 1 | 2 }[] {
-  const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n');
-  return mounts.flatMap((line) => {
-    const [, path = '', type] = /^(?:\S+ ){4}(\S+) .* - (cgroup2?) /.exec(line) ?? [];
-    return type === undefined ? [] : [{ path, version: type === 'cgroup2' ? (2 as const) : (1 as const) }];
-  });
-}
-
-function cgroup2(): string {
-  const mount = cgroupMounts().find(({ version }) => version === 2);
-  if (mount === undefined) throw new Error('no cgroup2 file system is mounted on this machine');
-  return mount.path;
-}
-
-/** Control groups go one by one, the innermost first, once they are empty. */
-function removeGroups(path: string): void {
-  if (!existsSync(path)) return;
-  for (const entry of readdirSync(path, { withFileTypes: true })) {
-    if (entry.isDirectory()) removeGroups(join(path, entry.name));
-  }
-  rmdirSync(path);
-}
