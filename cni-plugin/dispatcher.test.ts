@@ -229,6 +229,7 @@ describe('ADD', () => {
       {
         network: 'net',
         ifname: 'eth0',
+        podUid: 'u-1',
         netns: POD_NETNS,
         endpoint: {
           apiVersion: 'projectcalico.org/v3',

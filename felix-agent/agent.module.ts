@@ -7,7 +7,7 @@ import { HostNetlink, HostNetworkId } from '#dataplanes/shared/services.ts';
 import { NodeIpam } from '#ipam/node-ipam.ts';
 import { CommandRunner } from '#native/command-runner.ts';
 import type { Netlink } from '#native/types.ts';
-import { Agent, AgentId } from './agent.ts';
+import { Agent, AgentId, type AgentParts } from './agent.ts';
 import { CalcFeed } from './calc-feed.ts';
 import { CalcGraph } from './calc/calc-graph.ts';
 import { agentDeps } from './cni-server/agent-deps.ts';
@@ -16,6 +16,7 @@ import { NodeMtu } from './cni-server/node-mtu.ts';
 import type { BootstrapSettings } from './config/bootstrap.ts';
 import { ConfigWatcher } from './config/config-watcher.ts';
 import type { OpenedDatastore } from './datastore.ts';
+import { ClusterDefaults } from './defaults/cluster-defaults.ts';
 import { Driver } from './driver/driver.ts';
 import { EndpointFiles } from './endpoints/endpoint-files.ts';
 import { EndpointPublisher } from './endpoints/endpoint-publisher.ts';
@@ -29,6 +30,7 @@ import { ConfiguredServer } from './http/configured-server.ts';
 import type { Log } from './log.ts';
 import { metricsService, type Metrics } from './metrics/metrics.ts';
 import { MetricsId } from './metrics/services.ts';
+import { NodeReporter } from './node/node-reporter.ts';
 import { StoreFacts } from './store/ipam-facts.ts';
 import { ObjectStore } from './store/object-store.ts';
 import { ActiveFile } from './switch/active-file.ts';
@@ -51,6 +53,7 @@ const CniId = id<CniHandlers>('CniHandlers');
 const HealthServerId = id<ConfiguredServer>('HealthServer');
 const MetricsServerId = id<ConfiguredServer>('MetricsServer');
 const StatusFilesId = id<EndpointStatusFiles>('EndpointStatusFiles');
+const ClusterId = id<AgentParts['cluster']>('ClusterParts');
 
 /** The agent of one node, on a datastore that is open already. Everything is made once. */
 export function agentModule(settings: BootstrapSettings, log: Log, opened: OpenedDatastore): ContainerModule {
@@ -120,8 +123,16 @@ export function agentModule(settings: BootstrapSettings, log: Log, opened: Opene
       [HostNetlink, FilesId, EndpointsId, PublisherId, IpamId, ConfigId],
     );
     bind(MtuId).toResolvedValue((host, store) => new NodeMtu(host, store, nodeName, log), [HostNetlink, StoreId]);
+    bind(ClusterId).toResolvedValue(
+      (store, host: Netlink, clock: Clock) =>
+        cluster && {
+          defaults: new ClusterDefaults({ datastore, store, host, clock, log }),
+          node: new NodeReporter({ nodeName, cluster, store, host, clock, log }),
+        },
+      [StoreId, HostNetlink, Clock],
+    );
     bind(CniId).toResolvedValue(
-      (store, config, dataplanes, ipam, endpoints, host, commands: CommandRunner, mtu) =>
+      (store, config, dataplanes, ipam, endpoints, host, commands: CommandRunner, mtu, parts) =>
         new CniHandlers(
           agentDeps({
             nodeName,
@@ -136,9 +147,10 @@ export function agentModule(settings: BootstrapSettings, log: Log, opened: Opene
             commands,
             mtu,
             namespaces: kernelNamespaces(),
+            clusterReason: () => parts?.defaults.unavailableReason,
           }),
         ),
-      [StoreId, ConfigId, SwitchId, IpamId, EndpointsId, HostNetlink, CommandRunner, MtuId],
+      [StoreId, ConfigId, SwitchId, IpamId, EndpointsId, HostNetlink, CommandRunner, MtuId, ClusterId],
     );
     bind(AgentId).toResolvedValue(
       (
@@ -161,6 +173,7 @@ export function agentModule(settings: BootstrapSettings, log: Log, opened: Opene
         metrics,
         metricsServer,
         statusFiles,
+        parts,
       ) =>
         new Agent({
           settings,
@@ -185,6 +198,7 @@ export function agentModule(settings: BootstrapSettings, log: Log, opened: Opene
           metrics,
           metricsServer,
           statusFiles,
+          cluster: parts,
         }),
       [
         HostNetlink,
@@ -206,6 +220,7 @@ export function agentModule(settings: BootstrapSettings, log: Log, opened: Opene
         MetricsId,
         MetricsServerId,
         StatusFilesId,
+        ClusterId,
       ],
     );
   });

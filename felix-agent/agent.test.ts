@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { pino } from 'pino';
+import { parseAs } from '#api/kinds.ts';
 import { FakeClock } from '#api/fake-clock.ts';
 import { DatastoreError } from '#datastore/errors.ts';
 import { MemoryDatastore } from '#datastore/memory/memory-datastore.ts';
@@ -23,12 +24,15 @@ import { DataplaneSwitch } from './switch/switch.ts';
 
 /** The agent sets its level, so silence is in where it writes. */
 const silent = pino({}, { write: () => {} });
+const node1 = parseAs('Node', { apiVersion: 'v1', kind: 'Node', metadata: { name: 'node1' } }).object;
 let dir: string;
 let datastore: MemoryDatastore;
 let events: string[];
 /** What the takeover does, in turn; when there is no more it succeeds. */
 let takeovers: (() => Promise<void>)[];
 let agent: Agent;
+/** As in Kubernetes, when a test sets it. */
+let cluster: AgentParts['cluster'];
 
 /** An agent without a kernel and without IPAM: what is left is the order of things. */
 function newAgent(): Agent {
@@ -68,6 +72,7 @@ function newAgent(): Agent {
     metrics,
     metricsServer: new ConfiguredServer(metricsService(metrics), silent),
     statusFiles,
+    cluster,
   };
   return new Agent(parts as unknown as AgentParts);
 }
@@ -77,6 +82,7 @@ beforeEach(() => {
   datastore = new MemoryDatastore();
   events = [];
   takeovers = [];
+  cluster = undefined;
   agent = newAgent();
 });
 afterEach(async () => {
@@ -127,6 +133,68 @@ describe('the agent', () => {
     takeovers.push(() => Promise.reject(new Error('EACCES: endpoints')));
     await expect(agent.start()).rejects.toThrow('EACCES: endpoints');
     expect(events).toEqual([]);
+  });
+
+  describe('in a cluster', () => {
+    let unavailableReason: string | undefined;
+    beforeEach(() => {
+      unavailableReason = undefined;
+      const dispose = (what: string) => () => {
+        events.push(`${what} ended`);
+        return Promise.resolve();
+      };
+      const defaults = {
+        start: () => events.push('defaults start'),
+        problems: ['podCIDR is bad'],
+        get unavailableReason() {
+          return unavailableReason;
+        },
+        [Symbol.asyncDispose]: dispose('defaults'),
+      };
+      const node = {
+        start: () => events.push('node start'),
+        networkIsThere: () => events.push('network is there'),
+        failure: "can't write Node node1: forbidden",
+        [Symbol.asyncDispose]: dispose('node'),
+      };
+      cluster = { defaults, node } as unknown as AgentParts['cluster'];
+      agent = newAgent();
+    });
+
+    test('makes what is missing, and says on its Node that the network is there when pods can be wired', async () => {
+      await agent.start();
+      expect(events).toEqual(['defaults start', 'node start', 'iptables activate', 'open', 'network is there']);
+      await agent.stop();
+      expect(events).toEqual(expect.arrayContaining(['defaults ended', 'node ended']));
+    });
+
+    test('is not ready while the cluster is not set up; what fails besides stands in status', async () => {
+      await datastore.create('Node', node1);
+      await agent.start();
+      const { ready, cluster: told, datastore: asked } = agent.status();
+      expect({ ready, told, failures: asked.failures }).toEqual({
+        ready: true,
+        told: { problems: ['podCIDR is bad'] },
+        failures: ["can't write Node node1: forbidden"],
+      });
+      unavailableReason = 'the cluster is not set up yet';
+      expect(agent.status()).toMatchObject({ ready: false, reasons: ['the cluster is not set up yet'] });
+    });
+  });
+
+  test('a datastore that goes away later makes it say so, not unready: pods go on, and a restart would help nobody', async () => {
+    await datastore.create('Node', node1);
+    const away = Promise.withResolvers<never>();
+    away.promise.catch(() => {});
+    datastore.watch = async function* watch() {
+      yield await away.promise;
+    };
+    await agent.start();
+    expect(agent.status()).toMatchObject({ ready: true, datastore: { failures: [] } });
+    away.reject(new DatastoreError('unavailable', 'connect ECONNREFUSED'));
+    await until(() => agent.status().datastore.failures.length > 0);
+    expect(agent.status()).toMatchObject({ ready: true, reasons: [] });
+    expect(agent.status().datastore.failures.join()).toContain('connect ECONNREFUSED');
   });
 
   test('ends everything although one part cannot be ended', async () => {

@@ -17,6 +17,7 @@ import type { NodeMtu } from './cni-server/node-mtu.ts';
 import { CniServer } from './cni-server/server.ts';
 import type { BootstrapSettings } from './config/bootstrap.ts';
 import type { ConfigWatcher } from './config/config-watcher.ts';
+import type { ClusterDefaults } from './defaults/cluster-defaults.ts';
 import type { Driver } from './driver/driver.ts';
 import type { EndpointPublisher } from './endpoints/endpoint-publisher.ts';
 import { reportEndpoints } from './endpoints/endpoint-report.ts';
@@ -33,6 +34,7 @@ import type { ConfiguredServer } from './http/configured-server.ts';
 import { setSeverity, type Log } from './log.ts';
 import { watchAgent } from './metrics/agent-metrics.ts';
 import type { Metrics } from './metrics/metrics.ts';
+import type { NodeReporter } from './node/node-reporter.ts';
 import type { AgentStatus } from './status.ts';
 import type { ObjectStore } from './store/object-store.ts';
 import type { DataplaneSwitch } from './switch/switch.ts';
@@ -70,6 +72,8 @@ export interface AgentParts {
   readonly metrics: Metrics;
   readonly metricsServer: ConfiguredServer;
   readonly statusFiles: EndpointStatusFiles;
+  /** Where Pods and Nodes belong to a cluster. */
+  readonly cluster: { readonly defaults: ClusterDefaults; readonly node: NodeReporter } | undefined;
 }
 
 /**
@@ -121,7 +125,7 @@ export class Agent {
   }
 
   async #start(): Promise<void> {
-    const { log, store, config, feed, driver, hostNetwork, dataplanes, statusFiles, mtu, cni } = this.#parts;
+    const { log, store, config, feed, driver, hostNetwork, dataplanes, statusFiles, mtu, cni, cluster } = this.#parts;
     const { signal } = this.#stopping;
     await this.#adminServer.listen();
     await this.#cniServer.listen();
@@ -147,6 +151,8 @@ export class Agent {
     await Promise.race([store.synced(), aborted(signal)]);
     if (config.current.fatal.length > 0) throw new Error(config.current.fatal.join('; '));
     await this.#applyConfig();
+    cluster?.defaults.start();
+    cluster?.node.start();
 
     this.#enter('taking over what an earlier agent left');
     await this.#takeOver();
@@ -165,14 +171,15 @@ export class Agent {
     this.#stage = '';
     if (config.current.wanted !== dataplanes.status().wanted) void dataplanes.want(config.current.wanted); // Changed meanwhile.
     cni.open();
+    cluster?.node.networkIsThere();
     this.#report();
     log.info({ ...dataplanes.status(), endpoints: this.#parts.endpoints.list().length }, 'in sync');
   }
 
   /** Ends everything in the order that loses nothing; safe at any point of the start. What can't be ended is logged and left. */
   async stop(): Promise<void> {
-    const { store, driver, hostNetwork, dataplanes, ipam, publisher, healthServer, metricsServer, datastore, host } =
-      this.#parts;
+    const { store, driver, hostNetwork, dataplanes, ipam, publisher, datastore, host, cluster } = this.#parts;
+    const { healthServer, metricsServer } = this.#parts;
     clearInterval(this.#beat);
     this.#enter('stopping');
     this.#stopping.abort(new Error('the agent is stopping'));
@@ -185,6 +192,10 @@ export class Agent {
       Promise.race([ipam.close(), outOfPatience]),
     );
     await this.#end('writing endpoints', publisher.close(patience));
+    if (cluster !== undefined) {
+      await this.#end('defaults', cluster.defaults[Symbol.asyncDispose]());
+      await this.#end('Node', cluster.node[Symbol.asyncDispose]());
+    }
     await this.#end('dataplanes', dataplanes[Symbol.asyncDispose]());
     await this.#end('host network', driver.remove(hostNetwork));
     await this.#end('driver', driver[Symbol.asyncDispose]());
@@ -244,7 +255,7 @@ export class Agent {
   }
 
   status(): AgentStatus {
-    const { settings, datastore, store, config, driver, dataplanes, endpoints, publisher } = this.#parts;
+    const { settings, datastore, store, config, driver, dataplanes, endpoints, publisher, cluster } = this.#parts;
     const { healthServer, metricsServer, statusFiles } = this.#parts;
     const { active, wanted, reasons } = dataplanes.status();
     const failures = driver.failures();
@@ -263,10 +274,17 @@ export class Agent {
       },
       datastore: {
         location: datastore.location,
+        ...(settings.datastore.kind === 'kubernetes' && settings.datastore.kubeconfig !== undefined
+          ? { kubeconfig: settings.datastore.kubeconfig }
+          : {}),
         absentKinds: datastore.absent(),
         problems: datastore.problems(),
-        failures: [...store.failures(), ...(publisher.failure === undefined ? [] : [publisher.failure])],
+        failures: [
+          ...store.failures(),
+          ...[publisher.failure, cluster?.node.failure].filter((failure) => failure !== undefined),
+        ],
       },
+      cluster: { problems: cluster?.defaults.problems ?? [] },
       notActedOn: this.#unsupported.list(),
       policy: { problems: policyProblems(this.#parts.graph) },
       configuration: config.current.report,
@@ -276,11 +294,11 @@ export class Agent {
   }
 
   #notReadyReasons(): readonly string[] {
-    const { settings, store, driver, dataplanes, ipam } = this.#parts;
+    const { settings, store, driver, dataplanes, ipam, cluster } = this.#parts;
     if (this.#stage !== '') return [this.#stage, ...store.failures()];
     const { reasons } = dataplanes.status();
     const noNode = store.of('Node').get({ name: settings.nodeName }) === undefined;
-    const noAddresses = ipam.unavailableReason();
+    const noAddresses = cluster?.defaults.unavailableReason ?? ipam.unavailableReason();
     return [
       ...reasons,
       ...(noNode

@@ -17,6 +17,8 @@ export interface AgentStatus {
   readonly datastore: {
     /** As in --datastore. */
     readonly location: string;
+    /** As in --kubeconfig, where one is given. */
+    readonly kubeconfig?: string;
     /** Optional kinds that the API server doesn't serve: what they are for is off. */
     readonly absentKinds: readonly string[];
     readonly problems: readonly {
@@ -26,7 +28,12 @@ export interface AgentStatus {
       /** What holds meanwhile: `last-valid`, `denies` or `ignored`. */
       readonly effect: string;
     }[];
+    /** What can't be read or written at present. A running agent goes on with what it knows, and stays ready. */
     readonly failures: readonly string[];
+  };
+  readonly cluster: {
+    /** Why the objects that a cluster needs and nobody has made (settings, tiers, pools) have not been made. */
+    readonly problems: readonly string[];
   };
   /** Objects with fields that this version does not, or only partly, act on; `docs/compatibility.md` says which and why. */
   readonly notActedOn: readonly { readonly object: string; readonly fields: readonly string[] }[];

@@ -41,7 +41,8 @@ async function whichDatastore(flags: Readonly<Record<string, unknown>>, env: Nod
   const named = readDatastoreRef(flags, env);
   if (named !== undefined) return named;
   const status = (await askAgent(readRunDir(flags, env), '/status')) as AgentStatus;
-  return datastoreRef(status.datastore.location);
+  const ref = datastoreRef(status.datastore.location);
+  return ref.kind === 'files' ? ref : { ...ref, kubeconfig: status.datastore.kubeconfig };
 }
 
 async function show(datastore: Datastore, json: boolean, output: Output): Promise<number> {

@@ -16,6 +16,9 @@ export const statusCommand: Command = {
   },
 };
 
+/** What it means that a kind isn't served. */
+const absentKind = 'what such objects are for is off until its CustomResourceDefinition is there';
+
 function statusText(status: AgentStatus): string {
   const { dataplane, datastore, configuration } = status;
   const lines = [
@@ -26,8 +29,10 @@ function statusText(status: AgentStatus): string {
     ...dataplane.reasons.map((reason) => `            - ${reason}`),
     ...dataplane.failures.map(({ object, reason }) => `            - not programmed: ${object}: ${reason}`),
     `datastore   ${datastore.location}`,
+    ...datastore.absentKinds.map((kind) => `            - the API server has no ${kind}: ${absentKind}`),
     ...datastore.failures.map((failure) => `            - ${failure}`),
     ...datastore.problems.map(({ source, message }) => `            - ${source}: ${message}`),
+    ...status.cluster.problems.map((problem) => `cluster     ${problem}`),
     ...status.policy.problems.map(({ object, message }) => `policy      ${object}: ${message}`),
     ...status.services.failures.map((failure) => `service     ${failure}`),
     `endpoints   ${status.endpoints}`,

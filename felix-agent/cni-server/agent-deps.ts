@@ -27,6 +27,8 @@ export interface AgentDepsParts {
   readonly namespaces: Namespaces;
   readonly commands: CommandRunner;
   readonly mtu: NodeMtu;
+  /** Why the cluster gives pods nothing yet, if so. */
+  readonly clusterReason: () => string | undefined;
 }
 
 /** The plugin's dependencies, as one agent has them. */
@@ -60,12 +62,12 @@ export function agentDeps(parts: AgentDepsParts): CniDeps {
 }
 
 /** Why no pod can be wired at present. */
-function notReadyReason({ store, dataplanes, ipam }: AgentDepsParts): string | undefined {
+function notReadyReason({ store, dataplanes, ipam, clusterReason }: AgentDepsParts): string | undefined {
   if (!store.hasSynced) return ['the datastore has not been read yet', ...store.failures()].join(': ');
   const cluster = store.of('ClusterInformation').get({ name: 'default' });
   if (cluster !== undefined && cluster.spec.datastoreReady !== true) {
     return 'ClusterInformation default says that the datastore is not ready (spec.datastoreReady is not true)';
   }
   if (dataplanes.active === undefined) return ['no dataplane is active yet', ...dataplanes.status().reasons].join(': ');
-  return ipam.unavailableReason();
+  return clusterReason() ?? ipam.unavailableReason();
 }
