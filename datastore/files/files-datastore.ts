@@ -24,7 +24,7 @@ import { FolderWatches, inotifyFolder, type WatchFolder } from './folder-watches
 import { ownFolder, Serial, temporaryFolder } from './layout.ts';
 import { OwnObjects } from './own-objects.ts';
 import { makeFolder, OwnWriter } from './own-writer.ts';
-import { ProblemLog } from './problem-log.ts';
+import { ProblemLog } from '../problem-log.ts';
 import { UserFolder } from './user-folder.ts';
 import { UserObjects } from './user-objects.ts';
 

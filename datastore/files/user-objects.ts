@@ -1,8 +1,8 @@
 import { objectText, type KindName } from '#api/kinds.ts';
 import type { ObjectKey } from '#api/meta.ts';
 import type { Directions } from '#api/policy/types-of.ts';
-import { isEnforcedPolicyKind } from '#api/policy/closed.ts';
 import type { DatastoreProblem, ProblemEffect } from '../datastore.ts';
+import { meanwhileText } from '../meanwhile.ts';
 import type { AnyObject } from '../stored-object.ts';
 import { placeText, replacementOf, type Claim, type Replacement } from './user-file.ts';
 
@@ -92,7 +92,11 @@ export class UserObjects {
         }
         const isOwned = owned(kind, key);
         const effect = isOwned ? 'ignored' : this.#effect(id);
-        const meanwhile = isOwned ? 'it is ignored: Tortie has one of its own' : this.#effectText(id, kind, effect);
+        const meanwhile = isOwned
+          ? 'it is ignored: Tortie has one of its own'
+          : effect === 'ignored' && this.#disputed.has(id)
+            ? 'it is ignored'
+            : meanwhileText(kind, effect, this.#inForce.get(id)?.denies);
         const message = `${content.wrong}; ${meanwhile}`;
         return [{ source: file, objects: [id], message, effect }];
       }),
@@ -161,19 +165,6 @@ export class UserObjects {
     const inForce = this.#inForce.get(id);
     return inForce === undefined ? 'ignored' : inForce.denies === undefined ? 'last-valid' : 'denies';
   }
-
-  #effectText(id: string, kind: KindName, effect: ProblemEffect): string {
-    switch (effect) {
-      case 'last-valid':
-        return 'its last valid version stays in force';
-      case 'denies':
-        return `until it is mended it denies ${directionsText(this.#inForce.get(id)?.denies)} of what its selector selects`;
-      default:
-        return isEnforcedPolicyKind(kind) && this.#places.get(id)?.length === 1
-          ? "it is ignored: its name or its selector can't be used"
-          : 'it is ignored';
-    }
-  }
 }
 
 const disputeTexts: Readonly<Record<ProblemEffect, string>> = {
@@ -181,7 +172,3 @@ const disputeTexts: Readonly<Record<ProblemEffect, string>> = {
   denies: 'neither is in force, and what its selector selects is denied',
   ignored: 'none is in force',
 };
-
-function directionsText(directions: Directions | undefined): string {
-  return (['ingress', 'egress'] as const).filter((direction) => directions?.[direction]).join(' and ');
-}

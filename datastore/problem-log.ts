@@ -1,4 +1,4 @@
-import type { DatastoreProblem } from '../datastore.ts';
+import type { DatastoreProblem } from './datastore.ts';
 
 /** What can't be used or was passed over, at present; each is logged when it appears, and problems when they are gone. */
 export class ProblemLog {

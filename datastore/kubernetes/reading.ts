@@ -1,0 +1,58 @@
+import { kinds, objectText, parseAs, type KindMap, type KindName } from '#api/kinds.ts';
+import type { ObjectKey } from '#api/meta.ts';
+import { closedPolicy } from '#api/policy/closed.ts';
+import type { Directions } from '#api/policy/types-of.ts';
+import { keyOf, messageOf, withMetadata, type AnyObject } from '../stored-object.ts';
+import { slimmed, type Sharing } from './slim.ts';
+
+/** What the API server has under one name, as far as it can be used. */
+export interface Reading<K extends KindName = KindName> {
+  readonly key: ObjectKey;
+  readonly resourceVersion: string;
+  readonly content:
+    | { readonly object: KindMap[K]; readonly unknownFields: readonly string[] }
+    | { readonly object: undefined; readonly wrong: string; readonly replacement: Replacement<K> | undefined };
+}
+
+/** Denies in the stead of a policy that can't be used. */
+export interface Replacement<K extends KindName = KindName> {
+  readonly object: KindMap[K];
+  readonly denies: Directions;
+}
+
+/** Reads an object as it came from the API server. Never throws: what is wrong with it is said in its content. */
+export function readObject<K extends KindName>(kind: K, raw: Record<string, unknown>, sharing: Sharing): Reading<K> {
+  const info = kinds[kind];
+  // Members of a list of Kubernetes' own kinds don't say what they are.
+  const whole = raw['kind'] === undefined ? { kind: info.kind, apiVersion: info.apiVersion, ...raw } : raw;
+  try {
+    const { object, unknownFields } = parseAs(kind, slimmed(kind, whole));
+    return {
+      key: keyOf(kind, object),
+      resourceVersion: object.metadata.resourceVersion ?? '',
+      content: { object: sharing.share(kind, object as AnyObject) as KindMap[K], unknownFields },
+    };
+  } catch (error) {
+    // Of what an API server stores, name and namespace are always in order.
+    const { namespace, name, uid, resourceVersion } = (raw['metadata'] ?? {}) as Readonly<Record<string, string>>;
+    const closed = closedPolicy(kind, whole);
+    return {
+      key: info.namespaced ? { namespace, name: name ?? '' } : { name: name ?? '' },
+      resourceVersion: resourceVersion ?? '',
+      content: {
+        object: undefined,
+        wrong: messageOf(error),
+        replacement: closed && {
+          denies: closed.denies,
+          object: withMetadata<AnyObject>(closed.object, { uid, resourceVersion }) as KindMap[K],
+        },
+      },
+    };
+  }
+}
+
+/** The object, or an error that names it and says what is wrong. */
+export function objectOf<K extends KindName>(kind: K, { key, content }: Reading<K>): KindMap[K] {
+  if (content.object !== undefined) return content.object;
+  throw new Error(`${objectText(kind, key)}: ${content.wrong}`);
+}
