@@ -1,12 +1,8 @@
 import { describe, expect, test } from '@jest/globals';
 import fc from 'fast-check';
-import { decodeRequest, encodeAnswer, MAX_REQUEST_BYTES, PROTOCOL_LINE } from './protocol.ts';
+import { decodeRequest, encodeAnswer, encodeRequest, MAX_REQUEST_BYTES, PROTOCOL_LINE } from './protocol.ts';
 
-/** What the launcher writes. */
-function encode(env: Readonly<Record<string, string>>, stdin: string): Buffer {
-  const variables = Object.entries(env).map(([name, value]) => `${name}=${value}\0`);
-  return Buffer.from(`${PROTOCOL_LINE}${variables.join('')}\0${stdin}`);
-}
+const encode = (env: Readonly<Record<string, string>>, stdin: string) => encodeRequest({ env, stdin });
 
 describe('decodeRequest', () => {
   test('reads variables, their equal signs and the standard input', () => {

@@ -58,6 +58,12 @@ export function decodeRequest(bytes: Uint8Array): CniRequest {
   }
 }
 
+/** A request's bytes, as the launcher writes them. */
+export function encodeRequest({ env, stdin }: CniRequest): Buffer {
+  const variables = Object.entries(env).map(([name, value]) => `${name}=${value}\0`);
+  return Buffer.from(`${PROTOCOL_LINE}${variables.join('')}\0${stdin}`);
+}
+
 /** The answer's bytes; write them and close. */
 export function encodeAnswer(answer: CniAnswer): Buffer {
   return Buffer.from(`${answer.exitCode}${answer.stdout}`);

@@ -10,6 +10,9 @@ import type { Netlink } from '#native/types.ts';
 import { Agent, AgentId, type AgentParts } from './agent.ts';
 import { CalcFeed } from './calc-feed.ts';
 import { CalcGraph } from './calc/calc-graph.ts';
+import { askStatus } from './cni-conf/ask-status.ts';
+import { CniConfWriter } from './cni-conf/conf-writer.ts';
+import { confTextOf } from './cni-conf/conflist.ts';
 import { agentDeps } from './cni-server/agent-deps.ts';
 import { CniHandlers } from './cni-server/cni-handlers.ts';
 import { NodeMtu } from './cni-server/node-mtu.ts';
@@ -43,6 +46,7 @@ const DriverId = id<Driver>('Driver');
 const GraphId = id<CalcGraph>('CalcGraph');
 const FeedId = id<CalcFeed>('CalcFeed');
 const SwitchId = id<DataplaneSwitch>('DataplaneSwitch');
+const FactsId = id<StoreFacts>('StoreFacts');
 const IpamId = id<NodeIpam>('NodeIpam');
 const FilesId = id<EndpointFiles>('EndpointFiles');
 const PublisherId = id<EndpointPublisher>('EndpointPublisher');
@@ -50,6 +54,7 @@ const EndpointsId = id<EndpointStore>('EndpointStore');
 const TakeoverId = id<Takeover>('Takeover');
 const MtuId = id<NodeMtu>('NodeMtu');
 const CniId = id<CniHandlers>('CniHandlers');
+const CniConfId = id<CniConfWriter | undefined>('CniConfWriter');
 const HealthServerId = id<ConfiguredServer>('HealthServer');
 const MetricsServerId = id<ConfiguredServer>('MetricsServer');
 const StatusFilesId = id<EndpointStatusFiles>('EndpointStatusFiles');
@@ -79,17 +84,18 @@ export function agentModule(settings: BootstrapSettings, log: Log, opened: Opene
         new DataplaneSwitch(factories, driver, new ActiveFile(stateDir), clock, log),
       [{ isMultiple: true, serviceIdentifier: DataplaneFactory }, DriverId, Clock],
     );
+    bind(FactsId).toResolvedValue((store) => new StoreFacts(store, datastore, nodeName), [StoreId]);
     bind(IpamId).toResolvedValue(
-      (store, clock: Clock) =>
+      (facts, clock: Clock) =>
         new NodeIpam({
           datastore,
           nodeName,
           clock,
-          facts: new StoreFacts(store, datastore, nodeName),
+          facts,
           journalPath: join(stateDir, 'ipam.journal'),
           log: (level, message) => log[level](message),
         }),
-      [StoreId, Clock],
+      [FactsId, Clock],
     );
     bind(FilesId).toResolvedValue(() => new EndpointFiles(stateDir, log));
     bind(StatusFilesId).toResolvedValue(() => new EndpointStatusFiles(stateDir, log));
@@ -152,6 +158,16 @@ export function agentModule(settings: BootstrapSettings, log: Log, opened: Opene
         ),
       [StoreId, ConfigId, SwitchId, IpamId, EndpointsId, HostNetlink, CommandRunner, MtuId, ClusterId],
     );
+    bind(CniConfId).toResolvedValue(
+      (facts, clock: Clock) => {
+        const { dir } = settings.cniConf;
+        const socket = join(settings.runDir, 'cni.sock');
+        const text = () => confTextOf(settings.cniConf, socket, facts.current());
+        const whyNot = () => askStatus(socket);
+        return dir === undefined ? undefined : new CniConfWriter({ dir, stateDir, clock, log, text, whyNot });
+      },
+      [FactsId, Clock],
+    );
     bind(AgentId).toResolvedValue(
       (
         host,
@@ -168,6 +184,7 @@ export function agentModule(settings: BootstrapSettings, log: Log, opened: Opene
         takeover,
         mtu,
         cni,
+        cniConf,
         health,
         healthServer,
         metrics,
@@ -193,6 +210,7 @@ export function agentModule(settings: BootstrapSettings, log: Log, opened: Opene
           takeover,
           mtu,
           cni,
+          cniConf,
           health,
           healthServer,
           metrics,
@@ -215,6 +233,7 @@ export function agentModule(settings: BootstrapSettings, log: Log, opened: Opene
         TakeoverId,
         MtuId,
         CniId,
+        CniConfId,
         Health,
         HealthServerId,
         MetricsId,

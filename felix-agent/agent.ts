@@ -12,6 +12,7 @@ import { AdminServer, type AdminRoutes } from './admin/server.ts';
 import type { CalcFeed } from './calc-feed.ts';
 import type { CalcGraph } from './calc/calc-graph.ts';
 import { ConversionLog } from './conversion-log.ts';
+import type { CniConfWriter } from './cni-conf/conf-writer.ts';
 import type { CniHandlers } from './cni-server/cni-handlers.ts';
 import type { NodeMtu } from './cni-server/node-mtu.ts';
 import { CniServer } from './cni-server/server.ts';
@@ -67,6 +68,8 @@ export interface AgentParts {
   readonly takeover: Takeover;
   readonly mtu: NodeMtu;
   readonly cni: CniHandlers;
+  /** Undefined: no directory of the runtime was named. */
+  readonly cniConf: CniConfWriter | undefined;
   readonly health: Health;
   readonly healthServer: ConfiguredServer;
   readonly metrics: Metrics;
@@ -171,6 +174,7 @@ export class Agent {
     this.#stage = '';
     if (config.current.wanted !== dataplanes.status().wanted) void dataplanes.want(config.current.wanted); // Changed meanwhile.
     cni.open();
+    this.#parts.cniConf?.start();
     cluster?.node.networkIsThere();
     this.#report();
     log.info({ ...dataplanes.status(), endpoints: this.#parts.endpoints.list().length }, 'in sync');
@@ -181,6 +185,7 @@ export class Agent {
     const { store, driver, hostNetwork, dataplanes, ipam, publisher, datastore, host, cluster } = this.#parts;
     const { healthServer, metricsServer } = this.#parts;
     clearInterval(this.#beat);
+    this.#parts.cniConf?.[Symbol.dispose]();
     this.#enter('stopping');
     this.#stopping.abort(new Error('the agent is stopping'));
     await this.#end('calls under way', this.#cniServer[Symbol.asyncDispose]());
@@ -259,7 +264,10 @@ export class Agent {
     const { healthServer, metricsServer, statusFiles } = this.#parts;
     const { active, wanted, reasons } = dataplanes.status();
     const failures = driver.failures();
-    const services = [healthServer, metricsServer, statusFiles].flatMap(({ failure }) => failure ?? []);
+    const services = [
+      ...[healthServer, metricsServer, statusFiles].flatMap(({ failure }) => failure ?? []),
+      ...(this.#parts.cniConf?.failures ?? []),
+    ];
     const notReady = this.#notReadyReasons();
     return {
       node: settings.nodeName,

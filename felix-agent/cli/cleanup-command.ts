@@ -6,10 +6,11 @@ import type { Link } from '#native/types.ts';
 import { removeDevices } from '../remove-devices.ts';
 import { askAgent, isAgentAbsent } from '../admin/client.ts';
 import { cleanupParts } from '../container.ts';
-import { parseCommandLine, readNodeSettings, type NodeSettings } from '../config/bootstrap.ts';
+import { parseCommandLine, readCniDirs, readNodeSettings, type NodeSettings } from '../config/bootstrap.ts';
 import { resolveAgentConfig } from '../config/agent-config.ts';
 import { removeEndpointStatusFiles } from '../endpoints/endpoint-status-files.ts';
 import { HostSysctlFile } from '../host-sysctl-file.ts';
+import { removeFromRuntime } from '../install/remove.ts';
 import { createLog } from '../log.ts';
 import { lockNode } from '../node-lock.ts';
 import type { Command } from './command.ts';
@@ -31,6 +32,9 @@ export const cleanupCommand: Command = {
       output.err(`tortie cleanup: pods are still wired: ${devices.map(({ name }) => name).join(', ')}`);
       output.err('Delete them first, or cut them off with --force. Nothing was changed.');
       return 1;
+    }
+    for (const path of removeFromRuntime(settings.stateDir, readCniDirs(flags, env))) {
+      output.err(`tortie cleanup: ${path} was put there by Tortie and changed by somebody since: it stays`);
     }
     await removeDevices(parts.host, devices);
     const { dataplane } = resolveAgentConfig({}, undefined, undefined);

@@ -7,6 +7,7 @@ import { explainCommand } from './explain-command.ts';
 import { policyCommand } from './policy-command.ts';
 import { table, type Command, type Output } from './command.ts';
 import { endpointsCommand } from './endpoints-command.ts';
+import { installCommand } from './install-command.ts';
 import { ipamCommand } from './ipam-command.ts';
 import { statusCommand } from './status-command.ts';
 
@@ -18,6 +19,7 @@ const commands: readonly Command[] = [
   explainCommand,
   ipamCommand,
   diagsCommand(),
+  installCommand,
   cleanupCommand,
 ];
 
