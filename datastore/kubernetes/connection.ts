@@ -1,4 +1,4 @@
-import type { Agent, IncomingMessage, RequestOptions } from 'node:http';
+import type { Agent, ClientRequest, IncomingMessage, RequestOptions } from 'node:http';
 import type { ClientHttp2Session, ClientHttp2Stream, IncomingHttpHeaders } from 'node:http2';
 import type { Readable } from 'node:stream';
 import type { Socket } from 'node:net';
@@ -148,7 +148,7 @@ export class Http2Connection implements Connection {
 type HttpRequest = (
   options: RequestOptions,
   onAnswer: (answer: IncomingMessage) => void,
-) => import('node:http').ClientRequest;
+) => ClientRequest;
 
 /** HTTP/1.1: a socket for each request that is under way. Dead ones are found by TCP's keep-alive, which the agent is to set. */
 export class Http1Connection implements Connection {

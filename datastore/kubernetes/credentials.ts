@@ -89,11 +89,13 @@ export class Credentials {
     const { user, cluster } = this.#access;
     if (!this.#exec.isAuthProvider(user)) return { tls: this.#tlsFiles(), authorization: this.#staticToken() };
     const options: { headers: Record<string, string>; cert?: string; key?: string } = { headers: {} };
-    try {
-      await this.#exec.applyAuthentication(withExecInfo(user, cluster), options);
-    } catch (cause) {
+    const failure: unknown = await this.#exec.applyAuthentication(withExecInfo(user, cluster), options).then(
+      () => undefined,
+      (error: unknown) => error ?? 'no reason given',
+    );
+    if (failure !== undefined) {
       // What it printed may hold a token, and a parser's message would quote it.
-      const why = cause instanceof SyntaxError ? 'it printed something other than JSON' : messageOf(cause).trim();
+      const why = failure instanceof SyntaxError ? 'it printed something other than JSON' : messageOf(failure).trim();
       throw new Error(`the credential plugin of user ${user.name} failed: ${why}`);
     }
     const tls = this.#tlsFiles();
@@ -162,7 +164,8 @@ export class Credentials {
 
 /** What can't stand in a header would be quoted by whoever refuses it there. */
 function headerText(token: string, where: string): string {
-  if (/[^\x21-\x7e]/.test(token)) throw new Error(`what stands in ${where} is no token: it holds blanks or other signs`);
+  if (/[^\x21-\x7e]/.test(token))
+    throw new Error(`what stands in ${where} is no token: it holds blanks or other signs`);
   return token;
 }
 
@@ -193,7 +196,8 @@ function kubeconfigAccess(path: string): Access {
   const raw = record(document.toJS());
   const current = raw['current-context'];
   const context = newContexts(raw['contexts']).find(({ name }) => name === current);
-  if (context === undefined) throw new Error(`current-context ${JSON.stringify(current ?? '')} is not among its contexts`);
+  if (context === undefined)
+    throw new Error(`current-context ${JSON.stringify(current ?? '')} is not among its contexts`);
   const cluster = newClusters(raw['clusters']).find(({ name }) => name === context.cluster);
   if (cluster === undefined) throw new Error(`context ${context.name}: there is no cluster ${context.cluster}`);
   const rawUser = list(raw['users']).find((each) => record(each)['name'] === context.user);

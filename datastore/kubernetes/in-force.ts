@@ -1,18 +1,17 @@
 import { objectText, type KindMap, type KindName } from '#api/kinds.ts';
 import { keyText, type ObjectKey } from '#api/meta.ts';
-import type { Directions } from '#api/policy/types-of.ts';
 import type { DatastoreProblem, ProblemEffect, WatchEvent } from '../datastore.ts';
 import { meanwhileText } from '../meanwhile.ts';
 import { objectPath } from './path.ts';
-import type { Reading } from './reading.ts';
+import type { Reading, Replacement } from './reading.ts';
 import type { RawEvent } from './watch.ts';
 
 /** Why an object can't be used, and what holds meanwhile. */
-interface Unusable {
+interface Unusable<K extends KindName> {
   readonly key: ObjectKey;
   readonly wrong: string;
   readonly effect: ProblemEffect;
-  readonly denies: Directions | undefined;
+  readonly replacement: Replacement<K> | undefined;
 }
 
 const eventTypes = { ADDED: 'added', MODIFIED: 'modified', DELETED: 'deleted' } as const;
@@ -25,7 +24,7 @@ const eventTypes = { ADDED: 'added', MODIFIED: 'modified', DELETED: 'deleted' } 
 export class InForce<K extends KindName> {
   readonly #kind: K;
   #valid = new Map<string, KindMap[K]>();
-  readonly #unusable = new Map<string, Unusable>();
+  #unusable = new Map<string, Unusable<K>>();
 
   constructor(kind: K) {
     this.#kind = kind;
@@ -35,48 +34,50 @@ export class InForce<K extends KindName> {
   list(readings: readonly Reading<K>[]): KindMap[K][] {
     const before = this.#valid;
     this.#valid = new Map();
-    this.#unusable.clear();
+    this.#unusable = new Map();
     return readings.flatMap((reading) => this.#take(reading, before) ?? []);
   }
 
   /** What is in force of these; remembers nothing. */
   look(readings: readonly Reading<K>[]): KindMap[K][] {
-    return readings.flatMap(({ key, content }) => {
-      if (content.object !== undefined) return [content.object];
-      return this.#valid.get(keyText(key)) ?? content.replacement?.object ?? [];
-    });
+    return readings.flatMap(
+      (reading) => reading.object ?? lastOf(reading, this.#valid) ?? reading.replacement?.object ?? [],
+    );
   }
 
   /** Takes an event of a watch; returns what it means for who knows only what is in force. */
   event(type: Exclude<RawEvent['type'], 'BOOKMARK'>, reading: Reading<K>, resourceVersion: string): WatchEvent<K> {
     const text = keyText(reading.key);
+    const before = this.#valid.get(text) ?? this.#unusable.get(text)?.replacement?.object;
     const wasIgnored = this.#unusable.get(text)?.effect === 'ignored';
-    const known = this.#valid.get(text);
+    let now: KindMap[K] | undefined;
     if (type === 'DELETED') {
-      this.#unusable.delete(text);
       this.#valid.delete(text);
-      const object = reading.content.object ?? known ?? reading.content.replacement?.object;
-      return wasIgnored || object === undefined
-        ? { type: 'bookmark', resourceVersion }
-        : { type: 'deleted', object, resourceVersion };
+      this.#unusable.delete(text);
+    } else {
+      now = this.#take(reading, this.#valid);
     }
-    const object = this.#take(reading, this.#valid);
-    return object === undefined || (object === known && reading.content.object === undefined)
+    if (now === undefined) {
+      const gone = wasIgnored ? undefined : (reading.object ?? before);
+      return gone === undefined
+        ? { type: 'bookmark', resourceVersion }
+        : { type: 'deleted', object: gone, resourceVersion };
+    }
+    return now === before
       ? { type: 'bookmark', resourceVersion }
-      : { type: wasIgnored ? 'added' : eventTypes[type], object, resourceVersion };
+      : { type: wasIgnored ? 'added' : eventTypes[type], object: now, resourceVersion };
   }
 
-  /** Nobody watches the kind any more. */
+  /** Nobody watches the kind any more. What is wrong stays known until the next listing. */
   forget(): void {
     this.#valid = new Map();
-    this.#unusable.clear();
   }
 
   problems(): DatastoreProblem[] {
-    return [...this.#unusable.values()].map(({ key, wrong, effect, denies }) => ({
+    return [...this.#unusable.values()].map(({ key, wrong, effect, replacement }) => ({
       source: objectPath(this.#kind, key),
       objects: [objectText(this.#kind, key)],
-      message: `${wrong}; ${meanwhileText(this.#kind, effect, denies)}`,
+      message: `${wrong}; ${meanwhileText(this.#kind, effect, replacement?.denies)}`,
       effect,
     }));
   }
@@ -86,22 +87,31 @@ export class InForce<K extends KindName> {
   }
 
   /** What is in force of an object now. `before`: what was valid until now. */
-  #take({ key, content }: Reading<K>, before: ReadonlyMap<string, KindMap[K]>): KindMap[K] | undefined {
+  #take(reading: Reading<K>, before: ReadonlyMap<string, KindMap[K]>): KindMap[K] | undefined {
+    const { key, object, wrong, replacement } = reading;
     const text = keyText(key);
-    if (content.object !== undefined) {
+    if (object !== undefined) {
       this.#unusable.delete(text);
-      this.#valid.set(text, content.object);
-      return content.object;
+      this.#valid.set(text, object);
+      return object;
     }
-    const { wrong, replacement } = content;
-    const known = before.get(text);
-    if (known !== undefined) {
-      this.#valid.set(text, known);
-      this.#unusable.set(text, { key, wrong, effect: 'last-valid', denies: undefined });
-      return known;
+    const last = lastOf(reading, before);
+    if (last !== undefined) {
+      this.#valid.set(text, last);
+      this.#unusable.set(text, { key, wrong, effect: 'last-valid', replacement: undefined });
+      return last;
     }
-    const effect = replacement === undefined ? 'ignored' : 'denies';
-    this.#unusable.set(text, { key, wrong, effect, denies: replacement?.denies });
+    this.#valid.delete(text);
+    this.#unusable.set(text, { key, wrong, effect: replacement === undefined ? 'ignored' : 'denies', replacement });
     return replacement?.object;
   }
+}
+
+/** The last valid version of the same object: not of another one that had its name. */
+function lastOf<K extends KindName>(
+  { key, uid }: Reading<K>,
+  valid: ReadonlyMap<string, KindMap[K]>,
+): KindMap[K] | undefined {
+  const last = valid.get(keyText(key));
+  return last?.metadata.uid === uid ? last : undefined;
 }

@@ -1,4 +1,4 @@
-import { kinds, objectText, parseAs, type KindMap, type KindName } from '#api/kinds.ts';
+import { kinds, parseAs, type KindMap, type KindName } from '#api/kinds.ts';
 import type { ObjectKey } from '#api/meta.ts';
 import { closedPolicy } from '#api/policy/closed.ts';
 import type { Directions } from '#api/policy/types-of.ts';
@@ -8,10 +8,15 @@ import { slimmed, type Sharing } from './slim.ts';
 /** What the API server has under one name, as far as it can be used. */
 export interface Reading<K extends KindName = KindName> {
   readonly key: ObjectKey;
-  readonly resourceVersion: string;
-  readonly content:
-    | { readonly object: KindMap[K]; readonly unknownFields: readonly string[] }
-    | { readonly object: undefined; readonly wrong: string; readonly replacement: Replacement<K> | undefined };
+  readonly uid: string | undefined;
+  /** Undefined if it can't be used. */
+  readonly object: KindMap[K] | undefined;
+  /** Fields that no schema knows, which the object has kept. */
+  readonly unknownFields: readonly string[];
+  /** Why it can't be used; empty if it can. */
+  readonly wrong: string;
+  /** What stands in for it then. */
+  readonly replacement: Replacement<K> | undefined;
 }
 
 /** Denies in the stead of a policy that can't be used. */
@@ -29,30 +34,26 @@ export function readObject<K extends KindName>(kind: K, raw: Record<string, unkn
     const { object, unknownFields } = parseAs(kind, slimmed(kind, whole));
     return {
       key: keyOf(kind, object),
-      resourceVersion: object.metadata.resourceVersion ?? '',
-      content: { object: sharing.share(kind, object as AnyObject) as KindMap[K], unknownFields },
+      uid: object.metadata.uid,
+      object: sharing.share(kind, object),
+      unknownFields,
+      wrong: '',
+      replacement: undefined,
     };
   } catch (error) {
     // Of what an API server stores, name and namespace are always in order.
-    const { namespace, name, uid, resourceVersion } = (raw['metadata'] ?? {}) as Readonly<Record<string, string>>;
+    const { namespace, name = '', uid, resourceVersion } = (raw['metadata'] ?? {}) as Readonly<Record<string, string>>;
     const closed = closedPolicy(kind, whole);
     return {
-      key: info.namespaced ? { namespace, name: name ?? '' } : { name: name ?? '' },
-      resourceVersion: resourceVersion ?? '',
-      content: {
-        object: undefined,
-        wrong: messageOf(error),
-        replacement: closed && {
-          denies: closed.denies,
-          object: withMetadata<AnyObject>(closed.object, { uid, resourceVersion }) as KindMap[K],
-        },
+      key: info.namespaced ? { namespace, name } : { name },
+      uid,
+      object: undefined,
+      unknownFields: [],
+      wrong: messageOf(error),
+      replacement: closed && {
+        denies: closed.denies,
+        object: withMetadata<AnyObject>(closed.object, { uid, resourceVersion }) as KindMap[K],
       },
     };
   }
-}
-
-/** The object, or an error that names it and says what is wrong. */
-export function objectOf<K extends KindName>(kind: K, { key, content }: Reading<K>): KindMap[K] {
-  if (content.object !== undefined) return content.object;
-  throw new Error(`${objectText(kind, key)}: ${content.wrong}`);
 }

@@ -38,7 +38,7 @@ export async function* watchCollection(
   const attempt: Attempt = { verb: 'watch', kind, subject: `${kind} objects` };
   const backoff = new Backoff(100, 2_000);
   let point = from;
-  for (let empty = 0; !signal.aborted; ) {
+  for (let empty = 0; !signal.aborted;) {
     let why = 'the server ended it';
     let isEmpty = true;
     const body = await opened(requests, attempt, point, signal);
@@ -60,7 +60,10 @@ export async function* watchCollection(
     }
     empty = isEmpty ? empty + 1 : 0;
     if (empty >= emptyTries) {
-      throw new DatastoreError('unavailable', `watch ${kind} objects: it ended ${empty} times before anything came: ${why}`);
+      throw new DatastoreError(
+        'unavailable',
+        `watch ${kind} objects: it ended ${empty} times before anything came: ${why}`,
+      );
     }
     if (isEmpty) await clock.sleep(backoff.next(), signal).catch(() => {});
     else backoff.reset();
