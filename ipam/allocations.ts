@@ -38,13 +38,18 @@ const memo = new WeakMap<BlockSpec, readonly AddressAllocation[]>();
 export function addressesIn(spec: BlockSpec): readonly AddressAllocation[] {
   let result = memo.get(spec);
   if (result === undefined) {
-    const cidr = parseCidr(spec.cidr);
-    result = allocationsOf(spec)
-      .filter((allocation) => allocation.releasedAt === undefined)
-      .map((allocation) => ({ ...allocation, address: ipAt(cidr, allocation.ordinal).text, cidr: spec.cidr }));
+    result = addressAllocationsOf(spec);
     memo.set(spec, result);
   }
   return result;
+}
+
+/** The same, remembered nowhere: for who looks through the blocks of a whole cluster. */
+export function addressAllocationsOf(spec: BlockSpec): readonly AddressAllocation[] {
+  const cidr = parseCidr(spec.cidr);
+  return allocationsOf(spec)
+    .filter((allocation) => allocation.releasedAt === undefined)
+    .map((allocation) => ({ ...allocation, address: ipAt(cidr, allocation.ordinal).text, cidr: spec.cidr }));
 }
 
 /** True for an address of a workload on this node: not the reserve's, and not one of the node's own tunnel devices. */

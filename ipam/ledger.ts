@@ -214,6 +214,11 @@ export class Ledger {
     }
   }
 
+  /** This node's addresses in blocks that are not (or were not, when they were given). */
+  borrowed(): readonly AddressAllocation[] {
+    return [...this.#borrowed.values()];
+  }
+
   /** Remembers an address of this node in a block that is not. */
   borrow(allocation: AddressAllocation): void {
     this.#borrowed.set(allocation.address, allocation);

@@ -1,21 +1,13 @@
 import type { Clock } from '#api/clock.ts';
-import { containsCidr, containsIp, parseCidr, parseIp, type Family } from '#api/cidr.ts';
+import { containsIp, parseCidr, parseIp, type Family } from '#api/cidr.ts';
 import { hostAffinity } from '#api/names.ts';
 import type { Datastore } from '#datastore/datastore.ts';
-import {
-  addressesIn,
-  byHandle,
-  isWorkloadOf,
-  reserveHandle,
-  type AddressAllocation,
-  type NodeAllocations,
-} from './allocations.ts';
+import { addressesIn, byHandle, isWorkloadOf, type AddressAllocation, type NodeAllocations } from './allocations.ts';
 import { Allocator, type Assigned } from './allocator.ts';
 import { AwaitedRequests } from './awaited-requests.ts';
-import type { BlockOwner, BlockSpec } from './block.ts';
-import { DirectBlocks, readBlock, type IPAMBlock } from './block-store.ts';
+import type { BlockOwner } from './block.ts';
+import { DirectBlocks, type IPAMBlock } from './block-store.ts';
 import { CachedBlocks } from './cached-blocks.ts';
-import { challengeTo } from './challenge.ts';
 import { BlockClaims } from './claims.ts';
 import type { FactsSource } from './facts.ts';
 import { HandleTurns } from './handle-turns.ts';
@@ -42,6 +34,8 @@ import {
   poolRequest,
   wantedFamilies,
 } from './requests.ts';
+import { SpareBlocks } from './spare-blocks.ts';
+import { TakenBlocks } from './taken-blocks.ts';
 import { WriteBehind } from './write-behind.ts';
 
 /** How many addresses per family are kept ready. */
@@ -80,6 +74,8 @@ export class NodeIpam implements Ipam, AsyncDisposable {
   readonly #allocator: Allocator;
   readonly #writeBehind: WriteBehind;
   readonly #awaitedRequests: AwaitedRequests;
+  readonly #taken: TakenBlocks;
+  readonly #spare: SpareBlocks;
   readonly #turns = new HandleTurns();
   #state: 'new' | 'ready' | 'closed' = 'new';
 
@@ -93,7 +89,7 @@ export class NodeIpam implements Ipam, AsyncDisposable {
     this.#claims = new BlockClaims(datastore, nodeName, clock, cooldownSeconds);
     const direct = new DirectBlocks(datastore, this.#claims, clock, cooldownSeconds);
     this.#blocks = new CachedBlocks(datastore, this.#claims, direct, cooling, (before, now) =>
-      this.#onTaken(before, now),
+      this.#taken.onTaken(before, now),
     );
     this.#journal = new Journal(options.journalPath);
     this.#ledger = new Ledger(nodeName, this.#blocks, this.#journal);
@@ -116,11 +112,27 @@ export class NodeIpam implements Ipam, AsyncDisposable {
       cooling,
       reserveSize: options.reserveSize ?? defaultReserveSize,
       isBusy: (handle) => this.#turns.isBusy(handle),
-      reclaim: (cidr) => this.#reclaim(cidr),
+      reclaim: (cidr) => this.#taken.reclaim(cidr),
       tidy: (current) => this.#allocator.releaseUnselected(current),
       onSure: (handle) => this.#awaitedRequests.forgetIntent(handle),
       log,
     });
+    const parts = {
+      nodeName,
+      datastore,
+      facts,
+      claims: this.#claims,
+      blocks: this.#blocks,
+      ledger: this.#ledger,
+      writeBehind: this.#writeBehind,
+    };
+    this.#taken = new TakenBlocks({
+      ...parts,
+      isInUse: options.isInUse ?? (() => true),
+      isReady: () => this.#state === 'ready',
+      log,
+    });
+    this.#spare = new SpareBlocks({ ...parts, reserveSize: options.reserveSize ?? defaultReserveSize });
     this.#awaitedRequests = new AwaitedRequests({
       facts,
       allocator: this.#allocator,
@@ -238,6 +250,13 @@ export class NodeIpam implements Ipam, AsyncDisposable {
     return [...this.#ledger.owned()];
   }
 
+  /** The CIDRs of this node's own blocks. */
+  ownBlocks(): readonly string[] {
+    this.#assertReady();
+    const affinity = hostAffinity(this.#options.nodeName);
+    return this.#blocks.specs().flatMap((spec) => (spec.affinity === affinity ? [spec.cidr] : []));
+  }
+
   /** True while a request of that handle is under way. */
   isBusy(handle: string): boolean {
     return this.#turns.isBusy(handle);
@@ -247,17 +266,17 @@ export class NodeIpam implements Ipam, AsyncDisposable {
    * Releases these allocations of one handle, each only if it is still the same (its sequence), whether memory knew it or not (an address in another
    * node's block that was found there). Returns the addresses released.
    */
-  async releaseLeaked(handle: string, leaked: readonly AddressAllocation[]): Promise<readonly string[]> {
+  async releaseLeaked(handle: string, leaked: readonly Owned[]): Promise<readonly string[]> {
     this.#assertReady();
     return this.#exclusively(handle, async () => {
       const known = new Set(this.#ledger.ofHandle(handle).map(({ address }) => address));
-      for (const allocation of leaked) {
-        const { address, cidr, ordinal } = allocation;
+      for (const owned of leaked) {
+        const { address, cidr, ordinal } = owned;
         if (!known.has(address) && !this.#blocks.holds(cidr) && !this.#ledger.isHeld(cidr, ordinal)) {
-          this.#ledger.borrow(allocation);
+          this.#ledger.borrow({ ...owned, sequence: BigInt(owned.sequence), releasedAt: undefined });
         }
       }
-      const sequences = new Map(leaked.map(({ address, sequence }) => [address, String(sequence)]));
+      const sequences = new Map(leaked.map(({ address, sequence }) => [address, sequence]));
       return this.#release(
         this.#ledger.ofHandle(handle).filter(({ address, sequence }) => sequences.get(address) === sequence),
       );
@@ -265,67 +284,26 @@ export class NodeIpam implements Ipam, AsyncDisposable {
   }
 
   /**
-   * What a watch tells of any block of the cluster (undefined: it is gone). Moments late, so it is only a reason to look: a question whether
-   * this node is alive is answered, and a block that was taken from this node is read again.
+   * What a watch tells of any block of the cluster, by its object's name (undefined: it is gone): a question whether this node is alive is
+   * answered, and what others freed is taken again if it is in use here.
    */
-  noticeBlock(cidr: string, seen: IPAMBlock | undefined): void {
-    if (this.#state !== 'ready') {
-      return;
-    }
-    const { nodeName } = this.#options;
-    if (seen !== undefined && challengeTo(seen, nodeName) !== undefined) {
-      this.#writeBehind.answer(cidr);
-      this.#writeBehind.request({ now: true });
-    }
-    const isTaken = seen === undefined || seen.spec.deleted || !this.#claims.isOwn(seen);
-    if (isTaken && this.#blocks.holds(cidr)) {
-      this.#blocks.refresh(cidr).catch((error: unknown) => {
-        this.#options.log('warn', `block ${cidr} may not be this node's any more: ${messageOf(error)}`);
-      });
-    }
+  noticeBlock(name: string, seen: IPAMBlock | undefined): void {
+    this.#taken.notice(name, seen);
   }
 
-  /**
-   * This node's blocks that no workload has an address in, except the last one of each family, as long as the others have twice the
-   * reserve left. Who sees a block among them twice, with some time between, gives it up by `releaseSpare`.
-   */
+  /** This node's blocks that it could do without; see `SpareBlocks`. */
   spareBlocks(): readonly string[] {
     this.#assertReady();
-    const { nodeName, reserveSize = defaultReserveSize } = this.#options;
-    const inUse = new Set([...this.#ledger.owned()].map(({ cidr }) => cidr));
-    const own = this.#blocks.collected().filter(({ affinity }) => affinity === hostAffinity(nodeName));
-    return ([4, 6] as const).flatMap((family) => {
-      const blocks = own.filter(({ cidr }) => parseCidr(cidr).family === family);
-      const spare: BlockSpec[] = [];
-      let free = blocks.reduce((sum, { unallocated }) => sum + unallocated.length, 0);
-      for (const block of blocks) {
-        const isUnused =
-          !inUse.has(block.cidr) && addressesIn(block).every(({ handle }) => handle === reserveHandle(nodeName));
-        const isEnough = free - block.unallocated.length >= 2 * reserveSize;
-        if (isUnused && isEnough && spare.length < blocks.length - 1) {
-          spare.push(block);
-          free -= block.unallocated.length;
-        }
-      }
-      return spare.map(({ cidr }) => cidr);
-    });
+    return this.#spare.find();
   }
 
-  /** Gives up one of this node's blocks, the reserve's addresses in it first. False if somebody has taken an address there meanwhile. */
+  /** Gives up one of them. False if it is in use by now. Throws `IpamError` `unavailable` when the datastore can't be written. */
   async releaseSpare(cidr: string): Promise<boolean> {
     this.#assertReady();
-    this.#writeBehind.setClosing(cidr, true);
     try {
-      await this.flush();
-      const block = await readBlock(this.#options.datastore, cidr);
-      const isReleased = block !== undefined && (await this.#claims.release(block));
-      await this.#blocks.refresh(cidr);
-      return isReleased;
+      return await this.#spare.release(cidr);
     } catch (error) {
       throw asIpamError(error);
-    } finally {
-      this.#writeBehind.setClosing(cidr, false);
-      this.#writeBehind.request({ now: false });
     }
   }
 
@@ -411,48 +389,6 @@ export class NodeIpam implements Ipam, AsyncDisposable {
     if (this.#state !== 'ready') {
       throw new IpamError('unavailable', `IPAM of node ${this.#options.nodeName}: ${this.unavailableReason() ?? ''}`);
     }
-  }
-
-  /** Takes again what containers of this node use: somebody else freed it, or deleted its block, and could now give it away. */
-  #onTaken(before: BlockSpec, now: BlockSpec | undefined): void {
-    if (this.#state !== 'ready') {
-      return; // The start looks at every address after it has read the blocks.
-    }
-    const { nodeName, log, isInUse = () => true } = this.#options;
-    const textOf = ({ address, handle, sequence }: AddressAllocation) => `${address} ${handle} ${String(sequence)}`;
-    const kept = new Set(now === undefined ? [] : addressesIn(now).map(textOf));
-    const lost = addressesIn(before).filter(
-      (allocation) =>
-        isWorkloadOf(allocation, nodeName) &&
-        !this.#ledger.isHeld(allocation.cidr, allocation.ordinal) &&
-        !kept.has(textOf(allocation)) &&
-        isInUse(allocation.handle ?? ''),
-    );
-    for (const { address, cidr, ordinal, handle = '', attributes } of lost) {
-      const owner = { handle, attributes };
-      this.#ledger.decide({ state: 'given', address, cidr, ordinal, owner, from: undefined, record: undefined });
-    }
-    if (lost.length > 0) {
-      log(
-        'warn',
-        `somebody took block ${before.cidr} from this node, with ${lost.length} address(es) in use here; they are being taken again`,
-      );
-    }
-    this.#writeBehind.onTaken();
-    this.#writeBehind.request({ now: true });
-  }
-
-  async #reclaim(cidr: string): Promise<boolean> {
-    const facts = this.#options.facts.current() ?? (await this.#options.facts.refresh());
-    const range = parseCidr(cidr);
-    if (!facts.pools.some((pool) => containsCidr(pool.cidr, range) && pool.blockPrefix === range.prefix)) {
-      return false;
-    }
-    const block = await this.#claims.claim(cidr);
-    if (block !== undefined) {
-      this.#blocks.claimed(block);
-    }
-    return true;
   }
 
   /** Remembers what the blocks give to handles that are not valid, and memory doesn't know: left by a write that came late, or by hand. */
