@@ -5,6 +5,8 @@ import type { CniDeps, PodFacts } from './deps.ts';
 import { makeEndpoint } from './endpoint.ts';
 import { cniCode, CniError, errorText } from './errors.ts';
 import { aliasOf, parseAlias } from './names.ts';
+import type { HeldNetns } from './namespaces.ts';
+import { openNetns } from './open-netns.ts';
 import { release } from './release.ts';
 import type { CniResult } from './result.ts';
 import { UndoStack } from './undo.ts';
@@ -16,7 +18,7 @@ import { HOST_MAC, planWiring, type WiringSpec } from './wiring-plan.ts';
  * first cause. The caller holds the workload's lock.
  */
 export async function cmdAdd(deps: CniDeps, call: Call): Promise<CniResult> {
-  requireContainerNetns(deps, call.environment.netns);
+  using netns = openContainerNetns(deps, call);
   const reason = await deps.notReadyReason();
   if (reason !== undefined) throw new CniError(cniCode.tryAgain, `this node can't wire pods at present: ${reason}`);
   const facts = await findPod(deps, call);
@@ -38,7 +40,7 @@ export async function cmdAdd(deps: CniDeps, call: Call): Promise<CniResult> {
       addresses: allocation.addresses,
       mac,
     });
-    const spec = wiringSpec(deps, call, allocation, { hostDevice, mac });
+    const spec = wiringSpec(deps, call, allocation, { hostDevice, mac, netnsPath: netns.path });
     await wire(deps, planWiring(spec), undo);
     const { namespace, name } = call.identity;
     undo.push(`WorkloadEndpoint ${namespace}/${name}`, () =>
@@ -67,23 +69,14 @@ export async function cmdAdd(deps: CniDeps, call: Call): Promise<CniResult> {
 }
 
 /** A namespace that is missing, or the node's own (where we would cut off the node), is refused before anything is done. */
-function requireContainerNetns(deps: CniDeps, netns: string): void {
-  let inode: number;
-  try {
-    inode = deps.namespaces.inode(netns);
-  } catch (error) {
-    throw new CniError(
-      cniCode.unknownContainer,
-      `can't open the container's network namespace ${netns}: ${errorText(error)}`,
-      { cause: error },
-    );
-  }
-  if (inode === deps.namespaces.inode()) {
-    throw new CniError(
-      cniCode.invalidEnvironment,
-      `CNI_NETNS (${netns}) is the node's own network namespace, not a container's`,
-    );
-  }
+function openContainerNetns(deps: CniDeps, { environment, netnsSeen }: Call): HeldNetns {
+  const held = openNetns(deps.namespaces, environment.netns, netnsSeen);
+  if (held.inode !== deps.namespaces.hostInode()) return held;
+  held[Symbol.dispose]();
+  throw new CniError(
+    cniCode.invalidEnvironment,
+    `CNI_NETNS (${environment.netns}) is the node's own network namespace, not a container's`,
+  );
 }
 
 async function findPod(deps: CniDeps, { pod }: Call): Promise<PodFacts | undefined> {
@@ -141,7 +134,7 @@ function wiringSpec(
   deps: CniDeps,
   call: Call,
   { addresses }: Allocation,
-  { hostDevice, mac }: { readonly hostDevice: string; readonly mac: string },
+  { hostDevice, mac, netnsPath }: { readonly hostDevice: string; readonly mac: string; readonly netnsPath: string },
 ): WiringSpec {
   const { conf } = call.conf;
   return {
@@ -150,6 +143,7 @@ function wiringSpec(
     replacesOthers: call.pod !== undefined,
     ifname: call.attachment.ifname,
     netns: call.environment.netns,
+    netnsPath,
     mac,
     mtu: conf.mtu || deps.defaultMtu(),
     queues: conf.num_queues || undefined,

@@ -12,11 +12,14 @@ import {
   type Attachment,
   type EndpointIdentity,
 } from './names.ts';
+import { NETNS_VARIABLE } from './protocol.ts';
 
 /** One ADD, DEL or CHECK, parsed, with all names that follow from it. */
 export interface Call {
   readonly conf: ParsedConf;
   readonly environment: Environment;
+  /** How the launcher has CNI_NETNS open; undefined: it didn't say. */
+  readonly netnsSeen: string | undefined;
   readonly attachment: Attachment;
   readonly pod: PodRef | undefined;
   readonly identity: EndpointIdentity;
@@ -36,6 +39,7 @@ export function makeCall(deps: CniDeps, request: CniRequest, conf: ParsedConf, e
   return {
     conf,
     environment,
+    netnsSeen: request.env[NETNS_VARIABLE],
     attachment,
     pod,
     identity: endpointIdentity(deps.nodeName, pod, attachment),

@@ -5,6 +5,7 @@ import { ownEndpoint, presentDevice, type Call } from './call.ts';
 import type { CniDeps } from './deps.ts';
 import { cniCode, CniError, errorText } from './errors.ts';
 import { aliasOf } from './names.ts';
+import { openNetns } from './open-netns.ts';
 import { parseResult, type CniResult } from './result.ts';
 import { familiesOf, isV6, podRoutes } from './wiring-plan.ts';
 
@@ -72,7 +73,8 @@ async function podDifferences(deps: CniDeps, call: Call, before: CniResult): Pro
   const { netns, ifname } = call.environment;
   let pod: Netlink;
   try {
-    pod = deps.namespaces.open(netns, []).netlink;
+    using held = openNetns(deps.namespaces, netns, call.netnsSeen);
+    pod = deps.namespaces.open(held.path, []).netlink; // Its socket keeps the namespace.
   } catch (error) {
     return [`the network namespace ${netns} can't be entered: ${errorText(error)}`];
   }

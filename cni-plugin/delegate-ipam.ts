@@ -4,6 +4,7 @@ import { tryParseIpInNetwork } from '#api/cidr.ts';
 import type { CniDeps } from './deps.ts';
 import type { ParsedConf } from './conf.ts';
 import { cniCode, CniError, errorText } from './errors.ts';
+import { NETNS_VARIABLE } from './protocol.ts';
 import { parseResult, type CniResult } from './result.ts';
 
 /** Longer than this a delegated plugin may not take, in ms; then it is killed. */
@@ -56,7 +57,8 @@ export class DelegatedIpam {
   async #run(verb: DelegateVerb): Promise<string> {
     const file = this.#find();
     const input = JSON.stringify(await this.#confForPlugin());
-    const env = { ...this.#env, CNI_COMMAND: verb, CNI_ARGS: withIgnoreUnknown(this.#env['CNI_ARGS'] ?? '') };
+    const { [NETNS_VARIABLE]: _, ...given } = this.#env;
+    const env = { ...given, CNI_COMMAND: verb, CNI_ARGS: withIgnoreUnknown(this.#env['CNI_ARGS'] ?? '') };
     const { status, signal, stdout, stderr } = await this.#deps.commands
       .run(file, [], { input, env, timeoutMs: DELEGATE_TIMEOUT_MS })
       .catch((error: unknown) => {

@@ -1,7 +1,16 @@
+import { closeSync, constants, openSync } from 'node:fs';
 import { LinkRemover } from '#native/link-remover.ts';
 import { openNetlinkWithSysctls } from '#native/netlink.ts';
 import { netnsInode, writeSysctls } from '#native/netns.ts';
 import type { Netlink, NetnsRef, Sysctl, SysctlResult } from '#native/types.ts';
+
+/** A namespace that is held open: the path stays this namespace until it is disposed of. */
+export interface HeldNetns extends Disposable {
+  /** For this process only. */
+  readonly path: string;
+  /** Equal for two if and only if they are the same living namespace. */
+  readonly inode: number;
+}
 
 /** What is done to namespaces besides the requests on the host's socket, as a seam. Each call enters and leaves within itself. */
 export interface Namespaces extends Disposable {
@@ -14,8 +23,10 @@ export interface Namespaces extends Disposable {
   writeHostSysctls(sysctls: readonly Sysctl[]): readonly SysctlResult[];
   /** Deletes a device of the node, and with it the pod's end, routes and neighbours; one that is gone is success. Deletions that come together go together. */
   removeHostLink(index: number): Promise<void>;
-  /** Which namespace it is; undefined: the node's. Throws when the path is none. */
-  inode(path?: string): number;
+  /** Opens a namespace by a path of this process. Throws when the path is none. */
+  hold(path: string): HeldNetns;
+  /** Of the node's own. */
+  hostInode(): number;
 }
 
 /** The kernel's. `host` is the node's namespace; absent: where the process is. */
@@ -25,7 +36,20 @@ export function kernelNamespaces(host?: NetnsRef): Namespaces {
     open: (path, sysctls) => openNetlinkWithSysctls({ path }, sysctls),
     writeHostSysctls: (sysctls) => writeSysctls(sysctls, host),
     removeHostLink: (index) => (remover ??= LinkRemover.open(host)).remove(index),
-    inode: (path) => netnsInode(path === undefined ? host : { path }),
+    hold,
+    hostInode: () => netnsInode(host),
     [Symbol.dispose]: () => remover?.[Symbol.dispose](),
   };
+}
+
+function hold(path: string): HeldNetns {
+  // O_NONBLOCK: a FIFO given by mistake must not hang the process.
+  const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const held = `/proc/self/fd/${fd}`;
+  try {
+    return { path: held, inode: netnsInode({ path: held }), [Symbol.dispose]: () => closeSync(fd) };
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
 }

@@ -9,6 +9,11 @@ import type { CniAnswer, CniRequest } from './deps.ts';
 
 /** The first line of a request; the number changes when the framing does. */
 export const PROTOCOL_LINE = 'tortie-cni 1\n';
+/**
+ * Besides the caller's variables the launcher sends how it has opened CNI_NETNS, where the path means what the runtime means: `PID/FD/INODE`, or `!` and why it
+ * could not. It keeps the descriptor open until it has its answer.
+ */
+export const NETNS_VARIABLE = 'TORTIE_NETNS';
 /** Longest standard input, in bytes. A network configuration has a few kilobytes; prevResult and valid-attachments may add tens. */
 export const MAX_STDIN_BYTES = 1024 * 1024;
 /** Longest environment, in bytes with its zeros. The kernel takes 128 KiB for one variable (MAX_ARG_STRLEN). */

@@ -7,6 +7,7 @@ const spec: WiringSpec = {
   replacesOthers: true,
   ifname: 'eth0',
   netns: '/run/netns/c',
+  netnsPath: '/proc/self/fd/9',
   mac: '02:00:00:00:00:01',
   mtu: 1440,
   queues: undefined,
@@ -35,7 +36,7 @@ describe('planWiring', () => {
       mac: 'ee:ee:ee:ee:ee:ee',
       alias: 'tortie:n/c/eth0',
       mtu: 1440,
-      peer: { name: 'eth0', mac: '02:00:00:00:00:01', netns: { path: '/run/netns/c' }, mtu: 1440 },
+      peer: { name: 'eth0', mac: '02:00:00:00:00:01', netns: { path: '/proc/self/fd/9' }, mtu: 1440 },
     });
   });
 

@@ -17,8 +17,10 @@ export interface WiringSpec {
   /** True if a device of ours under that name may be replaced: another sandbox of the same pod has it. False: only this attachment's. */
   readonly replacesOthers: boolean;
   readonly ifname: string;
-  /** Path of the pod's network namespace. */
+  /** The pod's network namespace as the runtime names it. */
   readonly netns: string;
+  /** And by a path of this process. */
+  readonly netnsPath: string;
   /** Of the pod's end. */
   readonly mac: string;
   /** Bytes; undefined leaves the kernel's 1500. */
@@ -63,7 +65,7 @@ export function planWiring(spec: WiringSpec): WiringPlan {
       mac: HOST_MAC,
       alias: spec.alias,
       ...sizes,
-      peer: { name: spec.ifname, mac: spec.mac, netns: { path: spec.netns }, ...sizes },
+      peer: { name: spec.ifname, mac: spec.mac, netns: { path: spec.netnsPath }, ...sizes },
     },
     hostSysctls: hostDeviceSysctls(spec.hostDevice, families),
     hostOps: hostOps(spec),

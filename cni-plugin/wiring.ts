@@ -35,7 +35,7 @@ export async function removeOwnLink({ host, namespaces }: WiringPort, device: st
 function openPod(namespaces: Namespaces, { spec, podSysctls }: WiringPlan): Netlink {
   let opened: ReturnType<Namespaces['open']>;
   try {
-    opened = namespaces.open(spec.netns, podSysctls);
+    opened = namespaces.open(spec.netnsPath, podSysctls);
   } catch (error) {
     throw new CniError(
       cniCode.unknownContainer,

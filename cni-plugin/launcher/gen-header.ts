@@ -1,7 +1,7 @@
 // Prints what the launcher and the plugin must agree on as a C header; the only sources are the plugin's own constants.
 import { DEFAULT_SOCKET } from '../conf.ts';
 import { cniCode } from '../errors.ts';
-import { MAX_ENV_BYTES, MAX_STDIN_BYTES, PROTOCOL_LINE } from '../protocol.ts';
+import { MAX_ENV_BYTES, MAX_STDIN_BYTES, NETNS_VARIABLE, PROTOCOL_LINE } from '../protocol.ts';
 import { CNI_VERSIONS, LATEST_CNI_VERSION } from '../versions.ts';
 
 const text = JSON.stringify;
@@ -12,6 +12,7 @@ const lines = [
   // The list as it stands in an answer.
   `#define CNI_SUPPORTED ${text(text(CNI_VERSIONS))}`,
   `#define PROTOCOL_LINE ${text(PROTOCOL_LINE)}`,
+  `#define NETNS_VARIABLE ${text(NETNS_VARIABLE)}`,
   `#define DEFAULT_SOCKET ${text(DEFAULT_SOCKET)}`,
   `#define MAX_STDIN_BYTES ${MAX_STDIN_BYTES}`,
   `#define MAX_ENV_BYTES ${MAX_ENV_BYTES}`,

@@ -8,6 +8,7 @@
 #include "json.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/time.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -142,6 +144,26 @@ static int connect_agent(const char *path)
 	return fd;
 }
 
+// Opens the container's namespace where its path means what the runtime means: the agent may have another
+// mount namespace, where the path is nothing, or something else. It opens this process's descriptor below
+// /proc.
+static void append_netns(struct buffer *head)
+{
+	const char *path = getenv("CNI_NETNS");
+	struct stat status;
+	char text[128];
+
+	if (!path || !*path)
+		return;
+	const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0 || fstat(fd, &status) < 0)
+		snprintf(text, sizeof(text), NETNS_VARIABLE "=!%s", strerror(errno));
+	else
+		snprintf(text, sizeof(text), NETNS_VARIABLE "=%d/%d/%llu", getpid(), fd,
+			 (unsigned long long)status.st_ino);
+	append(head, text, strlen(text) + 1);
+}
+
 static bool send_request(int fd)
 {
 	struct buffer head = {0};
@@ -150,6 +172,7 @@ static bool send_request(int fd)
 	for (char **variable = environ; *variable; variable++)
 		if (strncmp(*variable, "CNI_", 4) == 0 || strncmp(*variable, "PATH=", 5) == 0)
 			append(&head, *variable, strlen(*variable) + 1);
+	append_netns(&head);
 	append(&head, "", 1);
 	if (head.used > MAX_ENV_BYTES)
 		fail(CODE_ENVIRONMENT, "the CNI_ variables have over %d bytes", MAX_ENV_BYTES);

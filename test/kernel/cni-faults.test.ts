@@ -54,7 +54,8 @@ describe('a failing step of ADD', () => {
         how.sysctl?.test(result.path) ? { path: result.path, status: 'failed', error: failure(result.path) } : result,
       );
     const namespaces: Namespaces = {
-      inode: (of) => real.inode(of),
+      hold: (path) => real.hold(path),
+      hostInode: () => real.hostInode(),
       writeHostSysctls: (sysctls) => fail(real.writeHostSysctls(sysctls)),
       removeHostLink: (index) => (how.removal ? Promise.reject(failure('link.del')) : real.removeHostLink(index)),
       [Symbol.dispose]: () => {},
