@@ -16,7 +16,7 @@ GIVE_TO_OWNER = [ "$$(stat -c %u .)" = "$$(id -u)" ] || chown -R --reference=. $
 # For targets whose part of the project isn't written.
 NOT_YET = @echo "tortie: make $@ is not there yet: it comes with $(1)" >&2; exit 1
 
-.PHONY: help build lint fmt fmt-check types knip check test test-unit test-kernel test-cluster test-kernels soak bench bench-cni bench-calc bench-policy bpf native \
+.PHONY: help build lint fmt fmt-check types knip check test test-unit test-kernel test-cluster test-kernels soak bench bench-cni bench-calc bench-policy bench-kubernetes bpf native \
 	launcher gen gen-check image cluster-up cluster-down fresh playground clean
 
 help: ## This list
@@ -87,8 +87,8 @@ check: types lint fmt-check knip gen-check ## Types, lint, format, dead code, ge
 JEST := $(NODE) --experimental-vm-modules --disable-warning=ExperimentalWarning node_modules/jest/bin/jest.js
 T ?=
 
-test: build ## Every test; T='-t name path' narrows it
-	$(Q)$(JEST) $(T)
+test: build image ## Every test; T='-t name path' narrows it
+	$(Q)$(NODE) scripts/jest/run-stages.mjs $(T)
 
 test-unit: native ## Only the tests that need no root
 	$(Q)$(JEST) $(T) --selectProjects unit
@@ -96,8 +96,8 @@ test-unit: native ## Only the tests that need no root
 test-kernel: build ## Only the tests on the real kernel
 	$(Q)$(JEST) $(T) --selectProjects kernel
 
-test-cluster: ## Tests on a real Kubernetes on this machine (not there yet)
-	$(call NOT_YET,the Kubernetes datastore)
+test-cluster: build image ## Only the tests on a real Kubernetes on this machine
+	$(Q)$(JEST) $(T) --selectProjects cluster --runInBand
 
 test-kernels: ## The BPF programs on the kernels of Debian 12 and 13, in QEMU (not there yet)
 	$(call NOT_YET,the full eBPF dataplane)
@@ -109,13 +109,16 @@ soak: build ## The randomised tests for a long time: SOAK_SECONDS each, FUZZ_COU
 	$(Q)SOAK_SECONDS=$(SOAK_SECONDS) FUZZ_COUNT=$(FUZZ_COUNT) $(JEST) \
 		$$(grep -rlE 'SOAK_SECONDS|FUZZ_COUNT|soakMs' --include='*.test.ts' --exclude-dir=node_modules .)
 
-bench: bench-cni bench-calc bench-policy ## Every benchmark
+bench: bench-cni bench-calc bench-policy bench-kubernetes ## Every benchmark
 
 bench-cni: build ## ADD and DEL beside ptp + host-local
 	$(Q)$(NODE) bench/cni.ts
 
 bench-policy: build ## Agent start, label changes and connects with policies
 	$(Q)$(NODE) bench/policy.ts
+
+bench-kubernetes: build ## Start, events and load on a real API server with up to 10,000 pods
+	$(Q)$(NODE) bench/kubernetes.ts
 
 bench-calc: $(NODE) ## The calculation with 10,000 endpoints and 1,000 policies
 	$(Q)$(NODE) bench/calc.ts
@@ -130,11 +133,11 @@ $(IMAGE): $(DIST)/bin/node $(DIST)/bin/tortie $(filter $(DIST)/lib/%,$(BUNDLES))
 		$(BPF_OBJECTS) Containerfile scripts/image.sh scripts/manifests/names.ts | build
 	$(Q)BASE='$(BASE)' scripts/image.sh $@ $$($(NODE) -p 'require("./scripts/manifests/names.ts").image')
 
-cluster-up: ## A small real Kubernetes on this machine, with Tortie (not there yet)
-	$(call NOT_YET,the Kubernetes datastore)
+cluster-up: $(if $(filter no,$(TORTIE)),$(NODE),image) ## A small real Kubernetes on this machine, with Tortie (TORTIE=no: without; NODES=2)
+	$(Q)$(NODE) test/cluster/up.ts
 
-cluster-down: ## Takes it away again (not there yet)
-	$(call NOT_YET,cluster-up)
+cluster-down: $(NODE) ## Takes it away again
+	$(Q)$(NODE) test/cluster/down.ts
 
 playground: build ## Two nodes, six pods, both dataplanes: what `npm start` shows
 	$(Q)$(DIST)/bin/node playground/main.ts

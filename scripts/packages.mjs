@@ -50,9 +50,16 @@ export const PACKAGES = [
     name: 'containerd',
     or: 'containerd.io',
     need: 'tests',
-    why: 'the container runtime that drives the CNI executable in a test; the test starts one of its own, with its own folders',
+    why: 'the container runtime that drives the CNI executable in a test, and that of the test cluster; the tests start their own, with their own folders',
   },
   { name: 'runc', or: 'containerd.io', need: 'tests', why: 'what containerd starts containers with' },
+  { name: 'etcd-server', need: 'tests', why: 'the store behind the API server of the test cluster' },
+  {
+    name: 'buildah',
+    need: 'tests',
+    why: 'builds the image that the test cluster runs (`make image`), without a daemon',
+  },
+  { name: 'debootstrap', need: 'tests', why: "makes that image's base without a registry" },
   { name: 'clang-format-19', need: 'tests', why: 'the format of C and C++ (`make check`)' },
 ];
 

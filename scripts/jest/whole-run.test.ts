@@ -1,12 +1,12 @@
 /** Whole Jest runs with our set-up, tear-down and reporter, on small suites: what a run that leaves something behind looks like. */
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { expect, test } from '@jest/globals';
 
 /** Runs one test file; its text may use `left`, a prefix for what the test may leave in the temporary folder. */
-function run(source: string) {
+function run(source: string, env: Readonly<Record<string, string>> = {}) {
   const top = mkdtempSync(join(tmpdir(), 'attic-'));
   try {
     const config = {
@@ -26,7 +26,7 @@ function run(source: string) {
       '--disable-warning=ExperimentalWarning',
       resolve('node_modules/jest/bin/jest.js'),
     ];
-    const child = spawnSync(process.execPath, args, { cwd: top, encoding: 'utf8' });
+    const child = spawnSync(process.execPath, args, { cwd: top, encoding: 'utf8', env: { ...process.env, ...env } });
     return { status: child.status, stderr: child.stderr, last: child.stdout.trimEnd().split('\n').at(-1) };
   } finally {
     rmSync(top, { recursive: true });
@@ -58,5 +58,21 @@ test('what is left behind fails the run by name, though every test passed', () =
     if (pid !== undefined) process.kill(Number(pid), 'SIGKILL');
     for (const name of readdirSync(tmpdir()))
       if (/^tt\d+-left$/.test(name)) rmSync(join(tmpdir(), name), { recursive: true });
+  }
+});
+
+test('a run that is one of several writes its total to a file instead of saying it', () => {
+  const file = join(mkdtempSync(join(tmpdir(), 'attic-')), 'total');
+  try {
+    const { status, last } = run(`test('a', () => {}); test('b', () => { throw new Error(); });`, {
+      TORTIE_TEST_TOTAL: file,
+    });
+    expect({ status, total: JSON.parse(readFileSync(file, 'utf8')) }).toEqual({
+      status: 1,
+      total: { passed: 1, failed: 1, skipped: 0 },
+    });
+    expect(last).not.toContain('passed');
+  } finally {
+    rmSync(dirname(file), { recursive: true });
   }
 });

@@ -3,7 +3,6 @@ import { join } from 'node:path';
 import { cacheDir } from '../go/program.ts';
 import { eventually } from '../lab/agent-lab.ts';
 import { removeCgroup } from '../lab/cgroups.ts';
-import { must } from '../lab/exec.ts';
 import { kubernetesProgram, kubernetesPrograms, type Say } from './binaries.ts';
 import { ControlPlane } from './control-plane.ts';
 import { coreDnsObjects } from './core-dns.ts';
@@ -108,7 +107,7 @@ export class Cluster implements AsyncDisposable {
       for (const daemon of Daemon.in(dir)) await daemon.stop('SIGKILL');
     }
     await removeCgroup(this.options.prefix);
-    if (existsSync(this.fabric.netnsPath)) await must('ip', 'netns', 'del', this.fabric.name);
+    await this.fabric.destroy();
     rmSync(this.dir, { recursive: true, force: true });
   }
 
@@ -168,6 +167,7 @@ export class Cluster implements AsyncDisposable {
       `--service-cluster-ip-range=${ranges.services.join(',')}`,
       '--node-cidr-mask-size-ipv4=24',
       '--node-cidr-mask-size-ipv6=64',
+      `--flex-volume-plugin-dir=${join(this.dir, 'volume-plugins')}`,
       '--bind-address=127.0.0.1',
       '--leader-elect=false',
     ]);

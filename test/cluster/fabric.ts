@@ -1,4 +1,5 @@
-import { must } from '../lab/exec.ts';
+import { existsSync } from 'node:fs';
+import { exec, must } from '../lab/exec.ts';
 
 /** The network between the nodes: its own, so that several clusters can use it at the same time. */
 export const network = {
@@ -62,6 +63,13 @@ export class Fabric {
     for (const sysctl of ['ipv4/ip_forward', 'ipv6/conf/all/forwarding']) {
       await must('nsenter', `--net=/run/netns/${name}`, 'sh', '-c', `echo 1 > /proc/sys/net/${sysctl}`);
     }
+  }
+
+  /** Nothing happens to what is gone already. */
+  async destroy(): Promise<void> {
+    // The kernel would take this end with the other, but some time later.
+    await exec('ip', ['link', 'del', this.#prefix]);
+    if (existsSync(this.netnsPath)) await must('ip', 'netns', 'del', this.name);
   }
 
   async #cable(port: string, peer: readonly string[]): Promise<void> {

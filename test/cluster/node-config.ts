@@ -25,8 +25,8 @@ oom_score = 0
 `;
 }
 
-/** KubeletConfiguration; `cgroupRoot` is where the containers' groups are in the version 1 hierarchies. */
-export function kubeletConfig(ranges: ClusterRanges, cgroupRoot: string): object {
+/** KubeletConfiguration. */
+export function kubeletConfig(ranges: ClusterRanges): object {
   return {
     apiVersion: 'kubelet.config.k8s.io/v1beta1',
     kind: 'KubeletConfiguration',
@@ -40,7 +40,6 @@ export function kubeletConfig(ranges: ClusterRanges, cgroupRoot: string): object
     // A node shares its machine's controllers with everything else there: no reservation, no guarantee.
     failCgroupV1: false,
     cgroupDriver: 'cgroupfs',
-    cgroupRoot,
     cgroupsPerQOS: false,
     enforceNodeAllocatable: [],
     evictionHard: { 'memory.available': '50Mi', 'nodefs.available': '1%', 'imagefs.available': '1%' },

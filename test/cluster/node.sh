@@ -19,7 +19,7 @@ mount -t overlay overlay -o "lowerdir=/etc,upperdir=$dir/etc,workdir=$dir/etc.wo
 [ -d /lib/modules ] || mount -t overlay overlay -o "lowerdir=/usr/lib,upperdir=$dir/lib,workdir=$dir/lib.work" /usr/lib
 for path in /run /opt /var/lib /var/log; do mount -t tmpfs -o mode=0755,size=64m tmpfs "$path"; done
 mkdir -p /run/netns /opt/cni/bin /etc/cni/net.d
-for path in kubelet containerd cni tortie; do own "$path" "/var/lib/$path"; done
+for path in kubelet containerd cni; do own "$path" "/var/lib/$path"; done
 own logs/pods /var/log/pods
 own logs/containers /var/log/containers
 

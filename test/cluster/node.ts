@@ -1,7 +1,7 @@
-import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { cgroup2, removeCgroup } from '../lab/cgroups.ts';
+import { cgroup2, removeCgroup, removeEmptyCgroup } from '../lab/cgroups.ts';
 import { exec, must, type Finished } from '../lab/exec.ts';
 import { eventually } from '../lab/agent-lab.ts';
 import { kubernetesProgram } from './binaries.ts';
@@ -10,6 +10,8 @@ import { network, type Fabric } from './fabric.ts';
 import { pauseImage } from './images.ts';
 import { containerdConfig, kubeletConfig, proxyConfig, type ClusterRanges } from './node-config.ts';
 
+/** Where containerd puts a kubelet's containers that are not sorted by quality of service. */
+const containersGroup = 'k8s.io';
 const setUp = fileURLToPath(new URL('node.sh', import.meta.url));
 
 /** What a node is part of. */
@@ -97,9 +99,7 @@ export class ClusterNode {
 
   async startKubelet(credentials: NodeCredentials): Promise<void> {
     const config = join(this.dir, 'kubelet.json');
-    // Containers' groups in the version 1 hierarchies have the same name as the node's group in version 2.
-    const kubelet = kubeletConfig(this.#options.ranges, `/${this.#groupName}`);
-    writeFileSync(config, JSON.stringify(kubelet, undefined, 2));
+    writeFileSync(config, JSON.stringify(kubeletConfig(this.#options.ranges), undefined, 2));
     this.#inside('kubelet', [
       await kubernetesProgram('kubelet'),
       `--config=${config}`,
@@ -136,9 +136,20 @@ export class ClusterNode {
   /** Ends all that runs on it, containers too, and removes it. Nothing happens to what is gone already. */
   async destroy(): Promise<void> {
     for (const daemon of Daemon.in(this.dir).toReversed()) await daemon.stop('SIGKILL');
+    const containers = this.#containers();
     await removeCgroup(this.#groupName);
+    // In the version 1 hierarchies they are not below a group of the node's.
+    for (const id of containers) await removeCgroup(join(containersGroup, id));
+    removeEmptyCgroup(containersGroup);
     if (existsSync(`/run/netns/${this.netns}`)) await must('ip', 'netns', 'del', this.netns);
     rmSync(this.dir, { recursive: true, force: true });
+  }
+
+  /** Ids of the containers that have a control group. */
+  #containers(): readonly string[] {
+    const path = join(this.#group, containersGroup);
+    if (!existsSync(path)) return [];
+    return readdirSync(path, { withFileTypes: true }).flatMap((entry) => (entry.isDirectory() ? [entry.name] : []));
   }
 
   get #groupName(): string {

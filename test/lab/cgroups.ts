@@ -29,6 +29,18 @@ export async function removeCgroup(name: string): Promise<void> {
   for (const mount of cgroupMounts()) removeGroups(join(mount.path, name));
 }
 
+/** Removes the version 1 groups of this name if nobody has a group below; they may be other programs', too. */
+export function removeEmptyCgroup(name: string): void {
+  for (const { path } of cgroupMounts().filter(({ version }) => version === 1)) {
+    try {
+      rmdirSync(join(path, name));
+    } catch (error) {
+      // EBUSY: there are groups or processes in it.
+      if (!['ENOENT', 'EBUSY'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+    }
+  }
+}
+
 /** Control groups go one by one, the innermost first, once they are empty. */
 function removeGroups(path: string): void {
   if (!existsSync(path)) return;
