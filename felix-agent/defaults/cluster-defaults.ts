@@ -50,9 +50,10 @@ export class ClusterDefaults implements AsyncDisposable {
     this.#parts = parts;
   }
 
-  /** Begins, from informers that have synced, and goes on until all is made; what is in the way stands in `problems`. */
-  start(): void {
+  /** Begins, from informers that have synced. Resolves when all is made, or when it is stopped; what is in the way stands in `problems`. */
+  start(): Promise<void> {
     this.#running ??= this.#run();
+    return this.#running;
   }
 
   /** Why not all is made yet. */

@@ -30,22 +30,33 @@ export interface RangeInputs {
 
 /** The ranges that were decided on, with the reason for each; or why it can't be decided, and then there are none. */
 export interface RangeDecision {
-  readonly ranges: readonly { readonly cidr: Cidr; readonly because: string }[];
+  readonly ranges: readonly Range[];
   readonly problems: readonly string[];
 }
 
 /**
  * The ranges of the default pools. Each family for itself: what the ConfigMap says; what kubeadm was told; the /16 (IPv6: /48) that holds every
- * Node's podCIDR of the family. Where nobody says anything: IPv4 gets the first of Calico's ranges that is not in use on this node, unless no Node has
- * an IPv4 address; IPv6 gets a random unique local /48 if every Node has an IPv6 address, since blocks are routed by the nodes' addresses: with a Node
- * that has none, its pods' IPv6 would lead nowhere. A range with a Node's address in it would cut that node off: then there is no decision.
+ * Node's podCIDR of the family. Who says a range of one family says that there is no other. Only where nobody says any: IPv4 gets the first of Calico's
+ * ranges that is not in use on this node, unless no Node has an IPv4 address; IPv6 gets a random unique local /48 if every Node has an IPv6 address, since
+ * blocks are routed by the nodes' addresses. Either is chosen also where a family's podCIDRs don't fit into one range. A range with a Node's address in
+ * it would cut that node off: then nothing is decided.
  */
 export function decideRanges(inputs: RangeInputs): RangeDecision {
-  const decided = ([4, 6] as const).flatMap((family) => decide(inputs, family) ?? []);
-  const problems = decided.flatMap((decision) =>
+  const said = families.map((family) => saidRange(inputs, family));
+  const nobodySays = said.every((range) => range === undefined);
+  const decisions = families.flatMap((family, index) => {
+    const range = said[index];
+    if (range !== undefined && range !== 'scattered') return [range];
+    if (range === undefined && !nobodySays) return [];
+    return chooseRange(inputs, family, range === 'scattered') ?? [];
+  });
+  const problems = decisions.flatMap((decision) =>
     'problem' in decision ? [decision.problem] : conflicts(inputs, decision),
   );
-  const ranges = decided.flatMap((decision) => ('problem' in decision ? [] : [decision]));
+  const ranges = decisions.flatMap((decision) => ('problem' in decision ? [] : [decision]));
+  if (decisions.length === 0) {
+    problems.push(`nobody says which range pods get, and not every Node has an InternalIP yet; ${sayIt[6]}`);
+  }
   return problems.length > 0 ? { ranges: [], problems } : { ranges, problems };
 }
 
@@ -55,23 +66,38 @@ export const freeRanges: readonly Cidr[] = [
   ...Array.from({ length: 16 }, (_, index) => parseCidr(`172.${16 + index}.0.0/16`)),
 ];
 
-type Decision = { readonly cidr: Cidr; readonly because: string } | { readonly problem: string };
+interface Range {
+  readonly cidr: Cidr;
+  readonly because: string;
+}
+type Decision = Range | { readonly problem: string };
 
+const families = [4, 6] as const;
 const sayIt: Readonly<Record<Family, string>> = {
   4: 'say podCIDR in ConfigMap kube-system/tortie-config',
   6: 'say podCIDRv6 in ConfigMap kube-system/tortie-config',
 };
 
-function decide(inputs: RangeInputs, family: Family): Decision | undefined {
-  const { config, kubeadm, nodes } = inputs;
+/** What somebody has said; `scattered`: podCIDRs that don't fit into one range. */
+function saidRange({ config, kubeadm, nodes }: RangeInputs, family: Family): Range | 'scattered' | undefined {
   const said = config.ranges[family];
   if (said !== undefined) return { cidr: said, because: 'ConfigMap kube-system/tortie-config says so' };
   const given = kubeadm.find((range) => range.family === family);
   if (given !== undefined) return { cidr: given, because: 'kubeadm was told so' };
   const podCidrs = nodes.flatMap((node) => podCidrsOf(node, family));
-  const around = podCidrs[0] && aroundAll(podCidrs[0], podCidrs);
-  if (around !== undefined) return { cidr: around, because: "it holds every Node's podCIDR" };
-  return family === 4 ? freeIpv4(inputs, podCidrs.length > 0) : freshIpv6(inputs, podCidrs.length > 0);
+  const [first] = podCidrs;
+  if (first === undefined) return undefined;
+  const around = networkOf(firstIp(first), aroundPrefix[family]);
+  return podCidrs.every((range) => containsCidr(around, range))
+    ? { cidr: around, because: "it holds every Node's podCIDR" }
+    : 'scattered';
+}
+
+const aroundPrefix: Readonly<Record<Family, number>> = { 4: 16, 6: 48 };
+
+function chooseRange(inputs: RangeInputs, family: Family, isScattered: boolean): Decision | undefined {
+  const why = isScattered ? `the Nodes' podCIDRs are not of one /${aroundPrefix[family]}` : 'nobody says anything else';
+  return family === 4 ? freeIpv4(inputs, why) : freshIpv6(inputs, why, isScattered);
 }
 
 /** True if a Node has a range of the family already; false may become true a moment after the Node has come. */
@@ -84,13 +110,7 @@ function podCidrsOf({ spec }: Node, family: Family): readonly Cidr[] {
   return texts.flatMap((text) => tryParseCidr(text) ?? []).filter((range) => range.family === family);
 }
 
-/** The /16 or /48 of which all are part; undefined if there is none. */
-function aroundAll(first: Cidr, all: readonly Cidr[]): Cidr | undefined {
-  const around = networkOf(firstIp(first), first.family === 4 ? 16 : 48);
-  return all.every((range) => containsCidr(around, range)) ? around : undefined;
-}
-
-function freeIpv4({ nodes, hostNetworks }: RangeInputs, hasScattered: boolean): Decision | undefined {
+function freeIpv4({ nodes, hostNetworks }: RangeInputs, why: string): Decision | undefined {
   const addresses = addressesOf(nodes);
   if (addresses.length === 0) {
     return {
@@ -102,18 +122,14 @@ function freeIpv4({ nodes, hostNetworks }: RangeInputs, hasScattered: boolean): 
   const cidr = freeRanges.find(
     (range) => !used.some((network) => overlaps(network, range)) && !addresses.some(({ ip }) => containsIp(range, ip)),
   );
-  if (cidr === undefined) {
-    return { problem: `192.168.0.0/16 and each of 172.16.0.0/16 to 172.31.0.0/16 is in use on this node; ${sayIt[4]}` };
-  }
-  const because = hasScattered ? "the Nodes' podCIDRs are not of one /16" : 'nobody says anything else';
-  return { cidr, because: `${because}, and it is free on this node` };
+  return cidr === undefined
+    ? { problem: `192.168.0.0/16 and each of 172.16.0.0/16 to 172.31.0.0/16 is in use on this node; ${sayIt[4]}` }
+    : { cidr, because: `${why}, and it is free on this node` };
 }
 
-function freshIpv6({ nodes, uniqueLocal }: RangeInputs, hasScattered: boolean): Decision | undefined {
+function freshIpv6({ nodes, uniqueLocal }: RangeInputs, why: string, isWanted: boolean): Decision | undefined {
   const isEverywhere = nodes.every((node) => addressesOf([node]).some(({ ip }) => ip.family === 6));
-  if (!hasScattered && !isEverywhere) return undefined;
-  const because = hasScattered ? "the Nodes' podCIDRs are not of one /48" : 'every Node has an IPv6 address';
-  return { cidr: uniqueLocal(), because: `${because}; it is random` };
+  return isWanted || isEverywhere ? { cidr: uniqueLocal(), because: `${why}, and it is random` } : undefined;
 }
 
 function conflicts(
