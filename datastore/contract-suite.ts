@@ -5,10 +5,10 @@ import {
   block,
   counted,
   countOf,
-  endpoint,
   handle,
   kubernetesNetworkPolicy,
   networkPolicy,
+  networkSet,
 } from './objects-for-tests.ts';
 
 /** A watch as short texts: `added a=1`. */
@@ -22,6 +22,7 @@ export function eventText(event: WatchEvent<'IPAMHandle'>): string {
 export async function take(store: Datastore, resourceVersion: string, count: number): Promise<string[]> {
   const texts: string[] = [];
   for await (const event of store.watch('IPAMHandle', { resourceVersion })) {
+    if (event.type === 'bookmark') continue;
     texts.push(eventText(event));
     if (texts.length >= count) {
       break;
@@ -56,11 +57,11 @@ export function describeDatastore(
     });
 
     test('namespaces keep objects of one name apart, and list selects one', async () => {
-      await store.create('WorkloadEndpoint', endpoint('x', 'y.z'));
-      await store.create('WorkloadEndpoint', endpoint('x-y', 'z'));
-      await store.create('WorkloadEndpoint', endpoint('y', 'y.z'));
-      expect((await store.list('WorkloadEndpoint')).items).toHaveLength(3);
-      const listing = await store.list('WorkloadEndpoint', { namespace: 'x' });
+      await store.create('NetworkSet', networkSet('x', 'y.z'));
+      await store.create('NetworkSet', networkSet('x-y', 'z'));
+      await store.create('NetworkSet', networkSet('y', 'y.z'));
+      expect((await store.list('NetworkSet')).items).toHaveLength(3);
+      const listing = await store.list('NetworkSet', { namespace: 'x' });
       expect(listing.items.map(({ metadata }) => `${metadata.namespace}/${metadata.name}`)).toEqual(['x/y.z']);
     });
 
@@ -147,7 +148,7 @@ export function describeDatastore(
         () => store.delete('IPAMHandle', { name: 'a' }, { resourceVersion: 'old' }),
       ],
       ['get by a name that leads elsewhere', 'invalid', () => store.get('IPAMHandle', { name: '../IPAMHandle/a' })],
-      ['get of a namespaced kind without a namespace', 'invalid', () => store.get('WorkloadEndpoint', { name: 'a' })],
+      ['get of a namespaced kind without a namespace', 'invalid', () => store.get('NetworkSet', { name: 'a' })],
     ])('%s is refused as %s', async (_what, code, attempt) => {
       const before = await store.create('IPAMHandle', handle('a'));
       await expect(attempt()).rejects.toMatchObject({ name: 'DatastoreError', code });
@@ -199,7 +200,7 @@ export function describeDatastore(
       const { resourceVersion } = await store.list('IPAMHandle');
       const seen = take(store, resourceVersion, 3);
       const created = await store.create('IPAMHandle', handle('a'));
-      await store.create('WorkloadEndpoint', endpoint('x', 'other-kind'));
+      await store.create('NetworkSet', networkSet('x', 'other-kind'));
       await store.update('IPAMHandle', counted(created, 7));
       await store.delete('IPAMHandle', { name: 'a' });
       expect(await seen).toEqual(['added a=0', 'modified a=7', 'deleted a=7']);
@@ -211,6 +212,7 @@ export function describeDatastore(
         await store.create('IPAMHandle', handle(name));
       }
       for await (const event of store.watch('IPAMHandle', { resourceVersion })) {
+        if (event.type === 'bookmark') continue;
         expect(eventText(event)).toBe('added a=0');
         expect(await take(store, event.resourceVersion, 2)).toEqual(['added b=0', 'added c=0']);
         break;
@@ -239,6 +241,7 @@ export function describeDatastore(
       const abort = new AbortController();
       const { resourceVersion } = await store.list('IPAMHandle');
       const watch = store.watch('IPAMHandle', { resourceVersion, signal: abort.signal })[Symbol.asyncIterator]();
+      expect(await watch.next()).toEqual({ done: false, value: { type: 'bookmark', resourceVersion } });
       const next = watch.next();
       abort.abort();
       expect(await next).toEqual({ done: true, value: undefined });

@@ -50,7 +50,8 @@ export interface Datastore extends AsyncDisposable {
   /** All objects of a kind, of one namespace if given. */
   list<K extends KindName>(kind: K, options?: { readonly namespace?: string }): Promise<Listing<K>>;
   /**
-   * Changes after `resourceVersion` (from a listing or an event), in order, until `signal` aborts (then it ends without an error).
+   * Changes after `resourceVersion` (from a listing or an event), in order, until `signal` aborts (then it ends without an error). Begins with a
+   * bookmark at that point, as soon as the datastore has taken it up; then, and whenever it ends, it may be taken up from its last point.
    * Throws `expired` when that point is too old: list again.
    */
   watch<K extends KindName>(

@@ -65,6 +65,7 @@ export class History {
     signal?.addEventListener('abort', onAbort, { once: true });
     try {
       let cursor = this.#parse(kind, options.resourceVersion);
+      yield { type: 'bookmark', resourceVersion: options.resourceVersion };
       while (!this.#ended(signal)) {
         const changed = this.#changed.promise;
         for (const { sequence, event } of this.#after(kind, cursor)) {

@@ -23,7 +23,20 @@ export function countOf(object: KindMap['IPAMHandle'] | undefined): number | und
   return object?.spec.block[block];
 }
 
-/** A workload endpoint, the namespaced kind of these tests. */
+/** The namespaces that objects of these tests are in, besides `default`. */
+export const namespaces = ['x', 'x-y', 'y'] as const;
+
+/** A network set, the namespaced kind of these tests. */
+export function networkSet(namespace: string, name: string): KindMap['NetworkSet'] {
+  return parseAs('NetworkSet', {
+    apiVersion: 'projectcalico.org/v3',
+    kind: 'NetworkSet',
+    metadata: { namespace, name },
+    spec: { nets: ['10.0.0.0/8'] },
+  }).object;
+}
+
+/** A workload endpoint. */
 export function endpoint(namespace: string, name: string): KindMap['WorkloadEndpoint'] {
   return parseAs('WorkloadEndpoint', {
     apiVersion: 'projectcalico.org/v3',

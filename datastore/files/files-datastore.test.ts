@@ -546,6 +546,7 @@ test('a slow watcher sees every event in order', async () => {
   const seen: string[] = [];
   const watching = (async () => {
     for await (const event of store.watch('IPAMHandle', { resourceVersion })) {
+      if (event.type === 'bookmark') continue;
       seen.push(eventText(event));
       await sleep(2);
       if (seen.length > 20) {

@@ -125,7 +125,8 @@ describe('a policy that can not be used', () => {
     const seen: string[] = [];
     const watching = (async () => {
       for await (const event of store.watch('NetworkPolicy', { resourceVersion })) {
-        seen.push(event.type === 'bookmark' ? event.type : `${event.type} ${JSON.stringify(event.object.spec.types)}`);
+        if (event.type === 'bookmark') continue;
+        seen.push(`${event.type} ${JSON.stringify(event.object.spec.types)}`);
         if (seen.length === 5) {
           return;
         }
@@ -162,6 +163,7 @@ describe('a policy that can not be used', () => {
     const { resourceVersion } = await restarted.list('NetworkPolicy');
     rmSync(join(dir, 'a.yaml'));
     for await (const event of restarted.watch('NetworkPolicy', { resourceVersion })) {
+      if (event.type === 'bookmark') continue;
       expect(event.type).toBe('deleted');
       break;
     }

@@ -145,10 +145,7 @@ export class Http2Connection implements Connection {
   }
 }
 
-type HttpRequest = (
-  options: RequestOptions,
-  onAnswer: (answer: IncomingMessage) => void,
-) => ClientRequest;
+type HttpRequest = (options: RequestOptions, onAnswer: (answer: IncomingMessage) => void) => ClientRequest;
 
 /** HTTP/1.1: a socket for each request that is under way. Dead ones are found by TCP's keep-alive, which the agent is to set. */
 export class Http1Connection implements Connection {

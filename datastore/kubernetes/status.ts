@@ -54,7 +54,10 @@ export function refusal(attempt: Attempt, http: number, status: Status): Datasto
   const code = codeOf(http, status.reason);
   const words = status.message ?? `HTTP ${http} without a reason`;
   const reason = status.reason === undefined ? `HTTP ${http}` : `HTTP ${http} ${status.reason}`;
-  return new DatastoreError(code, `${attempt.verb} ${attempt.subject}: ${words} (${reason})${hints[http] ?? ''}`);
+  return new DatastoreError(
+    code,
+    `${attempt.verb} ${attempt.subject}: ${words} (${reason})${code === 'already-exists' ? '' : (hints[http] ?? '')}`,
+  );
 }
 
 const hints: Readonly<Record<number, string>> = {

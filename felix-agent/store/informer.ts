@@ -1,10 +1,12 @@
-import { setTimeout as delay } from 'node:timers/promises';
+import { systemClock, type Clock } from '#api/clock.ts';
 import type { KindMap, KindName } from '#api/kinds.ts';
 import { keyText, type ObjectKey } from '#api/meta.ts';
+import { Backoff } from '#datastore/backoff.ts';
 import type { Datastore } from '#datastore/datastore.ts';
 import { isDatastoreError } from '#datastore/errors.ts';
 import { aborted } from '../aborted.ts';
 import type { Log } from '../log.ts';
+import { ReadFailures } from './read-failures.ts';
 
 /** Told of every change: the object, or undefined when it is gone. */
 export type InformerListener<K extends KindName> = (key: ObjectKey, object: KindMap[K] | undefined) => void;
@@ -12,14 +14,19 @@ export type InformerListener<K extends KindName> = (key: ObjectKey, object: Kind
 /** First pause after a failed list or watch, and the longest one, in ms. */
 const retryMs = { first: 200, longest: 10_000 };
 
+/** A watch that lived so long, in ms, was a good one, whatever ended it. */
+const steadyMs = 10_000;
+
 /**
- * All objects of one kind, kept current: list, watch from there, list again when the watch says the point is too old.
- * A new list is compared with what is known, so listeners see changes only. When the datastore is away, everything stays as it is.
+ * All objects of one kind, kept current: list, watch from there. A watch that ends (an API server ends each after some minutes, and all when it
+ * restarts) is taken up from the last point; only one whose point is too old makes a new list, which is compared with what is known, so that
+ * listeners see changes only. While the datastore is away, everything stays as it is.
  */
 export class Informer<K extends KindName> {
   readonly kind: K;
   readonly #datastore: Datastore;
-  readonly #log: Log;
+  readonly #clock: Clock;
+  readonly #failures: ReadFailures;
   readonly #listeners: InformerListener<K>[] = [];
   readonly #objects = new Map<string, KindMap[K]>();
   readonly #stop = new AbortController();
@@ -27,12 +34,22 @@ export class Informer<K extends KindName> {
   readonly #synced = Promise.withResolvers<void>();
   #hasSynced = false;
   #failure: string | undefined;
+  /** The point in the datastore's history up to which everything is known; undefined: list. */
+  #point: string | undefined;
   #running: Promise<void> | undefined;
 
-  constructor(datastore: Datastore, kind: K, log: Log) {
+  /** `failures`: shared by all kinds of a datastore. */
+  constructor(
+    datastore: Datastore,
+    kind: K,
+    log: Log,
+    clock: Clock = systemClock,
+    failures: ReadFailures = new ReadFailures(clock, log),
+  ) {
     this.#datastore = datastore;
     this.kind = kind;
-    this.#log = log;
+    this.#clock = clock;
+    this.#failures = failures;
   }
 
   onChange(listener: InformerListener<K>): void {
@@ -102,45 +119,48 @@ export class Informer<K extends KindName> {
 
   async #run(): Promise<void> {
     const { signal } = this.#stop;
-    let pauseMs = retryMs.first;
+    const backoff = new Backoff(retryMs.first, retryMs.longest);
     while (!signal.aborted) {
+      const startedAt = this.#clock.now();
       let hasMoved = false;
       try {
-        let resourceVersion = await this.#list();
-        pauseMs = retryMs.first;
-        for await (const event of this.#datastore.watch(this.kind, { resourceVersion, signal })) {
-          resourceVersion = event.resourceVersion;
-          hasMoved = true;
+        this.#point ??= await this.#list();
+        for await (const event of this.#datastore.watch(this.kind, { resourceVersion: this.#point, signal })) {
+          // A watch begins with a bookmark: then the datastore is there.
+          this.#succeeded();
+          if (event.resourceVersion !== this.#point) hasMoved = true;
           if (event.type !== 'bookmark') {
             this.#set(event.object.metadata, event.type === 'deleted' ? undefined : event.object);
           }
+          this.#point = event.resourceVersion;
         }
       } catch (error) {
         if (signal.aborted) return;
-        if (isDatastoreError(error, 'expired')) {
-          // A list that is too old at once must not be asked for again and again without a pause.
-          if (!hasMoved) await this.#pause(pauseMs);
-          continue;
-        }
-        this.#failure = `can't read ${this.kind} objects: ${error instanceof Error ? error.message : String(error)}`;
-        this.#log.warn(
-          { kind: this.kind, retryMs: pauseMs, err: error },
-          'datastore read failed; keeping what is known',
-        );
-        await this.#pause(pauseMs);
-        pauseMs = Math.min(pauseMs * 2, retryMs.longest);
+        if (isDatastoreError(error, 'expired')) this.#point = undefined;
+        else this.#failed(error);
       }
+      const wasSteady = hasMoved || this.#clock.now() - startedAt > steadyMs;
+      if (wasSteady) backoff.reset();
+      // What ends at once, or is too old at once, must not be asked for again and again without a pause.
+      if (!wasSteady || this.#failure !== undefined) await this.#failures.pause(backoff.next(), signal);
     }
   }
 
-  async #pause(ms: number): Promise<void> {
-    await delay(ms * (0.75 + Math.random() / 2), undefined, { signal: this.#stop.signal }).catch(() => {});
+  #failed(error: unknown): void {
+    const why = error instanceof Error ? error.message : String(error);
+    this.#failure = `can't read ${this.kind} objects: ${why}`;
+    this.#failures.failed(this.kind, why);
+  }
+
+  #succeeded(): void {
+    this.#failure = undefined;
+    this.#failures.recovered(this.kind);
   }
 
   async #list(): Promise<string> {
     const list = this.#datastore.list(this.kind);
     const { items, resourceVersion } = await Promise.race([list, this.#stopped]);
-    this.#failure = undefined;
+    this.#succeeded();
     const present = new Set(items.map((item) => keyText(item.metadata)));
     for (const [text, object] of this.#objects) {
       if (!present.has(text)) this.#set(object.metadata, undefined);

@@ -1,8 +1,10 @@
+import { systemClock, type Clock } from '#api/clock.ts';
 import type { KindName } from '#api/kinds.ts';
 import type { Datastore } from '#datastore/datastore.ts';
 import { policyKinds } from '../calc/convert/convert.ts';
 import type { Log } from '../log.ts';
 import { Informer } from './informer.ts';
+import { ReadFailures } from './read-failures.ts';
 
 /** The kinds that the agent watches. */
 export const watchedKinds = [
@@ -33,11 +35,13 @@ export class ObjectStore implements AsyncDisposable {
   readonly #informers: { readonly [K in WatchedKind]: Informer<K> };
   /** Derived kinds have informers that stay empty: what they are made of is watched. */
   readonly #watched: readonly WatchedKind[];
+  readonly #readFailures: ReadFailures;
 
-  constructor(datastore: Datastore, log: Log) {
+  constructor(datastore: Datastore, log: Log, clock: Clock = systemClock) {
+    this.#readFailures = new ReadFailures(clock, log);
     this.#watched = watchedKinds.filter((kind) => !datastore.derived.has(kind));
     this.#informers = Object.fromEntries(
-      watchedKinds.map((kind) => [kind, new Informer(datastore, kind, log)]),
+      watchedKinds.map((kind) => [kind, new Informer(datastore, kind, log, clock, this.#readFailures)]),
     ) as unknown as { readonly [K in WatchedKind]: Informer<K> };
   }
 
@@ -65,5 +69,6 @@ export class ObjectStore implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.#watched.map((kind) => this.#informers[kind].stop()));
+    this.#readFailures[Symbol.dispose]();
   }
 }
