@@ -30,50 +30,76 @@ export async function probeIptables(
   } catch (error) {
     return [(error as Error).message];
   }
-  const reasons = await Promise.all(
-    families.map(async (family) => {
-      const sets = await probeSets(deps.sets, family);
-      // The rules name the set.
-      return sets.length > 0 ? sets : probeRules(deps, new Xtables(deps.commands, variant, family));
-    }),
-  );
-  return reasons.flat();
+  const trials = await Promise.all(families.map((family) => tryFeatures(deps, variant, family)));
+  return trials.flat().flatMap(({ what, refused }) => (refused === undefined ? [] : [`${what}: ${refused.message}`]));
 }
 
-async function probeSets(sets: SetKernel, family: Family): Promise<readonly string[]> {
+/** One feature that was tried. */
+export interface FeatureTrial {
+  readonly kind: 'set' | 'rule';
+  /** With what it is needed for. */
+  readonly what: string;
+  /** Why it can't be had; absent when it can. */
+  readonly refused?: Error;
+}
+
+/**
+ * Tries each type of set, match and target in one family, where the tools and sets of `deps` are (they may be of a namespace made for it).
+ * Without the sets the rules that name them can't be tried, and aren't in the answer.
+ */
+export async function tryFeatures(
+  deps: { readonly commands: CommandRunner; readonly sets: SetKernel },
+  variant: Variant,
+  family: Family,
+): Promise<readonly FeatureTrial[]> {
+  const sets = await trySets(deps.sets, family);
+  if (sets.some(({ refused }) => refused !== undefined)) return sets;
+  return [...sets, ...(await tryRules(deps.sets, new Xtables(deps.commands, variant, family)))];
+}
+
+async function trySets(sets: SetKernel, family: Family): Promise<readonly FeatureTrial[]> {
   const name = probeSet(family);
-  const reasons: string[] = [];
-  for (const [type, what] of SET_TYPES) {
+  const trials: FeatureTrial[] = [];
+  for (const [type, needed] of SET_TYPES) {
+    const what = `ipset of type ${type}, IPv${family} (for ${needed})`;
     try {
       if ((await sets.list()).some((set) => set.name === name)) await sets.destroy(name);
       await sets.create({ name, type, family, maxelem: 64 });
       await sets.destroy(name);
+      trials.push({ kind: 'set', what });
     } catch (error) {
-      reasons.push(`ipset of type ${type}, IPv${family} (for ${what}): ${(error as Error).message}`);
+      trials.push({ kind: 'set', what, refused: error as Error });
     }
   }
-  return reasons;
+  return trials;
 }
 
-async function probeRules({ sets }: { readonly sets: SetKernel }, tools: Xtables): Promise<readonly string[]> {
+async function tryRules(sets: SetKernel, tools: Xtables): Promise<readonly FeatureTrial[]> {
   const { family } = tools;
   const name = probeSet(family);
   await sets.create({ name, type: 'hash:net,iface', family, maxelem: 64 });
   try {
     const rules = rulesToTry(family, name);
+    const trial = (what: string, refused?: unknown): FeatureTrial => ({
+      kind: 'rule',
+      what: `${tools.name}: ${what}`,
+      ...(refused === undefined ? {} : { refused: refused as Error }),
+    });
     try {
       await tools.check(restoreInput(rules));
-      return [];
+      return rules.map(({ what }) => trial(what));
     } catch (error) {
-      const reasons: string[] = [];
+      const trials: FeatureTrial[] = [];
       for (const rule of rules) {
         try {
           await tools.check(restoreInput([rule]));
+          trials.push(trial(rule.what));
         } catch (why) {
-          reasons.push(`${tools.name}: ${rule.what}: ${(why as Error).message}`);
+          trials.push(trial(rule.what, why));
         }
       }
-      return reasons.length > 0 ? reasons : [(error as Error).message];
+      // Each by itself is taken: then it is the whole that isn't.
+      return trials.some(({ refused }) => refused !== undefined) ? trials : [trial('all rules at once', error)];
     }
   } finally {
     await sets.destroy(name);

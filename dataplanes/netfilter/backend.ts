@@ -1,5 +1,6 @@
 import type { CommandRunner } from '#native/command-runner.ts';
 import type { Family } from '#native/types.ts';
+import type { SavedTable } from './saved.ts';
 import { type Variant, Xtables, XtablesError } from './xtables.ts';
 
 /** Chains that kubelet makes in the variant that the host uses, so that others can tell (kubernetes-sigs/iptables-wrappers). */
@@ -21,28 +22,47 @@ export async function detectVariant(commands: CommandRunner, families: readonly 
   const clean = new Set<Variant>();
   if (nft?.mayHoldOurs !== true) clean.add('nft');
   if (legacy?.mayHoldOurs !== true) clean.add('legacy');
-  return { variant: better(nft, legacy), clean };
-}
-
-function better(nft: Findings | undefined, legacy: Findings | undefined): Variant {
-  if (nft === undefined && legacy === undefined) {
+  const variant = betterVariant(nft, legacy);
+  if (variant === undefined) {
     throw new XtablesError(
       'XTABLES_MISSING',
       'neither iptables-nft-save nor iptables-legacy-save is installed; install the Debian package iptables',
     );
   }
-  if (nft === undefined || legacy === undefined) return nft === undefined ? 'legacy' : 'nft';
+  return { variant, clean };
+}
+
+/** The rule of `detectVariant`; undefined when neither is installed. */
+export function betterVariant(nft: Findings | undefined, legacy: Findings | undefined): Variant | undefined {
+  if (nft === undefined || legacy === undefined) return nft === undefined ? legacy && 'legacy' : 'nft';
   if (nft.kubelet || legacy.kubelet) return nft.kubelet ? 'nft' : 'legacy';
   if (nft.others !== legacy.others) return nft.others > legacy.others ? 'nft' : 'legacy';
   return legacy.ours > nft.ours ? 'legacy' : 'nft';
 }
 
-interface Findings {
-  kubelet: boolean;
-  ours: number;
-  others: number;
+/** What the tables of one variant hold, all families together. */
+export interface Findings {
+  /** Kubelet's canary chain. */
+  readonly kubelet: boolean;
+  /** Rules. */
+  readonly ours: number;
+  readonly others: number;
   /** There is something of ours, chains included, or a family or table can't be read. */
-  mayHoldOurs: boolean;
+  readonly mayHoldOurs: boolean;
+}
+
+/** `saves`: each family's tables by name. */
+export function lookAt(saves: readonly ReadonlyMap<string, SavedTable>[]): Findings {
+  const tables = saves.flatMap((save) => [...save.values()]);
+  const sum = (whose: 'ours' | 'others'): number => tables.reduce((count, table) => count + table.ruleCounts[whose], 0);
+  return {
+    kubelet: saves.some((save) => KUBELET_CHAINS.some((chain) => save.get('mangle')?.names.has(chain) === true)),
+    ours: sum('ours'),
+    others: sum('others'),
+    mayHoldOurs: tables.some(
+      ({ ruleCounts, ours, isUnreadable }) => ruleCounts.ours > 0 || ours.size > 0 || isUnreadable,
+    ),
+  };
 }
 
 /** Undefined when the variant's tools aren't installed. A family that the variant can't read counts as empty. */
@@ -51,20 +71,9 @@ async function inspect(
   variant: Variant,
   families: readonly Family[],
 ): Promise<Findings | undefined> {
-  const findings: Findings = { kubelet: false, ours: 0, others: 0, mayHoldOurs: false };
   const saves = await Promise.allSettled(families.map((family) => new Xtables(commands, variant, family).save()));
-  for (const save of saves) {
-    if (save.status === 'rejected') {
-      if ((save.reason as XtablesError).code === 'XTABLES_MISSING') return undefined;
-      findings.mayHoldOurs = true;
-      continue;
-    }
-    findings.kubelet ||= KUBELET_CHAINS.some((chain) => save.value.get('mangle')?.names.has(chain) === true);
-    for (const { ruleCounts, ours, isUnreadable } of save.value.values()) {
-      findings.ours += ruleCounts.ours;
-      findings.others += ruleCounts.others;
-      findings.mayHoldOurs ||= ruleCounts.ours > 0 || ours.size > 0 || isUnreadable;
-    }
-  }
-  return findings;
+  const failures = saves.flatMap((save) => (save.status === 'rejected' ? [save.reason as XtablesError] : []));
+  if (failures.some(({ code }) => code === 'XTABLES_MISSING')) return undefined;
+  const findings = lookAt(saves.flatMap((save) => (save.status === 'fulfilled' ? [save.value] : [])));
+  return failures.length === 0 ? findings : { ...findings, mayHoldOurs: true };
 }

@@ -57,10 +57,10 @@ export const checkTable = {
   ipset: {
     group: 'iptables',
     asks: 'Sets of each type that rules use can be made (CONFIG_IP_SET_HASH_NET, _NETIFACE, _IPPORT).',
-    disables: 'the iptables dataplane: selectors, named ports and source checks are sets',
+    disables:
+      'the iptables dataplane: selectors, named ports and source checks are sets; and natOutgoing in both dataplanes',
     todo: installModules,
     severity: 'blocks',
-    dataplane: 'iptables',
   },
   'iptables-tools': {
     group: 'iptables',

@@ -1,6 +1,7 @@
 import { bootstrapSettings } from '../config/bootstrap.ts';
 import { version } from '../version.ts';
 import { agentCommand } from './agent-command.ts';
+import { checkCommand } from './check-command.ts';
 import { cleanupCommand } from './cleanup-command.ts';
 import { diagsCommand } from './diags-command.ts';
 import { explainCommand } from './explain-command.ts';
@@ -14,6 +15,7 @@ import { statusCommand } from './status-command.ts';
 const commands: readonly Command[] = [
   agentCommand,
   statusCommand,
+  checkCommand,
   endpointsCommand,
   policyCommand,
   explainCommand,

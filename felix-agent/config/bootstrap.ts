@@ -185,12 +185,17 @@ export function readBootstrap(flags: Readonly<Record<string, unknown>>, env: Nod
     ...readNodeSettings(flags, env),
     datastore,
     cniConf: readCniConf(flags, env),
-    felixEnv: Object.fromEntries(
-      Object.entries(env).filter(
-        (entry): entry is [string, string] => /^felix_/i.test(entry[0]) && entry[1] !== undefined,
-      ),
-    ),
+    felixEnv: readFelixEnv(env),
   };
+}
+
+/** The FELIX_* variables. */
+export function readFelixEnv(env: NodeJS.ProcessEnv): Readonly<Record<string, string>> {
+  return Object.fromEntries(
+    Object.entries(env).filter(
+      (entry): entry is [string, string] => /^felix_/i.test(entry[0]) && entry[1] !== undefined,
+    ),
+  );
 }
 
 function settingText(name: SettingName, flags: Readonly<Record<string, unknown>>, env: NodeJS.ProcessEnv): string {

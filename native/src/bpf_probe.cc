@@ -24,9 +24,10 @@ ProbeAnswer ProbeMap(uint32_t type, uint32_t keySize, uint32_t valueSize, uint32
 	return map ? ProbeYes() : ProbeRefused(errno, "create a map");
 }
 
-// r0 = 0; exit
+// Returns 1, the only value that the verifier takes from every type of program (receiving must not be
+// refused).
 constexpr bpf_insn nothing[] = {
-    {BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_0, 0, 0, 0},
+    {BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_0, 0, 0, 1},
     {BPF_JMP | BPF_EXIT, 0, 0, 0, 0},
 };
 
@@ -41,7 +42,6 @@ ProbeAnswer ProbeProgram(const ProgramToTry &wanted)
 	LIBBPF_OPTS(bpf_prog_load_opts, options);
 	options.expected_attach_type = static_cast<bpf_attach_type>(wanted.attachType);
 	options.prog_flags = wanted.sleepable ? BPF_F_SLEEPABLE : 0;
-	// Programs at a socket address must return 0 or 1; 0 is fine for all.
 	const Fd program(bpf_prog_load(static_cast<bpf_prog_type>(wanted.type), "tortie_probe",
 				       "Dual BSD/GPL", nothing, std::size(nothing), &options));
 	return program ? ProbeYes() : ProbeRefused(errno, "load a program");

@@ -64,6 +64,7 @@ describe('a probe', () => {
   test.each<[string, ProbeRequest]>([
     ['a helper', { helper: REDIRECT_PEER, program: SCHED_CLS }],
     ['a program with its type of attachment', { program: 18, attachType: INET4_CONNECT }],
+    ['a program that must not refuse', { program: 18, attachType: 19 }],
     ['a program that may sleep', { program: 31, sleepable: true }],
     ['a map of many entries', { map: { type: HASH, keySize: 4, valueSize: 4, flags: 0, entries: 1000 } }],
   ])('says yes to %s', async (_, what) => {
