@@ -25,8 +25,8 @@ export const ipamCommand: Command = {
     const json = wantsJson(flags);
     const opened = await openDatastore(await whichDatastore(flags, env), createLog('command line'));
     await using datastore = opened.datastore;
-    if (verb === 'show' && target === undefined) return show(datastore, json, output);
-    if (verb === 'check' && target === undefined) return check(datastore, json, output);
+    if (verb === 'show' && target === undefined) return await show(datastore, json, output);
+    if (verb === 'check' && target === undefined) return await check(datastore, json, output);
     if (verb === 'release' && target !== undefined && rest.length === 0) {
       const released = await releaseByHand(datastore, systemClock, target, { force: flags['force'] === true });
       output.out(json ? JSON.stringify({ released }, null, 2) : `released ${released.join(', ')}`);
