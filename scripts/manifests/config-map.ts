@@ -5,12 +5,13 @@ import type { Documented } from './render.ts';
 const keys: Readonly<Record<string, readonly [value: string, comment: string]>> = {
   podCIDR: [
     '',
-    "The pods' IPv4 range, such as 10.65.0.0/16. Empty: kubeadm's, else the range that holds every Node's podCIDR, else 192.168.0.0/16 or one beside it that no node has a route to. Read once, when the cluster has no IPPool yet; afterwards ranges are IPPools.",
+    "The pods' IPv4 range, such as 10.65.0.0/16. Empty: what kubeadm was told, else the /16 that holds every Node's podCIDR; if nobody says a range of either family, 192.168.0.0/16, or one of 172.16.0.0/12 where that is in use. Read while the cluster has no IPPool; later ranges are added as IPPools.",
   ],
   podCIDRv6: [
     '',
-    "The pods' IPv6 range, such as fd00:65::/48. Empty: kubeadm's, else the one that holds every Node's IPv6 podCIDR, else pods have no IPv6.",
+    "The pods' IPv6 range, such as fd65::/48. Empty: what kubeadm was told, else the /48 that holds every Node's IPv6 podCIDR; if nobody says a range of either family, a random one where every Node has an IPv6 address.",
   ],
+  defaultPools: ['true', '"false": no IPPool is made; pods get addresses when you have made one.'],
   mtu: [
     '',
     "MTU of the pods' interfaces, in bytes. Empty: that of the node's own device. Holds for pods that start after the agents did: kubectl -n kube-system rollout restart daemonset tortie-node",

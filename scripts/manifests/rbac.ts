@@ -21,14 +21,13 @@ export interface Access {
   readonly reason: string;
 }
 
-const read: readonly Verb[] = ['get', 'list', 'watch'];
 const follow: readonly Verb[] = ['list', 'watch'];
 
 /** The whole list. */
 export const access: readonly Access[] = [
   {
     kinds: ['Node', 'Pod', 'Namespace', 'ServiceAccount'],
-    verbs: read,
+    verbs: ['get', ...follow],
     reason:
       'Routes follow Nodes; policies select Pods by their own labels and those of Namespace and ServiceAccount. An ADD gets what its watch has not brought yet.',
   },
@@ -65,14 +64,24 @@ export const access: readonly Access[] = [
     reason: 'What people write for Tortie.',
   },
   {
-    kinds: ['IPPool', 'Tier', 'FelixConfiguration', 'ClusterInformation', 'IPAMConfiguration'],
-    verbs: [...read, 'create'],
-    reason: 'The same; and the first agent creates the defaults that are missing. It never changes one that is there.',
+    kinds: ['IPPool', 'Tier', 'FelixConfiguration'],
+    verbs: [...follow, 'create'],
+    reason: 'The same; and agents create the defaults that are missing. They never change one that is there.',
   },
   {
-    kinds: ['IPAMBlock', 'BlockAffinity', 'IPAMHandle'],
-    verbs: [...read, 'create', 'update', 'delete'],
-    reason: 'Addresses: agents claim blocks, give addresses out of them and take them back.',
+    kinds: ['ClusterInformation', 'IPAMConfiguration'],
+    verbs: ['get', ...follow, 'create'],
+    reason: 'The same; what an agent must not decide by what it has seen a while ago, it gets.',
+  },
+  {
+    kinds: ['IPAMBlock'],
+    verbs: ['get', ...follow, 'create', 'update', 'delete'],
+    reason: 'Addresses: agents give them out of blocks and take them back; routes follow blocks.',
+  },
+  {
+    kinds: ['BlockAffinity', 'IPAMHandle'],
+    verbs: ['get', 'list', 'create', 'update', 'delete'],
+    reason: 'Which node has which block, and which pod has which addresses.',
   },
   {
     kinds: ['Pod'],
@@ -90,7 +99,7 @@ export const access: readonly Access[] = [
     kinds: ['ConfigMap'],
     names: [configMapName, 'kubeadm-config'],
     verbs: ['get'],
-    reason: "The pods' range, where nothing else says it.",
+    reason: "The pods' ranges, before the first IPPool is made.",
   },
   {
     kinds: ['Lease'],
