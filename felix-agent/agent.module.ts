@@ -17,6 +17,10 @@ import { agentDeps } from './cni-server/agent-deps.ts';
 import { CniHandlers } from './cni-server/cni-handlers.ts';
 import { NodeMtu } from './cni-server/node-mtu.ts';
 import type { BootstrapSettings } from './config/bootstrap.ts';
+import { checkSettings } from './check/check-settings.ts';
+import { findHostView } from './check/host-view.ts';
+import { checkNode } from './check/node-check.ts';
+import { Preflight } from './check/preflight.ts';
 import { ConfigWatcher } from './config/config-watcher.ts';
 import type { OpenedDatastore } from './datastore.ts';
 import { ClusterDefaults } from './defaults/cluster-defaults.ts';
@@ -58,6 +62,7 @@ const CniConfId = id<CniConfWriter | undefined>('CniConfWriter');
 const HealthServerId = id<ConfiguredServer>('HealthServer');
 const MetricsServerId = id<ConfiguredServer>('MetricsServer');
 const StatusFilesId = id<EndpointStatusFiles>('EndpointStatusFiles');
+const PreflightId = id<Preflight>('Preflight');
 const ClusterId = id<AgentParts['cluster']>('ClusterParts');
 
 /** The agent of one node, on a datastore that is open already. Everything is made once. */
@@ -99,6 +104,17 @@ export function agentModule(settings: BootstrapSettings, log: Log, opened: Opene
     );
     bind(FilesId).toResolvedValue(() => new EndpointFiles(stateDir, log));
     bind(StatusFilesId).toResolvedValue(() => new EndpointStatusFiles(stateDir, log));
+    bind(PreflightId).toResolvedValue(
+      (commands: CommandRunner, config, clock: Clock) => {
+        const node = {
+          commands,
+          view: findHostView(process.env),
+          cniDirs: { confDir: settings.cniConf.dir, binDir: undefined },
+        };
+        return new Preflight(() => checkNode(node, checkSettings(config.current, settings.bpffs)), clock, log);
+      },
+      [CommandRunner, ConfigId, Clock],
+    );
     bind(PublisherId).toResolvedValue(
       (store, clock: Clock) => {
         const writer =
@@ -190,6 +206,7 @@ export function agentModule(settings: BootstrapSettings, log: Log, opened: Opene
         metrics,
         metricsServer,
         statusFiles,
+        preflight,
         parts,
       ) =>
         new Agent({
@@ -216,6 +233,7 @@ export function agentModule(settings: BootstrapSettings, log: Log, opened: Opene
           metrics,
           metricsServer,
           statusFiles,
+          preflight,
           cluster: parts,
         }),
       [
@@ -239,6 +257,7 @@ export function agentModule(settings: BootstrapSettings, log: Log, opened: Opene
         MetricsId,
         MetricsServerId,
         StatusFilesId,
+        PreflightId,
         ClusterId,
       ],
     );

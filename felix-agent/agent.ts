@@ -8,6 +8,7 @@ import type { Datastore } from '#datastore/datastore.ts';
 import type { NodeIpam } from '#ipam/node-ipam.ts';
 import type { Netlink } from '#native/types.ts';
 import { aborted } from './aborted.ts';
+import type { Preflight } from './check/preflight.ts';
 import { AdminServer, type AdminRoutes } from './admin/server.ts';
 import type { CalcFeed } from './calc-feed.ts';
 import type { CalcGraph } from './calc/calc-graph.ts';
@@ -75,6 +76,7 @@ export interface AgentParts {
   readonly metrics: Metrics;
   readonly metricsServer: ConfiguredServer;
   readonly statusFiles: EndpointStatusFiles;
+  readonly preflight: Preflight;
   /** Where Pods and Nodes belong to a cluster. */
   readonly cluster: { readonly defaults: ClusterDefaults; readonly node: NodeReporter } | undefined;
 }
@@ -109,6 +111,7 @@ export class Agent {
         asInForce(explain(requestOf(query), this.#directory, parts.driver.desired), this.#inForce()),
       '/state': () => stateOf(parts.driver.desired),
       '/metrics': () => parts.metrics.text(),
+      '/check': () => parts.preflight.look(),
     };
     this.#unsupported = new UnsupportedFields(log);
     this.#directory = new Directory(parts.store, settings.nodeName, parts.driver.desired);
@@ -130,6 +133,7 @@ export class Agent {
   async #start(): Promise<void> {
     const { log, store, config, feed, driver, hostNetwork, dataplanes, statusFiles, mtu, cni, cluster } = this.#parts;
     const { signal } = this.#stopping;
+    this.#parts.preflight.start();
     await this.#adminServer.listen();
     await this.#cniServer.listen();
     this.#beat = setInterval(() => {
@@ -178,6 +182,7 @@ export class Agent {
     cluster?.node.networkIsThere();
     this.#report();
     log.info({ ...dataplanes.status(), endpoints: this.#parts.endpoints.list().length }, 'in sync');
+    this.#parts.preflight.inSync();
   }
 
   /** Ends everything in the order that loses nothing; safe at any point of the start. What can't be ended is logged and left. */
@@ -191,6 +196,7 @@ export class Agent {
     await this.#end('calls under way', this.#cniServer[Symbol.asyncDispose]());
     const patience = AbortSignal.timeout(stopPatienceMs);
     const outOfPatience = aborted(patience);
+    await this.#end('pre-flight', Promise.race([this.#parts.preflight[Symbol.asyncDispose](), outOfPatience]));
     await Promise.race([this.#starting, outOfPatience]).catch(() => {}); // `start` reports its failure.
     await this.#end(
       'the reserve, which stays allocated until the next start',
@@ -297,6 +303,7 @@ export class Agent {
       policy: { problems: policyProblems(this.#parts.graph) },
       configuration: config.current.report,
       services: { failures: services },
+      preflight: this.#parts.preflight.problems ?? null,
       endpoints: endpoints.list().length,
     };
   }

@@ -1,3 +1,5 @@
+import type { CheckResult } from './check/result.ts';
+
 /** What `tortie status -o json` prints; a stable shape. */
 export interface AgentStatus {
   readonly node: string;
@@ -57,5 +59,7 @@ export interface AgentStatus {
     /** What should be served or written for others on this node (health, metrics, endpoint status files) and can't be. */
     readonly failures: readonly string[];
   };
+  /** What of the node keeps pods from their network, or a part of Tortie from working (`tortie check` says more); null before the first look. */
+  readonly preflight: readonly CheckResult[] | null;
   readonly endpoints: number;
 }

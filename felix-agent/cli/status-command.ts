@@ -1,6 +1,7 @@
 import { askAgent } from '../admin/client.ts';
 import { parseCommandLine, readRunDir } from '../config/bootstrap.ts';
 import type { AgentStatus } from '../status.ts';
+import { problemLines } from '../check/check-text.ts';
 import { outputFlag, wantsJson, type Command } from './command.ts';
 
 export const statusCommand: Command = {
@@ -35,6 +36,10 @@ function statusText(status: AgentStatus): string {
     ...status.cluster.problems.map((problem) => `cluster     ${problem}`),
     ...status.policy.problems.map(({ object, message }) => `policy      ${object}: ${message}`),
     ...status.services.failures.map((failure) => `service     ${failure}`),
+    ...(status.preflight ?? []).flatMap((problem) => {
+      const [first = '', ...rest] = problemLines(problem);
+      return [`preflight   ${first}`, ...rest.map((line) => `            ${line}`)];
+    }),
     `endpoints   ${status.endpoints}`,
   ];
   for (const { field, variable, value } of configuration.overriddenByEnvironment) {

@@ -1,5 +1,7 @@
 import type { Datastore } from '#datastore/datastore.ts';
 import type { CalcGraph } from '../calc/calc-graph.ts';
+import type { Preflight } from '../check/preflight.ts';
+import type { Severity } from '../check/result.ts';
 import type { Driver } from '../driver/driver.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import type { DataplaneSwitch } from '../switch/switch.ts';
@@ -13,12 +15,13 @@ export interface MetricSources {
   readonly dataplanes: DataplaneSwitch;
   readonly datastore: Datastore;
   readonly store: ObjectStore;
+  readonly preflight: Preflight;
   isReady(): boolean;
 }
 
 /** Ties each metric of the agent to where its value is. */
 export function watchAgent(metrics: Metrics, sources: MetricSources): void {
-  const { nodeName, graph, driver, dataplanes, datastore, store } = sources;
+  const { nodeName, graph, driver, dataplanes, datastore, store, preflight } = sources;
   const one = (value: number) => [{ value }];
   metrics.read('felix_active_local_endpoints', () => one(graph.stats().activeLocalEndpoints));
   metrics.read('felix_active_local_policies', () => one(graph.stats().activePolicies));
@@ -51,6 +54,14 @@ export function watchAgent(metrics: Metrics, sources: MetricSources): void {
   metrics.read('tortie_policy_rule_packets_total', async () => {
     const counters = (await dataplanes.active?.ruleCounters()) ?? new Map<string, never>();
     return [...counters].map(([rule, { packets }]) => ({ value: packets, labels: { rule } }));
+  });
+  metrics.read('tortie_preflight_problems', () => {
+    const { results } = preflight;
+    if (results === undefined) return [];
+    return (['blocks', 'degrades', 'note'] as const satisfies readonly Severity[]).map((severity) => ({
+      value: results.filter((result) => result.outcome === 'no' && result.severity === severity).length,
+      labels: { severity },
+    }));
   });
   readProcess(metrics);
   watchDriver(metrics, driver);

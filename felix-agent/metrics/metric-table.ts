@@ -72,6 +72,11 @@ export const metricTable = {
     type: 'gauge',
     help: 'Parts of valid policies that can not be enforced as they are written.',
   },
+  tortie_preflight_problems: {
+    type: 'gauge',
+    help: 'Things of the node that are not as they should be (tortie check), by what they do: blocks, degrades, note.',
+    labels: ['severity'],
+  },
   tortie_policy_rule_packets_total: {
     type: 'counter',
     help: 'Packets (the first of each flow) that a rule has matched on this node.',
