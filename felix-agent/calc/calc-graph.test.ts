@@ -202,6 +202,27 @@ describe('calc: routes from blocks', () => {
     expect(graph.flush().map(({ type }) => type)).toEqual(['routeRemove', 'hostRemove']);
   });
 
+  test('a node that is deleted and added again with another address has its routes by that one', () => {
+    const graph = new CalcGraph('me');
+    give.block('10.0.0.0/30', 'other')(graph);
+    const gateways = () =>
+      graph.flush().flatMap((update) => {
+        if (update.type === 'routeUpdate') return [update.route.nodeIp];
+        return update.type === 'routeRemove' ? ['none'] : [];
+      });
+    give.node('other', '192.0.2.2')(graph);
+    expect(gateways()).toEqual(['192.0.2.2']);
+    give.noNode('other')(graph);
+    expect(gateways()).toEqual(['none']);
+    give.node('other')(graph);
+    expect(gateways()).toEqual([]);
+    give.node('other', '192.0.2.3')(graph);
+    expect(gateways()).toEqual(['192.0.2.3']);
+    give.noNode('other')(graph);
+    give.node('other', '192.0.2.4')(graph);
+    expect(gateways()).toEqual(['192.0.2.4']);
+  });
+
   test('what was set and set back between two flushes says nothing', () => {
     const graph = new CalcGraph('me');
     give.pool('p', '10.0.0.0/16')(graph);

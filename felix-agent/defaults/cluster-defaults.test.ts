@@ -11,7 +11,7 @@ import { ObjectStore } from '../store/object-store.ts';
 import { ClusterDefaults } from './cluster-defaults.ts';
 
 const silent = pino({ level: 'silent' });
-const made: readonly KindName[] = ['FelixConfiguration', 'IPAMConfiguration', 'Tier', 'IPPool', 'ClusterInformation'];
+const made = ['FelixConfiguration', 'IPAMConfiguration', 'Tier', 'IPPool', 'ClusterInformation'] as const;
 
 let datastore: MemoryDatastore;
 let running: { readonly defaults: ClusterDefaults | undefined; readonly store: ObjectStore }[];

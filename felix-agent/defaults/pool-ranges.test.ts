@@ -1,7 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { parseCidr, type Cidr } from '#api/cidr.ts';
 import { parseAs, type KindMap } from '#api/kinds.ts';
-import { assignedFamilies } from './assigned-families.ts';
 import { uniqueLocal } from './cluster-defaults.ts';
 import { decideRanges, freeRanges, hasPodCidr, type RangeInputs } from './pool-ranges.ts';
 
@@ -170,25 +169,5 @@ describe('the ranges of the default pools', () => {
     expect(decideRanges(inputs({ nodes: withSpec({ podCIDR: '10.1.0.0/24' }) })).ranges[0]?.cidr.text).toBe(
       '10.1.0.0/16',
     );
-  });
-});
-
-describe('the families that pods get addresses of', () => {
-  const pool = (cidr: string, spec: object = {}, metadata: object = {}) =>
-    parseAs('IPPool', {
-      apiVersion: 'projectcalico.org/v3',
-      kind: 'IPPool',
-      metadata: { name: 'a', ...metadata },
-      spec: { cidr, ...spec },
-    }).object;
-  test.each([
-    ['no pool', [], []],
-    ['a pool of each', [pool('10.1.0.0/16'), pool('fd01::/48')], [4, 6]],
-    ['one that is disabled', [pool('10.1.0.0/16'), pool('fd01::/48', { disabled: true })], [4]],
-    ['one that must be asked for', [pool('10.1.0.0/16', { assignmentMode: 'Manual' }), pool('fd01::/48')], [6]],
-    ['one that is not for pods', [pool('10.1.0.0/16', { allowedUses: ['LoadBalancer'] })], []],
-    ['one that is being deleted', [pool('10.1.0.0/16', {}, { deletionTimestamp: '2026-01-01T00:00:00Z' })], []],
-  ])('with %s', (_title, pools, families) => {
-    expect([...assignedFamilies(pools)]).toEqual(families);
   });
 });

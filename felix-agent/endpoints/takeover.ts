@@ -1,7 +1,7 @@
 import { withoutPrefix } from '#api/cidr.ts';
 import type { Datastore } from '#datastore/datastore.ts';
 import type { LocalEndpoint } from '#cni/deps.ts';
-import { handleOf as attachmentHandle, isHashed, parseAlias } from '#cni/names.ts';
+import { handleOf as attachmentHandle, parseAlias } from '#cni/names.ts';
 import type { NodeIpam } from '#ipam/node-ipam.ts';
 import type { Netlink } from '#native/types.ts';
 import type { Log } from '../log.ts';
@@ -10,6 +10,7 @@ import type { EndpointFiles } from './endpoint-files.ts';
 import type { EndpointPublisher } from './endpoint-publisher.ts';
 import type { EndpointStore } from './endpoint-store.ts';
 import { readLiveState } from './live-state.ts';
+import { lostEndpoints } from './lost-endpoints.ts';
 
 /** What the takeover works with. */
 export interface TakeoverParts {
@@ -40,7 +41,7 @@ export class Takeover {
   async run(): Promise<void> {
     const { files, host, endpoints, publisher, ipam, log, interfacePrefix } = this.#parts;
     const fromFiles = files.load();
-    const lost = await this.#onlyInDatastore(fromFiles);
+    const lost = await lostEndpoints(this.#parts, fromFiles);
     const { alive, dead, orphans, routedAddresses } = await readLiveState(
       host,
       [...fromFiles, ...lost],
@@ -64,19 +65,6 @@ export class Takeover {
       if (!fromFiles.includes(endpoint)) files.save(endpoint);
       endpoints.adopt(endpoint);
     }
-  }
-
-  /** Endpoints of this node of which the state dir knows nothing: their objects, and their network from their device's alias. */
-  async #onlyInDatastore(known: readonly LocalEndpoint[]): Promise<readonly LocalEndpoint[]> {
-    const { datastore, host, nodeName } = this.#parts;
-    const { items } = await datastore.list('WorkloadEndpoint');
-    const names = new Set(known.map(({ endpoint: { metadata } }) => `${metadata.namespace}/${metadata.name}`));
-    return items
-      .filter(({ spec, metadata }) => spec.node === nodeName && !names.has(`${metadata.namespace}/${metadata.name}`))
-      .map((endpoint) => {
-        const { network = '' } = parseAlias(host.link(endpoint.spec.interfaceName)?.alias) ?? {};
-        return { endpoint, network: isHashed(network) ? '' : network, ifname: endpoint.spec.endpoint, netns: '' };
-      });
   }
 
   /** A network's name that its device doesn't tell is in the handle that holds the endpoint's addresses. */
