@@ -2,6 +2,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { kinds, objectText, parseAs, type KindMap, type KindName } from '#api/kinds.ts';
 import type { ObjectKey, ObjectMeta } from '#api/meta.ts';
+import { parseJson, stringifyJson } from '#api/sequence.ts';
 import { DatastoreError } from './errors.ts';
 
 /** Any object, where its kind doesn't matter. */
@@ -17,7 +18,7 @@ export function keyOf(kind: KindName, object: { readonly metadata: ObjectKey }):
 export function validated<K extends KindName>(verb: string, kind: K, object: KindMap[K]): KindMap[K] {
   try {
     // Through JSON, since that is what it will be: members that are undefined are none.
-    return parseAs(kind, JSON.parse(JSON.stringify(object))).object;
+    return parseAs(kind, parseJson(stringifyJson(object))).object;
   } catch (cause) {
     throw new DatastoreError('invalid', `${verb} ${objectText(kind, object.metadata)}: ${messageOf(cause)}`, { cause });
   }

@@ -1,11 +1,12 @@
 import type { Clock } from '#api/clock.ts';
 import type { KindName } from '#api/kinds.ts';
+import { parseJson } from '#api/sequence.ts';
 import { Backoff } from '../backoff.ts';
 import { DatastoreError } from '../errors.ts';
 import { messageOf } from '../stored-object.ts';
 import { linesOf } from './lines.ts';
 import { collectionPath } from './path.ts';
-import { exactJson, type Requests } from './requests.ts';
+import type { Requests } from './requests.ts';
 import { refusal, statusOf, type Attempt } from './status.ts';
 
 /** An event as the API server sends it. */
@@ -93,7 +94,7 @@ async function opened(requests: Requests, attempt: Attempt, point: string, signa
 
 /** Throws an ordinary error for what is no event: then the stream is broken, and is resumed. */
 function eventOf(attempt: Attempt, line: string): RawEvent {
-  const { type, object } = exactJson(line) as { readonly type?: unknown; readonly object?: unknown };
+  const { type, object } = parseJson(line) as { readonly type?: unknown; readonly object?: unknown };
   if (type === 'ERROR') {
     const { code } = (object ?? {}) as { readonly code?: unknown };
     throw refusal(attempt, typeof code === 'number' ? code : 500, statusOf(object));

@@ -1,0 +1,150 @@
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { until } from '#test/lab/until.ts';
+import { Bed, page } from './bed-for-tests.ts';
+import { eventLine, type Answering } from './fake-api-server-for-tests.ts';
+import type { KubernetesDatastore } from './kubernetes-datastore.ts';
+
+let bed: Bed;
+let store: KubernetesDatastore;
+let items: object[];
+let watching: Answering | undefined;
+const seen: string[] = [];
+let watched: Promise<void>;
+const abort = { current: new AbortController() };
+
+beforeEach(async () => {
+  bed = await Bed.start();
+  store = await bed.open();
+  items = [];
+  watching = undefined;
+  seen.length = 0;
+  abort.current = new AbortController();
+  bed.server.script = ({ query, path }, answering) => {
+    if (query.has('watch')) {
+      answering.begin();
+      watching = answering;
+    } else if (path.endsWith('policies') || path.endsWith('blocks')) answering.json(200, page(items, '7'));
+    else answering.json(200, items[0]);
+  };
+});
+afterEach(async () => {
+  abort.current.abort();
+  await bed[Symbol.asyncDispose]();
+});
+
+const good = { selector: 'all()', types: ['Ingress'], ingress: [{ action: 'Allow' }] };
+const bad = { selector: 'all()', types: ['Ingress'], ingress: [{ action: 'Permit' }] };
+const hopeless = { selector: 'all(', types: ['Ingress'] };
+
+function policy(name: string, resourceVersion: string, spec: object, uid = `uid-${name}`): object {
+  const metadata = { name, namespace: 'default', uid, resourceVersion };
+  return { apiVersion: 'projectcalico.org/v3', kind: 'NetworkPolicy', metadata, spec };
+}
+
+async function listed(): Promise<string[]> {
+  const { items } = await store.list('NetworkPolicy');
+  return items.map(({ metadata, spec }) => `${metadata.name}@${metadata.resourceVersion} ${spec.ingress?.[0]?.action}`);
+}
+
+/** Follows the policies from a listing. */
+async function follow(): Promise<void> {
+  const { resourceVersion } = await store.list('NetworkPolicy');
+  watched = (async () => {
+    for await (const event of store.watch('NetworkPolicy', { resourceVersion, signal: abort.current.signal })) {
+      seen.push(
+        event.type === 'bookmark'
+          ? `(${event.resourceVersion})`
+          : `${event.type} ${event.object.metadata.name}@${event.object.metadata.resourceVersion} ${event.object.spec.ingress?.[0]?.action}`,
+      );
+    }
+  })();
+  await until(() => watching !== undefined);
+}
+
+async function event(type: string, object: object): Promise<string | undefined> {
+  const before = seen.length;
+  watching?.write(eventLine(type, object));
+  await until(() => seen.length > before);
+  return seen.at(-1);
+}
+
+test('a policy that turns invalid keeps its last valid version: for watchers nothing happens, listings have it too', async () => {
+  items = [policy('a', '5', good)];
+  await follow();
+  await until(() => seen.length === 1);
+  expect(await event('MODIFIED', policy('a', '8', bad))).toBe('(8)');
+  expect(store.problems()).toMatchObject([
+    {
+      source: '/apis/projectcalico.org/v3/namespaces/default/networkpolicies/a',
+      objects: ['NetworkPolicy default/a'],
+      effect: 'last-valid',
+    },
+  ]);
+  expect(store.problems()[0]?.message).toMatch(/spec\.ingress\[0\]\.action.*its last valid version stays in force/);
+  items = [policy('a', '8', bad)];
+  expect(await listed()).toEqual(['a@5 Allow']);
+  expect(await event('MODIFIED', policy('a', '9', good))).toBe('modified a@9 Allow');
+  expect(store.problems()).toEqual([]);
+  expect(bed.log.filter((line) => line.includes('default/a'))).toHaveLength(2); // Once when it came, once when it went.
+});
+
+test('a policy that never was valid denies; mended it is itself, and deleted it is gone', async () => {
+  items = [policy('a', '5', bad)];
+  await follow();
+  expect(await listed()).toEqual(['a@5 Deny']);
+  expect(store.problems()).toMatchObject([{ effect: 'denies', message: expect.stringContaining('it denies ingress') }]);
+  expect(await event('MODIFIED', policy('a', '8', bad))).toBe('modified a@8 Deny');
+  expect(await event('MODIFIED', policy('a', '9', good))).toBe('modified a@9 Allow');
+  expect(await event('MODIFIED', policy('a', '10', bad))).toBe('(10)');
+  expect(await event('DELETED', policy('a', '11', bad))).toMatch('deleted a');
+  expect(store.problems()).toEqual([]);
+});
+
+test('a policy whose selector is broken is ignored: it comes when it is mended, and a denial ends when its selector breaks', async () => {
+  await follow();
+  expect(await event('ADDED', policy('a', '8', hopeless))).toBe('(8)');
+  expect(store.problems()).toMatchObject([{ effect: 'ignored' }]);
+  expect(await event('MODIFIED', policy('a', '9', good))).toBe('added a@9 Allow');
+  expect(await event('ADDED', policy('b', '10', bad))).toBe('added b@10 Deny');
+  expect(await event('MODIFIED', policy('b', '11', hopeless))).toMatch('deleted b');
+  expect(await event('DELETED', policy('b', '12', hopeless))).toBe('(12)');
+});
+
+test("another policy's last valid version under the same name is not taken", async () => {
+  items = [policy('a', '5', good)];
+  await follow();
+  items = [policy('a', '9', bad, 'another')];
+  expect(await listed()).toEqual(['a@9 Deny']);
+  expect(store.problems()).toMatchObject([{ effect: 'denies' }]);
+});
+
+test('last valid versions are forgotten a minute after the last watch', async () => {
+  items = [policy('a', '5', good)];
+  await follow();
+  await until(() => seen.length === 1);
+  abort.current.abort();
+  await watched;
+  bed.clock.advance(61_000);
+  items = [policy('a', '8', bad)];
+  expect(await listed()).toEqual(['a@8 Deny']);
+});
+
+test('get gives what is in force; of what IPAM writes, never anything but what is stored', async () => {
+  items = [policy('a', '5', bad)];
+  expect((await store.get('NetworkPolicy', { namespace: 'default', name: 'a' }))?.spec.ingress).toEqual([
+    { action: 'Deny' },
+  ]);
+  items = [
+    { apiVersion: 'projectcalico.org/v3', kind: 'IPAMBlock', metadata: { name: 'b' }, spec: { cidr: 'nonsense' } },
+  ];
+  expect(await bed.failure(store.get('IPAMBlock', { name: 'b' }))).toMatchObject({
+    code: 'unavailable',
+    message: expect.stringContaining('spec.cidr'),
+  });
+});
+
+test('fields that nobody knows are said once for a kind, not for each object', async () => {
+  items = [policy('a', '5', { ...good, colour: 'red' }), policy('b', '6', { ...good, colour: 'red' })];
+  await listed();
+  expect(bed.log.filter((line) => line.includes('spec.colour'))).toHaveLength(1);
+});
