@@ -79,6 +79,13 @@ describe('the look-up of a pod', () => {
     });
   });
 
+  test('knows a static pod, whose uid at the runtime is not that of its mirror in the API', async () => {
+    const mirror = { name: 'web', namespace: 'shop', annotations: { 'kubernetes.io/config.mirror': 'hash' } };
+    await create('Pod', mirror, { spec: { nodeName: 'me', containers: [{ name: 'main' }] } });
+    await follow(...kinds);
+    expect((await lookUp('hash', impatient))?.pod.metadata.annotations).toEqual(mirror.annotations);
+  });
+
   test('takes nothing from the datastore while calc still has the predecessor', async () => {
     await createPod();
     await follow(...kinds);

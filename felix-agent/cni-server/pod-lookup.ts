@@ -1,5 +1,6 @@
 import type { PodFacts } from '#cni/deps.ts';
 import { cniCode, CniError } from '#cni/errors.ts';
+import type { KindMap } from '#api/kinds.ts';
 import { keyText, type ObjectKey } from '#api/meta.ts';
 import type { Datastore } from '#datastore/datastore.ts';
 import { defaultAccount } from '../calc/endpoints/identity.ts';
@@ -24,9 +25,12 @@ export async function lookUpPod(
   const pods = store.of('Pod');
   const key = { namespace, name };
   const deadline = AbortSignal.timeout(patience.total);
-  // With a uid, a predecessor of the same name is not the pod.
-  const isIt = (candidate: { readonly metadata: { readonly uid?: string | undefined } }) =>
-    uid === undefined || candidate.metadata.uid === undefined || candidate.metadata.uid === uid;
+  // With a uid, a predecessor of the same name is not the pod. A static pod's uid is its manifest's hash, which its mirror in the API hasn't.
+  const isIt = ({ metadata }: KindMap['Pod']) =>
+    uid === undefined ||
+    metadata.uid === undefined ||
+    metadata.uid === uid ||
+    metadata.annotations?.['kubernetes.io/config.mirror'] !== undefined;
   // Without any Pod of the name calc takes the labels that the endpoint is made with; with a predecessor, those of the predecessor.
   const read = async () => (pods.get(key) === undefined ? matching(await datastore.get('Pod', key), isIt) : undefined);
   const pod =

@@ -22,12 +22,20 @@ export class LabNode {
   readonly #labDir: string;
   readonly #index: number;
   readonly #agentEnv: Readonly<Record<string, string>>;
+  readonly #datastoreFlags: () => readonly string[];
   readonly #pods = new Map<string, LabPod>();
   #agent: ChildProcess | undefined;
   #peer: Peer | undefined;
 
-  constructor(labDir: string, prefix: string, index: number, agentEnv: Readonly<Record<string, string>> = {}) {
+  constructor(
+    labDir: string,
+    prefix: string,
+    index: number,
+    agentEnv: Readonly<Record<string, string>> = {},
+    datastoreFlags: () => readonly string[] = () => [`--datastore=files:${join(labDir, 'cluster')}`],
+  ) {
     this.#agentEnv = agentEnv;
+    this.#datastoreFlags = datastoreFlags;
     this.name = `node${index}`;
     this.netns = `${prefix}-n${index}`;
     this.ipv4 = `172.31.0.${10 + index}`;
@@ -89,7 +97,7 @@ export class LabNode {
   get settings(): readonly string[] {
     return [
       `--node-name=${this.name}`,
-      `--datastore=files:${join(this.#labDir, 'cluster')}`,
+      ...this.#datastoreFlags(),
       `--run-dir=${this.runDir}`,
       `--state-dir=${this.stateDir}`,
       `--bpffs=${this.bpffs}`,

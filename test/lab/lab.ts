@@ -14,6 +14,8 @@ export interface LabOptions {
   readonly blockSize?: number;
   /** Variables of every agent, for example FELIX_IPTABLESBACKEND. */
   readonly agentEnv?: Readonly<Record<string, string>>;
+  /** The flags that name the agents' datastore, instead of the lab's own folder; read when they are first needed. */
+  readonly datastoreFlags?: () => readonly string[];
 }
 
 /** The pods' ranges in every lab. */
@@ -54,12 +56,13 @@ export class Lab implements AsyncDisposable {
     const fabric = `${prefix}-fabric`;
     const nodes = Array.from(
       { length: options.nodes },
-      (_, index) => new LabNode(dir, prefix, index + 1, options.agentEnv),
+      (_, index) => new LabNode(dir, prefix, index + 1, options.agentEnv, options.datastoreFlags),
     );
     const lab = new Lab(dir, prefix, fabric, nodes, poolManifests(options));
     try {
       await must('mount', '-t', 'bpf', 'bpf', join(dir, 'bpf'));
       await must('ip', 'netns', 'add', fabric);
+      await must('ip', '-n', fabric, 'link', 'set', 'lo', 'up');
       await must('ip', '-n', fabric, 'link', 'add', 'br0', 'up', 'type', 'bridge');
       await must('ip', '-n', fabric, 'addr', 'add', '172.31.0.1/24', 'dev', 'br0');
       await must('ip', '-n', fabric, 'addr', 'add', 'fd31::1/64', 'dev', 'br0', 'nodad');
