@@ -135,6 +135,8 @@ export interface CallOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** Instead of the conf. */
   readonly stdin?: string;
+  /** A command that runs the executable, for instance in another mount namespace. */
+  readonly through?: readonly string[];
 }
 
 /** A finished call; `json` is its stdout. */
@@ -197,9 +199,9 @@ export class CniTestbed implements AsyncDisposable {
     verb: string,
     netns: string,
     containerId: string,
-    { conf, env, stdin }: CallOptions = {},
+    { conf, env, stdin, through = [] }: CallOptions = {},
   ): Promise<Answer> {
-    const finished = await exec('nsenter', [`--net=${this.node.path}`, launcher], {
+    const finished = await exec('nsenter', [`--net=${this.node.path}`, ...through, launcher], {
       input: stdin ?? JSON.stringify({ ...this.conf(), ...conf }),
       env: {
         TORTIE_NODE_NAME: NODE,
