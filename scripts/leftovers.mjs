@@ -3,7 +3,7 @@
 // compared. Only what carries one of our names counts, so that other programs can come and go meanwhile.
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 /**
@@ -22,10 +22,14 @@ const DEFAULT_PATHS = [
   '/opt/cni/bin/tortie',
   '/etc/cni/net.d/10-tortie.conflist',
 ];
+/** Where test clusters (test/cluster) keep their files, each under its name. */
+const CLUSTERS = join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'tortie/clusters');
+/** In it containerd makes the groups of a kubelet's containers, when that kubelet keeps no groups of its own: those of test clusters. */
+const CONTAINER_GROUPS = '/k8s.io/';
 /** The environment variable by which processes are told apart: it names the run that started them. */
 export const RUN_MARK = 'TORTIE_TEST_RUN';
 /** Command lines of what makes objects of ours without such a mark; Jest's first process gets it too late to show it. */
-const PROGRAMS = /\/tortie\.mjs |\/jest\.js|playground\/main\.ts|bench\/\S+\.ts/;
+const PROGRAMS = /\/tortie\.mjs |\/jest\.js|playground\/main\.ts|bench\/\S+\.ts|\/tortie\/clusters\//;
 
 /**
  * @param {Trace} trace
@@ -48,9 +52,10 @@ export function traces(onProblem) {
     ...blackholes(onProblem),
     ...mounts(),
     ...entries(tmpdir()).map((name) => ({ kind: 'folder', name: join(tmpdir(), name) })),
+    ...entries(CLUSTERS).map((name) => ({ kind: 'cluster', name })),
     ...(root ? [...rules(onProblem), ...ipsets(onProblem), ...bpfObjects(onProblem), ...bpfPins(), ...cgroups()] : []),
     ...DEFAULT_PATHS.filter((path) => existsSync(path)).map((name) => ({ kind: 'path', name })),
-  ].filter((trace) => trace.kind === 'blackhole route' || OURS.test(trace.name));
+  ].filter(({ kind, name }) => kind === 'blackhole route' || OURS.test(name) || isContainerGroup(kind, name));
 }
 
 /**
@@ -141,6 +146,11 @@ function cgroups() {
 
 function mounts() {
   return mountPoints().map((name) => ({ kind: 'mount', name }));
+}
+
+/** @param {string} kind @param {string} name */
+function isContainerGroup(kind, name) {
+  return kind === 'cgroup' && name.includes(CONTAINER_GROUPS);
 }
 
 /** @param {string} [type] of the file system; every one if absent */

@@ -28,6 +28,9 @@ export interface ClusterOptions {
 /** Where clusters keep their files, by prefix: overlayfs and containers' images need a real disk, not /tmp. */
 export const clustersDir = join(cacheDir, 'clusters');
 
+/** Of the cluster that `make cluster-up` makes: one a machine, because the machine's own namespace has an address in its network. */
+export const userPrefix = 'tortie';
+
 const ranges: ClusterRanges = {
   pods: ['10.244.0.0/16', 'fd00:244::/48'],
   services: ['10.96.0.0/16', 'fd00:96::/112'],
@@ -100,6 +103,11 @@ export class Cluster implements AsyncDisposable {
     return node;
   }
 
+  /** Starts a node's kubelet, which registers the node if there is none of its name. */
+  async startKubelet(node: ClusterNode): Promise<void> {
+    await node.startKubelet(await this.plane.kubeconfigFor({ user: nodeUser(node.name).name }));
+  }
+
   /** Ends and removes everything; also what a start or a machine's crash has left. */
   async destroy(): Promise<void> {
     for (const node of this.nodes) await node.destroy();
@@ -136,11 +144,9 @@ export class Cluster implements AsyncDisposable {
     ]);
     say('starting controller manager, scheduler, kubelets and kube-proxies');
     await this.#startControllers(plane);
-    const proxyKubeconfig = await plane.kubeconfigFor({ user: proxy.name });
     for (const node of this.nodes) {
-      const kubelet = await plane.kubeconfigFor({ user: nodeUser(node.name).name });
-      await node.startKubelet({ kubelet, proxy: proxyKubeconfig });
-      await node.startProxy({ kubelet, proxy: proxyKubeconfig });
+      await this.startKubelet(node);
+      await node.startProxy(await plane.kubeconfigFor({ user: proxy.name }));
     }
     await plane.apply([proxyRole, ...coreDnsObjects(ranges.dns)]);
     const registered = async () => (await this.kubectl.run('get', 'nodes', '-o', 'name')).trim().split('\n');

@@ -23,12 +23,6 @@ export interface NodeOptions {
   readonly outlives: boolean;
 }
 
-/** Kubeconfig files of a node's programs. */
-export interface NodeCredentials {
-  readonly kubelet: string;
-  readonly proxy: string;
-}
-
 /**
  * A node: network, mount and UTS namespace with its own directories, bpffs and cgroup2 group (what exactly: node.sh), and in them containerd,
  * kubelet and kube-proxy.
@@ -97,13 +91,13 @@ export class ClusterNode {
     await this.exec('ctr', '--namespace=k8s.io', 'images', 'import', archive);
   }
 
-  async startKubelet(credentials: NodeCredentials): Promise<void> {
+  async startKubelet(kubeconfig: string): Promise<void> {
     const config = join(this.dir, 'kubelet.json');
     writeFileSync(config, JSON.stringify(kubeletConfig(this.#options.ranges), undefined, 2));
     this.#inside('kubelet', [
       await kubernetesProgram('kubelet'),
       `--config=${config}`,
-      `--kubeconfig=${credentials.kubelet}`,
+      `--kubeconfig=${kubeconfig}`,
       `--hostname-override=${this.name}`,
       `--node-ip=${this.ipv4},${this.ipv6}`,
       '--root-dir=/var/lib/kubelet',
@@ -111,9 +105,9 @@ export class ClusterNode {
     ]);
   }
 
-  async startProxy(credentials: NodeCredentials): Promise<void> {
+  async startProxy(kubeconfig: string): Promise<void> {
     const config = join(this.dir, 'kube-proxy.json');
-    const proxy = proxyConfig(this.name, this.#options.ranges, credentials.proxy);
+    const proxy = proxyConfig(this.name, this.#options.ranges, kubeconfig);
     writeFileSync(config, JSON.stringify(proxy, undefined, 2));
     this.#inside('kube-proxy', [await kubernetesProgram('kube-proxy'), `--config=${config}`]);
   }
@@ -131,6 +125,25 @@ export class ClusterNode {
   /** Runs a command on the node; it must succeed. */
   exec(file: string, ...args: string[]): Promise<string> {
     return must('nsenter', ...this.#enter, file, ...args);
+  }
+
+  /**
+   * Processes of a pod's containers on this node, by container; the one that holds its namespaces is `pause`. Empty for a pod that has none here.
+   */
+  async processesOf(namespace: string, pod: string): Promise<ReadonlyMap<string, number>> {
+    const filter = `labels."io.kubernetes.pod.namespace"==${namespace},labels."io.kubernetes.pod.name"==${pod}`;
+    const ctr = async (...args: string[]) => (await this.exec('ctr', '--namespace=k8s.io', ...args)).trim().split('\n');
+    const ids = await ctr('containers', 'list', '--quiet', filter);
+    const tasks = (await ctr('tasks', 'list')).map((line) => line.split(/ +/));
+    const processes = new Map<string, number>();
+    for (const [id = '', pid, state] of tasks) {
+      if (state !== 'RUNNING' || !ids.includes(id)) continue;
+      const labels = (
+        JSON.parse((await ctr('containers', 'info', id)).join('\n')) as { Labels: Record<string, string> }
+      ).Labels;
+      processes.set(labels['io.kubernetes.container.name'] ?? 'pause', Number(pid));
+    }
+    return processes;
   }
 
   /** Ends all that runs on it, containers too, and removes it. Nothing happens to what is gone already. */

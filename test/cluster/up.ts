@@ -2,12 +2,9 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { kubernetesProgram, type Say } from './binaries.ts';
-import { Cluster, clustersDir } from './cluster.ts';
+import { Cluster, clustersDir, userPrefix } from './cluster.ts';
 import { agnhostImage } from './images.ts';
 import { importTortie, installTortie } from './tortie.ts';
-
-/** One cluster a machine: its addresses are the machine's, too. */
-const prefix = 'tortie';
 
 const begun = Date.now();
 const say: Say = (line) => console.log(`[${((Date.now() - begun) / 1000).toFixed(1).padStart(6)} s] ${line}`);
@@ -16,8 +13,8 @@ async function up(): Promise<void> {
   if (process.geteuid?.() !== 0) throw new Error('it takes root to make namespaces: run this as root');
   const nodes = Number(process.env['NODES'] || 2);
   if (!Number.isInteger(nodes) || nodes < 1 || nodes > 9) throw new Error('NODES must be a number from 1 to 9');
-  if (existsSync(join(clustersDir, prefix))) throw new Error('there is one already: make cluster-down removes it');
-  const cluster = await Cluster.start({ prefix, nodes, reachable: true, outlives: true }, say);
+  if (existsSync(join(clustersDir, userPrefix))) throw new Error('there is one already: make cluster-down removes it');
+  const cluster = await Cluster.start({ prefix: userPrefix, nodes, reachable: true, outlives: true }, say);
   if (process.env['TORTIE'] !== 'no') {
     say("giving the nodes Tortie's image, as a registry would");
     await importTortie(cluster);

@@ -1,10 +1,20 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { exec } from './exec.ts';
-import type { LabNode } from './lab-node.ts';
 
 /** What a node's namespace and directories hold, as sorted lines by kind: two snapshots can be compared as they are. */
 export type NodeSnapshot = Readonly<Record<string, readonly string[]>>;
+
+/** A node to look at. */
+export interface SnapshotSource {
+  readonly name: string;
+  readonly netnsPath: string;
+  readonly bpffs: string;
+  readonly runDir: string;
+  readonly stateDir: string;
+  /** Its device to the other nodes; `uplink` if absent. */
+  readonly uplink?: string;
+}
 
 const commands = {
   links: ['ip', '-d', '-o', 'link'],
@@ -22,23 +32,23 @@ const commands = {
   nftables: ['nft', 'list', 'ruleset'],
 } as const;
 
-const sysctls = [
+const sysctlsOf = (uplink: string) => [
   'net/ipv4/ip_forward',
   'net/ipv4/conf/all/forwarding',
   'net/ipv4/conf/all/rp_filter',
   'net/ipv4/conf/all/proxy_arp',
-  'net/ipv4/conf/uplink/forwarding',
-  'net/ipv4/conf/uplink/rp_filter',
-  'net/ipv4/conf/uplink/proxy_arp',
+  `net/ipv4/conf/${uplink}/forwarding`,
+  `net/ipv4/conf/${uplink}/rp_filter`,
+  `net/ipv4/conf/${uplink}/proxy_arp`,
   'net/ipv6/conf/all/forwarding',
   'net/ipv6/conf/all/accept_ra',
   'net/ipv6/conf/all/proxy_ndp',
-  'net/ipv6/conf/uplink/accept_ra',
-  'net/ipv6/conf/uplink/forwarding',
-] as const;
+  `net/ipv6/conf/${uplink}/accept_ra`,
+  `net/ipv6/conf/${uplink}/forwarding`,
+];
 
 /** Looks at everything that Tortie may leave a trace in. */
-export async function snapshotOf(node: LabNode): Promise<NodeSnapshot> {
+export async function snapshotOf(node: SnapshotSource): Promise<NodeSnapshot> {
   const lists = await Promise.all(
     Object.entries(commands).map(async ([kind, [file, ...args]]) => {
       const read = () => exec('nsenter', [`--net=${node.netnsPath}`, file, ...args]);
@@ -86,18 +96,19 @@ function linesOf(text: string): string[] {
     .toSorted();
 }
 
-async function readSysctls(node: LabNode): Promise<string[]> {
+async function readSysctls(node: SnapshotSource): Promise<string[]> {
   const { stdout } = await exec('nsenter', [
     `--net=${node.netnsPath}`,
     'grep',
     '-H',
     '',
-    ...sysctls.map((name) => `/proc/sys/${name}`),
+    ...sysctlsOf(node.uplink ?? 'uplink').map((name) => `/proc/sys/${name}`),
   ]);
   return linesOf(stdout);
 }
 
-function filesBelow(dir: string): string[] {
+/** Paths below a directory, relative to it; nothing if there is none. */
+export function filesBelow(dir: string): string[] {
   if (!existsSync(dir)) return [];
   return readdirSync(dir, { recursive: true, withFileTypes: true })
     .map((entry) => `${join(entry.parentPath, entry.name).slice(dir.length)}${entry.isFile() ? '' : ' (no file)'}`)
