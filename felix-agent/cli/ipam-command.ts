@@ -11,7 +11,7 @@ import {
   type DatastoreRef,
 } from '../config/bootstrap.ts';
 import { openDatastore } from '../datastore.ts';
-import { createLog } from '../log.ts';
+import { createLog, setSeverity } from '../log.ts';
 import type { AgentStatus } from '../status.ts';
 import { outputFlag, table, wantsJson, type Command, type Output } from './command.ts';
 
@@ -23,7 +23,9 @@ export const ipamCommand: Command = {
     const { flags, positionals } = parseCommandLine(args, { ...outputFlag, force: { type: 'boolean' } });
     const [verb, target, ...rest] = positionals;
     const json = wantsJson(flags);
-    const opened = await openDatastore(await whichDatastore(flags, env), createLog('command line'));
+    const log = createLog('command line');
+    setSeverity(log, 'Warning'); // A person asked a question: only what is wrong is said besides the answer.
+    const opened = await openDatastore(await whichDatastore(flags, env), log);
     await using datastore = opened.datastore;
     if (verb === 'show' && target === undefined) return await show(datastore, json, output);
     if (verb === 'check' && target === undefined) return await check(datastore, json, output);

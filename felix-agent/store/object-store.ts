@@ -3,6 +3,7 @@ import type { KindName } from '#api/kinds.ts';
 import type { Datastore } from '#datastore/datastore.ts';
 import { policyKinds } from '../calc/convert/convert.ts';
 import type { Log } from '../log.ts';
+import { gatheredFailures } from './gathered-failures.ts';
 import { Informer } from './informer.ts';
 import { ReadFailures } from './read-failures.ts';
 
@@ -62,9 +63,14 @@ export class ObjectStore implements AsyncDisposable {
     return this.#watched.every((kind) => this.#informers[kind].hasSynced);
   }
 
-  /** Why something can't be read at present. */
+  /** Why something can't be read at present; what fails alike is one line. */
   failures(): readonly string[] {
-    return this.#watched.flatMap((kind) => this.#informers[kind].failure ?? []);
+    return gatheredFailures(
+      this.#watched.flatMap((kind) => {
+        const { failure } = this.#informers[kind];
+        return failure === undefined ? [] : [{ kind, failure }];
+      }),
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

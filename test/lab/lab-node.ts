@@ -109,6 +109,12 @@ export class LabNode {
     return exec('nsenter', [`--net=${this.netnsPath}`, join(distDir, 'bin/tortie'), ...args, ...this.settings]);
   }
 
+  /** The same, told only where its agent is. */
+  tortieAsFound(...args: string[]): ReturnType<typeof exec> {
+    const file = join(distDir, 'bin/tortie');
+    return exec('nsenter', [`--net=${this.netnsPath}`, file, ...args, `--run-dir=${this.runDir}`]);
+  }
+
   get agentPid(): number | undefined {
     return this.#agent?.pid;
   }
