@@ -29,6 +29,9 @@ import { EndpointFiles } from './endpoints/endpoint-files.ts';
 import { EndpointPublisher } from './endpoints/endpoint-publisher.ts';
 import { EndpointStatusFiles } from './endpoints/endpoint-status-files.ts';
 import { EndpointStore } from './endpoints/endpoint-store.ts';
+import { AddressControllers } from './controllers/address-controllers.ts';
+import { KernelEndpoints, localHandle } from './controllers/kernel-endpoints.ts';
+import { watchAddresses } from './controllers/address-metrics.ts';
 import { ObjectWriter } from './endpoints/object-writer.ts';
 import { PodWriter } from './endpoints/pod-writer.ts';
 import { Takeover } from './endpoints/takeover.ts';
@@ -91,16 +94,17 @@ export function agentModule(settings: BootstrapSettings, log: Log, opened: Opene
     );
     bind(FactsId).toResolvedValue((store) => new StoreFacts(store, datastore, nodeName), [StoreId]);
     bind(IpamId).toResolvedValue(
-      (facts, clock: Clock) =>
+      (facts, endpoints, clock: Clock) =>
         new NodeIpam({
           datastore,
           nodeName,
           clock,
           facts,
           journalPath: join(stateDir, 'ipam.journal'),
+          isInUse: (handle) => endpoints.list().some((endpoint) => localHandle(endpoint) === handle),
           log: (level, message) => log[level](message),
         }),
-      [FactsId, Clock],
+      [FactsId, EndpointsId, Clock],
     );
     bind(FilesId).toResolvedValue(() => new EndpointFiles(stateDir, log));
     bind(StatusFilesId).toResolvedValue(() => new EndpointStatusFiles(stateDir, log));
@@ -146,12 +150,31 @@ export function agentModule(settings: BootstrapSettings, log: Log, opened: Opene
     );
     bind(MtuId).toResolvedValue((host, store) => new NodeMtu(host, store, nodeName, log), [HostNetlink, StoreId]);
     bind(ClusterId).toResolvedValue(
-      (store, host: Netlink, clock: Clock) =>
-        cluster && {
-          defaults: new ClusterDefaults({ datastore, store, host, clock, log }),
-          node: new NodeReporter({ nodeName, cluster, store, host, clock, log }),
-        },
-      [StoreId, HostNetlink, Clock],
+      (store, host: Netlink, clock: Clock, ipam, endpoints, config, facts, metrics) => {
+        const addresses = watchAddresses(metrics, { nodeName, ipam, facts });
+        return (
+          cluster && {
+            defaults: new ClusterDefaults({ datastore, store, host, clock, log }),
+            node: new NodeReporter({ nodeName, cluster, store, host, clock, log }),
+            controllers: new AddressControllers({
+              nodeName,
+              datastore,
+              clock,
+              log,
+              store,
+              ipam,
+              endpoints: new KernelEndpoints(
+                endpoints,
+                host,
+                () => config.current.settings.interfacePrefix[0] ?? 'cali',
+              ),
+              leakGraceMs: settings.ipamLeakGraceMs,
+              addresses,
+            }),
+          }
+        );
+      },
+      [StoreId, HostNetlink, Clock, IpamId, EndpointsId, ConfigId, FactsId, MetricsId],
     );
     bind(CniId).toResolvedValue(
       (store, config, dataplanes, ipam, endpoints, host, commands: CommandRunner, mtu, parts) =>

@@ -11,6 +11,7 @@ import { until } from '#test/lab/until.ts';
 import { Agent, type AgentParts } from './agent.ts';
 import { CalcFeed } from './calc-feed.ts';
 import { CalcGraph } from './calc/calc-graph.ts';
+import { Preflight } from './check/preflight.ts';
 import { ConfigWatcher } from './config/config-watcher.ts';
 import { Driver } from './driver/driver.ts';
 import { FakeDataplane } from './driver/fake-dataplane.ts';
@@ -72,6 +73,7 @@ function newAgent(): Agent {
     metrics,
     metricsServer: new ConfiguredServer(metricsService(metrics), silent),
     statusFiles,
+    preflight: new Preflight(() => Promise.resolve([]), clock, silent),
     cluster,
   };
   return new Agent(parts as unknown as AgentParts);
@@ -157,15 +159,21 @@ describe('the agent', () => {
         failure: "can't write Node node1: forbidden",
         [Symbol.asyncDispose]: dispose('node'),
       };
-      cluster = { defaults, node } as unknown as AgentParts['cluster'];
+      const controllers = {
+        start: () => events.push('controllers started'),
+        status: () => null,
+        [Symbol.asyncDispose]: async () => void events.push('controllers ended'),
+      };
+      cluster = { defaults, node, controllers } as unknown as AgentParts['cluster'];
       agent = newAgent();
     });
 
     test('makes what is missing, and says on its Node that the network is there when pods can be wired', async () => {
       await agent.start();
-      expect(events).toEqual(['defaults start', 'node start', 'iptables activate', 'open', 'network is there']);
+      const starts = ['defaults start', 'node start', 'iptables activate', 'open', 'network is there'];
+      expect(events).toEqual([...starts, 'controllers started']);
       await agent.stop();
-      expect(events).toEqual(expect.arrayContaining(['defaults ended', 'node ended']));
+      expect(events).toEqual(expect.arrayContaining(['controllers ended', 'defaults ended', 'node ended']));
     });
 
     test('is not ready while the cluster is not set up; what fails besides stands in status', async () => {

@@ -19,6 +19,7 @@ import type { NodeMtu } from './cni-server/node-mtu.ts';
 import { CniServer } from './cni-server/server.ts';
 import type { BootstrapSettings } from './config/bootstrap.ts';
 import type { ConfigWatcher } from './config/config-watcher.ts';
+import type { AddressControllers } from './controllers/address-controllers.ts';
 import type { ClusterDefaults } from './defaults/cluster-defaults.ts';
 import type { Driver } from './driver/driver.ts';
 import type { EndpointPublisher } from './endpoints/endpoint-publisher.ts';
@@ -78,7 +79,9 @@ export interface AgentParts {
   readonly statusFiles: EndpointStatusFiles;
   readonly preflight: Preflight;
   /** Where Pods and Nodes belong to a cluster. */
-  readonly cluster: { readonly defaults: ClusterDefaults; readonly node: NodeReporter } | undefined;
+  readonly cluster:
+    | { readonly defaults: ClusterDefaults; readonly node: NodeReporter; readonly controllers: AddressControllers }
+    | undefined;
 }
 
 /**
@@ -158,7 +161,7 @@ export class Agent {
     await Promise.race([store.synced(), aborted(signal)]);
     if (config.current.fatal.length > 0) throw new Error(config.current.fatal.join('; '));
     await this.#applyConfig();
-    cluster?.defaults.start();
+    void cluster?.defaults.start();
     cluster?.node.start();
 
     this.#enter('taking over what an earlier agent left');
@@ -180,6 +183,7 @@ export class Agent {
     cni.open();
     this.#parts.cniConf?.start();
     cluster?.node.networkIsThere();
+    cluster?.controllers.start();
     this.#report();
     log.info({ ...dataplanes.status(), endpoints: this.#parts.endpoints.list().length }, 'in sync');
     this.#parts.preflight.inSync();
@@ -197,6 +201,10 @@ export class Agent {
     const patience = AbortSignal.timeout(stopPatienceMs);
     const outOfPatience = aborted(patience);
     await this.#end('pre-flight', Promise.race([this.#parts.preflight[Symbol.asyncDispose](), outOfPatience]));
+    await this.#end(
+      'garbage collection, whose lease runs out',
+      Promise.race([cluster?.controllers[Symbol.asyncDispose](), outOfPatience]),
+    );
     await Promise.race([this.#starting, outOfPatience]).catch(() => {}); // `start` reports its failure.
     await this.#end(
       'the reserve, which stays allocated until the next start',
@@ -299,6 +307,7 @@ export class Agent {
         ],
       },
       cluster: { problems: cluster?.defaults.problems ?? [] },
+      addresses: cluster?.controllers.status() ?? null,
       notActedOn: this.#unsupported.list(),
       policy: { problems: policyProblems(this.#parts.graph) },
       configuration: config.current.report,

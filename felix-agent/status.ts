@@ -1,3 +1,5 @@
+import type { ControllersStatus } from './controllers/address-controllers.ts';
+
 import type { CheckResult } from './check/result.ts';
 
 /** What `tortie status -o json` prints; a stable shape. */
@@ -37,6 +39,8 @@ export interface AgentStatus {
     /** Why the objects that a cluster needs and nobody has made (settings, tiers, pools) have not been made. */
     readonly problems: readonly string[];
   };
+  /** Garbage collection of addresses; null where there is none: without a cluster. */
+  readonly addresses: ControllersStatus | null;
   /** Objects with fields that this version does not, or only partly, act on; `docs/compatibility.md` says which and why. */
   readonly notActedOn: readonly { readonly object: string; readonly fields: readonly string[] }[];
   readonly policy: {

@@ -244,15 +244,13 @@ export class NodeIpam implements Ipam, AsyncDisposable {
     return byHandle(this.#ledger.owned());
   }
 
-  /** Every address of this node's workloads, given but not yet written ones too. */
+  /** Every address of this node's workloads, given but not yet written ones too. Before the start nothing is known. */
   owned(): readonly Owned[] {
-    this.#assertReady();
     return [...this.#ledger.owned()];
   }
 
-  /** The CIDRs of this node's own blocks. */
+  /** The CIDRs of this node's own blocks. Before the start nothing is known. */
   ownBlocks(): readonly string[] {
-    this.#assertReady();
     const affinity = hostAffinity(this.#options.nodeName);
     return this.#blocks.specs().flatMap((spec) => (spec.affinity === affinity ? [spec.cidr] : []));
   }

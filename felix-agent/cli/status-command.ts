@@ -20,6 +20,17 @@ export const statusCommand: Command = {
 /** What it means that a kind isn't served. */
 const absentKind = 'what such objects are for is off until its CustomResourceDefinition is there';
 
+function addressLines(addresses: AgentStatus['addresses']): readonly string[] {
+  if (addresses === null) return [];
+  const { leader, leads, candidates, problems } = addresses;
+  const who = leads ? 'this node' : (leader ?? 'nobody yet');
+  return [
+    `addresses   ${who} collects what deleted nodes leave`,
+    ...(candidates.length === 0 ? [] : [`            - unused, to be released: ${candidates.join(', ')}`]),
+    ...problems.map((problem) => `            - ${problem}`),
+  ];
+}
+
 function statusText(status: AgentStatus): string {
   const { dataplane, datastore, configuration } = status;
   const lines = [
@@ -34,6 +45,7 @@ function statusText(status: AgentStatus): string {
     ...datastore.failures.map((failure) => `            - ${failure}`),
     ...datastore.problems.map(({ source, message }) => `            - ${source}: ${message}`),
     ...status.cluster.problems.map((problem) => `cluster     ${problem}`),
+    ...addressLines(status.addresses),
     ...status.policy.problems.map(({ object, message }) => `policy      ${object}: ${message}`),
     ...status.services.failures.map((failure) => `service     ${failure}`),
     ...(status.preflight ?? []).flatMap((problem) => {

@@ -13,6 +13,7 @@ describe('bootstrap settings', () => {
       stateDir: '/state',
       bpffs: '/sys/fs/bpf/tortie',
       cniConf: { dir: undefined, version: '1.0.0', mtu: undefined },
+      ipamLeakGraceMs: 900_000,
       felixEnv: {},
     });
   });
@@ -32,6 +33,15 @@ describe('bootstrap settings', () => {
     });
   });
 
+  test.each([
+    ['90s', 90_000],
+    ['2h', 7_200_000],
+    ['0', 0],
+    ['', 900_000],
+  ])('an address is released after a time of grace: %j is %d ms', (text, ms) => {
+    expect(read(['--datastore=files:/d'], { TORTIE_IPAM_LEAK_GRACE: text }).ipamLeakGraceMs).toBe(ms);
+  });
+
   test('FELIX_ variables are carried along, whatever their case', () => {
     expect(read(['--datastore=files:/d'], { FELIX_BPFENABLED: 'true', felix_x: '1', OTHER: '2' }).felixEnv).toEqual({
       FELIX_BPFENABLED: 'true',
@@ -49,6 +59,7 @@ describe('bootstrap settings', () => {
     [['--datastore=files:/d', '--cni-conf-dir=net.d'], '--cni-conf-dir (TORTIE_CNI_CONF_DIR) must be an absolute path'],
     [['--datastore=files:/d', '--cni-version=2.0.0'], '--cni-version (TORTIE_CNI_VERSION) must be one of 0.3.1'],
     [['--datastore=files:/d', '--cni-mtu=9k'], '--cni-mtu (TORTIE_CNI_MTU) must be 68 to 65535'],
+    [['--datastore=files:/d', '--ipam-leak-grace=15'], '--ipam-leak-grace (TORTIE_IPAM_LEAK_GRACE) must be a duration'],
     [['--datastore=files:/d', '--cni-mtu=67'], '--cni-mtu (TORTIE_CNI_MTU) must be 68 to 65535'],
     [['--datastore=files:/d', '--nonsense'], "Unknown option '--nonsense'"],
   ])('%j is refused, naming flag and variable', (args, message) => {

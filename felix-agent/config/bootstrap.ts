@@ -1,5 +1,6 @@
 import { hostname } from 'node:os';
 import { parseArgs } from 'node:util';
+import { parseDuration } from '#api/felix/duration.ts';
 import { CNI_VERSIONS, isCniVersion, type CniVersion } from '#cni/versions.ts';
 
 /** Where the agent finds its objects. */
@@ -32,6 +33,8 @@ export interface CniConfSettings {
 export interface BootstrapSettings extends NodeSettings {
   readonly datastore: DatastoreRef;
   readonly cniConf: CniConfSettings;
+  /** How long an address must look unused before it is released, in ms; 0: never. */
+  readonly ipamLeakGraceMs: number;
   /** FELIX_* variables: they override FelixConfiguration. */
   readonly felixEnv: Readonly<Record<string, string>>;
 }
@@ -111,6 +114,12 @@ export const bootstrapSettings = {
     fallback: () => '',
     help: "MTU of pods' interfaces there, in bytes (default: the node's)",
   },
+  ipamLeakGrace: {
+    flag: 'ipam-leak-grace',
+    env: 'TORTIE_IPAM_LEAK_GRACE',
+    fallback: () => '',
+    help: 'how long an address must look unused before it is released, such as 90s or 15m; 0: never (default 15m; only in a cluster)',
+  },
 } as const satisfies Record<string, SettingSpec>;
 
 type SettingName = keyof typeof bootstrapSettings;
@@ -163,6 +172,16 @@ function readCniConf(flags: Readonly<Record<string, unknown>>, env: NodeJS.Proce
   return { dir: readCniDirs(flags, env).confDir, version, mtu: mtu === 0 ? undefined : mtu };
 }
 
+/** In ms. A ConfigMap gives empty text for what isn't set. */
+function readLeakGrace(flags: Readonly<Record<string, unknown>>, env: NodeJS.ProcessEnv): number {
+  const text = settingText('ipamLeakGrace', flags, env) || '15m';
+  const ms = text === '0' ? 0 : parseDuration(text);
+  if (ms === undefined || ms < 0) {
+    throw bad('ipamLeakGrace', `must be a duration such as 90s or 15m, or 0 (is ${JSON.stringify(text)})`);
+  }
+  return ms;
+}
+
 /** The datastore, if one is named. Throws `SettingsError` for one that can't be used. */
 export function readDatastoreRef(
   flags: Readonly<Record<string, unknown>>,
@@ -185,6 +204,7 @@ export function readBootstrap(flags: Readonly<Record<string, unknown>>, env: Nod
     ...readNodeSettings(flags, env),
     datastore,
     cniConf: readCniConf(flags, env),
+    ipamLeakGraceMs: readLeakGrace(flags, env),
     felixEnv: readFelixEnv(env),
   };
 }

@@ -4,6 +4,7 @@ import type { Datastore } from '#datastore/datastore.ts';
 import type { NodeIpam } from '#ipam/node-ipam.ts';
 import type { Log } from '../log.ts';
 import type { ObjectStore } from '../store/object-store.ts';
+import type { AddressMetrics } from './address-metrics.ts';
 import { DepartedNodes } from './departed-nodes.ts';
 import { LeakedAddresses, type LocalEndpoints } from './leaked-addresses.ts';
 import { LeaderLease } from './lease.ts';
@@ -45,8 +46,7 @@ export interface AddressControllersParts {
   readonly endpoints: LocalEndpoints;
   /** How long an address must look unused before it is released, in ms; 0: never. */
   readonly leakGraceMs: number;
-  /** Told of the addresses that were reclaimed, and of which node's. */
-  readonly onReclaimed: (node: string, addresses: readonly string[]) => void;
+  readonly addresses: AddressMetrics;
 }
 
 /**
@@ -69,7 +69,7 @@ export class AddressControllers implements AsyncDisposable {
   #scanProblems: readonly string[] = [];
 
   constructor(parts: AddressControllersParts) {
-    const { nodeName, datastore, clock, log, store, ipam, endpoints, leakGraceMs, onReclaimed } = parts;
+    const { nodeName, datastore, clock, log, store, ipam, endpoints, leakGraceMs, addresses } = parts;
     this.#parts = parts;
     this.#identity = `${nodeName}_${randomUUID()}`;
     this.#lease = new LeaderLease({
@@ -91,8 +91,9 @@ export class AddressControllers implements AsyncDisposable {
       pod,
       blocks: () => store.of('IPAMBlock').all(),
       graceMs: leakGraceMs > 0 ? leakGraceMs : Infinity,
-      onReleased: (addresses) => onReclaimed(nodeName, addresses),
+      onReleased: (released) => addresses.onReclaimed(nodeName, released),
     });
+    addresses.watchCandidates(() => this.#leaked.candidates());
     this.#departed = new DepartedNodes({
       datastore,
       clock,
@@ -104,7 +105,7 @@ export class AddressControllers implements AsyncDisposable {
       },
       cooldownSeconds: () => store.of('IPAMConfiguration').get({ name: 'default' })?.spec.ipCooldownSeconds ?? 0,
       answerMs: leakGraceMs > 0 ? Math.min(answerMs, leakGraceMs) : answerMs,
-      onFreed: onReclaimed,
+      onFreed: (node, freed) => addresses.onReclaimed(node, freed),
     });
   }
 

@@ -1,9 +1,14 @@
 import { withoutPrefix } from '#api/cidr.ts';
 import type { LocalEndpoint } from '#cni/deps.ts';
-import { aliasPart, parseAlias } from '#cni/names.ts';
+import { aliasPart, handleOf, parseAlias } from '#cni/names.ts';
 import type { Netlink } from '#native/types.ts';
 import type { EndpointStore } from '../endpoints/endpoint-store.ts';
 import type { LocalEndpoints } from './leaked-addresses.ts';
+
+/** IPAM's handle of an endpoint. */
+export function localHandle({ endpoint, network, ifname }: LocalEndpoint): string {
+  return handleOf({ network, containerId: endpoint.spec.containerID ?? '', ifname });
+}
 
 /** Main table. */
 const mainTable = 254;

@@ -1,7 +1,6 @@
 import type { Clock } from '#api/clock.ts';
 import type { Pod } from '#api/core/pod.ts';
 import type { LocalEndpoint } from '#cni/deps.ts';
-import { handleOf } from '#cni/names.ts';
 import type { Datastore } from '#datastore/datastore.ts';
 import { hostAffinity } from '#api/names.ts';
 import { addressAllocationsOf, isWorkloadOf } from '#ipam/allocations.ts';
@@ -9,6 +8,7 @@ import type { IPAMBlock } from '#ipam/block-store.ts';
 import type { Owned } from '#ipam/ledger.ts';
 import type { NodeIpam } from '#ipam/node-ipam.ts';
 import type { Log } from '../log.ts';
+import { localHandle } from './kernel-endpoints.ts';
 import { mayUse } from './pod-use.ts';
 
 /** So many handles are confirmed and released in one scan; the others wait for the next. */
@@ -178,9 +178,4 @@ export class LeakedAddresses {
       if (await ipam.releaseSpare(cidr)) log.info({ block: cidr }, 'gave up a block that no pod of this node needs');
     }
   }
-}
-
-/** IPAM's handle of an endpoint. */
-export function localHandle({ endpoint, network, ifname }: LocalEndpoint): string {
-  return handleOf({ network, containerId: endpoint.spec.containerID ?? '', ifname });
 }

@@ -58,6 +58,27 @@ export const metricTable = {
     labels: ['fork', 'process'],
   },
   felix_ipsets_calico: { type: 'gauge', help: 'Sets of addresses that are announced to the dataplane.' },
+  ipam_allocations_in_use: {
+    type: 'gauge',
+    help: 'Addresses that workloads of this node have.',
+    labels: ['ippool', 'node'],
+  },
+  ipam_allocations_borrowed: {
+    type: 'gauge',
+    help: "Addresses that workloads of this node have in other nodes' blocks.",
+    labels: ['ippool', 'node'],
+  },
+  ipam_blocks: { type: 'gauge', help: 'Blocks of this node.', labels: ['ippool', 'node'] },
+  ipam_allocations_gc_candidates: {
+    type: 'gauge',
+    help: 'Addresses of this node that look unused, and are released after the time of grace.',
+    labels: ['ippool', 'node'],
+  },
+  ipam_allocations_gc_reclamations: {
+    type: 'counter',
+    help: 'Addresses that this agent has released because nobody used them, or because their node was deleted.',
+    labels: ['ippool', 'node'],
+  },
   felix_host: { type: 'gauge', help: 'Always 1; the label is the name of this node.', labels: ['host'] },
   tortie_ready: { type: 'gauge', help: '1 while the node is ready, as /readiness says.' },
   tortie_dataplane_active: { type: 'gauge', help: '1 for the dataplane in the path of the packets.', labels: ['kind'] },
