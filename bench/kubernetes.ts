@@ -7,10 +7,10 @@ import { loadavg } from 'node:os';
 import { machine, printTable } from './lib/report.ts';
 import { MeasuredAgent } from './kubernetes/agent.ts';
 import { BenchCluster } from './kubernetes/cluster.ts';
-import { events, eventTable, type EventData } from './kubernetes/events.ts';
+import { events, eventTable } from './kubernetes/events.ts';
 import { load, loadTable } from './kubernetes/load.ts';
 import { nodesFor, type Size } from './kubernetes/objects.ts';
-import { starts, startTable, type StartData } from './kubernetes/starts.ts';
+import { starts, startTable } from './kubernetes/starts.ts';
 
 const startRounds = Number(process.env['BENCH_START_ROUNDS'] ?? 5);
 const eventCount = Number(process.env['BENCH_EVENTS'] ?? 150);
@@ -28,8 +28,24 @@ const say = (text: string) => console.log(`\n[${((performance.now() - began) / 1
 const named = ({ pods, policies }: Size) => `${pods} pods on ${nodesFor(pods)} nodes, ${policies} policies`;
 const load1 = () => loadavg()[0]?.toFixed(1) ?? '';
 
-const startData: Record<string, StartData> = {};
-const eventData: Record<string, EventData> = {};
+const results: Record<string, unknown> = { machine: machine(), startRounds, eventCount };
+
+/** Start, and events if wanted, with the cluster of this size. */
+async function measure(size: Size, what: { readonly events: boolean }): Promise<void> {
+  say(`${named(size)}: making the objects`);
+  await cluster.resize(size);
+  say(`start of the agent until it is in sync, ten pods here (medians of ${startRounds}, load ${load1()})`);
+  const started = await starts(cluster, startRounds);
+  printTable(startTable(started));
+  results[`start, ${named(size)}`] = started;
+  if (!what.events) return;
+  say(
+    `event of another node's pod, from the API's answer until the kernel has it (${eventCount} each, load ${load1()})`,
+  );
+  const happened = await events(cluster, eventCount);
+  printTable(eventTable(happened));
+  results[`events, ${named(size)}`] = happened;
+}
 
 say(`${machine()}, load ${load1()}: control plane and two nodes`);
 await using cluster = await BenchCluster.create();
@@ -38,40 +54,14 @@ for (const side of [cluster.kubernetes, cluster.files]) {
   await cluster.addPods(side);
 }
 
-say(`objects: ${named(small)}`);
-await cluster.resize(small);
-say(`starts (${startRounds} of each datastore, in turn) and ${eventCount} events of each kind`);
-startData[named(small)] = await starts(cluster, startRounds);
-eventData[named(small)] = await events(cluster, eventCount);
-
-say(`objects: ${named(scale)}`);
-await cluster.resize(scale);
-say('starts');
-startData[named(scale)] = await starts(cluster, startRounds);
-say(`${changesPerSecond} changes a second for ${loadSeconds} s with an agent, a third of it without`);
+await measure(small, { events: true });
+await measure(scale, { events: false });
+say(`${changesPerSecond} changes a second, ${loadSeconds} s with an agent and a third of it without (load ${load1()})`);
 const loaded = await load(cluster, changesPerSecond, loadSeconds);
-
-say(`objects: ${named(large)}`);
-await cluster.resize(large);
-say('starts and events');
-startData[named(large)] = await starts(cluster, startRounds);
-eventData[named(large)] = await events(cluster, eventCount);
-
-say(`start of the agent until it is in sync, ten pods here (medians of ${startRounds}); load now ${load1()}`);
-printTable(startTable(startData));
-say("from the API's answer until the kernel has it");
-printTable(eventTable(eventData));
-say(named(scale));
 printTable(loadTable(loaded, agents));
+results[`load, ${named(scale)}`] = loaded;
+await measure(large, { events: true });
 
-const results = {
-  machine: machine(),
-  startRounds,
-  eventCount,
-  start: startData,
-  event: eventData,
-  load: { [named(scale)]: loaded },
-};
 mkdirSync('build/bench', { recursive: true });
 writeFileSync('build/bench/kubernetes.json', `${JSON.stringify(results, null, 2)}\n`);
 say('written to build/bench/kubernetes.json');

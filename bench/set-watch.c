@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Says when an address becomes, or ceases to be, a member of an ipset: what the kernel answers, from outside the program that changes
- * the set. ipset has no notifications, so it asks, PERIOD_US after the last answer (20 us of CPU each), only while something is awaited.
+ * Says when an address becomes, or ceases to be, a member of an ipset: what the kernel answers, from outside
+ * the program that changes the set. ipset has no notifications, so it asks, PERIOD_US after the last answer
+ * (20 us of CPU each), only while something is awaited.
  *
- * Reads lines "SET IPV4 present|absent" and answers each with "NS GAP_NS ASKED": the time of the first answer that is as wanted
- * (CLOCK_MONOTONIC), the longest time between two answers, how often it asked (once: it was so already). After LIMIT_S: "late".
+ * Reads lines "SET IPV4 present|absent" and answers each with two lines. The first one comes after the first
+ * look: "watching", or "already", and nothing follows. The second one: "NS GAP_NS", the time of the first
+ * answer that is as wanted (CLOCK_MONOTONIC) and the longest time between two answers; or, after LIMIT_S,
+ * "late".
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -117,23 +120,27 @@ static void watch(int netlink, const struct request *request, int wanted)
 {
 	const struct timespec pause = {.tv_nsec = PERIOD_US * 1000};
 	const int64_t began = now_ns();
-	int64_t last = 0, gap = 0, now;
+	int64_t last = 0, now;
 
-	for (int asked = 1;; asked++) {
+	for (;;) {
 		int is = ask(netlink, request);
 
 		now = now_ns();
-		if (last != 0 && now - last > gap)
-			gap = now - last;
-		last = now;
+		if (last == 0) {
+			puts(is == wanted ? "already" : "watching");
+			fflush(stdout);
+			if (is == wanted)
+				return;
+		}
 		if (is == wanted) {
-			printf("%lld %lld %d\n", (long long)now, (long long)gap, asked);
+			printf("%lld %lld\n", (long long)now, (long long)(now - last));
 			return;
 		}
 		if (now - began > LIMIT_S * 1000000000LL) {
 			printf("late\n");
 			return;
 		}
+		last = now;
 		nanosleep(&pause, NULL);
 	}
 }

@@ -7,7 +7,7 @@ import { manyPolicy } from '../policy/cluster.ts';
 import type { AgentSide } from './agent.ts';
 import { cpuMs, memoryOf, type Memory } from './agent.ts';
 import { Api, create, patch, remove, type ApiRequest } from './api.ts';
-import { block, node, nodesFor, pod, podObject, podStatus, type ApiObject, type Size } from './objects.ts';
+import { block, farPool, node, nodesFor, pod, podObject, podStatus, type ApiObject, type Size } from './objects.ts';
 
 const localPods = 10;
 const account = { namespace: 'kube-system', serviceAccount: 'tortie-node' };
@@ -40,7 +40,7 @@ export class BenchCluster implements AsyncDisposable {
 
   /** With what `kubectl apply -f manifests/tortie.yaml` makes, the two nodes and their pods' objects. */
   static async create(): Promise<BenchCluster> {
-    const lab = await Lab.create({ nodes: 2, ipv6: false });
+    const lab = await Lab.create({ nodes: 2 });
     const dir = mkdtempSync(`/dev/shm/${lab.prefix}-api-`);
     let plane: ControlPlane | undefined;
     let cluster: BenchCluster | undefined;
@@ -109,16 +109,11 @@ export class BenchCluster implements AsyncDisposable {
   }
 
   async #createLocals(): Promise<void> {
-    const pool = {
-      apiVersion: 'projectcalico.org/v3',
-      kind: 'IPPool',
-      metadata: { name: 'v4' },
-      spec: { cidr: labPools.v4, natOutgoing: true },
-    };
-    await this.api.ask(create(pool));
-    for (const { node: labNode } of [this.kubernetes]) await this.api.ask(create(labNode.manifest() as ApiObject));
+    const { node: labNode } = this.kubernetes;
+    for (const [name, cidr] of Object.entries(labPools)) await this.api.ask(create(pool(name, cidr)));
+    await this.api.ask(create(farPool));
+    await this.api.ask(create(labNode.manifest() as ApiObject));
     for (const index of range(0, localPods)) {
-      const { node: labNode } = this.kubernetes;
       await this.api.ask(create(podObject(localName(this.kubernetes, index), labNode.name, localLabels(index))));
     }
   }
@@ -133,6 +128,13 @@ export class BenchCluster implements AsyncDisposable {
     }
   }
 }
+
+const pool = (name: string, cidr: string): ApiObject => ({
+  apiVersion: 'projectcalico.org/v3',
+  kind: 'IPPool',
+  metadata: { name },
+  spec: { cidr, natOutgoing: true },
+});
 
 /** Creates a remote pod as scheduler and kubelet do it: first without an address. */
 const createRunning = (index: number): readonly ApiRequest[] => [

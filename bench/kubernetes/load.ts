@@ -68,6 +68,10 @@ export async function load(cluster: BenchCluster, perSecond: number, seconds: nu
     beside.push(await stretch(cluster, agent, many, perSecond));
     after = agent.memory();
   }
+  // The sets that other measurements look at hold the pods they held before.
+  const { pods } = cluster.size;
+  const restored = Array.from({ length: Math.min(pods, round * stride) }, (_, index) => [relabel(index, {})]);
+  await cluster.api.all(restored);
   const none: Memory = { rssMib: Number.NaN, peakMib: Number.NaN };
   const rate = (all: readonly Stretch[], key: 'agentCpuMs' | 'apiCpuMs' | 'etcdCpuMs' | 'received' | 'sent') =>
     sum(all.map((one) => one[key])) / sum(all.map((one) => one.seconds));
@@ -144,14 +148,19 @@ async function stretch(
   };
 }
 
+/** Between the first pods of two rounds of changes. */
+const stride = 7919;
+
+const relabel = (index: number, labels: Readonly<Record<string, string>>): ApiRequest =>
+  patch(pod(index), { metadata: { labels: { ...labelsOf(index), ...labels } } });
+
 /** Every change is news: a role the pod doesn't have, one round later its next one. */
 function changesOf(cluster: BenchCluster, count: number, round: number): readonly ApiRequest[] {
   const { pods } = cluster.size;
   return Array.from({ length: count }, (_, change) => {
-    const index = (round * 7919 + change) % pods;
-    const lap = Math.floor((round * 7919 + change) / pods);
-    const role = `role-${(index + 1 + round + lap) % 10}`;
-    return patch(pod(index), { metadata: { labels: { ...labelsOf(index), role } } });
+    const index = (round * stride + change) % pods;
+    const lap = Math.floor((round * stride + change) / pods);
+    return relabel(index, { role: `role-${(index + 1 + round + lap) % 10}` });
   });
 }
 

@@ -1,5 +1,4 @@
 /** The cluster's objects as an API server has them: pods as a Deployment makes and a kubelet reports them, their nodes, their IPAM blocks. */
-import { labPools } from '#test/lab/lab.ts';
 import { labelsOf } from '../policy/cluster.ts';
 
 const v3 = 'projectcalico.org/v3';
@@ -19,11 +18,15 @@ export const nodeOf = (index: number): number => Math.floor(index / podsPerNode)
 /** How many nodes that many pods are on. */
 export const nodesFor = (pods: number): number => Math.min(mostNodes, Math.ceil(pods / podsPerNode));
 
-/** The upper half of the lab's pool, a block a node. */
-function addressOf(ordinal: number): string {
-  const [first, second] = labPools.v4.split('.');
-  return `${first}.${second}.${128 + (ordinal >> 8)}.${ordinal & 255}`;
-}
+/** A pool of the remote pods, so that the measured nodes take their blocks elsewhere. */
+export const farPool: ApiObject = {
+  apiVersion: v3,
+  kind: 'IPPool',
+  metadata: { name: 'far' },
+  spec: { cidr: '10.66.0.0/16', natOutgoing: true, disabled: true },
+};
+
+const addressOf = (ordinal: number): string => `10.66.${ordinal >> 8}.${ordinal & 255}`;
 
 /** In its node's block. */
 export function podAddress(index: number): string {

@@ -62,20 +62,17 @@ export async function starts(cluster: BenchCluster, rounds: number): Promise<Sta
   );
 }
 
-export function startTable(data: Readonly<Record<string, StartData>>): Table {
-  const header = ['', 'datastore', 'ready ms', 'CPU ms', '3 s later', 'API+etcd CPU', 'RSS MiB', '3 s later', 'peak'];
-  const rows = Object.entries(data).flatMap(([size, sides]) =>
-    Object.entries(sides).map(([name, start]) => [
-      size,
-      name,
-      start.readyMs.toFixed(0),
-      start.cpuMs.toFixed(0),
-      start.restCpuMs.toFixed(0),
-      name === 'files' ? '-' : start.serverCpuMs.toFixed(0),
-      start.readyRssMib.toFixed(0),
-      start.restRssMib.toFixed(0),
-      start.peakMib.toFixed(0),
-    ]),
-  );
+export function startTable(data: StartData): Table {
+  const header = ['datastore', 'ready ms', 'CPU ms', '3 s later', 'API+etcd CPU', 'RSS MiB', '3 s later', 'peak'];
+  const rows = Object.entries(data).map(([name, start]) => [
+    name,
+    start.readyMs.toFixed(0),
+    start.cpuMs.toFixed(0),
+    start.restCpuMs.toFixed(0),
+    name === 'files' ? '-' : start.serverCpuMs.toFixed(0),
+    start.readyRssMib.toFixed(0),
+    start.restRssMib.toFixed(0),
+    start.peakMib.toFixed(0),
+  ]);
   return [header, ...rows];
 }

@@ -13,7 +13,7 @@ const program = fileURLToPath(new URL('../../build/bench/set-watch', import.meta
 export interface Seen {
   /** Of the first answer that was as wanted, by CLOCK_MONOTONIC (as `process.hrtime`). */
   readonly ns: number;
-  /** The longest time between two looks: how exact `ns` is. */
+  /** Since the look before: how exact `ns` is. */
   readonly gapNs: number;
 }
 
@@ -33,16 +33,27 @@ export class SetWatch implements Disposable {
     return new SetWatch(spawn('nsenter', [`--net=${netnsPath}`, program], { stdio: ['pipe', 'pipe', 'inherit'] }));
   }
 
-  /** Resolves when the set has (or no longer has) the address. Rejects after 10 s, and when it was so before anything happened. */
-  async until(set: string, address: string, wanted: 'present' | 'absent'): Promise<Seen> {
+  /**
+   * Resolves when it watches whether the set has (or no longer has) the address; `seen` then resolves when that is so, and rejects when it
+   * isn't after 10 s. Rejects when it was so before.
+   */
+  async watch(set: string, address: string, wanted: 'present' | 'absent'): Promise<{ readonly seen: Promise<Seen> }> {
     this.#child.stdin.write(`${set} ${address} ${wanted}\n`);
-    const { value } = (await this.#lines.next()) as { value: string | undefined };
-    const [ns, gapNs, asked] = (value ?? '').split(' ').map(Number);
-    if (ns === undefined || gapNs === undefined || asked === undefined) {
-      throw new Error(`${address} is not ${wanted} in ${set}: ${value ?? 'set-watch has ended'}`);
-    }
-    if (asked === 1) throw new Error(`${address} was ${wanted} in ${set} before the change`);
-    return { ns, gapNs };
+    const first = await this.#line();
+    if (first !== 'watching') throw new Error(`${address} is ${wanted} in ${set} already (${first})`);
+    const seen = this.#line().then((line) => {
+      const [ns, gapNs] = line.split(' ').map(Number);
+      if (ns === undefined || gapNs === undefined) throw new Error(`${address} is not ${wanted} in ${set}: ${line}`);
+      return { ns, gapNs };
+    });
+    // Whoever fails before it awaits this says why.
+    seen.catch(() => {});
+    return { seen };
+  }
+
+  async #line(): Promise<string> {
+    const { value } = (await this.#lines.next()) as { readonly value: string | undefined };
+    return value ?? 'set-watch has ended';
   }
 
   [Symbol.dispose](): void {
