@@ -17,8 +17,11 @@ export const statusCommand: Command = {
   },
 };
 
-/** What it means that a kind isn't served. */
-const absentKind = 'what such objects are for is off until its CustomResourceDefinition is there';
+/** What is off while a kind isn't served, and what to do. */
+const absentKinds: Readonly<Record<string, string>> = {
+  ClusterNetworkPolicy:
+    'policies of it are off; apply manifests/tortie-clusternetworkpolicy-crd.yaml to have them (Kubernetes NetworkPolicy and the v3 kinds work without)',
+};
 
 function addressLines(addresses: AgentStatus['addresses']): readonly string[] {
   if (addresses === null) return [];
@@ -41,7 +44,9 @@ function statusText(status: AgentStatus): string {
     ...dataplane.reasons.map((reason) => `            - ${reason}`),
     ...dataplane.failures.map(({ object, reason }) => `            - not programmed: ${object}: ${reason}`),
     `datastore   ${datastore.location}`,
-    ...datastore.absentKinds.map((kind) => `            - the API server has no ${kind}: ${absentKind}`),
+    ...datastore.absentKinds.map(
+      (kind) => `            - the API server has no ${kind}: ${absentKinds[kind] ?? 'it is off'}`,
+    ),
     ...datastore.failures.map((failure) => `            - ${failure}`),
     ...datastore.problems.map(({ source, message }) => `            - ${source}: ${message}`),
     ...status.cluster.problems.map((problem) => `cluster     ${problem}`),

@@ -321,3 +321,13 @@ function hasty(): Clock {
     after: systemClock.after,
   };
 }
+
+test('a datastore that hangs does not hold up a stop', async () => {
+  await node('node1', '10.0.0.1', '10.244.0.0/24');
+  datastore.beforeNext('create', () => new Promise(() => {}));
+  const defaults = await agent();
+  const started = defaults.start();
+  await until(() => creations.length > 0);
+  await defaults[Symbol.asyncDispose]();
+  await started;
+});

@@ -5,6 +5,7 @@ import { objectText, type KindMap } from '#api/kinds.ts';
 import type { Datastore } from '#datastore/datastore.ts';
 import { isDatastoreError } from '#datastore/errors.ts';
 import type { Netlink } from '#native/types.ts';
+import { aborted } from '../aborted.ts';
 import type { Log } from '../log.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import { clusterConfigKey, parseClusterConfig } from './cluster-config.ts';
@@ -74,15 +75,19 @@ export class ClusterDefaults implements AsyncDisposable {
 
   async #run(): Promise<void> {
     const { clock, log } = this.#parts;
+    const { signal } = this.#stop;
+    const stopped = aborted(signal).catch(() => undefined);
     let pauseMs = retryMs.first;
-    while (!this.#stop.signal.aborted) {
-      const problems = await this.#try();
+    while (!signal.aborted) {
+      // A datastore that hangs must not hold up a stop.
+      const problems = await Promise.race([this.#try(), stopped]);
+      if (problems === undefined) return;
       const isNews = problems.join() !== this.#problems.join();
       this.#problems = problems;
       this.#isDone = problems.length === 0;
       if (this.#isDone) return;
       if (isNews) log.warn({ problems, retryMs: pauseMs }, 'the defaults of the cluster could not be made');
-      await clock.sleep(pauseMs, this.#stop.signal).catch(() => {});
+      await clock.sleep(pauseMs, signal).catch(() => {});
       pauseMs = Math.min(pauseMs * 2, retryMs.longest);
     }
   }

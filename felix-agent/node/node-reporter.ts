@@ -2,6 +2,7 @@ import type { Clock } from '#api/clock.ts';
 import type { ClusterWrites } from '#datastore/cluster-writes.ts';
 import { isDatastoreError } from '#datastore/errors.ts';
 import type { Netlink } from '#native/types.ts';
+import { aborted } from '../aborted.ts';
 import type { Log } from '../log.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import { annotationChanges, mustReportNetwork } from './node-facts.ts';
@@ -67,11 +68,12 @@ export class NodeReporter implements AsyncDisposable {
   async #run(): Promise<void> {
     const { clock, log, nodeName } = this.#parts;
     const { signal } = this.#stop;
+    const stopped = aborted(signal).catch(() => {}); // A datastore that hangs must not hold up a stop.
     let pauseMs = retryMs.first;
     while (!signal.aborted) {
       this.#wake = Promise.withResolvers();
       try {
-        await this.#report();
+        await Promise.race([this.#report(), stopped]);
         this.#failure = undefined;
         pauseMs = retryMs.first;
         const rest = new AbortController();
