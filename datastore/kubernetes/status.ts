@@ -16,6 +16,8 @@ export interface Status {
   readonly message: string | undefined;
   /** The object that it is about; absent where a whole kind is unknown. */
   readonly name: string | undefined;
+  /** The fields that it finds wrong. */
+  readonly fields: readonly unknown[];
   /** `retryAfterSeconds` of its details. */
   readonly retryAfterSeconds: number | undefined;
 }
@@ -39,11 +41,12 @@ export function statusOf(body: unknown): Status {
   const raw = record(body);
   const isStatus = raw['kind'] === 'Status';
   const details = record(raw['details']);
-  const seconds = details['retryAfterSeconds'];
+  const { retryAfterSeconds: seconds, causes } = details;
   return {
     reason: isStatus ? text(raw['reason']) : undefined,
     message: isStatus ? text(raw['message']) : undefined,
     name: text(details['name']),
+    fields: Array.isArray(causes) ? causes.map((cause) => record(cause)['field']) : [],
     retryAfterSeconds: typeof seconds === 'number' ? seconds : undefined,
   };
 }
@@ -51,23 +54,23 @@ export function statusOf(body: unknown): Status {
 /** The error that an answer means: HTTP status (or a Status' `code`), with the server's own words. */
 export function refusal(attempt: Attempt, http: number, status: Status): DatastoreError {
   if (http === 404 && status.name === undefined) return new KindMissingError(attempt);
-  const code = codeOf(http, status.reason);
+  const code = codeOf(http, status);
   const words = status.message ?? `HTTP ${http} without a reason`;
   const reason = status.reason === undefined ? `HTTP ${http}` : `HTTP ${http} ${status.reason}`;
   return new DatastoreError(
     code,
-    `${attempt.verb} ${attempt.subject}: ${words} (${reason})${code === 'already-exists' ? '' : (hints[http] ?? '')}`,
+    `${attempt.verb} ${attempt.subject}: ${words} (${reason})${hints[code] ?? hints[http] ?? ''}`,
   );
 }
 
-const hints: Readonly<Record<number, string>> = {
+const hints: Readonly<Record<string, string>> = {
   401: '; the token or certificate is not (or no longer) valid: is the kubeconfig or service account the right one?',
   403: '; the rights are in the ClusterRole of manifests/tortie.yaml: apply it again',
-  409: '; read it again',
-  410: '; list again',
+  conflict: '; read it again',
+  expired: '; list again',
 };
 
-function codeOf(http: number, reason: string | undefined): DatastoreErrorCode {
+function codeOf(http: number, { reason, fields }: Status): DatastoreErrorCode {
   switch (http) {
     case 404:
       return 'not-found';
@@ -75,12 +78,14 @@ function codeOf(http: number, reason: string | undefined): DatastoreErrorCode {
       return reason === 'AlreadyExists' ? 'already-exists' : 'conflict';
     case 410:
       return 'expired';
+    case 422:
+      // A patch that expects another uid is told that a uid can't be changed.
+      return fields.length > 0 && fields.every((field) => field === 'metadata.uid') ? 'conflict' : 'invalid';
     case 400:
     case 405:
     case 406:
     case 413:
     case 415:
-    case 422:
       return 'invalid';
     default:
       return 'unavailable';

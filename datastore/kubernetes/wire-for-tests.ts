@@ -28,6 +28,12 @@ export class Wire implements AsyncDisposable {
     for (const socket of this.#sockets) socket.unpipe().removeAllListeners('data').pause();
   }
 
+  /** What is connected now ends, for both sides. */
+  cut(): void {
+    for (const socket of this.#sockets) socket.destroy();
+    this.#sockets.clear();
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     const closed = once(this.#server, 'close');
     this.#server.close();
