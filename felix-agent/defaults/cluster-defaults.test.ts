@@ -69,7 +69,7 @@ async function objects(on = datastore): Promise<Record<string, unknown>> {
 const user = async (kind: KindName, object: Record<string, unknown>) => {
   creations = [];
   const parsed = parseAs(kind, object).object;
-  await datastore.create(kind, parsed as never);
+  await datastore.create(kind, parsed);
   creations = [];
 };
 const configMap = (name: string, data: object) =>
@@ -318,7 +318,7 @@ function hasty(): Clock {
       await new Promise((resolve) => setImmediate(resolve));
       signal?.throwIfAborted();
     },
-    after: systemClock.after,
+    after: (ms, action) => systemClock.after(ms, action),
   };
 }
 

@@ -107,7 +107,7 @@ export class PodWriter implements EndpointWriter {
 }
 
 function podKey({ endpoint, ifname }: LocalEndpoint): ObjectKey | undefined {
-  const { namespace = 'default' } = endpoint.metadata;
+  const { namespace } = endpoint.metadata;
   return endpoint.spec.pod === undefined || ifname !== primary ? undefined : { namespace, name: endpoint.spec.pod };
 }
 

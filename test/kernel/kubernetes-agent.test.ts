@@ -3,6 +3,8 @@ import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
+import type { EndpointReport } from '#agent/endpoints/endpoint-report.ts';
 import { eventually } from '#test/lab/agent-lab.ts';
 import type { LabPod } from '#test/lab/lab-pod.ts';
 import { losses, Traffic } from '#test/lab/traffic.ts';
@@ -13,6 +15,10 @@ const wired = (pod: LabPod) => ({
   'cni.projectcalico.org/podIPs': `${pod.ipv4}/32,${pod.ipv6}/128`,
   'cni.projectcalico.org/containerID': pod.container,
 });
+
+/** Pods with their addresses. */
+const addressesOf = (endpoints: readonly EndpointReport[]) =>
+  Object.fromEntries(endpoints.map(({ pod, addresses }) => [pod, addresses]));
 
 describe('agents in a cluster', () => {
   let cluster: KubernetesLab;
@@ -81,8 +87,7 @@ describe('agents in a cluster', () => {
   it('write on a Pod what it has, blank it after its DEL, and pods of two nodes talk', async () => {
     await cluster.becomes(
       () => cluster.podAnnotations('from'),
-      (now) =>
-        JSON.stringify(Object.entries(now).toSorted()) === JSON.stringify(Object.entries(wired(from)).toSorted()),
+      (now) => isDeepStrictEqual(now, wired(from)),
     );
     await far.peer();
     const peer = await from.peer();
@@ -145,16 +150,13 @@ describe('agents in a cluster', () => {
   it('take over what an earlier agent left, and write nothing that stands', async () => {
     const node = cluster.node(0);
     const versionOf = async () => (await cluster.get('pod', 'from')).metadata.resourceVersion;
-    const before = { endpoints: (await node.endpoints()).map(({ pod }) => pod).toSorted(), version: await versionOf() };
+    const before = { endpoints: addressesOf(await node.endpoints()), version: await versionOf() };
     const traffic = await Traffic.start(from, [near, far]);
     await node.killAgent();
     await node.startAgent();
     await node.stopAgent();
     await node.startAgent();
-    expect({
-      endpoints: (await node.endpoints()).map(({ pod }) => pod).toSorted(),
-      version: await versionOf(),
-    }).toEqual(before);
+    expect({ endpoints: addressesOf(await node.endpoints()), version: await versionOf() }).toEqual(before);
     expect(losses(await traffic.stop())).toEqual({});
   }, 60_000);
 
@@ -165,8 +167,7 @@ describe('agents in a cluster', () => {
     await node.killAgent();
     rmSync(join(node.stateDir), { recursive: true });
     await node.startAgent();
-    const plain = (reports: typeof before) => reports.map(({ pod, addresses }) => [pod, addresses]).toSorted();
-    expect(plain(await node.endpoints())).toEqual(plain(before));
+    expect(addressesOf(await node.endpoints())).toEqual(addressesOf(before));
     expect(losses(await traffic.stop())).toEqual({});
     expect(await node.status()).toMatchObject({ ready: true, dataplane: { failures: [] } });
     const fresh = await cluster.addPod(node, 'fresh');
@@ -185,10 +186,12 @@ describe('agents in a cluster', () => {
     };
     expect(await ask('ipam', 'show')).toContain('default-ipv4-ippool');
     expect(await ask('ipam', 'check')).toBe('nothing found\n');
-    expect(await ask('explain', 'from', far.ipv4, '-o', 'json')).toContain('default/far');
-    expect(await ask('policy', 'from')).toContain('from');
+    expect(await ask('explain', 'from', far.ipv4, 'tcp', '80')).toContain('default/far');
+    expect(await ask('policy', 'show', 'from')).toContain('from');
     expect(await ask('endpoints')).toContain(from.ipv4);
+    expect(await ask('explain', 'from', 'default/far', 'tcp', '80')).toContain('default/far');
     expect(await ask('status')).toContain('no ClusterNetworkPolicy');
+    expect(await ask('diags', join(cluster.lab.dir, 'diags'))).toContain('agent-status.json');
     // Without being told, by what the agent says of itself.
     const { status, stdout } = await node.tortieAsFound('ipam', 'show', '-o', 'json');
     expect([status, stdout]).toEqual([0, expect.stringContaining('default-ipv6-ippool')]);
