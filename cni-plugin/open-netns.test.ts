@@ -36,7 +36,7 @@ describe('the namespace is', () => {
     ],
     ["the path's, for a launcher that says nothing", { [netns]: 41 }, undefined, netns],
   ] as const)('%s', (_what, view, seen, path) => {
-    const { held, namespaces } = seeing(view as Readonly<Record<string, number>>);
+    const { held, namespaces } = seeing(view);
     using opened = openNetns(namespaces, netns, seen);
     expect(opened.path).toBe(path);
     expect([...held]).toEqual([path]);
@@ -50,7 +50,7 @@ describe('refused, with code 3 and nothing held', () => {
     ['what cannot be reached from here', {}, '7/4/42', 'hostPID'],
     ['what is not there, for a launcher that says nothing', {}, undefined, `ENOENT: ${netns}`],
   ] as const)('%s', (_what, view, seen, words) => {
-    const { held, namespaces } = seeing(view as Readonly<Record<string, number>>);
+    const { held, namespaces } = seeing(view);
     expect(() => openNetns(namespaces, netns, seen)).toThrow(
       expect.objectContaining({ code: cniCode.unknownContainer, message: expect.stringContaining(words) }),
     );

@@ -6,7 +6,7 @@ import type { Log } from '../log.ts';
 import { confFileName, confRecordName } from './conflist.ts';
 
 /** How often the socket is asked before the first writing, and how often the file is looked at afterwards, in ms. */
-const pauseMs = { untilWritten: 1_000, afterwards: 5_000 };
+const pauseMs = { untilWritten: 1_000, afterwards: 2_000 };
 
 /** What a `CniConfWriter` works with. */
 export interface CniConfParts {

@@ -141,7 +141,7 @@ export function nodeDaemonSet(): Documented {
     envFrom: [{ configMapRef: { name: apiServerConfigMapName, optional: true } }],
     securityContext: { privileged: true },
     resources: { requests: { cpu: '100m', memory: '120Mi' } },
-    startupProbe: { ...probe('/liveness'), periodSeconds: 2, timeoutSeconds: 5, failureThreshold: 300 },
+    startupProbe: { ...probe('/liveness'), periodSeconds: 1, timeoutSeconds: 5, failureThreshold: 600 },
     livenessProbe: { ...probe('/liveness'), periodSeconds: 10, timeoutSeconds: 10, failureThreshold: 6 },
     readinessProbe: { ...probe('/readiness'), periodSeconds: 5, timeoutSeconds: 5 },
     volumeMounts: volumeMounts(agentMounts),
