@@ -115,6 +115,14 @@ describe('the annotations of a Pod', () => {
     expect(await annotations()).toEqual(blank('c1'));
   });
 
+  test('are there again after a DEL and an ADD of the same sandbox, though the watch still shows the first ones', async () => {
+    const uid = await createPod('node1', wired('c1'));
+    await store[Symbol.asyncDispose]();
+    await writer.remove(local('c1', uid));
+    await writer.put(local('c1', uid));
+    expect(await annotations()).toEqual(wired('c1'));
+  });
+
   test('stay when an old sandbox goes late', async () => {
     const uid = await createPod();
     await writer.put(local('c2', uid));

@@ -1,6 +1,6 @@
 import { annotation, podNetworkAnnotations } from '#api/annotations.ts';
 import { objectText, type KindMap } from '#api/kinds.ts';
-import type { ObjectKey } from '#api/meta.ts';
+import { keyText, type ObjectKey } from '#api/meta.ts';
 import type { LocalEndpoint } from '#cni/deps.ts';
 import type { ClusterWrites } from '#datastore/cluster-writes.ts';
 import type { Datastore } from '#datastore/datastore.ts';
@@ -31,10 +31,15 @@ export interface PodWriterParts {
  */
 export class PodWriter implements EndpointWriter {
   readonly #parts: PodWriterParts;
+  /** Pods that exist and were blanked here: the watch may still show what they were before. */
+  readonly #blanked = new Set<string>();
   #hasToldOfNameless = false;
 
   constructor(parts: PodWriterParts) {
     this.#parts = parts;
+    parts.store.of('Pod').onChange((key, pod) => {
+      if (pod === undefined) this.#blanked.delete(keyText(key));
+    });
   }
 
   subject(local: LocalEndpoint): string {
@@ -48,8 +53,7 @@ export class PodWriter implements EndpointWriter {
     const { containerID = '', ipNetworks } = local.endpoint.spec;
     const wanted = podNetworkAnnotations(ipNetworks, containerID);
     await this.#untilItHolds(key, async (tries) => {
-      // The watch is behind at most: at the first try what it has saves a question, for whoever knows what it has is right.
-      const pod = tries === 0 ? (this.#watched(local, key) ?? (await this.#read(key))) : await this.#read(key);
+      const pod = (tries === 0 ? this.#watched(local, key) : undefined) ?? (await this.#read(key));
       if (pod?.metadata.uid === undefined || !this.#isOf(local, pod) || has(pod, wanted)) return;
       await this.#parts.cluster.annotatePod(key, wanted, { uid: pod.metadata.uid });
     });
@@ -64,6 +68,7 @@ export class PodWriter implements EndpointWriter {
       const pod = await this.#read(key);
       if (pod?.metadata.uid === undefined || !this.#isOf(local, pod)) return;
       const { uid, resourceVersion, annotations } = pod.metadata;
+      this.#blanked.add(keyText(key));
       if (annotations?.[annotation.containerID] !== local.endpoint.spec.containerID || has(pod, blank)) return;
       await this.#parts.cluster.annotatePod(key, blank, { uid, resourceVersion });
     });
@@ -82,7 +87,9 @@ export class PodWriter implements EndpointWriter {
     }
   }
 
+  /** As the watch has it, which saves a question: it is behind at most, and nobody else writes these annotations. */
   #watched(local: LocalEndpoint, key: ObjectKey): Pod | undefined {
+    if (this.#blanked.has(keyText(key))) return undefined;
     const pod = this.#parts.store.of('Pod').get(key);
     return pod !== undefined && this.#isOf(local, pod) ? pod : undefined;
   }

@@ -197,6 +197,21 @@ describe('agents in a cluster', () => {
     expect([status, stdout]).toEqual([0, expect.stringContaining('default-ipv6-ippool')]);
   });
 
+  it('change their dataplane when the one field is patched', async () => {
+    const set = async (bpfEnabled: boolean, active: string) => {
+      const patch = JSON.stringify({ spec: { bpfEnabled } });
+      const what = ['felixconfigurations.projectcalico.org', 'default'];
+      await cluster.plane.kubectl.run('patch', ...what, '--type=merge', `--patch=${patch}`);
+      for (const node of cluster.lab.nodes) await node.waitFor(({ dataplane }) => dataplane.active === active);
+    };
+    const peer = await from.peer();
+    await far.peer();
+    await set(true, 'ebpf');
+    expect(await peer.connect(far.ipv4, 3_000)).toMatchObject({ ok: true });
+    await set(false, 'iptables');
+    expect(await peer.connect(far.ipv4, 3_000)).toMatchObject({ ok: true });
+  }, 60_000);
+
   it('follow a Node that is deleted and added again with another address', async () => {
     const [one, two] = [cluster.node(0), cluster.node(1)];
     const routes = () => one.exec('ip', '-4', 'route');
