@@ -11,7 +11,7 @@ import { LeaderLease } from './lease.ts';
 
 /**
  * In ms. The leader looks through everything each `scan`, and each `soonScan` while a gone node still has something; a second after a Node is deleted
- * (others may follow); after a failure, `retry`.
+ * or a Pod that kept its address there (others may follow); after a failure, `retry`.
  */
 const pauses = { scan: 300_000, soonScan: 60_000, afterDeletion: 1_000, retry: 30_000 } as const;
 /** How often a node looks after its own leaks when nothing is ever taken for one: there are spare blocks. In ms. */
@@ -119,6 +119,9 @@ export class AddressControllers implements AsyncDisposable {
     store.of('Node').onChange((_key, node) => {
       if (node === undefined) this.#wake.resolve();
     });
+    store.of('Pod').onChange((key, pod) => {
+      if (pod === undefined && this.#departed.isWaitingFor(key)) this.#wake.resolve();
+    });
     const { signal } = this.#stop;
     this.#running = [this.#lookAfterOwnNode(signal), this.#lease.run((leading) => this.#lead(leading), signal)];
   }
@@ -186,7 +189,7 @@ export class AddressControllers implements AsyncDisposable {
     }
   }
 
-  /** Until the time is over, or a moment after a Node was deleted. */
+  /** Until the time is over, or a moment after there may be something to do. */
   async #rest(ms: number, signal: AbortSignal): Promise<void> {
     const { clock } = this.#parts;
     const over = new AbortController();

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { Clock } from '#api/clock.ts';
 import type { Node } from '#api/core/node.ts';
 import type { Pod } from '#api/core/pod.ts';
+import { keyText, type ObjectKey } from '#api/meta.ts';
 import type { Datastore } from '#datastore/datastore.ts';
 import { addressAllocationsOf, type AddressAllocation } from '#ipam/allocations.ts';
 import type { IPAMBlock } from '#ipam/block-store.ts';
@@ -69,6 +70,8 @@ export class DepartedNodes {
   readonly #ipam: DepartedNodeDeps;
   /** Blocks that were there to be deleted at the scan before: by CIDR the version. */
   #left = new Map<string, string | undefined>();
+  /** Pods that keep their addresses although their node is gone, as of the last scan. */
+  #keptPods = new Set<string>();
   /** Nodes whose agents have answered, and when. */
   readonly #answered = new Map<string, number>();
 
@@ -77,10 +80,16 @@ export class DepartedNodes {
     this.#ipam = deps;
   }
 
+  /** True if another scan could free something when this Pod is gone. */
+  isWaitingFor(pod: ObjectKey): boolean {
+    return this.#keptPods.has(keyText(pod));
+  }
+
   /** Looks at everything once. Throws what the datastore throws, and the signal's reason when it aborts: what is done by then stays. */
   async scan(signal: AbortSignal): Promise<DepartedScan> {
     const { datastore, view } = this.#deps;
     const waiting = new Map<string, string>();
+    this.#keptPods = new Set();
     const cidrsByNode = new Map<string, string[]>();
     for (const block of view.blocks()) {
       for (const name of block.spec.deleted ? [] : nodesIn(block)) {
@@ -162,7 +171,9 @@ export class DepartedNodes {
       const { namespace, pod } = attributes as Partial<Record<string, string>>;
       if (namespace === undefined || pod === undefined) return [];
       const known = view.pod(namespace, pod) ?? (await datastore.get('Pod', { namespace, name: pod }));
-      return mayUse(known, name, [address]) ? [address] : [];
+      if (!mayUse(known, name, [address])) return [];
+      this.#keptPods.add(keyText({ namespace, name: pod }));
+      return [address];
     });
     const keptAddresses = new Set(kept.flat());
     const isAllKept = (cidr: string) => {
