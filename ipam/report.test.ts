@@ -155,6 +155,22 @@ describe('check', () => {
     expect(await findings(sound.store)).toEqual(expected(sound));
   });
 
+  test('takes no offence at a pod and its own endpoint', async () => {
+    const { store, address } = await world();
+    await put(store, 'WorkloadEndpoint', 'n1-k8s-web-eth0', {
+      metadata: { namespace: 'default' },
+      spec: {
+        orchestrator: 'k8s',
+        node: 'n1',
+        pod: 'web',
+        endpoint: 'eth0',
+        interfaceName: 'cali1',
+        ipNetworks: [`${address}/32`],
+      },
+    });
+    expect(await findings(store)).toEqual([]);
+  });
+
   test("takes no offence at a host-networked pod with its node's address, or at a finished one", async () => {
     const { store, address } = await world();
     await putPod(store, 'host', address, { hostNetwork: true });

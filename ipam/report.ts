@@ -234,7 +234,10 @@ export function addressUsers(
   }
   for (const { metadata, spec } of endpoints) {
     for (const network of spec.ipNetworks) {
-      addUser(withoutPrefix(network), `WorkloadEndpoint ${metadata.namespace}/${metadata.name}`);
+      const address = withoutPrefix(network);
+      // A Pod's own endpoint is no second user.
+      if (users.get(address)?.includes(`Pod ${metadata.namespace}/${spec.pod}`) === true) continue;
+      addUser(address, `WorkloadEndpoint ${metadata.namespace}/${metadata.name}`);
     }
   }
   return users;
