@@ -75,6 +75,12 @@ export interface Lack {
   readonly lacks: string;
 }
 
+/** A test elsewhere that shows a behaviour: a file, from the top of the tree, and the test's name in it. */
+export interface Proof {
+  readonly file: string;
+  readonly test: string;
+}
+
 /** A capability by its name (a row needs it to be true), or what this machine or version has not got. */
 export type Need = keyof DataplaneCapabilities | 'otherVariant' | 'otherDataplane' | Lack;
 
@@ -94,7 +100,9 @@ export interface Row {
   readonly needs?: readonly Need[];
   /** Objects that are there from the start; gone at its end. */
   readonly given?: Objects;
-  /** Empty only for rows that lack something. */
+  /** What this table's beds can't show is shown there, for all dataplanes alike; then there are no phases. */
+  readonly provedBy?: Proof;
+  /** Empty only for rows that lack something, or are proved elsewhere. */
   readonly phases: readonly Phase[];
 }
 
@@ -102,6 +110,14 @@ export interface Row {
 export const policyRow = (row: Omit<Row, 'needs'> & { readonly needs?: readonly Need[] }): Row => ({
   ...row,
   needs: ['enforcesPolicy', ...(row.needs ?? [])],
+});
+
+/** A behaviour that needs another bed than this table's. Its test is not run here, nor counted: it counts where it stands. */
+export const provedElsewhere = (name: string, source: readonly string[], file: string, test = name): Row => ({
+  name,
+  source,
+  provedBy: { file, test },
+  phases: [],
 });
 
 /** A behaviour that this version or machine can't show yet: counted as skipped. */

@@ -1,4 +1,6 @@
 /** The table as data: nothing is forgotten, and every line can be read. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { describe, expect, it } from '@jest/globals';
 import { questionsOf } from './line.ts';
 import type { Expectation, Row } from './row.ts';
@@ -7,6 +9,12 @@ import { bothFamilies } from './runner.ts';
 
 /** Facts that the table must have rows for: all of `core`; of `ebpf` what is about policy, spoofing, hosts and fragments. */
 const facts = { core: 40, ebpf: 18 } as const;
+
+/** The names of a file's tests that are neither skipped nor made of a table. */
+const testNames = (source: string): readonly string[] =>
+  [...source.matchAll(/^\s*(?:it|test)\(\s*(['"`])((?:\\.|(?!\1).)*)\1/gms)].map(([, , text = '']) =>
+    text.replaceAll(/\\(.)/g, '$1'),
+  );
 
 const expectationsOf = (row: Row): readonly Expectation[] =>
   row.phases.flatMap(({ do: actions = [], expect: expected = {} }) => [
@@ -39,9 +47,16 @@ describe('the behaviour table', () => {
       const does = row.phases.some(({ do: actions = [] }) => actions.some((action) => 'act' in action));
       const looks = expectationsOf(row).some((expected) => Object.keys(expected).length > 0);
       const lacks = (row.needs ?? []).some((need) => typeof need === 'object');
-      return !lacks && !does && !looks;
+      return !lacks && !does && !looks && row.provedBy === undefined;
     });
     expect(idle.map(({ name }) => name)).toEqual([]);
+  });
+
+  it.each(
+    rows.flatMap(({ name, phases, provedBy }) => (provedBy === undefined ? [] : [{ name, phases, ...provedBy }])),
+  )('has its proof where it says: $name', ({ file, test, phases }) => {
+    expect(phases).toEqual([]);
+    expect(testNames(readFileSync(join(import.meta.dirname, '../..', file), 'utf8'))).toContain(test);
   });
 });
 

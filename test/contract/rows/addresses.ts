@@ -9,7 +9,7 @@ import {
 import type { LabPod, PodOptions } from '#test/lab/lab-pod.ts';
 import type { Bed } from '../bed.ts';
 import { clusterInformation, ipamConfiguration, namespaceObject, pool, reservation } from '../objects.ts';
-import { lacking, type Manifest, type Row } from '../row.ts';
+import { lacking, provedElsewhere, type Manifest, type Row } from '../row.ts';
 
 const annotated = (annotations: Readonly<Record<string, unknown>>): PodOptions => ({
   annotations: Object.fromEntries(
@@ -64,10 +64,11 @@ function mustBeIn(pod: LabPod, ...prefixes: readonly string[]): void {
 const works = (name: string) => ({ reaches: [`${name} > client,far tcp,udp`, `client,far > ${name} tcp,udp`] });
 
 export const addresses: readonly Row[] = [
-  lacking(
+  provedElsewhere(
     'a Pod has podIP, podIPs and containerID as annotations after ADD, and blank ones after DEL',
     ['core 3'],
-    'Kubernetes: who owns the files of the files datastore is the user',
+    'test/kernel/kubernetes-agent.test.ts',
+    'write on a Pod what it has, blank it after its DEL, and pods of two nodes talk',
   ),
   {
     name: 'a new sandbox of a pod replaces the old one, whose late DEL does no harm',
@@ -389,12 +390,12 @@ export const addresses: readonly Row[] = [
       },
     ],
   },
-  lacking(
+  provedElsewhere(
     'addresses of a pod that died without a DEL come back after the grace time, never while it lives',
     ['core 16'],
-    'the controllers of Kubernetes',
+    'test/kernel/kubernetes-gc.test.ts',
   ),
-  lacking("a deleted node's blocks and addresses come back", ['core 17'], 'the controllers of Kubernetes'),
+  provedElsewhere("a deleted node's blocks and addresses come back", ['core 17'], 'test/kernel/kubernetes-gc.test.ts'),
   lacking('VXLAN: nodes of one subnet directly, others on port 4789 with the computed MAC', ['core 35'], 'VXLAN'),
   lacking("a pod's MTU leaves room for VXLAN, and full-size transfers pass", ['core 36'], 'VXLAN'),
 ];
