@@ -1,6 +1,7 @@
 /** What stands in manifests/, besides the definitions in manifests/crds/ that most of it is made of. */
 import { definitionFiles } from '../crds/files.ts';
 import { configMap } from './config-map.ts';
+import { lease } from './lease.ts';
 import { nodeDaemonSet, uninstallDaemonSet } from './node.ts';
 import { rbacObjects } from './rbac.ts';
 import { render, type Documented } from './render.ts';
@@ -30,7 +31,7 @@ function documents(texts: readonly string[]): string {
 export function manifestFiles(): ReadonlyMap<string, string> {
   const definitions = definitionFiles();
   const own = [...definitions].filter(([name]) => name !== clusterNetworkPolicy).map(([, text]) => definition(text));
-  const rest: readonly Documented[] = [...rbacObjects(), configMap(), nodeDaemonSet()];
+  const rest: readonly Documented[] = [...rbacObjects(), configMap(), lease(), nodeDaemonSet()];
   return new Map([
     [
       'tortie.yaml',
