@@ -161,6 +161,9 @@ export function node(index: number): ApiObject {
   };
 }
 
+/** Microseconds. */
+const sequence = Date.UTC(2026, 0) * 1000;
+
 /** The block of a node, with the addresses of its pods up to number `pods` in use. */
 export function block(nodeIndex: number, pods: number): ApiObject {
   const first = addressOf(nodeIndex * blockSize);
@@ -184,6 +187,9 @@ export function block(nodeIndex: number, pods: number): ApiObject {
         handle_id: `k8s-pod-network.${index.toString(16).padStart(64, '0')}`,
         secondary: { namespace: 'default', node: `far-${nodeIndex}`, pod: podName(index) },
       })),
+      // As large as those of blocks that we make.
+      sequenceNumber: sequence + here.length,
+      sequenceNumberForAllocation: Object.fromEntries(here.map((_, place) => [String(1 + place), sequence + place])),
     },
   };
 }
