@@ -57,6 +57,14 @@ export class Bed implements AsyncDisposable {
     return [...this.log, ...this.thrown].join('\n');
   }
 
+  /** Lets time pass, a second at a time, with what happens meanwhile: for clocks on which pauses don't pass by themselves. */
+  async pass(seconds: number, isEnough: () => boolean = () => false): Promise<void> {
+    for (let second = 0; second < seconds && !isEnough(); second++) {
+      this.clock.advance(1_000);
+      for (let turn = 0; turn < 3; turn++) await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     for (const store of this.#stores) await store[Symbol.asyncDispose]();
     await this.server[Symbol.asyncDispose]();

@@ -12,8 +12,7 @@ export function selfSigned(): SelfSigned {
   const spki = publicKey.export({ type: 'spki', format: 'der' });
   const ecdsaSha256 = sequence(oid('2a8648ce3d040302'));
   const name = sequence(der(0x31, sequence(oid('550403'), der(0x0c, Buffer.from('tortie test')))));
-  const time = (ms: number) =>
-    der(0x17, Buffer.from(`${new Date(ms).toISOString().replaceAll(/[-:T]|^20|\.\d+/g, '')}`));
+  const time = (ms: number) => der(0x17, Buffer.from(new Date(ms).toISOString().replaceAll(/[-:T]|^20|\.\d+/g, '')));
   const now = Date.now();
   const serial = createHash('sha256').update(spki).digest().subarray(0, 8);
   serial[0] = 1;
@@ -38,7 +37,7 @@ export function selfSigned(): SelfSigned {
   const certificate = sequence(body, ecdsaSha256, der(0x03, Buffer.concat([Buffer.from([0]), signature])));
   const lines = certificate.toString('base64').match(/.{1,64}/g) ?? [];
   return {
-    key: privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+    key: privateKey.export({ type: 'pkcs8', format: 'pem' }),
     cert: `-----BEGIN CERTIFICATE-----\n${lines.join('\n')}\n-----END CERTIFICATE-----\n`,
   };
 }

@@ -182,7 +182,8 @@ export class Http1Connection implements Connection {
       );
       let isConnected = false;
       request.once('socket', (socket) => {
-        isConnected = request.reusedSocket || !socket.connecting;
+        isConnected = request.reusedSocket;
+        if (isConnected) return;
         socket.once(protocol === 'http:' ? 'connect' : 'secureConnect', () => {
           isConnected = true;
         });

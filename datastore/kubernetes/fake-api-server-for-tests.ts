@@ -174,7 +174,7 @@ export class FakeApiServer implements AsyncDisposable {
         response.flushHeaders?.();
       },
       write: (text) => void response.write(text),
-      end: () => void response.end(),
+      end: () => response.end(),
       cut: () => response.stream?.session?.destroy() ?? response.socket?.destroy(),
     };
     this.asked.push(asked);

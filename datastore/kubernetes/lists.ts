@@ -1,5 +1,6 @@
 import type { KindName } from '#api/kinds.ts';
 import { DatastoreError, isDatastoreError } from '../errors.ts';
+import { readPage } from './page.ts';
 import { collectionPath } from './path.ts';
 import type { Requests } from './requests.ts';
 
@@ -52,16 +53,13 @@ async function pages<T>(
     if (limit !== undefined) query.set('limit', String(limit));
     if (next !== undefined) query.set('continue', next);
     const path = `${collectionPath(kind, namespace)}${query.size === 0 ? '' : `?${query.toString()}`}`;
-    const answer = (await requests.json({ verb: 'list', kind, subject, method: 'GET', path })) as {
-      readonly metadata?: { readonly resourceVersion?: string; readonly continue?: string };
-      readonly items?: Record<string, unknown>[] | null;
-    };
-    const resourceVersion = answer.metadata?.resourceVersion;
-    if (!resourceVersion) {
+    const call = { verb: 'list', kind, subject, method: 'GET', path } as const;
+    const got = await requests.read(call, (text) => readPage(text, convert));
+    if (!got.resourceVersion) {
       throw new DatastoreError('unavailable', `list ${subject}: the answer is no listing: is this an API server?`);
     }
-    for (const raw of answer.items ?? []) items.push(convert(raw));
-    next = answer.metadata?.continue || undefined;
-    if (next === undefined || page >= most) return { items, resourceVersion };
+    for (const item of got.items) items.push(item);
+    ({ next } = got);
+    if (next === undefined || page >= most) return { items, resourceVersion: got.resourceVersion };
   }
 }

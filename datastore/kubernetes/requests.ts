@@ -57,11 +57,16 @@ export class Requests {
   }
 
   /** The answer's JSON, whole numbers exact. Throws `DatastoreError`. */
-  async json(call: Call): Promise<unknown> {
+  json(call: Call): Promise<unknown> {
+    return this.read(call, parseJson);
+  }
+
+  /** What `read` makes of the answer's text; if it throws, the answer was cut short. Throws `DatastoreError`. */
+  async read<T>(call: Call, read: (text: string) => T): Promise<T> {
     while (this.#underWay >= concurrency) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     this.#underWay++;
     try {
-      return await this.#tried(call, async ({ body }) => parseJson(await textOf(body)));
+      return await this.#tried(call, async ({ body }) => read(await textOf(body)));
     } finally {
       this.#underWay--;
       this.#waiting.shift()?.();

@@ -149,7 +149,7 @@ export class Informer<K extends KindName> {
   #failed(error: unknown): void {
     const why = error instanceof Error ? error.message : String(error);
     this.#failure = `can't read ${this.kind} objects: ${why}`;
-    this.#failures.failed(this.kind, why);
+    this.#failures.failed(this.kind, this.#failure);
   }
 
   #succeeded(): void {

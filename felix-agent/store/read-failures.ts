@@ -1,12 +1,16 @@
 import type { Clock } from '#api/clock.ts';
 import type { KindName } from '#api/kinds.ts';
 import type { Log } from '../log.ts';
+import { gatheredFailures } from './gathered-failures.ts';
 
 /** Kinds fail together: what failed within this time is one line. In ms. */
 const gatherMs = 500;
 
 /** While it lasts, a line after this time, then after twice as long, and so on; in ms. */
 const repeatMs = { first: 60_000, longest: 900_000 };
+
+/** So many different reasons are in a line; the status has them all. */
+const mostReasons = 5;
 
 /** After the first kind can be read again, others try within this time, in ms: spread, so that they don't ask all at once. */
 const wakeMs = 500;
@@ -30,13 +34,13 @@ export class ReadFailures implements Disposable {
     this.#log = log;
   }
 
-  /** A kind can't be read, and why. What is known of it stays. */
-  failed(kind: KindName, why: string): void {
+  /** A kind can't be read, and why (`can't read KIND objects: ...`). What is known of it stays. */
+  failed(kind: KindName, failure: string): void {
     if (this.#failing.size === 0) {
       this.#since = this.#clock.now();
       this.#next ??= this.#clock.after(gatherMs, () => this.#say());
     }
-    this.#failing.set(kind, why);
+    this.#failing.set(kind, failure);
   }
 
   /** A kind is read again. */
@@ -67,10 +71,10 @@ export class ReadFailures implements Disposable {
   }
 
   #say(): void {
-    const kinds = [...this.#failing.keys()];
-    const reasons = [...new Set(this.#failing.values())].slice(0, 3);
+    const failing = [...this.#failing].map(([kind, failure]) => ({ kind, failure }));
+    const reasons = gatheredFailures(failing).slice(0, mostReasons);
     const awayMs = this.#clock.now() - this.#since;
-    this.#log.warn({ kinds, reasons, awayMs }, 'datastore read failed; keeping what is known');
+    this.#log.warn({ reasons, awayMs }, 'datastore read failed; keeping what is known');
     this.#isSaid = true;
     this.#next = this.#clock.after(this.#repeatMs, () => this.#say());
     this.#repeatMs = Math.min(this.#repeatMs * 2, repeatMs.longest);
