@@ -26,6 +26,7 @@ export class ManualClock implements Clock {
   }
 
   async sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    signal?.throwIfAborted();
     await new Promise<void>((resolve, reject) => {
       this.after(ms, resolve);
       signal?.addEventListener('abort', () => reject(signal.reason as Error));

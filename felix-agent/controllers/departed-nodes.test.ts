@@ -1,0 +1,420 @@
+/** The collector of deleted nodes against the IPAM of real agents: dead ones, living ones, and those that come back at any moment. */
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { pino } from 'pino';
+import { parseAs, type KindMap, type KindName } from '#api/kinds.ts';
+import type { Datastore } from '#datastore/datastore.ts';
+import { MemoryDatastore } from '#datastore/memory/memory-datastore.ts';
+import { challengeAnnotation } from '#ipam/challenge.ts';
+import {
+  allocated,
+  expectNoFindings,
+  expectSoundBlocks,
+  ManualClock,
+  MortalDatastore,
+  plain,
+  put,
+  putPool,
+  Random,
+  startNode,
+  TestFolder,
+  wants,
+  type TestNode,
+} from '#ipam/ipam-for-tests.ts';
+import { DepartedNodes, type ClusterView } from './departed-nodes.ts';
+
+const silent = pino({ level: 'silent' });
+const answerMs = 30_000;
+
+let clock: ManualClock;
+let store: MemoryDatastore;
+let folder: TestFolder;
+let freed: [string, readonly string[]][];
+const ends: AsyncDisposable[] = [];
+
+beforeEach(async () => {
+  clock = new ManualClock();
+  store = new MemoryDatastore({ clock });
+  folder = new TestFolder();
+  freed = [];
+  await putPool(store, 'v4', '10.65.0.0/26', { blockSize: 28 });
+  for (const name of ['n1', 'n2']) await put(store, 'Node', name, {});
+});
+
+afterEach(async () => {
+  for (const end of ends.splice(0)) await end[Symbol.asyncDispose]();
+  folder[Symbol.dispose]();
+  await store[Symbol.asyncDispose]();
+});
+
+/** Everything as it is at this moment. */
+async function view(): Promise<ClusterView> {
+  const [blocks, nodes, pods] = await Promise.all([store.list('IPAMBlock'), store.list('Node'), store.list('Pod')]);
+  return {
+    blocks: () => blocks.items,
+    node: (name) => nodes.items.find(({ metadata }) => metadata.name === name),
+    pod: (namespace, name) =>
+      pods.items.find(({ metadata }) => metadata.name === name && metadata.namespace === namespace),
+  };
+}
+
+function collector(seen: ClusterView, datastore: Datastore = store, cooldownSeconds = 0): DepartedNodes {
+  return new DepartedNodes({
+    datastore,
+    clock,
+    log: silent,
+    view: seen,
+    cooldownSeconds: () => cooldownSeconds,
+    answerMs,
+    onFreed: (node, addresses) => freed.push([node, addresses]),
+  });
+}
+
+/** One scan, the time to answer included. `meanwhile` happens between the question and the end of that time. */
+async function scan(
+  options: {
+    readonly meanwhile?: () => Promise<void>;
+    readonly datastore?: Datastore;
+    readonly cooldown?: number;
+  } = {},
+) {
+  const scanning = collector(await view(), options.datastore, options.cooldown).scan(new AbortController().signal);
+  let isDone = false;
+  const done = scanning.finally(() => (isDone = true));
+  done.catch(() => {});
+  await settled();
+  await options.meanwhile?.();
+  while (!isDone) {
+    clock.advance(answerMs);
+    await settled();
+  }
+  return done;
+}
+
+async function settled(): Promise<void> {
+  for (let turn = 0; turn < 300; turn++) await new Promise(setImmediate);
+}
+
+/** An agent's IPAM that hears of blocks as an agent does, from now on. */
+async function start(name: string, datastore: Datastore = store, live: readonly string[] = []): Promise<TestNode> {
+  const node = await startNode(datastore, name, {
+    folder,
+    clock,
+    facts: { live: new Map(live.map((address) => [address, undefined])) },
+  });
+  ends.push(node);
+  listen(node);
+  return node;
+}
+
+function listen({ ipam }: TestNode): void {
+  const stop = new AbortController();
+  const following = (async () => {
+    const { items, resourceVersion } = await store.list('IPAMBlock');
+    for (const block of items) ipam.noticeBlock(block.metadata.name, block);
+    for await (const event of store.watch('IPAMBlock', { resourceVersion, signal: stop.signal })) {
+      if (event.type === 'bookmark') continue;
+      const { object } = event;
+      ipam.noticeBlock(object.metadata.name, event.type === 'deleted' ? undefined : object);
+    }
+  })();
+  ends.unshift({
+    [Symbol.asyncDispose]: async () => {
+      stop.abort();
+      await following;
+    },
+  });
+}
+
+/** Kills an agent after it has given these pods an address each, and written it. */
+async function dead(name: string, handles: readonly string[]): Promise<Map<string, string>> {
+  const mortal = new MortalDatastore(store);
+  const node = await startNode(mortal, name, { folder, clock });
+  const given = new Map<string, string>();
+  for (const handle of handles) given.set(handle, plain(await node.ipam.autoAssign(wants(handle)))[0] ?? '');
+  await node.ipam.flush();
+  mortal.kill();
+  await node.facts[Symbol.asyncDispose]();
+  return given;
+}
+
+async function names(kind: KindName): Promise<readonly string[]> {
+  return (await store.list(kind)).items.map(({ metadata }) => metadata.name).toSorted();
+}
+
+function podOn(node: string, name: string, ip?: string): Promise<KindMap['Pod']> {
+  const metadata = { name, namespace: 'default' };
+  const status = ip === undefined ? {} : { phase: 'Running', podIPs: [{ ip }] };
+  return store.create(
+    'Pod',
+    parseAs('Pod', { apiVersion: 'v1', kind: 'Pod', metadata, spec: { nodeName: node }, status }).object,
+  );
+}
+
+describe('what a deleted node leaves', () => {
+  test('goes: addresses, block, affinity, handles, the reserve', async () => {
+    await dead('n1', ['net.a', 'net.b']);
+    await store.delete('Node', { name: 'n1' });
+    await scan();
+    expect(await names('IPAMBlock')).toEqual([]);
+    expect(await names('BlockAffinity')).toEqual([]);
+    expect(await names('IPAMHandle')).toEqual([]);
+    expect(freed.map(([node, addresses]) => [node, addresses.length])).toEqual([['n1', 2 + 3]]);
+  });
+
+  test('stays as long as the Node is there, whatever the informers say', async () => {
+    const given = await dead('n1', ['net.a']);
+    const blind = { ...(await view()), node: () => undefined };
+    const scanned = await collector(blind).scan(new AbortController().signal);
+    expect(scanned.waiting.size).toBe(0);
+    expect([...(await allocated(store)).keys()]).toContain(given.get('net.a'));
+    expect((await store.list('IPAMBlock')).items[0]?.metadata.annotations).toBeUndefined();
+  });
+
+  test.each([
+    ['that has its address', true],
+    ['that does not say yet which it has', false],
+  ])('stays with a Pod of that node %s, until that is gone', async (_what, says) => {
+    const given = await dead('n1', ['net.a', 'net.b']);
+    const address = given.get('net.a') ?? '';
+    await podOn('n1', 'net.a', says ? address : undefined);
+    await store.delete('Node', { name: 'n1' });
+    expect((await scan()).waiting.get('n1')).toContain('1 address');
+    expect(await allocated(store)).toEqual(new Map([[address, 'net.a']]));
+    expect(await names('BlockAffinity')).toHaveLength(1);
+    await store.delete('Pod', { namespace: 'default', name: 'net.a' });
+    expect((await scan()).waiting.size).toBe(0);
+    expect(await names('IPAMBlock')).toEqual([]);
+    expect(await names('IPAMHandle')).toEqual([]);
+  });
+
+  test('cools down where addresses must; the block is nobody’s until then, and goes at the second look', async () => {
+    await put(store, 'IPAMConfiguration', 'default', { spec: { ipCooldownSeconds: 600 } });
+    await dead('n1', ['net.a']);
+    await store.delete('Node', { name: 'n1' });
+    await scan({ cooldown: 600 });
+    const [block] = (await store.list('IPAMBlock')).items;
+    expect(block?.spec.affinity).toBeUndefined();
+    expect(block?.spec.unallocated).toHaveLength(15);
+    expect(await names('BlockAffinity')).toEqual([]);
+    clock.advance(601_000);
+    const later = collector(await view(), store, 600);
+    await later.scan(new AbortController().signal);
+    expect(await names('IPAMBlock')).toHaveLength(1);
+    await later.scan(new AbortController().signal);
+    expect(await names('IPAMBlock')).toEqual([]);
+  });
+
+  test('what it borrowed comes back, and the lender’s block is not touched otherwise', async () => {
+    const lender = await start('n2');
+    const own = await Promise.all(['net.x', 'net.y'].map((handle) => lender.ipam.autoAssign(wants(handle))));
+    await lender.ipam.flush();
+    await store.update('IPPool', {
+      ...(await store.list('IPPool')).items[0]!,
+      spec: { ...(await store.list('IPPool')).items[0]!.spec, nodeSelector: "kubernetes.io/hostname == 'n2'" },
+    } as KindMap['IPPool']);
+    const direct = await startNode(store, 'n1', { folder, clock, reserveSize: 0 });
+    const [ip] = plain(
+      await direct.ipam.assignIps({ handle: 'net.guest', attributes: {}, addresses: [nextFree(own)] }),
+    );
+    await direct.ipam.flush();
+    await direct[Symbol.asyncDispose]();
+    await store.delete('Node', { name: 'n1' });
+    await scan();
+    const left = await allocated(store);
+    expect(left.has(ip ?? '')).toBe(false);
+    for (const assignment of own) expect(left.has(plain(assignment)[0] ?? '')).toBe(true);
+    expect(await names('BlockAffinity')).toHaveLength(1);
+    await expectNoFindings(store);
+  });
+
+  test('an affinity without a block goes too, once its node is gone', async () => {
+    const spec = { state: 'pending', node: 'n1', type: 'host', cidr: '10.65.0.0/28', deleted: false };
+    await put(store, 'BlockAffinity', 'n1-10-65-0-0-28', { spec });
+    await scan();
+    expect(await names('BlockAffinity')).toHaveLength(1);
+    await store.delete('Node', { name: 'n1' });
+    await scan();
+    expect(await names('BlockAffinity')).toEqual([]);
+  });
+
+  test('a collector that dies at any call leaves what the next one finishes', async () => {
+    for (let call = 1; ; call++) {
+      for (const { metadata, kind } of [...(await store.list('Node')).items]) {
+        if (kind === 'Node' && metadata.name === 'n1') await store.delete('Node', { name: 'n1' });
+      }
+      await dead('n1', [`net.a${call}`, `net.b${call}`]);
+      const mortal = new MortalDatastore(store, call, call % 2 === 0);
+      const scanning = collector(await view(), mortal).scan(new AbortController().signal);
+      let ended: unknown;
+      void Promise.race([scanning, mortal.death]).then((how) => (ended = how));
+      while (ended === undefined) {
+        clock.advance(answerMs);
+        await settled();
+      }
+      await scan();
+      let seen = await view();
+      const next = collector({
+        blocks: () => seen.blocks(),
+        node: (name) => seen.node(name),
+        pod: (namespace, name) => seen.pod(namespace, name),
+      });
+      for (let look = 0; look < 2; look++) {
+        await next.scan(new AbortController().signal);
+        seen = await view();
+      }
+      // A handle whose block said nothing of it any more is all that may be left.
+      expect([call, await names('IPAMBlock'), await names('BlockAffinity')]).toEqual([call, [], []]);
+      if (ended !== 'dead') {
+        expect(call).toBeGreaterThan(10);
+        return;
+      }
+    }
+  }, 30_000);
+});
+
+describe('a node that is deleted while its agent is alive', () => {
+  test('answers, and keeps everything', async () => {
+    const node = await start('n1');
+    const [address] = plain(await node.ipam.autoAssign(wants('net.a')));
+    await node.ipam.flush();
+    const before = await allocated(store);
+    await store.delete('Node', { name: 'n1' });
+    expect((await scan()).waiting.get('n1')).toContain('alive');
+    expect(await allocated(store)).toEqual(before);
+    expect(await node.ipam.addressesOf('net.a')).toEqual([address]);
+    for (const { metadata, spec } of (await store.list('IPAMBlock')).items) {
+      expect(metadata.annotations?.[challengeAnnotation]).toBeUndefined();
+      expect(spec.affinity).toBe('host:n1');
+    }
+    expect((await store.list('BlockAffinity')).items.map(({ spec }) => spec.state)).toEqual(['confirmed']);
+  });
+
+  test('that is added again in time keeps everything, even if its agent was too slow to answer', async () => {
+    const given = await dead('n1', ['net.a']);
+    await store.delete('Node', { name: 'n1' });
+    await scan({ meanwhile: async () => void (await put(store, 'Node', 'n1', {})) });
+    expect((await allocated(store)).get(given.get('net.a') ?? '')).toBe('net.a');
+    expect((await store.list('IPAMBlock')).items[0]?.metadata.annotations).toBeUndefined();
+  });
+
+  test('whose agent starts in between keeps what is live there', async () => {
+    const given = await dead('n1', ['net.a']);
+    const address = given.get('net.a') ?? '';
+    await store.delete('Node', { name: 'n1' });
+    await scan({ meanwhile: async () => void (await start('n1', store, [address])) });
+    expect((await allocated(store)).get(address)).toBe('net.a');
+  });
+
+  test('that could not hear the question takes its addresses again, and what others have by then it says', async () => {
+    const deaf = await startNode(store, 'n1', { folder, clock });
+    ends.push(deaf);
+    const [a] = plain(await deaf.ipam.autoAssign(wants('net.a')));
+    const [b] = plain(await deaf.ipam.autoAssign(wants('net.b')));
+    await deaf.ipam.flush();
+    await store.delete('Node', { name: 'n1' });
+    await scan();
+    expect(await names('IPAMBlock')).toEqual([]);
+    // Another node takes one of the two before the deaf one hears of it.
+    const other = await startNode(store, 'n2', { folder, clock, reserveSize: 0 });
+    ends.push(other);
+    await other.ipam.assignIps({ handle: 'net.thief', attributes: {}, addresses: [b ?? ''] });
+    await other.ipam.flush();
+    await put(store, 'Node', 'n1', {});
+    listen(deaf);
+    await settled();
+    for (const block of (await store.list('IPAMBlock')).items) deaf.ipam.noticeBlock(block.metadata.name, block);
+    await settled();
+    await deaf.ipam.flush();
+    const now = await allocated(store);
+    expect(now.get(a ?? '')).toBe('net.a');
+    expect(now.get(b ?? '')).toBe('net.thief');
+    expect(deaf.logs.join('\n')).toContain(`${b} is used by handle net.b on this node`);
+    // And what it gives from now on is nobody else's.
+    const more = await Promise.all([1, 2, 3, 4, 5, 6].map((n) => deaf.ipam.autoAssign(wants(`net.more${n}`))));
+    const all = [a, b, ...more.flatMap(plain)];
+    expect(new Set(all).size).toBe(all.length);
+    await deaf.ipam.flush();
+    await expectSoundBlocks(store);
+  });
+});
+
+test('no address is given twice while nodes are deleted, added, killed and started, in any order', async () => {
+  const end = Date.now() + Number(process.env['SOAK_SECONDS'] ?? 2) * 1000;
+  for (let seed = Number(process.env['IPAM_SEED'] ?? Date.now() % 1_000_000); Date.now() < end; seed++) {
+    try {
+      await simulate(new Random(seed));
+    } catch (error) {
+      throw new Error(`IPAM_SEED=${seed}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+    }
+    for (const one of ends.splice(0)) await one[Symbol.asyncDispose]();
+    folder[Symbol.dispose]();
+    folder = new TestFolder();
+    store = new MemoryDatastore({ clock });
+    await putPool(store, 'v4', '10.65.0.0/26', { blockSize: 28 });
+    for (const name of ['n1', 'n2']) await put(store, 'Node', name, {});
+  }
+}, 60_000);
+
+/** Agents that can reach the datastore answer; whoever has an address by then has it alone. */
+async function simulate(random: Random): Promise<void> {
+  const held = new Map<string, string>();
+  const running = new Map<string, TestNode>();
+  for (const name of ['n1', 'n2']) running.set(name, await start(name));
+  const signal = new AbortController().signal;
+  const scans: Promise<unknown>[] = [];
+  for (let step = 0; step < 25; step++) {
+    const name = random.below(2) === 0 ? 'n1' : 'n2';
+    const node = running.get(name);
+    const hasNode = (await store.get('Node', { name })) !== undefined;
+    switch (random.below(6)) {
+      case 0:
+        await (hasNode ? store.delete('Node', { name }) : put(store, 'Node', name, {}));
+        break;
+      case 1:
+        scans.push(
+          collector(await view())
+            .scan(signal)
+            .catch(() => {}),
+        );
+        break;
+      case 2:
+        clock.advance(answerMs / (1 + random.below(3)));
+        break;
+      case 3: {
+        const handle = [...held].find(([, owner]) => owner.startsWith(`net.${name}`))?.[1];
+        if (handle !== undefined && node !== undefined) {
+          for (const [address, owner] of held) if (owner === handle) held.delete(address);
+          await node.ipam.releaseHandle(handle);
+        }
+        break;
+      }
+      default: {
+        const handle = `net.${name}-${step}`;
+        const [address] = plain(
+          (await node?.ipam.autoAssign(wants(handle)).catch(() => undefined)) ?? { addresses: [] },
+        );
+        if (address === undefined) break;
+        if (held.has(address)) throw new Error(`${address} was given to ${handle}, but ${held.get(address)} has it`);
+        held.set(address, handle);
+      }
+    }
+    for (let turn = random.below(40); turn > 0; turn--) await new Promise(setImmediate);
+    // A connected agent hears of a question long before the time to answer is over.
+    await settled();
+  }
+  for (let turn = 0; turn < 4; turn++) {
+    clock.advance(answerMs);
+    await settled();
+  }
+  await Promise.all(scans);
+  for (const { ipam } of running.values()) await ipam.flush();
+  const stored = await allocated(store);
+  for (const [address, handle] of held) expect([address, stored.get(address)]).toEqual([address, handle]);
+  await expectSoundBlocks(store);
+}
+
+/** An address of the lender's block that nobody has. */
+function nextFree(given: readonly { readonly addresses: readonly string[] }[]): string {
+  const [first = ''] = plain(given[0] ?? { addresses: [] });
+  return first.replace(/\d+$/, (last) => String((Number(last) & 0xf0) + 15));
+}
