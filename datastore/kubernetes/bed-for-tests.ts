@@ -72,17 +72,6 @@ export class Bed implements AsyncDisposable {
   }
 }
 
-/** An API object as an API server has it. */
-export function raw(
-  kind: string,
-  apiVersion: string,
-  name: string,
-  resourceVersion: string,
-  rest: object = {},
-): object {
-  return { apiVersion, kind, metadata: { name, uid: `uid-${name}`, resourceVersion }, ...rest };
-}
-
 /** A Namespace with labels. */
 export function rawNamespace(name: string, resourceVersion: string, labels: Readonly<Record<string, string>> = {}) {
   return { apiVersion: 'v1', kind: 'Namespace', metadata: { name, uid: `uid-${name}`, resourceVersion, labels } };

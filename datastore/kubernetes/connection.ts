@@ -46,6 +46,9 @@ export interface Connection {
   /** False once it takes no new requests. */
   readonly usable: boolean;
   send(request: WireRequest): Promise<WireResponse>;
+  /** Takes no new requests, and ends when those under way are answered. */
+  retire(): void;
+  /** Ends everything on it. */
   close(): void;
 }
 
@@ -113,6 +116,10 @@ export class Http2Connection implements Connection {
       if (body !== undefined) stream.end(body);
       if (signal.aborted) onAbort();
     });
+  }
+
+  retire(): void {
+    this.#session.close();
   }
 
   close(): void {
@@ -194,6 +201,10 @@ export class Http1Connection implements Connection {
       });
       request.end(body);
     });
+  }
+
+  retire(): void {
+    this.usable = false;
   }
 
   close(): void {

@@ -8,6 +8,7 @@ import { Credentials } from './credentials.ts';
 const secret = 'sEcReT-0123456789';
 let dir: string;
 let path: string;
+let clock: FakeClock;
 beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), `tt${process.pid}-cred-`));
   path = join(dir, 'kubeconfig');
@@ -25,7 +26,8 @@ function config(user: object, cluster: object = {}): string {
 
 function open(text: string): Credentials {
   writeFileSync(path, text);
-  return new Credentials({ kubeconfig: path, environment: {}, serviceAccountDir: dir }, new FakeClock());
+  clock = new FakeClock();
+  return new Credentials({ kubeconfig: path, environment: {}, serviceAccountDir: dir }, clock);
 }
 
 const base64 = (text: string) => Buffer.from(text).toString('base64');
@@ -41,7 +43,7 @@ describe('a kubeconfig', () => {
     expect((await credentials.identity()).authorization).toBe(authorization);
   });
 
-  test('with certificates: as data or as files beside it, read again each time; data wins', async () => {
+  test('with certificates: as data or as files beside it, read again now and then; data wins', async () => {
     for (const name of ['ca', 'cert', 'key']) writeFileSync(join(dir, name), `${name} 1`);
     const credentials = open(
       config(
@@ -57,6 +59,7 @@ describe('a kubeconfig', () => {
       rejectUnauthorized: true,
     });
     writeFileSync(join(dir, 'cert'), 'cert 2');
+    clock.advance(10_000);
     expect((await credentials.identity()).tls.cert).toBe('cert 2');
   });
 
@@ -66,7 +69,8 @@ describe('a kubeconfig', () => {
     const exec = { apiVersion: 'client.authentication.k8s.io/v1', command: 'sh', args: ['-c', script] };
     const credentials = open(config({ exec }));
     for (let turn = 0; turn < 3; turn++) {
-      expect((await credentials.identity()).authorization).toBe(`Bearer ${secret}`);
+      const both = await Promise.all([credentials.identity(), credentials.identity()]);
+      expect(both.map(({ authorization }) => authorization)).toEqual([`Bearer ${secret}`, `Bearer ${secret}`]);
     }
     credentials.renew();
     await credentials.identity();

@@ -49,8 +49,8 @@ interface Access {
   readonly tokenFile: string | undefined;
 }
 
-/** A token file is looked at again after this many ms; a kubelet replaces it long before the token in it expires. */
-const tokenAgeMs = 10_000;
+/** Files are read again after this many ms; a kubelet replaces a token long before it expires. */
+const fileAgeMs = 10_000;
 
 /**
  * Who we are to the API server, kept current: kubelets rotate tokens and people rotate certificates under a running agent. Files are read
@@ -64,7 +64,10 @@ export class Credentials {
   #access: Access;
   #accessMtimeMs: number;
   #token: { readonly file: string; readonly text: string; readonly readAt: number } | undefined;
+  #tls: { readonly material: TlsMaterial; readonly readAt: number } | undefined;
   #exec = new ExecAuth();
+  /** A plugin is a process: all who ask at once wait for the same. */
+  #asking: Promise<Identity> | undefined;
 
   /** Reads everything once. Throws `unavailable`, naming the setting and what is wrong with it. */
   constructor(source: CredentialsSource, clock: Clock) {
@@ -86,8 +89,17 @@ export class Credentials {
 
   /** Throws what keeps files from being read, or an exec plugin's failure; never with a secret in the message. */
   async identity(): Promise<Identity> {
+    if (!this.#exec.isAuthProvider(this.#access.user)) {
+      return { tls: this.#tlsFiles(), authorization: this.#staticToken() };
+    }
+    this.#asking ??= this.#askPlugin().finally(() => {
+      this.#asking = undefined;
+    });
+    return this.#asking;
+  }
+
+  async #askPlugin(): Promise<Identity> {
     const { user, cluster } = this.#access;
-    if (!this.#exec.isAuthProvider(user)) return { tls: this.#tlsFiles(), authorization: this.#staticToken() };
     const options: { headers: Record<string, string>; cert?: string; key?: string } = { headers: {} };
     const failure: unknown = await this.#exec.applyAuthentication(withExecInfo(user, cluster), options).then(
       () => undefined,
@@ -109,6 +121,7 @@ export class Credentials {
   renew(): void {
     this.#exec = new ExecAuth();
     this.#token = undefined;
+    this.#tls = undefined;
     if (this.#source.kubeconfig === undefined) return;
     try {
       const mtimeMs = this.#mtimeMs();
@@ -128,14 +141,18 @@ export class Credentials {
   }
 
   #tlsFiles(): TlsMaterial {
+    const now = this.#clock.now();
+    if (this.#tls !== undefined && now - this.#tls.readAt < fileAgeMs) return this.#tls.material;
     const { cluster, user } = this.#access;
-    return {
+    const material = {
       ca: dataOrFile(cluster.caData, cluster.caFile),
       cert: dataOrFile(user.certData, user.certFile),
       key: dataOrFile(user.keyData, user.keyFile),
       serverName: cluster.tlsServerName,
       rejectUnauthorized: !cluster.skipTLSVerify,
     };
+    this.#tls = { material, readAt: now };
+    return material;
   }
 
   #staticToken(): string | undefined {
@@ -148,7 +165,7 @@ export class Credentials {
 
   #tokenOf(file: string): string {
     const now = this.#clock.now();
-    if (this.#token?.file === file && now - this.#token.readAt < tokenAgeMs) return this.#token.text;
+    if (this.#token?.file === file && now - this.#token.readAt < fileAgeMs) return this.#token.text;
     try {
       const text = headerText(readFileSync(file, 'utf8').trim(), file);
       if (text === '') throw new Error(`the token file ${file} is empty`);

@@ -77,7 +77,8 @@ export class Transport {
         connection.close();
         throw new Error('the datastore is closed');
       }
-      // One whose certificates are old is left to what is under way on it: watches end within minutes.
+      // One whose certificates are old: its watches end within minutes.
+      this.#current?.retire();
       this.#current = connection;
       this.#tls = tls;
       this.#failed = undefined;
