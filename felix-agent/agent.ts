@@ -38,11 +38,11 @@ import { setSeverity, type Log } from './log.ts';
 import { watchAgent } from './metrics/agent-metrics.ts';
 import type { Metrics } from './metrics/metrics.ts';
 import type { NodeReporter } from './node/node-reporter.ts';
+import { notReadyReasons, reportStatus } from './status-report.ts';
 import type { AgentStatus } from './status.ts';
 import type { ObjectStore } from './store/object-store.ts';
 import type { DataplaneSwitch } from './switch/switch.ts';
 import { UnsupportedFields } from './unsupported-fields.ts';
-import { version } from './version.ts';
 
 /** How long a stopping agent waits for a start under way, and tries to write what is not written yet, in ms. */
 const stopPatienceMs = 5_000;
@@ -274,63 +274,11 @@ export class Agent {
   }
 
   status(): AgentStatus {
-    const { settings, datastore, store, config, driver, dataplanes, endpoints, publisher, cluster } = this.#parts;
-    const { healthServer, metricsServer, statusFiles } = this.#parts;
-    const { active, wanted, reasons } = dataplanes.status();
-    const failures = driver.failures();
-    const services = [
-      ...[healthServer, metricsServer, statusFiles].flatMap(({ failure }) => failure ?? []),
-      ...(this.#parts.cniConf?.failures ?? []),
-    ];
-    const notReady = this.#notReadyReasons();
-    return {
-      node: settings.nodeName,
-      version,
-      ready: notReady.length === 0,
-      reasons: notReady,
-      dataplane: {
-        active: active ?? null,
-        wanted: wanted === '' ? config.current.wanted : wanted,
-        reasons,
-        failures: failures.map(({ object, reason }) => ({ object, reason })),
-      },
-      datastore: {
-        location: datastore.location,
-        ...(settings.datastore.kind === 'kubernetes' && settings.datastore.kubeconfig !== undefined
-          ? { kubeconfig: settings.datastore.kubeconfig }
-          : {}),
-        absentKinds: datastore.absent(),
-        problems: datastore.problems(),
-        failures: [
-          ...store.failures(),
-          ...[publisher.failure, cluster?.node.failure].filter((failure) => failure !== undefined),
-        ],
-      },
-      cluster: { problems: cluster?.defaults.problems ?? [] },
-      addresses: cluster?.controllers.status() ?? null,
-      notActedOn: this.#unsupported.list(),
-      policy: { problems: policyProblems(this.#parts.graph) },
-      configuration: config.current.report,
-      services: { failures: services },
-      preflight: this.#parts.preflight.problems ?? null,
-      endpoints: endpoints.list().length,
-    };
+    return reportStatus(this.#parts, this.#notReadyReasons(), this.#unsupported.list());
   }
 
   #notReadyReasons(): readonly string[] {
-    const { settings, store, driver, dataplanes, ipam, cluster } = this.#parts;
-    if (this.#stage !== '') return [this.#stage, ...store.failures()];
-    const { reasons } = dataplanes.status();
-    const noNode = store.of('Node').get({ name: settings.nodeName }) === undefined;
-    const noAddresses = cluster?.defaults.unavailableReason ?? ipam.unavailableReason();
-    return [
-      ...reasons,
-      ...(noNode
-        ? [`the datastore has no Node ${settings.nodeName}: this node's name and labels are unknown to the others`]
-        : []),
-      ...(noAddresses === undefined ? [] : [noAddresses]),
-      ...driver.failures().map(({ object, reason }) => `${object}: ${reason}`),
-    ];
+    return notReadyReasons(this.#parts, this.#stage);
   }
 
   #enter(stage: string): void {
@@ -390,10 +338,6 @@ export class Agent {
     const { endpoints, driver, dataplanes } = this.#parts;
     return reportEndpoints(endpoints.list(), driver.failures(), (await dataplanes.active?.deviceCounters()) ?? []);
   }
-}
-
-function policyProblems(graph: CalcGraph): AgentStatus['policy']['problems'] {
-  return [...graph.problems()].flatMap(([object, messages]) => messages.map((message) => ({ object, message })));
 }
 
 function errorText(error: unknown): string {
