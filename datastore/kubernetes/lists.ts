@@ -54,7 +54,7 @@ async function pages<T>(
     if (next !== undefined) query.set('continue', next);
     const path = `${collectionPath(kind, namespace)}${query.size === 0 ? '' : `?${query.toString()}`}`;
     const call = { verb: 'list', kind, subject, method: 'GET', path } as const;
-    const got = await requests.read(call, (text) => readPage(text, convert));
+    const got = await requests.read(call, (body) => readPage(body, convert));
     if (!got.resourceVersion) {
       throw new DatastoreError('unavailable', `list ${subject}: the answer is no listing: is this an API server?`);
     }

@@ -1,3 +1,4 @@
+import { StringDecoder } from 'node:string_decoder';
 import { parseJson } from '#api/sequence.ts';
 
 /** A page of a listing. */
@@ -9,59 +10,61 @@ export interface Page<T> {
   readonly next: string | undefined;
 }
 
-interface Head {
+interface Frame {
   readonly metadata?: { readonly resourceVersion?: string; readonly continue?: string };
   readonly items?: readonly Record<string, unknown>[] | null;
 }
 
 const itemsStart = '"items":[';
 
-/** With what an object of Kubernetes' own kinds begins, as its API server writes it, after another one. */
-const nextItem = '},{"metadata":{';
-
 /**
- * Reads a page, each object converted before the next is parsed: parsed as a whole, 500 Pods are more than fits into the young heap, and are
- * copied, kept until the next big collection, and the memory for them is not given back. Throws what `JSON.parse` throws.
+ * Reads a page as it comes, each object parsed and converted on its own: so neither text nor objects of a page are ever in memory as a whole, and
+ * what is not kept of an object dies young. Text of some MB would go to the old heap at once, and objects that wait for a whole page after it.
+ * Throws what `JSON.parse` throws, also where the text ends too early.
  */
-export function readPage<T>(text: string, convert: (raw: Record<string, unknown>) => T): Page<T> {
-  const start = text.indexOf(itemsStart);
-  const head = start < 0 ? undefined : headOf(text.slice(0, start));
-  const items = head && itemsOf(text, start + itemsStart.length, convert);
-  if (head !== undefined && items !== undefined) return pageOf(head, items);
-  const whole = parseJson(text) as Head;
-  return pageOf(whole, (whole.items ?? []).map(convert));
-}
-
-function pageOf<T>({ metadata }: Head, items: readonly T[]): Page<T> {
-  return { items, resourceVersion: metadata?.resourceVersion, next: metadata?.continue || undefined };
-}
-
-/** What stands before the items, if the page's metadata is among that; custom resources have it behind. */
-function headOf(text: string): Head | undefined {
-  const head = parsed(`${text}"items":[]}`) as Head | undefined;
-  return head?.metadata === undefined ? undefined : head;
-}
-
-/** Undefined if what is there isn't written as expected. */
-function itemsOf<T>(text: string, start: number, convert: (raw: Record<string, unknown>) => T): T[] | undefined {
+export async function readPage<T>(
+  chunks: AsyncIterable<Buffer>,
+  convert: (raw: Record<string, unknown>) => T,
+): Promise<Page<T>> {
   const items: T[] = [];
-  const whole = text.trimEnd();
-  const end = whole.length - ']}'.length;
-  if (!whole.endsWith(']}')) return undefined;
-  if (start === end) return items;
-  for (let from = start; ;) {
-    // What looks like the end of an object may stand within it. But no part of an object's text is an object: what can be read is it.
-    let to = text.indexOf(nextItem, from);
-    let raw = parsed(text.slice(from, to < 0 ? end : to + 1));
-    while (raw === undefined && to >= 0) {
-      to = text.indexOf(nextItem, to + 1);
-      raw = parsed(text.slice(from, to < 0 ? end : to + 1));
+  const decoder = new StringDecoder('utf8');
+  /** Up to where the items begin; undefined: not there yet. */
+  let before: string | undefined;
+  /** What has come and isn't read, from an item's beginning on. */
+  let rest = '';
+  /** How an item ends and the next begins: each begins as the first one does, `{"metadata":` or `{"apiVersion":`. */
+  let seam: string | undefined;
+  let searched = 0;
+  for await (const chunk of chunks) {
+    rest += decoder.write(chunk);
+    if (before === undefined) {
+      const start = rest.indexOf(itemsStart);
+      if (start < 0) continue;
+      before = rest.slice(0, start + itemsStart.length);
+      rest = rest.slice(before.length);
     }
-    if (raw === undefined) return undefined;
-    items.push(convert(raw));
-    if (to < 0) return items;
-    from = to + '},'.length;
+    if (seam === undefined) {
+      const colon = rest.indexOf(':');
+      if (colon < 0) continue;
+      seam = `},${rest.slice(0, colon + 1)}`;
+    }
+    for (let end = rest.indexOf(seam, searched); end >= 0; end = rest.indexOf(seam, searched)) {
+      // What looks like the end of an object may stand within it. But no beginning of an object's text is an object: what can be read is it.
+      const raw = parsed(rest.slice(0, end + 1));
+      if (raw === undefined) {
+        searched = end + 1;
+      } else {
+        items.push(convert(raw));
+        rest = rest.slice(end + '},'.length);
+        searched = 0;
+      }
+    }
+    searched = Math.max(searched, rest.length - seam.length + 1, 0);
   }
+  // With the last item, or all that were not written as expected.
+  const { metadata, items: last } = parseJson((before ?? '') + rest + decoder.end()) as Frame;
+  for (const raw of last ?? []) items.push(convert(raw));
+  return { items, resourceVersion: metadata?.resourceVersion, next: metadata?.continue || undefined };
 }
 
 function parsed(text: string): Record<string, unknown> | undefined {

@@ -58,15 +58,15 @@ export class Requests {
 
   /** The answer's JSON, whole numbers exact. Throws `DatastoreError`. */
   json(call: Call): Promise<unknown> {
-    return this.read(call, parseJson);
+    return this.read(call, async (body) => parseJson(await textOf(body)));
   }
 
-  /** What `read` makes of the answer's text; if it throws, the answer was cut short. Throws `DatastoreError`. */
-  async read<T>(call: Call, read: (text: string) => T): Promise<T> {
+  /** What `read` makes of the answer; if it throws, the answer was cut short. Throws `DatastoreError`. */
+  async read<T>(call: Call, read: (body: Readable) => Promise<T>): Promise<T> {
     while (this.#underWay >= concurrency) await new Promise<void>((resolve) => this.#waiting.push(resolve));
     this.#underWay++;
     try {
-      return await this.#tried(call, async ({ body }) => read(await textOf(body)));
+      return await this.#tried(call, ({ body }) => read(body));
     } finally {
       this.#underWay--;
       this.#waiting.shift()?.();
