@@ -1,4 +1,6 @@
+import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
@@ -35,17 +37,15 @@ let agent: Agent;
 /** As in Kubernetes, when a test sets it. */
 let cluster: AgentParts['cluster'];
 
+/** What the agent's environment says besides. */
+let felixEnv: Record<string, string>;
+
 /** An agent without a kernel and without IPAM: what is left is the order of things. */
 function newAgent(): Agent {
   const clock = new FakeClock();
   const store = new ObjectStore(datastore, silent);
   const driver = new Driver(clock, silent);
   const health = new HealthAggregator(clock);
-  const felixEnv = {
-    FELIX_HEALTHENABLED: 'false',
-    FELIX_PROMETHEUSMETRICSENABLED: 'false',
-    FELIX_ENDPOINTSTATUSPATHPREFIX: dir,
-  };
   const graph = new CalcGraph('node1');
   const metrics = new Metrics();
   const statusFiles = new EndpointStatusFiles(dir, silent);
@@ -79,11 +79,26 @@ function newAgent(): Agent {
   return new Agent(parts as unknown as AgentParts);
 }
 
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  await new Promise((resolve) => {
+    server.close(resolve);
+  });
+  return port;
+}
+
 beforeEach(() => {
   dir = mkdtempSync(join(tmpdir(), 'tortie-agent-'));
   datastore = new MemoryDatastore();
   events = [];
   takeovers = [];
+  felixEnv = {
+    FELIX_HEALTHENABLED: 'false',
+    FELIX_PROMETHEUSMETRICSENABLED: 'false',
+    FELIX_ENDPOINTSTATUSPATHPREFIX: dir,
+  };
   cluster = undefined;
   agent = newAgent();
 });
@@ -96,6 +111,26 @@ describe('the agent', () => {
   test('opens for the runtime when the kernel is programmed', async () => {
     await agent.start();
     expect(events).toEqual(['iptables activate', 'open']);
+  });
+
+  test('answers probes before the datastore could be read: it lives, and is not ready for the reason that is given', async () => {
+    const port = await freePort();
+    felixEnv = { ...felixEnv, FELIX_HEALTHENABLED: 'true', FELIX_HEALTHHOST: '127.0.0.1', FELIX_HEALTHPORT: `${port}` };
+    datastore.list = () => Promise.reject(new DatastoreError('unavailable', 'https://192.0.2.1:6443: ECONNREFUSED'));
+    agent = newAgent();
+    const started = agent.start();
+    const ask = async (path: string) => {
+      const response = await fetch(`http://127.0.0.1:${port}${path}`);
+      return { status: response.status, text: await response.text() };
+    };
+    await until(() => agent.status().reasons.some((reason) => reason.includes('ECONNREFUSED')));
+    expect(await ask('/liveness')).toEqual({ status: 200, text: 'ok\n' });
+    expect(await ask('/readiness')).toEqual({
+      status: 503,
+      text: expect.stringMatching(/reading the datastore\n.*https:\/\/192\.0\.2\.1:6443: ECONNREFUSED/),
+    });
+    await Promise.all([agent.stop(), started]);
+    await expect(ask('/liveness')).rejects.toThrow('fetch failed');
   });
 
   test('a stop while the datastore has not been read ends the start, which programs nothing', async () => {

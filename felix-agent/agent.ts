@@ -85,8 +85,8 @@ export interface AgentParts {
 }
 
 /**
- * One node's agent. It answers on its sockets from the first moment (status, and "not yet" to the runtime), and programs nothing
- * before it has seen the whole datastore once. Start: sockets, datastore, what an earlier agent left, addresses, kernel.
+ * One node's agent. It answers from the first moment (probes, status, and "not yet" to the runtime), and programs nothing
+ * before it has seen the whole datastore once. Start: health, sockets, datastore, what an earlier agent left, addresses, kernel.
  * Stop: no new calls, what is under way ends, the reserve goes back, files and objects are written; the kernel stays as it is.
  */
 export class Agent {
@@ -104,7 +104,7 @@ export class Agent {
   constructor(parts: AgentParts) {
     const { settings, log, health } = parts;
     this.#parts = parts;
-    this.#reporter = health.register('agent', { beatMs: beat.limitMs });
+    this.#reporter = health.register('agent', () => this.#notReadyReasons(), { beatMs: beat.limitMs });
     this.#cniServer = new CniServer(settings.runDir, (request) => parts.cni.answer(request), log);
     const routes: AdminRoutes = {
       '/status': () => this.status(),
@@ -136,17 +136,17 @@ export class Agent {
   async #start(): Promise<void> {
     const { log, store, config, feed, driver, hostNetwork, dataplanes, statusFiles, mtu, cni, cluster } = this.#parts;
     const { signal } = this.#stopping;
+    await this.#serveHealth(); // Whoever asks whether the agent lives must not have to wait for the datastore.
     this.#parts.preflight.start();
     await this.#adminServer.listen();
     await this.#cniServer.listen();
     this.#beat = setInterval(() => {
-      if (driver.cycleMs < beat.everyMs) this.#report();
+      if (driver.cycleMs < beat.everyMs) this.#reporter.beat();
     }, beat.everyMs);
     driver.onCycle(() => {
       if (this.#stage === '') statusFiles.follow(this.#localEndpoints, this.#failingEndpoints());
-      this.#report();
+      this.#reporter.beat();
     });
-    dataplanes.onChange(() => this.#report());
 
     this.#enter('reading the datastore');
     feed.follow(store);
@@ -184,7 +184,6 @@ export class Agent {
     this.#parts.cniConf?.start();
     cluster?.node.networkIsThere();
     cluster?.controllers.start();
-    this.#report();
     log.info({ ...dataplanes.status(), endpoints: this.#parts.endpoints.list().length }, 'in sync');
     this.#parts.preflight.inSync();
   }
@@ -283,24 +282,16 @@ export class Agent {
 
   #enter(stage: string): void {
     this.#stage = stage;
-    this.#report();
-  }
-
-  #report(): void {
-    this.#reporter.report(this.#notReadyReasons());
+    this.#reporter.beat();
   }
 
   async #applyConfig(): Promise<void> {
-    const { config, log, feed, dataplanes, healthServer, metricsServer, statusFiles } = this.#parts;
+    const { config, log, feed, dataplanes, metricsServer, statusFiles } = this.#parts;
     const { settings, dataplane, report } = config.current;
     setSeverity(log, settings.logSeverityScreen ?? 'none');
     config.logNews(report);
     feed.onConfig(dataplane);
-    await healthServer.configure({
-      enabled: settings.healthEnabled,
-      host: settings.healthHost,
-      port: settings.healthPort,
-    });
+    await this.#serveHealth();
     await metricsServer.configure({
       enabled: settings.prometheusMetricsEnabled,
       host: settings.prometheusMetricsHost ?? '',
@@ -308,6 +299,13 @@ export class Agent {
     });
     statusFiles.configure(settings.endpointStatusPathPrefix);
     if (this.#stage === '') await dataplanes.want(config.current.wanted);
+  }
+
+  /** As the settings have it at present: those of the environment and defaults until the datastore has been read. */
+  #serveHealth(): Promise<void> {
+    const { config, healthServer } = this.#parts;
+    const { healthEnabled, healthHost, healthPort } = config.current.settings;
+    return healthServer.configure({ enabled: healthEnabled, host: healthHost, port: healthPort });
   }
 
   async #reportPolicy(query: URLSearchParams): Promise<unknown> {

@@ -16,24 +16,22 @@ beforeEach(() => {
 });
 
 describe('health', () => {
-  test('a part that has not reported is not ready, and says so', () => {
-    health.register('agent');
-    expect(health.readiness()).toEqual({ ok: false, reasons: ['agent: not started'] });
-  });
-
-  test('readiness has every reason of every part', () => {
-    health.register('a').report(['one', 'two']);
-    health.register('b').report(['three']);
+  test('readiness has every reason of every part, as they are when it is asked', () => {
+    const reasons = ['one', 'two'];
+    health.register('a', () => reasons);
+    health.register('b', () => ['three']);
     expect(health.readiness()).toEqual({ ok: false, reasons: ['one', 'two', 'three'] });
+    reasons.pop();
+    expect(health.readiness()).toEqual({ ok: false, reasons: ['one', 'three'] });
   });
 
   test('a part that is silent for longer than its beat is dead until it reports again', () => {
-    const reporter = health.register('loop', { beatMs: 1_000 });
+    const reporter = health.register('loop', () => [], { beatMs: 1_000 });
     clock.advance(1_000);
     expect(health.liveness().ok).toBe(true);
     clock.advance(4_000);
     expect(health.liveness()).toEqual({ ok: false, reasons: ['loop: silent for 5 s'] });
-    reporter.report([]);
+    reporter.beat();
     expect(health.liveness().ok).toBe(true);
   });
 });
@@ -52,11 +50,11 @@ describe('the health server', () => {
   afterEach(() => server[Symbol.asyncDispose]());
 
   test('answers 503 with the reasons, then 200', async () => {
-    const reporter = health.register('agent');
+    let reasons = ['no dataplane'];
+    health.register('agent', () => reasons);
     await server.configure({ enabled: true, host: '127.0.0.1', port });
-    reporter.report(['no dataplane']);
     expect(await get('/readiness')).toEqual({ status: 503, text: 'no dataplane\n' });
-    reporter.report([]);
+    reasons = [];
     expect(await get('/readiness')).toEqual({ status: 200, text: 'ok\n' });
     expect((await get('/liveness')).status).toBe(200);
     expect((await get('/')).status).toBe(404);

@@ -8,52 +8,50 @@ export interface HealthReport {
   readonly reasons: readonly string[];
 }
 
-/**
- * Liveness and readiness from named reporters. A reporter is not ready until it says so; one with a beat is dead when it has not
- * reported for that long.
- */
+/** Liveness and readiness of named parts. One with a beat is dead when it has been silent for that long. */
 export interface Health {
-  /** `beatMs`: the reporter must report at least that often, or liveness fails (a hung loop). */
-  register(name: string, options?: { readonly beatMs?: number }): HealthReporter;
+  /**
+   * `notReady` is asked at each question: why the part is not ready; empty if it is. `beatMs`: it must beat at least that often, or liveness fails
+   * (a hung loop).
+   */
+  register(name: string, notReady: () => readonly string[], options?: { readonly beatMs?: number }): HealthReporter;
   readiness(): HealthReport;
   liveness(): HealthReport;
 }
 export const Health: ServiceIdentifier<Health> = Symbol.for('Health');
 
-/** One part's voice. */
+/** One part's pulse. */
 export interface HealthReporter {
-  /** Ready, or why not; also counts as a beat. */
-  report(notReady: readonly string[]): void;
+  beat(): void;
 }
 
 export class HealthAggregator implements Health {
   readonly #clock: Clock;
   readonly #reporters = new Map<
     string,
-    { notReady: readonly string[]; beatMs: number | undefined; lastBeat: number }
+    { readonly notReady: () => readonly string[]; readonly beatMs: number | undefined; lastBeat: number }
   >();
 
   constructor(clock: Clock) {
     this.#clock = clock;
   }
 
-  register(name: string, options: { readonly beatMs?: number } = {}): HealthReporter {
-    const state = {
-      notReady: [`${name}: not started`] as readonly string[],
-      beatMs: options.beatMs,
-      lastBeat: this.#clock.now(),
-    };
+  register(
+    name: string,
+    notReady: () => readonly string[],
+    { beatMs }: { readonly beatMs?: number } = {},
+  ): HealthReporter {
+    const state = { notReady, beatMs, lastBeat: this.#clock.now() };
     this.#reporters.set(name, state);
     return {
-      report: (notReady) => {
-        state.notReady = notReady;
+      beat: () => {
         state.lastBeat = this.#clock.now();
       },
     };
   }
 
   readiness(): HealthReport {
-    const reasons = [...this.#reporters.values()].flatMap((reporter) => reporter.notReady);
+    const reasons = [...this.#reporters.values()].flatMap(({ notReady }) => notReady());
     return { ok: reasons.length === 0, reasons };
   }
 

@@ -27,7 +27,6 @@ export class DataplaneSwitch implements AsyncDisposable {
   readonly #file: ActiveFile;
   readonly #clock: Clock;
   readonly #log: Log;
-  readonly #listeners: (() => void)[] = [];
   /** In the path, and perhaps the one that is about to be. */
   readonly #present: Dataplane[] = [];
   #active: Dataplane | undefined;
@@ -44,10 +43,6 @@ export class DataplaneSwitch implements AsyncDisposable {
     this.#file = file;
     this.#clock = clock;
     this.#log = log;
-  }
-
-  onChange(listener: () => void): void {
-    this.#listeners.push(listener);
   }
 
   status(): SwitchStatus {
@@ -94,9 +89,7 @@ export class DataplaneSwitch implements AsyncDisposable {
 
   #enqueue(step: () => Promise<void>): Promise<void> {
     this.#work = this.#work.then(async () => {
-      if (this.#closed) return;
-      await step();
-      for (const listener of this.#listeners) listener();
+      if (!this.#closed) await step();
     });
     return this.#work;
   }

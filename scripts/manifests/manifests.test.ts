@@ -4,6 +4,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { parseAllDocuments } from 'yaml';
 import { isKindName, kinds, type KindName } from '#api/kinds.ts';
+import { resolveAgentConfig } from '#agent/config/agent-config.ts';
 import { defaultSettings } from '#agent/defaults/default-objects.ts';
 import { watchedKinds } from '#agent/store/object-store.ts';
 import { manifestFiles } from './files.ts';
@@ -121,6 +122,48 @@ describe('manifests', () => {
         object.kind,
         clusterWide.has(object.kind) ? undefined : 'kube-system',
       ]);
+    }
+  });
+});
+
+describe('the DaemonSets', () => {
+  interface Container {
+    readonly name: string;
+    readonly securityContext?: { readonly privileged?: boolean };
+    readonly volumeMounts?: readonly object[];
+    readonly startupProbe?: { readonly httpGet: { readonly port: number } };
+    readonly livenessProbe?: { readonly httpGet: { readonly port: number } };
+    readonly readinessProbe?: { readonly httpGet: { readonly port: number } };
+  }
+  const containers = ['tortie.yaml', 'tortie-uninstall.yaml'].flatMap((file) =>
+    objectsOf(file)
+      .filter(({ kind }) => kind === 'DaemonSet')
+      .flatMap((object) => {
+        const { template } = (object as unknown as { spec: { template: { spec: Record<string, Container[]> } } }).spec;
+        return [...(template.spec['initContainers'] ?? []), ...(template.spec['containers'] ?? [])];
+      }),
+  );
+
+  test('are privileged where they touch the node (SELinux refuses others), and only there', () => {
+    const states = containers.map(({ name, securityContext, volumeMounts = [] }) => [
+      name,
+      securityContext?.privileged === true,
+      volumeMounts.length > 0,
+    ]);
+    expect(states).toEqual([
+      ['install', true, true],
+      ['agent', true, true],
+      ['cleanup', true, true],
+      ['done', false, false],
+    ]);
+  });
+
+  test('ask for health where an agent without settings serves it', () => {
+    const agent = containers.find(({ name }) => name === 'agent');
+    const { healthEnabled, healthPort } = resolveAgentConfig({}, undefined, undefined).settings;
+    expect(healthEnabled).toBe(true);
+    for (const probe of [agent?.startupProbe, agent?.livenessProbe, agent?.readinessProbe]) {
+      expect(probe?.httpGet.port).toBe(healthPort);
     }
   });
 });

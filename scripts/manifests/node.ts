@@ -141,7 +141,7 @@ export function nodeDaemonSet(): Documented {
     envFrom: [{ configMapRef: { name: apiServerConfigMapName, optional: true } }],
     securityContext: { privileged: true },
     resources: { requests: { cpu: '100m', memory: '120Mi' } },
-    startupProbe: { ...probe('/liveness'), periodSeconds: 1, timeoutSeconds: 5, failureThreshold: 600 },
+    startupProbe: { ...probe('/liveness'), periodSeconds: 1, timeoutSeconds: 5, failureThreshold: 60 },
     livenessProbe: { ...probe('/liveness'), periodSeconds: 10, timeoutSeconds: 10, failureThreshold: 6 },
     readinessProbe: { ...probe('/readiness'), periodSeconds: 5, timeoutSeconds: 5 },
     volumeMounts: volumeMounts(agentMounts),
@@ -170,6 +170,7 @@ export function nodeDaemonSet(): Documented {
                 imagePullPolicy: 'IfNotPresent',
                 args: ['install'],
                 env: [nodeNameEnv, ...cniDirEnv],
+                securityContext: { privileged: true },
                 resources: { requests: { cpu: '100m', memory: '120Mi' } },
                 volumeMounts: volumeMounts(agentMounts.filter(({ name }) => name === 'state' || name === 'cniBin')),
               },
@@ -194,6 +195,10 @@ export function nodeDaemonSet(): Documented {
         installPath,
         'Puts the CNI plugins on the node, each by renaming: a pod that starts meanwhile finds the old or the new one.',
       ],
+      [
+        [...installPath, 'securityContext'],
+        'Where SELinux is enforced, no other container may write into directories of the node.',
+      ],
       [[...agentPath, 'env', 0], 'Its Node object, and the directories where it finds the runtime.'],
       [
         [...agentPath, 'envFrom'],
@@ -206,7 +211,7 @@ export function nodeDaemonSet(): Documented {
       [[...agentPath, 'resources'], 'No limit: an agent that is slowed down or killed is a node whose pods wait.'],
       [
         [...agentPath, 'startupProbe'],
-        'Liveness fails when the loop that programs the kernel hangs, not when the API server is away.',
+        'Served from the start on. Liveness fails when the loop that programs the kernel hangs, not when the API server is away. The port is that of FelixConfiguration (healthPort): change both.',
       ],
       ...volumeComments(agentMounts),
     ]),

@@ -8,6 +8,7 @@ import type { EndpointReport } from '#agent/endpoints/endpoint-report.ts';
 import { eventually } from '#test/lab/agent-lab.ts';
 import type { LabPod } from '#test/lab/lab-pod.ts';
 import { losses, Traffic } from '#test/lab/traffic.ts';
+import { getFrom } from './agent-http.ts';
 import { KubernetesLab } from './kubernetes-lab.ts';
 
 const wired = (pod: LabPod) => ({
@@ -247,6 +248,11 @@ it('an agent waits for the API server and for the CRDs, and says what it waits f
   const says = (...parts: readonly string[]) =>
     node.waitFor(({ ready, reasons }) => !ready && parts.every((part) => reasons.join('\n').includes(part)));
   await says('reading the datastore', 'kinds (Node, ', cluster.plane.server, 'ECONNREFUSED');
+  expect(await getFrom(node, '9099/liveness')).toEqual({ status: 200, text: 'ok\n' });
+  expect(await getFrom(node, '9099/readiness')).toEqual({
+    status: 503,
+    text: expect.stringContaining(cluster.plane.server),
+  });
   await cluster.plane.startApiServer();
   await says('apply manifests/tortie.yaml');
   await cluster.applyCrds();
