@@ -7,7 +7,14 @@ import type { Journal } from './journal.ts';
 import { placeOf, type Ledger, type Owned } from './ledger.ts';
 import type { IpamFacts } from './pools.ts';
 import { afterUndo, asIpamError, assignmentOf, messageOf } from './requests.ts';
+import { Slots } from './slots.ts';
 import type { WriteBehind } from './write-behind.ts';
+
+/**
+ * So many requests at a time: were a whole burst to try for the few addresses that a block has left, each would count its handle up and down again for
+ * every block. Who waits mostly finds the reserve refilled.
+ */
+const requestsAtOnce = 16;
 
 /** One part of a request: what was assigned by an awaited write, or the address that the reserve gave. */
 export type Step = () => Promise<Assigned | string>;
@@ -27,6 +34,8 @@ interface AwaitedRequestsDeps {
 export class AwaitedRequests {
   readonly #deps: AwaitedRequestsDeps;
 
+  readonly #slots = new Slots(requestsAtOnce);
+
   constructor(deps: AwaitedRequestsDeps) {
     this.#deps = deps;
   }
@@ -35,7 +44,11 @@ export class AwaitedRequests {
    * Carries out the steps. What is known of the pools may be a moment old: when they refuse, they are read and tried once more. Throws
    * `IpamError`.
    */
-  async run(owner: BlockOwner, steps: (facts: IpamFacts) => readonly Step[]): Promise<Assignment> {
+  run(owner: BlockOwner, steps: (facts: IpamFacts) => readonly Step[]): Promise<Assignment> {
+    return this.#slots.run(() => this.#run(owner, steps));
+  }
+
+  async #run(owner: BlockOwner, steps: (facts: IpamFacts) => readonly Step[]): Promise<Assignment> {
     const { facts, ledger, writeBehind } = this.#deps;
     this.#beginIntent(owner.handle);
     let isSure = true;

@@ -162,6 +162,8 @@ export class MortalDatastore implements Datastore {
   #dieAt: number;
   readonly #afterEffect: boolean;
   readonly #death = Promise.withResolvers<'dead'>();
+  /** Ends its watches, as the end of a process does. */
+  readonly #killed = new AbortController();
   #calls = 0;
 
   /** Dies at the call number `dieAt` (from 1), before it takes effect or after. */
@@ -179,6 +181,7 @@ export class MortalDatastore implements Datastore {
   kill(): void {
     this.#dieAt = 0;
     this.#death.resolve('dead');
+    this.#killed.abort();
   }
 
   get isDead(): boolean {
@@ -195,7 +198,11 @@ export class MortalDatastore implements Datastore {
   create: Datastore['create'] = (kind, object) => this.#call(() => this.#real.create(kind, object));
   update: Datastore['update'] = (kind, object) => this.#call(() => this.#real.update(kind, object));
   delete: Datastore['delete'] = (kind, key, only) => this.#call(() => this.#real.delete(kind, key, only));
-  watch: Datastore['watch'] = (kind, options) => this.#real.watch(kind, options);
+  watch: Datastore['watch'] = (kind, options) =>
+    this.#real.watch(kind, {
+      ...options,
+      signal: AbortSignal.any([this.#killed.signal, ...(options.signal === undefined ? [] : [options.signal])]),
+    });
 
   absent(): readonly KindName[] {
     return this.#real.absent();
@@ -218,6 +225,7 @@ export class MortalDatastore implements Datastore {
 
   #die(): Promise<never> {
     this.#death.resolve('dead');
+    this.#killed.abort();
     return new Promise(() => {});
   }
 }

@@ -125,7 +125,7 @@ describe('the warm reserve', () => {
     expect(new Set(results.flatMap(plain)).size).toBe(50);
     expect(
       calls.filter(({ operation, kind }) => operation === 'update' && kind === 'IPAMBlock').length,
-    ).toBeLessThanOrEqual(5);
+    ).toBeLessThanOrEqual(8);
     await expectSoundBlocks(store);
     await expectNoFindings(store);
   });

@@ -208,10 +208,6 @@ describe('what a deleted node leaves', () => {
     const lender = await start('n2');
     const own = await Promise.all(['net.x', 'net.y'].map((handle) => lender.ipam.autoAssign(wants(handle))));
     await lender.ipam.flush();
-    await store.update('IPPool', {
-      ...(await store.list('IPPool')).items[0]!,
-      spec: { ...(await store.list('IPPool')).items[0]!.spec, nodeSelector: "kubernetes.io/hostname == 'n2'" },
-    } as KindMap['IPPool']);
     const direct = await startNode(store, 'n1', { folder, clock, reserveSize: 0 });
     const [ip] = plain(
       await direct.ipam.assignIps({ handle: 'net.guest', attributes: {}, addresses: [nextFree(own)] }),
@@ -355,50 +351,67 @@ test('no address is given twice while nodes are deleted, added, killed and start
   }
 }, 60_000);
 
-/** Agents that can reach the datastore answer; whoever has an address by then has it alone. */
+/**
+ * Either agents are never killed: they answer, and need no Pods to keep what they have. Or they are, and the Pods keep it, from before their ADD until
+ * after their DEL.
+ */
 async function simulate(random: Random): Promise<void> {
+  const areKilled = random.below(2) === 0;
   const held = new Map<string, string>();
-  const running = new Map<string, TestNode>();
-  for (const name of ['n1', 'n2']) running.set(name, await start(name));
-  const signal = new AbortController().signal;
+  const running = new Map<string, { mortal: MortalDatastore; node: TestNode }>();
+  const begin = async (name: string) => {
+    const mortal = new MortalDatastore(store);
+    const mine = [...held].filter(([, handle]) => handle.startsWith(`net.${name}`));
+    const live = new Map(mine.map(([address, handle]) => [address, { handle }] as const));
+    const node = await startNode(mortal, name, { folder, clock, facts: { live } });
+    listen(node);
+    running.set(name, { mortal, node });
+  };
+  for (const name of ['n1', 'n2']) await begin(name);
+  const { signal } = new AbortController();
   const scans: Promise<unknown>[] = [];
   for (let step = 0; step < 25; step++) {
     const name = random.below(2) === 0 ? 'n1' : 'n2';
-    const node = running.get(name);
-    const hasNode = (await store.get('Node', { name })) !== undefined;
-    switch (random.below(6)) {
+    const { node, mortal } = running.get(name) ?? fail(name);
+    const isRegistered = (await store.get('Node', { name })) !== undefined;
+    switch (random.below(7)) {
       case 0:
-        await (hasNode ? store.delete('Node', { name }) : put(store, 'Node', name, {}));
+        await (isRegistered ? store.delete('Node', { name }) : put(store, 'Node', name, {}));
         break;
       case 1:
         scans.push(
           collector(await view())
             .scan(signal)
-            .catch(() => {}),
+            .catch((error: unknown) => error),
         );
         break;
       case 2:
         clock.advance(answerMs / (1 + random.below(3)));
         break;
       case 3: {
-        const handle = [...held].find(([, owner]) => owner.startsWith(`net.${name}`))?.[1];
-        if (handle !== undefined && node !== undefined) {
-          for (const [address, owner] of held) if (owner === handle) held.delete(address);
-          await node.ipam.releaseHandle(handle);
-        }
+        const handle = [...held.values()].find((owner) => owner.startsWith(`net.${name}`));
+        if (handle === undefined) break;
+        for (const [address, owner] of held) if (owner === handle) held.delete(address);
+        await node.ipam.releaseHandle(handle);
+        if (areKilled) await store.delete('Pod', { namespace: 'default', name: handle });
         break;
       }
+      case 4:
+        if (areKilled) {
+          mortal.kill();
+          clock.advance(random.below(2) * answerMs);
+          await settled();
+          await begin(name);
+        }
+        break;
       default: {
         const handle = `net.${name}-${step}`;
-        const [address] = plain(
-          (await node?.ipam.autoAssign(wants(handle)).catch(() => undefined)) ?? { addresses: [] },
-        );
-        if (address === undefined) break;
+        if (areKilled) await podOn(name, handle);
+        const [address = ''] = plain(await node.ipam.autoAssign(wants(handle)));
         if (held.has(address)) throw new Error(`${address} was given to ${handle}, but ${held.get(address)} has it`);
         held.set(address, handle);
       }
     }
-    for (let turn = random.below(40); turn > 0; turn--) await new Promise(setImmediate);
     // A connected agent hears of a question long before the time to answer is over.
     await settled();
   }
@@ -406,11 +419,16 @@ async function simulate(random: Random): Promise<void> {
     clock.advance(answerMs);
     await settled();
   }
-  await Promise.all(scans);
-  for (const { ipam } of running.values()) await ipam.flush();
+  expect(await Promise.all(scans)).toEqual(scans.map(() => ({ waiting: expect.any(Map) })));
+  for (const { node } of running.values()) await node.ipam.flush();
   const stored = await allocated(store);
   for (const [address, handle] of held) expect([address, stored.get(address)]).toEqual([address, handle]);
   await expectSoundBlocks(store);
+  for (const { node } of running.values()) await node[Symbol.asyncDispose]();
+}
+
+function fail(name: string): never {
+  throw new Error(`${name} does not run`);
 }
 
 /** An address of the lender's block that nobody has. */

@@ -128,7 +128,7 @@ describe('agents in a cluster', () => {
       .map((block) => parseAs('IPAMBlock', block).object)
       .flatMap(({ spec }) => addressAllocationsOf(spec))
       .map(({ address, handle = '', attributes }) => [address, handle, attributes['node'] ?? ''] as const)
-      .toSorted();
+      .toSorted(([a], [b]) => (a < b ? -1 : 1));
   }
 
   /** No pod has them; the reserve of a node may. */
@@ -148,13 +148,18 @@ describe('agents in a cluster', () => {
     let name = '';
     await eventually(
       async () => {
-        const leases = (await cluster.plane.kubectl.json('get', 'leases', '--namespace=kube-system')) as {
-          readonly items: readonly {
-            readonly metadata: { readonly name: string };
-            readonly spec: { readonly holderIdentity?: string };
-          }[];
-        };
-        name = leases.items.find(({ metadata }) => metadata.name === 'tortie-controllers')?.spec.holderIdentity ?? '';
+        const args = [
+          'get',
+          'lease',
+          'tortie-controllers',
+          '--namespace=kube-system',
+          '--ignore-not-found',
+          '--output=name',
+        ];
+        if ((await cluster.plane.kubectl.run(...args)) === '') return false;
+        const { spec } = await cluster.get('lease', 'tortie-controllers', '--namespace=kube-system');
+        const { holderIdentity } = spec as { readonly holderIdentity?: string };
+        name = holderIdentity ?? '';
         return name !== '';
       },
       () => cluster.lab.nodes.map((node) => node.logTail()).join('\n'),
