@@ -9,7 +9,7 @@ import { Cluster } from './cluster.ts';
 import type { Kubectl } from './kubectl.ts';
 import type { ClusterNode } from './node.ts';
 import { TestPod, type PodOptions } from './test-pod.ts';
-import { importTortie, installTortie } from './tortie.ts';
+import { importTortie, installTortie, manifest } from './tortie.ts';
 
 const system = '--namespace=kube-system';
 
@@ -27,6 +27,8 @@ export class Bed implements AsyncDisposable {
   readonly before: ReadonlyMap<string, NodeSnapshot>;
   /** Each node's Ready condition then. */
   readonly readyBefore: ReadonlyMap<string, NodeCondition>;
+  /** What each node's agent said when Tortie was installed. */
+  firstStatus: ReadonlyMap<string, AgentStatus> = new Map();
   readonly #pods: TestPod[] = [];
 
   private constructor(cluster: Cluster, before: Bed['before'], readyBefore: Bed['readyBefore']) {
@@ -42,6 +44,11 @@ export class Bed implements AsyncDisposable {
       const bed = new Bed(cluster, await snapshots(cluster), await readyConditions(cluster));
       await importTortie(cluster);
       await installTortie(cluster);
+      bed.firstStatus = new Map(
+        await Promise.all(bed.nodes.map(async (node) => [node.name, await bed.status(node)] as const)),
+      );
+      // It comes late on purpose: the agents notice it in their own time, while other tests run.
+      await cluster.kubectl.apply(manifest('tortie-clusternetworkpolicy-crd.yaml'));
       return bed;
     } catch (error) {
       await cluster.destroy();

@@ -108,9 +108,20 @@ export class Cluster implements AsyncDisposable {
     await node.startKubelet(await this.plane.kubeconfigFor({ user: nodeUser(node.name).name }));
   }
 
+  /** A machine breaks and a new one takes its name: without a word to the API server everything on it ends. */
+  async breakNode(node: ClusterNode): Promise<void> {
+    await node.destroy(this.fabric);
+  }
+
+  /** The new machine, with the cluster's images and these. */
+  async replaceNode(node: ClusterNode, archives: readonly string[]): Promise<void> {
+    await this.#createNode(node, [...(await images()), ...archives]);
+    await this.#startNode(node);
+  }
+
   /** Ends and removes everything; also what a start or a machine's crash has left. */
   async destroy(): Promise<void> {
-    for (const node of this.nodes) await node.destroy();
+    for (const node of this.nodes) await node.destroy(this.fabric);
     for (const dir of [this.dir, join(this.dir, 'control-plane')]) {
       for (const daemon of Daemon.in(dir)) await daemon.stop('SIGKILL');
     }
@@ -137,17 +148,11 @@ export class Cluster implements AsyncDisposable {
         serviceCidrs: ranges.services,
         outlives,
       }),
-      ...this.nodes.map(async (node) => {
-        await node.create(this.fabric);
-        await node.startContainerd(archives);
-      }),
+      ...this.nodes.map((node) => this.#createNode(node, archives)),
     ]);
     say('starting controller manager, scheduler, kubelets and kube-proxies');
     await this.#startControllers(plane);
-    for (const node of this.nodes) {
-      await this.startKubelet(node);
-      await node.startProxy(await plane.kubeconfigFor({ user: proxy.name }));
-    }
+    for (const node of this.nodes) await this.#startNode(node);
     await plane.apply([proxyRole, ...coreDnsObjects(ranges.dns)]);
     const registered = async () => (await this.kubectl.run('get', 'nodes', '-o', 'name')).trim().split('\n');
     await eventually(
@@ -155,6 +160,16 @@ export class Cluster implements AsyncDisposable {
       async () => `registered: ${(await registered()).join(', ')}; logs: ${this.dir}/nodes/*/kubelet.log`,
       60_000,
     );
+  }
+
+  async #createNode(node: ClusterNode, archives: readonly string[]): Promise<void> {
+    await node.create(this.fabric);
+    await node.startContainerd(archives);
+  }
+
+  async #startNode(node: ClusterNode): Promise<void> {
+    await this.startKubelet(node);
+    await node.startProxy(await this.plane.kubeconfigFor({ user: proxy.name }));
   }
 
   async #startControllers(plane: ControlPlane): Promise<void> {

@@ -65,9 +65,15 @@ export class Fabric {
     }
   }
 
+  /** Removes a node's cable and namespace; nothing happens to what is gone already. */
+  async destroyNode(name: string, n: number): Promise<void> {
+    // The kernel would take this end with the other, but some time later.
+    await exec('ip', ['-n', this.name, 'link', 'del', `node${n}`]);
+    if (existsSync(`/run/netns/${name}`)) await must('ip', 'netns', 'del', name);
+  }
+
   /** Nothing happens to what is gone already. */
   async destroy(): Promise<void> {
-    // The kernel would take this end with the other, but some time later.
     await exec('ip', ['link', 'del', this.#prefix]);
     if (existsSync(this.netnsPath)) await must('ip', 'netns', 'del', this.name);
   }

@@ -45,7 +45,7 @@ const definitions: readonly ImageDefinition[] = [
 ];
 
 /** Paths of all images, as docker-archive files in the cache; made where they are missing. */
-export function images(say: Say): Promise<readonly string[]> {
+export function images(say: Say = () => {}): Promise<readonly string[]> {
   return Promise.all(definitions.map((definition) => image(definition, say)));
 }
 

@@ -147,14 +147,14 @@ export class ClusterNode {
   }
 
   /** Ends all that runs on it, containers too, and removes it. Nothing happens to what is gone already. */
-  async destroy(): Promise<void> {
+  async destroy(fabric: Fabric): Promise<void> {
     for (const daemon of Daemon.in(this.dir).toReversed()) await daemon.stop('SIGKILL');
     const containers = this.#containers();
     await removeCgroup(this.#groupName);
     // In the version 1 hierarchies they are not below a group of the node's.
     for (const id of containers) await removeCgroup(join(containersGroup, id));
     removeEmptyCgroup(containersGroup);
-    if (existsSync(`/run/netns/${this.netns}`)) await must('ip', 'netns', 'del', this.netns);
+    await fabric.destroyNode(this.netns, this.#n);
     rmSync(this.dir, { recursive: true, force: true });
   }
 

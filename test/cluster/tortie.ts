@@ -7,7 +7,7 @@ import type { Cluster } from './cluster.ts';
 import type { Kubectl } from './kubectl.ts';
 
 /** What `make image` builds. */
-const nodeImage = join(distDir, 'image/node.tar');
+export const nodeImage = join(distDir, 'image/node.tar');
 
 /** The text of one of the manifests. */
 export function manifest(name: string): string {

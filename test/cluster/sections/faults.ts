@@ -34,7 +34,7 @@ export function faults(bed: () => Bed): void {
       ]);
     }, 120_000);
     afterAll(async () => {
-      await bed().kubectl.run('delete', 'networkpolicy.networking.k8s.io', 'friend');
+      await bed().kubectl.run('delete', 'networkpolicy.networking.k8s.io', 'friend', '--ignore-not-found');
       await bed().deletePods([server, friend, stranger]);
     });
 

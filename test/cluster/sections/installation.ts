@@ -1,7 +1,5 @@
 import { describe, expect, it } from '@jest/globals';
-import { eventually } from '../../lab/agent-lab.ts';
 import type { Bed } from '../bed.ts';
-import { manifest } from '../tortie.ts';
 
 const account = 'system:serviceaccount:kube-system:tortie-node';
 
@@ -21,7 +19,7 @@ export function installation(bed: () => Bed): void {
 
     it('each agent is ready, and says that it uses the Kubernetes datastore', async () => {
       for (const node of bed().nodes) {
-        expect(await bed().status(node)).toMatchObject({
+        expect(bed().firstStatus.get(node.name)).toMatchObject({
           node: node.name,
           ready: true,
           reasons: [],
@@ -72,13 +70,6 @@ export function installation(bed: () => Bed): void {
         const { stdout } = await bed().kubectl.try(['auth', 'can-i', verb, what, `--as=${account}`, '-A']);
         expect({ verb, what, answer: stdout.trim() }).toEqual({ verb, what, answer: 'no' });
       }
-    });
-
-    it('ClusterNetworkPolicy is read once its definition is there', async () => {
-      await bed().kubectl.apply(manifest('tortie-clusternetworkpolicy-crd.yaml'));
-      const absent = () =>
-        Promise.all(bed().nodes.map(async (node) => (await bed().status(node)).datastore.absentKinds));
-      await eventually(async () => (await absent()).flat().length === 0, absent, 90_000);
     });
   });
 }

@@ -1,7 +1,11 @@
-import { describe, expect, it } from '@jest/globals';
+import { afterAll, describe, expect, it } from '@jest/globals';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { eventually } from '../../lab/agent-lab.ts';
 import type { Bed } from '../bed.ts';
+import { Flow } from '../flow.ts';
 import { pauseImage } from '../images.ts';
+import type { TestPod } from '../test-pod.ts';
+import { nodeImage } from '../tortie.ts';
 
 interface PodList {
   readonly items: readonly {
@@ -14,6 +18,8 @@ interface PodList {
 /** Many pods, and a node that goes and comes. */
 export function lifecycle(bed: () => Bed): void {
   describe('lifecycle', () => {
+    afterAll(() => bed().kubectl.run('delete', 'deployment', 'many', '--ignore-not-found'));
+
     it('50 pods created at once all start with addresses of their own; deleted, every address is back', async () => {
       const before = await bed().addressesInUse();
       await bed().kubectl.apply([
@@ -59,29 +65,48 @@ export function lifecycle(bed: () => Bed): void {
       expect((await bed().tortie(bed().cluster.node(1), 'ipam', 'check')).stdout.trim()).toBe('nothing found');
     }, 300_000);
 
-    it('a node that is deleted leaves no address behind, and works when it is added again', async () => {
+    it('a Node object that is deleted and made again at once: its pods keep addresses and connections', async () => {
       const [one, two] = [bed().cluster.node(1), bed().cluster.node(2)];
-      const [here, there] = await bed().createPods({ stays: { node: one }, goes: { node: two } });
-      await there?.[Symbol.asyncDispose]();
-      await two.stop('kubelet');
+      const [here, there] = (await bed().createPods({ near: { node: one }, far: { node: two } })) as [TestPod, TestPod];
+      const flow = await Flow.start(here, there);
       await bed().kubectl.run('delete', 'node', two.name);
-      // Its pods are deleted for want of a node; what they had is collected by another node's agent.
-      const blocks = () => bed().kubectl.run('get', 'ipamblocks', '-o', 'jsonpath={.items[*].spec.affinity}');
-      await eventually(async () => !(await blocks()).includes(two.name), blocks, 150_000);
-      const affinities = () => bed().kubectl.run('get', 'blockaffinities', '-o', 'jsonpath={.items[*].spec.node}');
-      await eventually(async () => !(await affinities()).includes(two.name), affinities);
-
+      // A kubelet registers its node when it starts.
+      await two.stop('kubelet');
       await bed().cluster.startKubelet(two);
+      await bed().kubectl.run('wait', '--for=create', `node/${two.name}`, '--timeout=60s');
+      await bed().kubectl.run('wait', '--for=condition=Ready', `node/${two.name}`, '--timeout=60s');
+      await bed().statusBecomes(({ ready }) => ready);
+      const { status } = await bed().kubectl.json<PodList['items'][number]>('get', 'pod', there.name);
+      expect(status.podIPs).toEqual([{ ip: there.ipv4 }, { ip: there.ipv6 }]);
+      // While there was no such node, nobody knew the way to it: no datagram passed. TCP sends again.
+      expect(await flow.stop(Infinity)).toEqual([]);
+      const again = await Flow.start(here, there);
+      await sleep(1_000);
+      expect(await again.stop()).toEqual([]);
+      await bed().deletePods([here, there]);
+    }, 240_000);
+
+    it('a machine that breaks and is deleted leaves no address behind; a new one of its name works', async () => {
+      const [one, two] = [bed().cluster.node(1), bed().cluster.node(2)];
+      const [here] = (await bed().createPods({ stays: { node: one }, goes: { node: two } })) as [TestPod];
+      await bed().cluster.breakNode(two);
+      await bed().kubectl.run('delete', 'node', two.name);
+      const left = async () => {
+        const names = ['-o', 'jsonpath={.items[*].spec.node}{.items[*].spec.affinity}'];
+        return bed().kubectl.run('get', 'ipamblocks,blockaffinities', ...names);
+      };
+      await eventually(async () => !(await left()).includes(two.name), left, 150_000);
+      expect((await bed().tortie(one, 'ipam', 'check')).stdout.trim()).toBe('nothing found');
+
+      await bed().cluster.replaceNode(two, [nodeImage]);
       await bed().kubectl.run('wait', '--for=create', `node/${two.name}`, '--timeout=60s');
       await bed().kubectl.run('wait', '--for=condition=Ready', `node/${two.name}`, '--timeout=120s');
       await bed().statusBecomes(({ ready }) => ready);
-      const [again] = await bed().createPods({ again: { node: two } });
-      if (here === undefined || again === undefined) throw new Error('no pods');
+      const [again] = (await bed().createPods({ again: { node: two } })) as [TestPod];
       await again.peer();
       for (const host of [again.ipv4, again.ipv6]) {
         expect(await (await here.peer()).connect(host, 5_000)).toMatchObject({ ok: true });
       }
-      expect((await bed().tortie(one, 'ipam', 'check')).stdout.trim()).toBe('nothing found');
       await bed().deletePods([here, again]);
     }, 420_000);
   });
