@@ -414,6 +414,8 @@ async function simulate(random: Random): Promise<void> {
     }
     // A connected agent hears of a question long before the time to answer is over.
     await settled();
+    const wrong = freed.splice(0).flatMap(([, addresses]) => addresses.filter((address) => held.has(address)));
+    if (wrong.length > 0) throw new Error(`${wrong.join(', ')} was freed while somebody had it`);
   }
   for (let turn = 0; turn < 4; turn++) {
     clock.advance(answerMs);
