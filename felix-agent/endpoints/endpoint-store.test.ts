@@ -114,6 +114,62 @@ describe('the endpoint store', () => {
     expect(publisher.failure).toContain(`default/${refused}: labels: too long`);
   });
 
+  describe('writes that fail', () => {
+    let tried: string[];
+    /** Why nothing, or an endpoint, can't be written. */
+    let refused: (pod: string) => boolean;
+    const named = (pod: string): LocalEndpoint => {
+      const { endpoint: object, ...rest } = endpoint('c1');
+      return { ...rest, endpoint: { ...object, metadata: { namespace: 'default', name: pod } } };
+    };
+    beforeEach(() => {
+      tried = [];
+      const put = async ({ endpoint: { metadata } }: LocalEndpoint) => {
+        tried.push(metadata.name);
+        if (refused(metadata.name)) throw new DatastoreError('unavailable', `${metadata.name} is forbidden`);
+      };
+      const subject = ({ endpoint: { metadata } }: LocalEndpoint) => metadata.name;
+      publisher = new EndpointPublisher({ subject, put, remove: put }, clock, silent);
+    });
+
+    test('for one endpoint keep no other waiting, however often they fail', async () => {
+      refused = (pod) => pod === 'bad';
+      publisher.put(named('bad'));
+      for (let round = 0; round < 5; round++) {
+        await until(() => clock.pending > 0);
+        clock.advance(clock.nextInMs ?? 0);
+        await until(() => tried.length === round + 2);
+      }
+      await until(() => clock.pending > 0);
+      const { backlog } = publisher;
+      publisher.put(named('good'));
+      await until(() => tried.at(-1) === 'good'); // The clock stands still.
+      await until(() => publisher.backlog === backlog);
+      expect(publisher.failure).toBe("can't write bad: bad is forbidden");
+    });
+
+    test('for all are few: when some fail in a row the rest waits with them, longer each time', async () => {
+      let isAway = true;
+      refused = () => isAway;
+      for (let index = 0; index < 100; index++) publisher.put(named(`pod-${index}`));
+      await until(() => clock.pending > 0 && tried.length >= 3);
+      clock.advance(60_000);
+      await until(() => tried.length > 3);
+      for (let round = 0; round < 10; round++) {
+        await until(() => clock.pending > 0);
+        clock.advance(10_000);
+      }
+      expect(tried.length).toBeLessThan(20);
+      isAway = false;
+      while (publisher.backlog > 0) {
+        await until(() => clock.pending > 0 || publisher.backlog === 0);
+        clock.advance(10_000);
+      }
+      expect(publisher.failure).toBeUndefined();
+      expect(new Set(tried).size).toBe(100);
+    });
+  });
+
   test('closing does not wait longer than it may for a datastore that hangs', async () => {
     const hanging: Pick<typeof datastore, 'get'> = { get: () => new Promise(() => {}) };
     const patient = new EndpointPublisher(
@@ -175,6 +231,17 @@ describe('the endpoint store', () => {
       expect(new EndpointFiles(dir, silent).load()[0]?.endpoint.metadata.labels).toEqual(expected);
       await publisher.close(new AbortController().signal);
       expect((await stored())?.metadata.labels).toEqual(expected);
+    });
+
+    test('keeps its own labels when a successor of the same name comes; the mirror of a static pod is no successor', async () => {
+      await store.add({ ...endpoint('c1'), podUid: 'u1' });
+      const anew = pod({ may: 'pass' });
+      const successor = { ...anew, metadata: { ...anew.metadata, uid: 'u2' } };
+      store.relabel(successor);
+      expect(store.get('default', name)?.endpoint.metadata.labels).toBeUndefined();
+      const annotations = { 'kubernetes.io/config.mirror': 'hash' };
+      store.relabel({ ...successor, metadata: { ...successor.metadata, annotations } });
+      expect(store.get('default', name)?.endpoint.metadata.labels).toEqual({ may: 'pass' });
     });
 
     test('is forgotten like others when its ADD fails', async () => {

@@ -69,11 +69,14 @@ export class EndpointStore implements EndpointRegistry {
 
   /**
    * A pod of this node as it is now: its labels are kept with its endpoints. Should its object go before its processes do (a forced deletion), they are
-   * judged by these until the DEL, here, by other nodes and by the next agent, and not by the labels that the pod was started with.
+   * judged by these until the DEL, here, by other nodes and by the next agent, and not by the labels that the pod was started with. A successor of the same
+   * name has labels of its own, which come with its ADD; only a static pod's mirror in the API may come anew and stand for the same pod.
    */
   relabel({ metadata }: KindMap['Pod']): void {
+    const isMirror = metadata.annotations?.['kubernetes.io/config.mirror'] !== undefined;
     for (const [key, known] of this.#endpoints) {
-      const { endpoint } = known;
+      const { endpoint, podUid } = known;
+      if (podUid !== undefined && podUid !== metadata.uid && !isMirror) continue;
       if (endpoint.spec.pod !== metadata.name || endpoint.metadata.namespace !== metadata.namespace) continue;
       const before = endpoint.metadata.labels ?? {};
       const given = [labelKeys.namespace, labelKeys.orchestrator, labelKeys.serviceAccount].flatMap((label) =>
