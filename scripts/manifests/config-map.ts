@@ -20,6 +20,10 @@ const keys: Readonly<Record<string, readonly [value: string, comment: string]>> 
     '1.0.0',
     'cniVersion of /etc/cni/net.d/10-tortie.conflist. 1.1.0 lets containerd 2 and CRI-O ask for status and collect garbage; older runtimes and Multus refuse it.',
   ],
+  ipamLeakGrace: [
+    '',
+    'How long an address must look unused before it is released, such as 90s or 1h. Empty: 15m. "0": never. Read at each start of an agent.',
+  ],
 };
 
 /** What a cluster is set up with. People may edit it: there is no default in it that a later version must be able to change. */

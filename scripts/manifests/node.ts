@@ -137,6 +137,7 @@ export function nodeDaemonSet(): Documented {
       ...cniDirEnv,
       fromConfigMap('TORTIE_CNI_MTU', 'mtu'),
       fromConfigMap('TORTIE_CNI_VERSION', 'cniVersion'),
+      fromConfigMap('TORTIE_IPAM_LEAK_GRACE', 'ipamLeakGrace'),
     ],
     envFrom: [{ configMapRef: { name: apiServerConfigMapName, optional: true } }],
     securityContext: { privileged: true },
