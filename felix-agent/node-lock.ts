@@ -1,8 +1,8 @@
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { FileLock } from '#datastore/lock.ts';
 import type { NodeSettings } from './config/bootstrap.ts';
 import type { Log } from './log.ts';
+import { makeOwnDirectories } from './own-directories.ts';
 
 /** How long the lock may be waited for in silence, in ms. */
 const silentMs = 1_000;
@@ -11,11 +11,12 @@ const silentMs = 1_000;
  * Makes the node's directories (for root alone) and takes the lock that lets one agent at a time use them. Waits for an agent that is
  * still stopping, and says so; the kernel gives the lock back when its holder dies.
  */
-export async function lockNode({ runDir, stateDir }: NodeSettings, lock: FileLock, log: Log): Promise<Disposable> {
+export async function lockNode(settings: NodeSettings, lock: FileLock, log: Log): Promise<Disposable> {
+  makeOwnDirectories(settings);
+  const { runDir, stateDir } = settings;
   const held = new DisposableStack();
   // Both may be one directory: a second lock on it would wait for the first for ever.
   for (const dir of new Set([runDir, stateDir])) {
-    mkdirSync(dir, { recursive: true, mode: 0o700 });
     const path = join(dir, 'agent.lock');
     const notice = setTimeout(
       () => log.warn({ path }, 'waiting for another agent to let go of this directory'),

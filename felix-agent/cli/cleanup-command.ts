@@ -1,18 +1,16 @@
-import { rmdirSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
 import { parseAlias } from '#cni/names.ts';
 import { KernelFileLock } from '#native/flock.ts';
 import type { Link } from '#native/types.ts';
 import { removeDevices } from '../remove-devices.ts';
 import { askAgent, isAgentAbsent } from '../admin/client.ts';
 import { cleanupParts } from '../container.ts';
-import { parseCommandLine, readCniDirs, readNodeSettings, type NodeSettings } from '../config/bootstrap.ts';
+import { parseCommandLine, readCniDirs, readNodeSettings } from '../config/bootstrap.ts';
 import { resolveAgentConfig } from '../config/agent-config.ts';
 import { removeEndpointStatusFiles } from '../endpoints/endpoint-status-files.ts';
-import { HostSysctlFile } from '../host-sysctl-file.ts';
 import { removeFromRuntime } from '../install/remove.ts';
 import { createLog } from '../log.ts';
 import { lockNode } from '../node-lock.ts';
+import { removeOwnDirectories } from '../own-directories.ts';
 import type { Command } from './command.ts';
 
 export const cleanupCommand: Command = {
@@ -43,7 +41,7 @@ export const cleanupCommand: Command = {
       await programmer.cleanup();
     }
     removeEndpointStatusFiles(settings.stateDir);
-    removeDirectories(settings);
+    removeOwnDirectories(settings);
     output.out(`node ${settings.nodeName}: nothing of Tortie is left`);
     return 0;
   },
@@ -61,22 +59,4 @@ async function refuseWhileAgentRuns(runDir: string): Promise<void> {
 
 function isOurs({ alias }: Link): boolean {
   return parseAlias(alias) !== undefined;
-}
-
-/** Only what the agent makes there; a directory that holds anything else stays. */
-function removeDirectories({ runDir, stateDir }: NodeSettings): void {
-  for (const name of ['cni.sock', 'admin.sock', 'agent.lock']) rmSync(join(runDir, name), { force: true });
-  for (const name of ['endpoints', 'ipam.journal', 'dataplane.json', HostSysctlFile.fileName, 'agent.lock']) {
-    rmSync(join(stateDir, name), { force: true, recursive: true });
-  }
-  for (const dir of [runDir, stateDir]) removeIfEmpty(dir);
-}
-
-function removeIfEmpty(dir: string): void {
-  try {
-    rmdirSync(dir);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code !== 'ENOENT' && code !== 'ENOTEMPTY' && code !== 'EBUSY') throw error;
-  }
 }
