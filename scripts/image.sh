@@ -4,6 +4,7 @@
 #   BASE=docker.io/library/debian:bookworm-slim   a base from a registry; default: made here by debootstrap of this machine's Debian release
 # Base and layers are kept outside the tree, so that only what changed is built.
 set -euo pipefail
+shopt -s inherit_errexit # own_base runs in a substitution: what fails in it must end it.
 cd "$(dirname "$0")/.."
 readonly OUT=$1 REFERENCE=$2 CONTEXT=build/image LIMIT_MB=300
 readonly CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/tortie

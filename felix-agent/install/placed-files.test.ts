@@ -128,6 +128,16 @@ describe('removing', () => {
   });
 });
 
+test('a file that can never be written, tried for days, makes the record no longer', () => {
+  files.place(path, 'one', 0o755);
+  rmSync(join(dir, 'bin'), { recursive: true });
+  const record = () => readFileSync(join(dir, 'state/record.json'), 'utf8');
+  expect(() => files.place(path, 'two', 0o755)).toThrow(path);
+  const first = record();
+  for (let times = 0; times < 3; times++) expect(() => files.place(path, 'two', 0o755)).toThrow(path);
+  expect(record()).toBe(first);
+});
+
 describe("an error names the file and has the system's words", () => {
   test('a directory that is not there', () => {
     const missing = join(dir, 'missing/portmap');

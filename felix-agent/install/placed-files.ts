@@ -62,7 +62,8 @@ export class PlacedFiles {
     const present = digestOf(path);
     const isDone = present === wanted && (statSync(path).mode & 0o777) === mode;
     if (!isDone) {
-      this.#remember(path, [...(this.#read().get(path) ?? []), wanted]);
+      // After a failure it is the same again: the record must not grow with each try.
+      this.#remember(path, [...new Set([...(this.#read().get(path) ?? []), wanted])]);
       writeWhole(path, content, mode);
     }
     this.#remember(path, [wanted]);
