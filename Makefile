@@ -120,9 +120,6 @@ bench-policy: build ## Agent start, label changes and connects with policies
 bench-kubernetes: build ## Start, events and load on a real API server with up to 10,000 pods
 	$(Q)$(NODE) bench/kubernetes.ts
 
-bench-kubernetes: build ## Start, events and load on a real API server with up to 10,000 pods
-	$(Q)$(NODE) bench/kubernetes.ts
-
 bench-calc: $(NODE) ## The calculation with 10,000 endpoints and 1,000 policies
 	$(Q)$(NODE) bench/calc.ts
 
