@@ -16,6 +16,7 @@ const startRounds = Number(process.env['BENCH_START_ROUNDS'] ?? 5);
 const eventCount = Number(process.env['BENCH_EVENTS'] ?? 150);
 const changesPerSecond = Number(process.env['BENCH_CHANGES_PER_SECOND'] ?? 50);
 const loadSeconds = Number(process.env['BENCH_LOAD_SECONDS'] ?? 60);
+const shape = process.env['BENCH_PODS'] === 'plain' ? 'plain' : 'full';
 /** Nodes that the costs of one agent are multiplied by. */
 const agents = 500;
 
@@ -28,12 +29,13 @@ const say = (text: string) => console.log(`\n[${((performance.now() - began) / 1
 const named = ({ pods, policies }: Size) => `${pods} pods on ${nodesFor(pods)} nodes, ${policies} policies`;
 const load1 = () => loadavg()[0]?.toFixed(1) ?? '';
 
-const results: Record<string, unknown> = { machine: machine(), startRounds, eventCount };
+const results: Record<string, unknown> = { machine: machine(), startRounds, eventCount, shape };
 
 /** Start, and events if wanted, with the cluster of this size. */
 async function measure(size: Size, what: { readonly events: boolean }): Promise<void> {
   say(`${named(size)}: making the objects`);
   await cluster.resize(size);
+  say(`a pod is ${await cluster.podBytes()} bytes of JSON`);
   say(`start of the agent until it is in sync, ten pods here (medians of ${startRounds}, load ${load1()})`);
   const started = await starts(cluster, startRounds);
   printTable(startTable(started));
@@ -48,7 +50,13 @@ async function measure(size: Size, what: { readonly events: boolean }): Promise<
 }
 
 say(`${machine()}, load ${load1()}: control plane and two nodes`);
-await using cluster = await BenchCluster.create();
+await using cluster = await BenchCluster.create(shape);
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => {
+    say(`${signal}: taking everything down`);
+    void cluster[Symbol.asyncDispose]().finally(() => process.exit(1));
+  });
+}
 for (const side of [cluster.kubernetes, cluster.files]) {
   await using _agent = await MeasuredAgent.start(side);
   await cluster.addPods(side);

@@ -39,10 +39,9 @@ export class MeasuredAgent implements AsyncDisposable {
     const log = openSync(node.logPath, 'a');
     const env = { ...process.env, FELIX_ENDPOINTSTATUSPATHPREFIX: join(node.stateDir, '..', 'calico') };
     const began = performance.now();
-    const child = spawn('nsenter', [`--net=${node.netnsPath}`, join(distDir, 'bin/tortie'), 'agent', ...settings], {
-      stdio: ['ignore', log, log],
-      env,
-    });
+    const tortie = ['nsenter', `--net=${node.netnsPath}`, join(distDir, 'bin/tortie'), 'agent', ...settings];
+    // However the benchmark ends, its agents end with it.
+    const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...tortie], { stdio: ['ignore', log, log], env });
     closeSync(log);
     const { pid } = child;
     if (pid === undefined) throw new Error("the agent can't be started: is dist/ built?");

@@ -2,6 +2,7 @@
  * Runs in the namespace of the API server and asks it what `api.ts` says: a process of its own, so that what an answer's time says is not
  * what else the benchmark does. One HTTP/2 connection.
  */
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { connect, type ClientHttp2Session } from 'node:http2';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -17,9 +18,9 @@ interface Kubeconfig {
 const kubeconfig = JSON.parse(readFileSync(process.argv[2] ?? '', 'utf8')) as Kubeconfig;
 const { cluster } = kubeconfig.clusters[0];
 const { token } = kubeconfig.users[0].user;
-const session: ClientHttp2Session = connect(cluster.server, {
-  ca: Buffer.from(cluster['certificate-authority-data'], 'base64'),
-});
+const connected = (): ClientHttp2Session =>
+  connect(cluster.server, { ca: Buffer.from(cluster['certificate-authority-data'], 'base64') });
+const session = connected();
 
 const nowNs = (): number => Number(process.hrtime.bigint());
 
@@ -105,6 +106,17 @@ async function hear(path: string): Promise<void> {
   });
 }
 
+/** So many connections with a watch each, of which nothing is read but bytes. */
+async function crowd(path: string, count: number): Promise<void> {
+  const opened = Array.from({ length: count }, async () => {
+    const one = connected();
+    const stream = one.request({ ':path': `${path}?watch=true`, authorization: `Bearer ${token}` });
+    stream.resume();
+    await once(stream, 'response');
+  });
+  await Promise.all(opened);
+}
+
 async function answer(call: Call): Promise<unknown> {
   switch (call.what) {
     case 'ask':
@@ -115,6 +127,8 @@ async function answer(call: Call): Promise<unknown> {
       return paced(call.requests, call.perSecond);
     case 'hear':
       return hear(call.path);
+    case 'crowd':
+      return crowd(call.path, call.count);
   }
 }
 

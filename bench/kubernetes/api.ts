@@ -31,6 +31,7 @@ export type Call = { readonly id: number } & (
   | { readonly what: 'all'; readonly chains: readonly (readonly ApiRequest[])[]; readonly width: number }
   | { readonly what: 'paced'; readonly requests: readonly ApiRequest[]; readonly perSecond: number }
   | { readonly what: 'hear'; readonly path: string }
+  | { readonly what: 'crowd'; readonly path: string; readonly count: number }
 );
 
 /** What it answers. */
@@ -103,6 +104,11 @@ export class Api implements Disposable {
     await this.#call({ what: 'hear', path });
   }
 
+  /** So many more watchers of a collection, each on a connection of its own, until this client is disposed of. */
+  async crowd(path: string, count: number): Promise<void> {
+    await this.#call({ what: 'crowd', path, count });
+  }
+
   [Symbol.dispose](): void {
     this.#child.kill('SIGKILL');
   }
@@ -127,10 +133,10 @@ export const remove = (object: ApiObject): ApiRequest => ({
   path: `${pathOf(object, 'object')}?gracePeriodSeconds=0`,
 });
 
-/** A merge patch of the object, or of its status alone. */
-export const patch = (object: ApiObject, change: object, subresource: '' | '/status' = ''): ApiRequest => ({
+/** A merge patch. */
+export const patch = (path: string, change: object): ApiRequest => ({
   method: 'PATCH',
-  path: `${pathOf(object, 'object')}${subresource}`,
+  path,
   body: change,
   type: 'application/merge-patch+json',
 });

@@ -7,9 +7,24 @@ import { manyPolicy } from '../policy/cluster.ts';
 import type { AgentSide } from './agent.ts';
 import { cpuMs, memoryOf, type Memory } from './agent.ts';
 import { Api, create, patch, remove, type ApiRequest } from './api.ts';
-import { block, farPool, node, nodesFor, pod, podObject, podStatus, type ApiObject, type Size } from './objects.ts';
+import {
+  block,
+  farPool,
+  node,
+  nodesFor,
+  pathOf,
+  pod,
+  podObject,
+  podPath,
+  podStatus,
+  type ApiObject,
+  type PodShape,
+  type Size,
+} from './objects.ts';
 
 const localPods = 10;
+/** A file of the files datastore has at most 16 MiB. */
+const podsPerFile = 1000;
 const account = { namespace: 'kube-system', serviceAccount: 'tortie-node' };
 
 /**
@@ -22,9 +37,13 @@ export class BenchCluster implements AsyncDisposable {
   readonly plane: ControlPlane;
   readonly kubernetes: AgentSide;
   readonly files: AgentSide;
+  /** Of all its pods. */
+  readonly shape: PodShape;
+  #end: Promise<void> | undefined;
   #size: Size = { pods: 0, policies: 0 };
 
-  private constructor(lab: Lab, plane: ControlPlane, kubeconfig: string) {
+  private constructor(lab: Lab, plane: ControlPlane, kubeconfig: string, shape: PodShape) {
+    this.shape = shape;
     const [first, second] = [lab.node(0), lab.node(1)];
     this.lab = lab;
     this.plane = plane;
@@ -39,7 +58,7 @@ export class BenchCluster implements AsyncDisposable {
   }
 
   /** With what `kubectl apply -f manifests/tortie.yaml` makes, the two nodes and their pods' objects. */
-  static async create(): Promise<BenchCluster> {
+  static async create(shape: PodShape): Promise<BenchCluster> {
     const lab = await Lab.create({ nodes: 2 });
     const dir = mkdtempSync(`/dev/shm/${lab.prefix}-api-`);
     let plane: ControlPlane | undefined;
@@ -57,7 +76,7 @@ export class BenchCluster implements AsyncDisposable {
         address: lab.outsideAddresses.ipv4,
       });
       await plane.apply(readFileSync('manifests/tortie.yaml', 'utf8'));
-      cluster = new BenchCluster(lab, plane, await plane.kubeconfigFor(account));
+      cluster = new BenchCluster(lab, plane, await plane.kubeconfigFor(account), shape);
       await cluster.#createLocals();
       return cluster;
     } catch (error) {
@@ -87,18 +106,27 @@ export class BenchCluster implements AsyncDisposable {
     await this.api.all(range(0, from).map((index) => [patchSpec(block(index, size.pods))]));
     await this.api.all(range(policies, size.policies).map((index) => [create(manyPolicy(index) as ApiObject)]));
     await this.api.all(range(size.policies, policies).map((index) => [remove(manyPolicy(index) as ApiObject)]));
-    await this.api.all(range(pods, size.pods).map(createRunning));
+    await this.api.all(range(pods, size.pods).map((index) => this.#createRunning(index)));
     this.#size = size;
     this.lab.apply('far-nodes', [...range(0, to).map(node), ...range(0, to).map((index) => block(index, size.pods))]);
     this.lab.apply('many-policies', range(0, size.policies).map(manyPolicy));
-    this.lab.apply(
-      'far-pods',
-      range(0, size.pods).map((index) => ({ ...pod(index), ...podStatus(index) })),
-    );
+    for (let first = 0; first < size.pods; first += podsPerFile) {
+      const objects = range(first, Math.min(first + podsPerFile, size.pods)).map((index) => ({
+        ...pod(index, this.shape),
+        ...podStatus(index, this.shape),
+      }));
+      this.lab.apply(`far-pods-${first}`, objects);
+    }
   }
 
   get size(): Size {
     return this.#size;
+  }
+
+  /** JSON of a remote pod as the API server sends it. */
+  async podBytes(): Promise<number> {
+    const { text } = await this.api.ask({ method: 'GET', path: podPath(0) });
+    return text.length;
   }
 
   /** CPU so far and memory of API server and etcd. */
@@ -108,17 +136,30 @@ export class BenchCluster implements AsyncDisposable {
     return { apiCpuMs: cpuMs(api), etcdCpuMs: cpuMs(pid('etcd')), memory: memoryOf(api) };
   }
 
+  /** As scheduler and kubelet do it: first without an address. */
+  #createRunning(index: number): readonly ApiRequest[] {
+    return [create(pod(index, this.shape)), patch(`${podPath(index)}/status`, podStatus(index, this.shape))];
+  }
+
   async #createLocals(): Promise<void> {
     const { node: labNode } = this.kubernetes;
     for (const [name, cidr] of Object.entries(labPools)) await this.api.ask(create(pool(name, cidr)));
     await this.api.ask(create(farPool));
     await this.api.ask(create(labNode.manifest() as ApiObject));
     for (const index of range(0, localPods)) {
-      await this.api.ask(create(podObject(localName(this.kubernetes, index), labNode.name, localLabels(index))));
+      await this.api.ask(
+        create(podObject(localName(this.kubernetes, index), labNode.name, localLabels(index), this.shape)),
+      );
     }
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  /** Once: whoever calls it later waits for the same end. */
+  [Symbol.asyncDispose](): Promise<void> {
+    this.#end ??= this.#takeDown();
+    return this.#end;
+  }
+
+  async #takeDown(): Promise<void> {
     this.api[Symbol.dispose]();
     try {
       await this.plane.stop();
@@ -136,13 +177,7 @@ const pool = (name: string, cidr: string): ApiObject => ({
   spec: { cidr, natOutgoing: true },
 });
 
-/** Creates a remote pod as scheduler and kubelet do it: first without an address. */
-const createRunning = (index: number): readonly ApiRequest[] => [
-  create(pod(index)),
-  patch(pod(index), podStatus(index), '/status'),
-];
-
-const patchSpec = (object: ApiObject): ApiRequest => patch(object, { spec: object['spec'] });
+const patchSpec = (object: ApiObject): ApiRequest => patch(pathOf(object, 'object'), { spec: object['spec'] });
 
 const localName = ({ name }: AgentSide, index: number): string => `${name}-${index}`;
 

@@ -1,4 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
+import { eventually } from '#test/lab/agent-lab.ts';
 import { openIpset } from '#native/ipset.ts';
 import { quantile, type Table } from '../lib/report.ts';
 import { SetWatch } from '../lib/set-watch.ts';
@@ -6,7 +7,7 @@ import { labelsOf } from '../policy/cluster.ts';
 import { MeasuredAgent } from './agent.ts';
 import { Api, create, patch, remove, type ApiRequest, type Timed } from './api.ts';
 import type { BenchCluster } from './cluster.ts';
-import { pod, podAddress, podStatus } from './objects.ts';
+import { pod, podAddress, podPath, podStatus, type PodShape } from './objects.ts';
 
 /** Times of one kind of event, in ms. */
 export interface EventTimes {
@@ -43,7 +44,7 @@ export async function events(cluster: BenchCluster, count: number): Promise<Even
   using watch = await SetWatch.start(netnsPath);
   const sets = await roleSets(netnsPath);
   const kinds: Readonly<Record<string, (index: number) => Round>> = {
-    'a new pod gets its address': (index) => newPod(cluster.size.pods + index, sets),
+    'a new pod gets its address': (index) => newPod(cluster.size.pods + index, cluster.shape, sets),
     'a pod gets another role': (index) => otherRole(index, sets),
   };
   const data: Record<string, EventTimes> = {};
@@ -120,22 +121,25 @@ async function heard(
     for (const request of before) await cluster.api.ask(request);
     await sleep(quietMs);
     const { answeredNs, text } = await cluster.api.ask(event);
-    await sleep(quietMs);
     const { metadata } = JSON.parse(text) as { metadata: { resourceVersion: string } };
-    const ns = times.get(metadata.resourceVersion);
-    if (ns === undefined) throw new Error(`nothing heard of version ${metadata.resourceVersion} within ${quietMs} ms`);
-    delays.push((ns - answeredNs) / 1e6);
+    const { resourceVersion } = metadata;
+    await eventually(
+      () => times.has(resourceVersion),
+      () => `nothing heard of version ${resourceVersion}`,
+    );
+    delays.push(((times.get(resourceVersion) ?? Number.NaN) - answeredNs) / 1e6);
+    await sleep(quietMs);
     for (const request of after) await cluster.api.ask(request);
   }
   return delays;
 }
 
-/** A pod that scheduler and kubelet bring to life, as baseline: created without an address, which comes with the status. */
-function newPod(index: number, sets: readonly string[]): Round {
-  const object = pod(index);
+/** A pod that scheduler and kubelet bring to life: created without an address, which comes with its status. */
+function newPod(index: number, shape: PodShape, sets: readonly string[]): Round {
+  const object = pod(index, shape);
   return {
     before: [create(object)],
-    event: patch(object, podStatus(index), '/status'),
+    event: patch(`${podPath(index)}/status`, podStatus(index, shape)),
     address: podAddress(index),
     set: setOf(sets, index % roles),
     after: [remove(object)],
@@ -145,9 +149,8 @@ function newPod(index: number, sets: readonly string[]): Round {
 /** A pod's role is another one each time; afterwards it has its own again. */
 function otherRole(round: number, sets: readonly string[]): Round {
   const index = 500 + (round % 400);
-  const object = pod(index);
   const role = (index + 1 + Math.floor(round / 400)) % roles;
-  const relabel = (labels: Readonly<Record<string, string>>) => patch(object, { metadata: { labels } });
+  const relabel = (labels: Readonly<Record<string, string>>) => patch(podPath(index), { metadata: { labels } });
   return {
     before: [],
     event: relabel({ role: `role-${role}` }),

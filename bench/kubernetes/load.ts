@@ -3,11 +3,11 @@ import { must } from '#test/lab/exec.ts';
 import { median, quantile, type Table } from '../lib/report.ts';
 import { labelsOf } from '../policy/cluster.ts';
 import { MeasuredAgent, type Memory } from './agent.ts';
-import { patch, type ApiRequest } from './api.ts';
+import { Api, patch, type ApiRequest } from './api.ts';
 import type { BenchCluster } from './cluster.ts';
-import { pod } from './objects.ts';
+import { podPath } from './objects.ts';
 
-/** What a stretch of time with changes cost, a second. CPU in ms. */
+/** What a stretch of time with changes cost. CPU in ms. */
 interface Stretch {
   readonly seconds: number;
   readonly changes: number;
@@ -35,10 +35,10 @@ export interface LoadData {
   /** That the agent made beyond those of the benchmark and of the API server itself. */
   readonly requests: number;
   readonly requestsBy: Readonly<Record<string, number>>;
-  /** With the agent, and what it adds. */
+  /** API server's CPU with the agent. */
   readonly apiCpuMs: number;
-  readonly apiCpuOfAgentMs: number;
-  readonly etcdCpuOfAgentMs: number;
+  /** What one watcher of Pods adds to it: by many, since one is lost in the noise. */
+  readonly apiCpuOfWatcherMs: number;
   /** Of one change, with and without the agent. */
   readonly answerP50Ms: number;
   readonly answerP99Ms: number;
@@ -48,52 +48,49 @@ export interface LoadData {
   readonly server: Memory;
 }
 
-const pairs = 2;
+const watchers = 50;
 
-/** Pods of other nodes change their labels, so many a second; stretches without and with an agent, in turn, `seconds` of each in all. */
+/**
+ * Pods of other nodes change their labels, so many a second: for `seconds` with an agent, for a third of that without one, and as long with many
+ * bare watchers of Pods, each of which costs the API server what an agent does (an agent's other watches are silent).
+ */
 export async function load(cluster: BenchCluster, perSecond: number, seconds: number): Promise<LoadData> {
-  const alone: Stretch[] = [];
-  const beside: Stretch[] = [];
-  let before: Memory | undefined;
-  let after: Memory | undefined;
-  let round = 0;
-  for (let pair = 0; pair < pairs; pair++) {
-    // A third as long: the API server's own cost changes less than the agent's.
-    const few = changesOf(cluster, Math.ceil((perSecond * seconds) / pairs / 3), round++);
-    alone.push(await stretch(cluster, undefined, few, perSecond));
-    await using agent = await MeasuredAgent.start(cluster.kubernetes);
-    await sleep(3000);
-    before ??= agent.memory();
-    const many = changesOf(cluster, Math.ceil((perSecond * seconds) / pairs), round++);
-    beside.push(await stretch(cluster, agent, many, perSecond));
-    after = agent.memory();
-  }
+  const short = Math.ceil(seconds / 3);
+  const changes = (from: number, forSeconds: number) => changesOf(cluster, from * perSecond, forSeconds * perSecond);
+  const alone = await stretch(cluster, undefined, changes(0, short), perSecond);
+  const crowded = await (async () => {
+    using crowd = new Api(`/run/netns/${cluster.lab.fabric}`, cluster.plane.kubeconfig);
+    await crowd.crowd('/api/v1/pods', watchers);
+    // They begin with all pods.
+    await sleep(5000);
+    return stretch(cluster, undefined, changes(short, short), perSecond);
+  })();
+  await using agent = await MeasuredAgent.start(cluster.kubernetes);
+  await sleep(3000);
+  const before = agent.memory();
+  const beside = await stretch(cluster, agent, changes(2 * short, seconds), perSecond);
+  const after = agent.memory();
   // The sets that other measurements look at hold the pods they held before.
-  const { pods } = cluster.size;
-  const restored = Array.from({ length: Math.min(pods, round * stride) }, (_, index) => [relabel(index, {})]);
-  await cluster.api.all(restored);
-  const none: Memory = { rssMib: Number.NaN, peakMib: Number.NaN };
-  const rate = (all: readonly Stretch[], key: 'agentCpuMs' | 'apiCpuMs' | 'etcdCpuMs' | 'received' | 'sent') =>
-    sum(all.map((one) => one[key])) / sum(all.map((one) => one.seconds));
-  const requestsBy = differences(requestRates(beside), requestRates(alone));
-  const answers = beside.flatMap(({ answerMs }) => answerMs);
+  const changed = Math.min(cluster.size.pods, (2 * short + seconds) * perSecond);
+  await cluster.api.all(Array.from({ length: changed }, (_, index) => [relabel(index, {})]));
+  const requestsBy = differences(beside, alone);
+  const apiCpu = (one: Stretch) => one.apiCpuMs / one.seconds;
   return {
     perSecond,
     seconds,
-    agentCpuMs: rate(beside, 'agentCpuMs'),
-    bytesPerChange: sum(beside.map(({ received }) => received)) / sum(beside.map(({ changes }) => changes)),
-    receivedBytes: rate(beside, 'received'),
-    sentBytes: rate(beside, 'sent'),
+    agentCpuMs: beside.agentCpuMs / beside.seconds,
+    bytesPerChange: beside.received / beside.changes,
+    receivedBytes: beside.received / beside.seconds,
+    sentBytes: beside.sent / beside.seconds,
     requests: sum(Object.values(requestsBy)),
     requestsBy,
-    apiCpuMs: rate(beside, 'apiCpuMs'),
-    apiCpuOfAgentMs: rate(beside, 'apiCpuMs') - rate(alone, 'apiCpuMs'),
-    etcdCpuOfAgentMs: rate(beside, 'etcdCpuMs') - rate(alone, 'etcdCpuMs'),
-    answerP50Ms: median(answers),
-    answerP99Ms: quantile(answers, 0.99),
-    answerAloneP50Ms: median(alone.flatMap(({ answerMs }) => answerMs)),
-    before: before ?? none,
-    after: after ?? none,
+    apiCpuMs: apiCpu(beside),
+    apiCpuOfWatcherMs: (apiCpu(crowded) - apiCpu(alone)) / watchers,
+    answerP50Ms: median(beside.answerMs),
+    answerP99Ms: quantile(beside.answerMs, 0.99),
+    answerAloneP50Ms: median(alone.answerMs),
+    before,
+    after,
     server: cluster.server().memory,
   };
 }
@@ -110,12 +107,13 @@ export function loadTable(data: LoadData, agents: number): Table {
     one('sent a second', kb(data.sentBytes), `${((data.sentBytes * agents) / 1e6).toFixed(2)} MB`),
     one('requests a second', data.requests.toFixed(2), (data.requests * agents).toFixed(0)),
     one(
-      "API server's CPU for it, ms a second",
-      data.apiCpuOfAgentMs.toFixed(1),
-      `${((data.apiCpuOfAgentMs * agents) / 1000).toFixed(1)} cores`,
+      "API server's CPU for a watcher, ms a second",
+      data.apiCpuOfWatcherMs.toFixed(2),
+      `${((data.apiCpuOfWatcherMs * agents) / 1000).toFixed(2)} cores`,
     ),
     one("API server's CPU in all, ms a second", data.apiCpuMs.toFixed(0)),
     one("API server's RSS, MiB", data.server.rssMib.toFixed(0)),
+    one('answer to a change, p50 / p99 ms', `${data.answerP50Ms.toFixed(1)} / ${data.answerP99Ms.toFixed(1)}`),
   ];
 }
 
@@ -148,19 +146,16 @@ async function stretch(
   };
 }
 
-/** Between the first pods of two rounds of changes. */
-const stride = 7919;
-
 const relabel = (index: number, labels: Readonly<Record<string, string>>): ApiRequest =>
-  patch(pod(index), { metadata: { labels: { ...labelsOf(index), ...labels } } });
+  patch(podPath(index), { metadata: { labels: { ...labelsOf(index), ...labels } } });
 
-/** Every change is news: a role the pod doesn't have, one round later its next one. */
-function changesOf(cluster: BenchCluster, count: number, round: number): readonly ApiRequest[] {
+/** Changes number `from` on. Every one is news: pod by pod a role that it doesn't have, one round later its next one. */
+function changesOf(cluster: BenchCluster, from: number, count: number): readonly ApiRequest[] {
   const { pods } = cluster.size;
-  return Array.from({ length: count }, (_, change) => {
-    const index = (round * stride + change) % pods;
-    const lap = Math.floor((round * stride + change) / pods);
-    return relabel(index, { role: `role-${(index + 1 + round + lap) % 10}` });
+  return Array.from({ length: count }, (_, offset) => {
+    const change = from + offset;
+    const index = change % pods;
+    return relabel(index, { role: `role-${(index + 1 + Math.floor(change / pods)) % 10}` });
   });
 }
 
@@ -183,21 +178,11 @@ async function requestsSoFar(cluster: BenchCluster): Promise<Requests> {
   return requests;
 }
 
-/** A second. */
-function requestRates(stretches: readonly Stretch[]): Requests {
-  const seconds = sum(stretches.map((one) => one.seconds));
-  const rates = new Map<string, number>();
-  for (const { requests } of stretches) {
-    for (const [key, count] of requests) rates.set(key, (rates.get(key) ?? 0) + count / seconds);
-  }
-  return rates;
-}
-
-/** What is more, without what the benchmark itself asks (the changes, the metrics). */
-function differences(beside: Requests, alone: Requests): Readonly<Record<string, number>> {
-  const rows = [...beside]
+/** What is more a second, without what the benchmark itself asks (the changes, the metrics). */
+function differences(beside: Stretch, alone: Stretch): Readonly<Record<string, number>> {
+  const rows = [...beside.requests]
     .filter(([key]) => key !== 'PATCH pods' && key !== 'GET')
-    .map(([key, rate]) => [key, rate - (alone.get(key) ?? 0)] as const);
+    .map(([key, count]) => [key, count / beside.seconds - (alone.requests.get(key) ?? 0) / alone.seconds] as const);
   return Object.fromEntries(rows.filter(([, rate]) => Math.abs(rate) > 0.005));
 }
 

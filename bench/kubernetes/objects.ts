@@ -37,13 +37,36 @@ export function podAddress(index: number): string {
 export const podName = (index: number): string =>
   `app-${index % 100}-7c9d8b6f5d-${index.toString(36).padStart(5, '0')}`;
 
-/** As it is created; the API server takes no status then. About 3 kB of JSON, 5 with what the server adds. */
-export function pod(index: number, labels: Readonly<Record<string, string>> = labelsOf(index)): ApiObject {
-  return podObject(podName(index), `far-${nodeOf(index)}`, { ...labels, 'pod-template-hash': '7c9d8b6f5d' });
+/**
+ * How much is in a pod: `full` as Deployments make them (7 kB of JSON with what API server and kubelet add), or `plain`: labels, a container
+ * and addresses (1 kB).
+ */
+export type PodShape = 'full' | 'plain';
+
+/** A remote pod as it is created; the API server takes no status then. */
+export function pod(index: number, shape: PodShape): ApiObject {
+  const labels = { ...labelsOf(index), 'pod-template-hash': '7c9d8b6f5d' };
+  return podObject(podName(index), `far-${nodeOf(index)}`, labels, shape);
 }
 
+/** Where a remote pod is. */
+export const podPath = (index: number): string => `/api/v1/namespaces/default/pods/${podName(index)}`;
+
 /** Any pod. */
-export function podObject(name: string, node: string, labels: Readonly<Record<string, string>>): ApiObject {
+export function podObject(
+  name: string,
+  node: string,
+  labels: Readonly<Record<string, string>>,
+  shape: PodShape,
+): ApiObject {
+  if (shape === 'plain') {
+    return {
+      apiVersion: 'v1',
+      kind: 'Pod',
+      metadata: { name, namespace: 'default', labels },
+      spec: { nodeName: node, containers: [{ name: 'main', image: 'main' }] },
+    };
+  }
   const app = labels['app'] ?? name;
   const probe = (path: string) => ({ httpGet: { path, port: 'http' }, periodSeconds: 10, timeoutSeconds: 2 });
   const field = (variable: string, fieldPath: string) => ({ name: variable, valueFrom: { fieldRef: { fieldPath } } });
@@ -112,8 +135,9 @@ export function podObject(name: string, node: string, labels: Readonly<Record<st
 }
 
 /** What a kubelet reports of a running pod, as a merge patch of its status. */
-export function podStatus(index: number): object {
+export function podStatus(index: number, shape: PodShape): object {
   const ip = podAddress(index);
+  if (shape === 'plain') return { status: { phase: 'Running', podIP: ip, podIPs: [{ ip }] } };
   const since = '2026-01-01T00:00:00Z';
   return {
     status: {
