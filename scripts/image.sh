@@ -35,7 +35,7 @@ mirror() {
 own_base() {
 	local suite names tar work name
 	# shellcheck source=/dev/null
-	suite=$(. /etc/os-release && [ "${ID:-}" = debian ] && printf %s "${VERSION_CODENAME:-}")
+	suite=$(. /etc/os-release && [ "${ID:-}" = debian ] && printf %s "${VERSION_CODENAME:-}") || suite=
 	[ -n "$suite" ] || die "this is no Debian release: give a base, such as BASE=docker.io/library/debian:bookworm-slim"
 	names=$(packages)
 	name=$suite-$(printf %s "$names" | sha256sum | cut -c1-12)
