@@ -11,10 +11,20 @@ export async function collectPrograms(among: ReadonlySet<string>): Promise<Reado
   const found = new Set<string>();
   await eachProcess((pid) => {
     const name = readFileSync(`/proc/${pid}/comm`, 'utf8').trimEnd();
-    if (among.has(name) && readlinkSync(`/proc/${pid}/ns/net`) === own) found.add(name);
+    if (among.has(name) && (netnsOf(pid) ?? own) === own) found.add(name);
     return false;
   });
   return found;
+}
+
+/** Undefined for a process that we may not look into: it is taken for one of ours, since a warning too many does less harm. */
+function netnsOf(pid: string): string | undefined {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/net`);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'EACCES') return undefined;
+    throw error;
+  }
 }
 
 /** The TCP sockets that listen on one of these ports in this network namespace, with the programs that have them. */

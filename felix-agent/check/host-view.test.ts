@@ -19,6 +19,7 @@ describe("the host's files", () => {
   test.each<[string, HostViewFacts, string, string]>([
     ['on the host are its own', host, '/etc/systemd', '/etc/systemd'],
     ["in a container are seen through the host's first process", container, '/etc/systemd', '/proc/1/root/etc/systemd'],
+    ['for a user who may not look at process 1 are its own', { ...host, initMounts: undefined }, '/etc/x', '/etc/x'],
     ['that are mounted into a container are there', container, '/etc/cni/net.d', '/etc/cni/net.d'],
     ['below a mount are there', container, '/etc/cni/net.d/10-x.conf', '/etc/cni/net.d/10-x.conf'],
     ['beside a mount are not there', container, '/etc/cni/net.dx', '/proc/1/root/etc/cni/net.dx'],
@@ -44,7 +45,7 @@ describe("the host's files", () => {
 
   test.each<[string, HostViewFacts, string]>([
     ['in a pod without hostPID', { ...container, initMounts: 'mnt:[2]' }, 'hostPID'],
-    ['for a user who may not look', { ...host, initMounts: undefined }, 'root'],
+    ['in a pod that may not look at process 1', { ...container, initMounts: undefined }, 'privileged'],
   ])("%s can't be told, and the reason is said", (_, facts, words) => {
     expect(hostView(facts).locate('/etc/x')).toEqual({ known: false, reason: expect.stringContaining(words) });
   });
@@ -61,6 +62,7 @@ describe("the host's files", () => {
   test.each<[string, HostViewFacts, boolean]>([
     ['the host', host, true],
     ['a container with hostPID', container, true],
+    ['a container with hostPID that may not look at process 1', { ...container, initMounts: undefined }, true],
     ['a pod without', { ...container, initMounts: 'mnt:[2]' }, false],
   ])("the host's processes are seen from %s: %s", (_where, facts, expected) => {
     expect(hostView(facts).processes.known).toBe(expected);

@@ -33,7 +33,7 @@ export function findHostView(env: NodeJS.ProcessEnv, root?: string): HostView {
       ownMounts: linkOf('/proc/self/ns/mnt'),
       initMounts: linkOf('/proc/1/ns/mnt'),
       // Kubelet gives it to every container.
-      isPod: env['KUBERNETES_SERVICE_HOST'] !== undefined,
+      isPod: (env['KUBERNETES_SERVICE_HOST'] ?? '') !== '',
       mountPoints: parseMountPoints(readFileSync('/proc/self/mountinfo', 'utf8')),
     },
     root,
@@ -42,7 +42,8 @@ export function findHostView(env: NodeJS.ProcessEnv, root?: string): HostView {
 
 /** Pure: see `findHostView`. */
 export function hostView(facts: HostViewFacts, root?: string): HostView {
-  const base = root === undefined ? rootOf(facts) : known(root);
+  const own = rootOf(facts);
+  const base = root === undefined ? own : known(root);
   // What is mounted into a container was mounted from the host, on purpose.
   const isMounted = (path: string): boolean =>
     facts.mountPoints.some((point) => point !== '/' && (path === point || path.startsWith(`${point}/`)));
@@ -51,20 +52,25 @@ export function hostView(facts: HostViewFacts, root?: string): HostView {
       if (root === undefined && isMounted(path)) return known(path);
       return base.known ? known(join(base.value, path)) : base;
     },
-    isShared: (path) => (base.known && base.value === '/') || isMounted(path),
-    processes:
-      facts.isPod && facts.ownMounts === facts.initMounts
-        ? notKnown("the host's processes can't be seen from this container: give the pod hostPID")
-        : known(true),
+    isShared: (path) => (own.known && own.value === '/') || isMounted(path),
+    // Process 1 of a pod with process numbers of its own is the pod's.
+    processes: isAlone(facts)
+      ? notKnown("the host's processes can't be seen from this container: give the pod hostPID")
+      : known(true),
   };
 }
 
-function rootOf({ ownMounts, initMounts, isPod }: HostViewFacts): Known<string> {
-  if (initMounts === undefined || ownMounts === undefined)
-    return notKnown("can't tell whether these are the host's files: /proc/1/ns/mnt can't be read (run it as root)");
-  if (ownMounts !== initMounts) return known(INIT_ROOT);
-  return isPod
-    ? notKnown("the host's files can't be seen from this container: give the pod hostPID, or mount them")
+const isAlone = ({ isPod, ownMounts, initMounts }: HostViewFacts): boolean =>
+  isPod && initMounts !== undefined && ownMounts === initMounts;
+
+/** Where there is no sign of a container these are the host's files, also for a user who may not look at process 1. */
+function rootOf(facts: HostViewFacts): Known<string> {
+  const { ownMounts, initMounts, isPod } = facts;
+  if (isAlone(facts))
+    return notKnown("the host's files can't be seen from this container: give the pod hostPID, or mount them");
+  if (initMounts !== undefined && ownMounts !== initMounts) return known(INIT_ROOT);
+  return initMounts === undefined && isPod
+    ? notKnown("the host's files can't be seen from this container: it may not look into process 1 (privileged: true)")
     : known('/');
 }
 
