@@ -170,8 +170,12 @@ async function nodeSnapshot(node: ClusterNode): Promise<NodeSnapshot> {
     uplink: 'eth0',
   });
   const entries = (path: string) => readdirSync(node.path(path)).toSorted();
+  // Numbers of devices count how many there were before.
+  const withoutIndex = (line: string) => line.replace(/^\d+: /, '').replace(/@if\d+/, '');
   return {
     ...network,
+    links: network['links']?.map(withoutIndex) ?? [],
+    addresses: network['addresses']?.map(withoutIndex) ?? [],
     '/run': entries('/run'),
     '/var/lib': entries('/var/lib'),
     '/opt': filesBelow(node.path('/opt')),

@@ -53,7 +53,9 @@ export class Fabric {
     await withoutDad(`/run/netns/${name}`);
     const ip = (...args: string[]) => must('ip', '-n', name, ...args);
     await ip('link', 'set', 'lo', 'up');
-    await this.#cable(`node${n}`, ['name', 'eth0', 'netns', name]);
+    // A machine that is replaced is the same one for all that looks at it.
+    const mac = `02:d5:07:00:00:${(10 + n).toString(16).padStart(2, '0')}`;
+    await this.#cable(`node${n}`, ['name', 'eth0', 'address', mac, 'netns', name]);
     await ip('link', 'set', 'eth0', 'up');
     for (const { node, gateway, length } of [network.ipv4, network.ipv6]) {
       await ip('addr', 'add', `${node(n)}/${length}`, 'dev', 'eth0');
