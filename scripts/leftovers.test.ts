@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
@@ -17,6 +17,24 @@ test('a folder with our name and pid is a trace, and tells its maker', () => {
     rmSync(path, { recursive: true });
   }
   expect(names()).not.toContain(`folder ${path}`);
+});
+
+test('a test cluster is a trace, and tells its maker', () => {
+  const cache = mkdtempSync(join(tmpdir(), 'attic-'));
+  const name = `tt${process.pid}-1`;
+  try {
+    mkdirSync(join(cache, 'tortie/clusters', name), { recursive: true });
+    const script = `import { keyOf, traces } from ${JSON.stringify(join(process.cwd(), 'scripts/leftovers.mjs'))};
+      console.log(traces(() => {}).map(keyOf).join('\\n'))`;
+    const { stdout } = spawnSync(process.execPath, ['--input-type=module', '-e', script], {
+      encoding: 'utf8',
+      env: { ...process.env, XDG_CACHE_HOME: cache },
+    });
+    expect(stdout.split('\n')).toContain(`cluster ${name}`);
+    expect(makerOf({ kind: 'cluster', name })).toBe(process.pid);
+  } finally {
+    rmSync(cache, { recursive: true });
+  }
 });
 
 test("other programs' folders are none", () => {

@@ -16,7 +16,7 @@ import type { Kubectl } from './kubectl.ts';
 
 /** What a cluster is made of. */
 export interface ClusterOptions {
-  /** Of all names: at most nine characters, because devices are named by it. */
+  /** Of all names; at most 15 characters if `reachable`, because a device has this name then. */
   readonly prefix: string;
   readonly nodes: number;
   /** The machine's own network namespace reaches the API server and the nodes. */

@@ -18,7 +18,12 @@ async function up(): Promise<void> {
   if (process.env['TORTIE'] !== 'no') {
     say("giving the nodes Tortie's image, as a registry would");
     await importTortie(cluster);
-    await installTortie(cluster, say);
+    try {
+      await installTortie(cluster, say);
+    } catch (error) {
+      console.error(`The cluster stays as it is, to look at: export KUBECONFIG=${cluster.plane.kubeconfig}`);
+      throw error;
+    }
   }
   say('done');
   console.log(await cluster.kubectl.run('get', 'nodes', '-o', 'wide'));
