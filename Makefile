@@ -72,6 +72,7 @@ gen:: ## Regenerate what is generated and committed
 	$(Q)$(NODE) scripts/gen-crds.mjs
 	$(Q)$(NODE) scripts/gen-compatibility.mjs
 	$(Q)$(NODE) scripts/gen-metrics.mjs
+	$(Q)$(NODE) scripts/gen-checks.mjs
 	$(Q)$(NODE) scripts/gen-manifests.mjs
 
 gen-check:: ## Fail if a generated file isn't current
@@ -80,6 +81,7 @@ gen-check:: ## Fail if a generated file isn't current
 	$(Q)$(NODE) scripts/gen-crds.mjs --check
 	$(Q)$(NODE) scripts/gen-compatibility.mjs --check
 	$(Q)$(NODE) scripts/gen-metrics.mjs --check
+	$(Q)$(NODE) scripts/gen-checks.mjs --check
 	$(Q)$(NODE) scripts/gen-manifests.mjs --check
 
 check: types lint fmt-check knip gen-check ## Types, lint, format, dead code, generated files current

@@ -12,8 +12,9 @@ export interface CheckInfo {
   readonly dataplane?: 'iptables' | 'ebpf';
 }
 
-const installModules = 'load the module, or boot a kernel that has it (see the kernel option named)';
-const newerKernel = 'nothing, or boot a newer kernel: Linux 6.6 has all of it';
+const installModules = 'load the module, or boot a kernel that has the option named';
+const newerKernel = 'boot a newer kernel: Linux 6.6 has all of it';
+const perhapsNewerKernel = `nothing, or ${newerKernel}`;
 
 /** Every check, once. */
 export const checkTable = {
@@ -49,7 +50,7 @@ export const checkTable = {
     group: 'kernel',
     asks: 'Connection tracking can be read over netlink (CONFIG_NF_CT_NETLINK).',
     disables:
-      "policy for connections of an address' earlier pod: its entries can't be flushed, and the address is not given again",
+      "the end of an address' old connections: while they can't be flushed the address is not given to another pod",
     todo: installModules,
     severity: 'blocks',
     dataplane: 'iptables',
@@ -119,7 +120,7 @@ export const checkTable = {
     group: 'eBPF',
     asks: 'Programs may call what shortens the way to a pod and sweeps tables.',
     disables: 'redirection past the stack and the sweep of connections in eBPF; this version uses neither',
-    todo: newerKernel,
+    todo: perhapsNewerKernel,
     severity: 'note',
     dataplane: 'ebpf',
   },
@@ -127,7 +128,7 @@ export const checkTable = {
     group: 'eBPF',
     asks: 'tcx links can be attached (Linux 6.6).',
     disables: 'the order among programs of several owners on a host device: clsact is used instead',
-    todo: newerKernel,
+    todo: perhapsNewerKernel,
     severity: 'note',
     dataplane: 'ebpf',
   },
@@ -135,7 +136,7 @@ export const checkTable = {
     group: 'eBPF',
     asks: 'XDP programs can be loaded, and run with frames that are sent on (live frames, Linux 5.18).',
     disables: 'load balancing at the uplink and the packet generator of the tests; this version uses neither',
-    todo: newerKernel,
+    todo: perhapsNewerKernel,
     severity: 'note',
     dataplane: 'ebpf',
   },
@@ -242,7 +243,7 @@ export const checkTable = {
     group: 'node',
     asks: "systemd-networkd isn't running, or leaves routes that it didn't make (ManageForeignRoutes).",
     disables:
-      "routes to other nodes' pods, after systemd-networkd is restarted or reloads: the agent puts them back at its next comparison (routeRefreshInterval, 90 s)",
+      "routes to other nodes' pods, each time systemd-networkd is restarted or reloads: it removes them, and they are gone until the agent, if it runs, puts them back",
     todo: 'write /etc/systemd/networkd.conf.d/tortie.conf with the lines "[Network]", "ManageForeignRoutes=no", then systemctl restart systemd-networkd',
     severity: 'degrades',
   },

@@ -38,6 +38,8 @@ interface Trial {
   readonly id: CheckId;
   readonly subject: string;
   readonly what: ProbeRequest;
+  /** Not needed yet: what it is for. */
+  readonly laterFor?: string;
 }
 
 const map = (
@@ -53,9 +55,14 @@ const bpfTrials: readonly Trial[] = [
   { id: 'bpf-maps', subject: 'device map (hash)', what: { map: shapeOf('tortie_devices') } },
   { id: 'bpf-maps', subject: 'source map (LPM trie)', what: { map: shapeOf('tortie_sources') } },
   { id: 'bpf-maps', subject: 'counters (per-CPU hash)', what: { map: shapeOf('tortie_counters') } },
-  { id: 'bpf-maps', subject: 'array in shared memory', what: map(2, { flags: MMAPABLE }) },
-  { id: 'bpf-maps', subject: 'LRU hash', what: map(9) },
-  { id: 'bpf-maps', subject: 'device map for XDP', what: map(25, { valueSize: 4 }) },
+  { id: 'bpf-maps', subject: 'array in shared memory', what: map(2, { flags: MMAPABLE }), laterFor: 'policy in eBPF' },
+  { id: 'bpf-maps', subject: 'LRU hash', what: map(9), laterFor: 'connection tracking in eBPF' },
+  {
+    id: 'bpf-maps',
+    subject: 'device map for XDP',
+    what: map(25, { valueSize: 4 }),
+    laterFor: 'load balancing at the uplink',
+  },
   { id: 'bpf-pods', subject: 'sched_cls program', what: { program: PROGRAM.schedCls } },
   { id: 'bpf-xdp', subject: 'program', what: { program: PROGRAM.xdp } },
   ...Object.entries(HELPER).map(([name, helper]): Trial => ({
@@ -108,9 +115,17 @@ export async function collectFeatures(deps: FeatureDeps): Promise<readonly Findi
   return [...inNamespace, ...bpf, ...(await bpfSurroundings(deps.bpffs)), ipv6()];
 }
 
-async function tryOne({ id, subject, what }: Trial): Promise<Finding> {
+async function tryOne({ id, subject, what, laterFor }: Trial): Promise<Finding> {
   const answer = await probeBpf(what);
-  return { id, subject, outcome: answer.answer, detail: answer.answer === 'yes' ? 'tried: it works' : answer.reason };
+  return {
+    id,
+    subject,
+    outcome: answer.answer,
+    detail: answer.answer === 'yes' ? 'tried: it works' : answer.reason,
+    ...(laterFor === undefined
+      ? {}
+      : { severity: 'note', disables: `${laterFor}, which this version does not have`, todo: 'nothing' }),
+  };
 }
 
 async function tryInNamespace(deps: FeatureDeps): Promise<readonly Finding[]> {

@@ -1,11 +1,9 @@
+import { confFileName } from '../cni-conf/conflist.ts';
 import type { AgentPort, CheckSettings, Device, Listener, NodeFacts } from './facts.ts';
 import { hasChain } from './judge-netfilter.ts';
 import { isUnmanaged } from './network-manager.ts';
 import { managesForeignRoutes, networkFileFor } from './networkd.ts';
 import type { Finding, Known } from './result.ts';
-
-/** The configuration that the agent writes for the runtime. */
-const OUR_CONF = '10-tortie.conflist';
 
 /** What other programs of the node and its directories mean for Tortie. */
 export function judgeNode(facts: NodeFacts, settings: CheckSettings): readonly Finding[] {
@@ -75,9 +73,14 @@ function networkdRoutes(facts: NodeFacts): Finding {
 /** The runtime sorts by bytes and takes the first. */
 function cniConfs({ files: { cniConfs: confs } }: NodeFacts): readonly Finding[] {
   if (!confs.known) return [{ id: 'cni-conf', outcome: 'unknown', detail: confs.reason }];
-  const before = confs.value.filter((name) => name < OUR_CONF);
+  const before = confs.value.filter((name) => name < confFileName);
   if (before.length > 0)
-    return before.map((subject) => ({ id: 'cni-conf', subject, outcome: 'no', detail: `it comes before ${OUR_CONF}` }));
+    return before.map((subject) => ({
+      id: 'cni-conf',
+      subject,
+      outcome: 'no',
+      detail: `it comes before ${confFileName}`,
+    }));
   const detail = confs.value.length === 0 ? 'none there yet' : confs.value.join(', ');
   return [{ id: 'cni-conf', outcome: 'yes', detail }];
 }
