@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import type { CommandRunner } from '#native/command-runner.ts';
 import type { Family } from '#native/types.ts';
 import { collectFeatures } from './collect-features.ts';
@@ -27,7 +28,8 @@ export async function checkNode(deps: NodeCheckDeps, settings: CheckSettings): P
 }
 
 async function collectFacts({ commands, view, cniDirs }: NodeCheckDeps, settings: CheckSettings): Promise<NodeFacts> {
-  const families: readonly Family[] = settings.ipv6Support ? [4, 6] : [4];
+  // Nobody has rules of a family that the kernel hasn't got; that it hasn't is a finding of its own.
+  const families: readonly Family[] = settings.ipv6Support && existsSync('/proc/sys/net/ipv6') ? [4, 6] : [4];
   const netfilter = collectNetfilter(commands, families);
   const variant = netfilter.then(({ saves }) => variantOf(saves, settings));
   const [devices, features, rules, names, listeners, proxyMode] = await Promise.all([
