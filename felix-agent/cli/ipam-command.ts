@@ -67,6 +67,11 @@ async function check(datastore: Datastore, json: boolean, output: Output): Promi
   return findings.length === 0 ? 0 : 1;
 }
 
+/** An IPv6 pool's number of addresses is no number to read: a power of two. */
+export function sizeText(size: number): string {
+  return Number.isSafeInteger(size) ? String(size) : `2^${Math.log2(size)}`;
+}
+
 function usageText({ pools, strayBlocks, borrowed }: IpamUsage): string {
   const numbers = ({ size, inUse, reserved, cooling, free }: IpamUsage['strayBlocks'][number]) =>
     [size, inUse, reserved, cooling, free].map(String);
@@ -75,7 +80,7 @@ function usageText({ pools, strayBlocks, borrowed }: IpamUsage): string {
       `pool ${pool.name}${pool.disabled ? ' (disabled)' : ''}`,
       pool.cidr,
       '',
-      String(pool.size),
+      sizeText(pool.size),
       String(pool.inUse),
       '',
       '',

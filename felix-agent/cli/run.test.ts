@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { bootstrapSettings } from '../config/bootstrap.ts';
 import { version } from '../version.ts';
 import { table } from './command.ts';
+import { sizeText } from './ipam-command.ts';
 import { runCommandLine } from './run.ts';
 
 async function run(...args: string[]) {
@@ -49,6 +50,14 @@ describe('the command line', () => {
     expect(result).toMatchObject({ status });
     expect(result.err).toContain(message);
     expect(result.out).toBe('');
+  });
+
+  test.each([
+    [64, '64'],
+    [2 ** 52, '4503599627370496'],
+    [2 ** 80, '2^80'],
+  ])('a pool of %d addresses is said to have %s', (size, text) => {
+    expect(sizeText(size)).toBe(text);
   });
 
   test('a table has its columns aligned and no trailing blanks', () => {

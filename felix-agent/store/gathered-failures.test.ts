@@ -18,6 +18,18 @@ test('what fails alike is one line, whatever was tried', () => {
   ]);
 });
 
+test('kinds that may not be read are one line', () => {
+  const forbidden = (verb: string, resource: string, group: string) => (kind: KindName) =>
+    `${verb} ${kind} objects: ${resource} is forbidden: User "system:node" cannot ${verb} resource "${resource.split('.')[0]}" in API group "${group}" at the cluster scope (HTTP 403 Forbidden)`;
+  const one = failing(forbidden('list', 'nodes', ''), 'Node');
+  expect(gatheredFailures(one)).toEqual(one.map(({ failure }) => failure));
+  expect(
+    gatheredFailures([...one, ...failing(forbidden('watch', 'tiers.projectcalico.org', 'projectcalico.org'), 'Tier')]),
+  ).toEqual([
+    'can\'t read objects of 2 kinds (Node, Tier): forbidden: User "system:node" cannot read them at the cluster scope (HTTP 403 Forbidden)',
+  ]);
+});
+
 test('missing kinds are one line, and another reason is another line', () => {
   const missing = (plural: string) => (kind: KindName) =>
     `list ${kind} objects: the API server does not serve ${plural} of projectcalico.org/v3; apply manifests/tortie.yaml`;

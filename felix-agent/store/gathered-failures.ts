@@ -26,8 +26,14 @@ export function gatheredFailures(
   });
 }
 
+/** RBAC's words name the kind three times: `nodes is forbidden: User "x" cannot list resource "nodes" in API group "" ...`. */
+const forbidden = /\S+ is (forbidden: User "[^"]*" cannot) \w+ resource "[^"]*" in API group "[^"]*"/;
+
 /** The reason as it is the same for every kind. */
 function withoutKind(kind: KindName, failure: string): string {
   const [, why = failure] = /^can't read \w+ objects: (?:\w+ \w+ objects: )?(.*)$/s.exec(failure) ?? [];
-  return why.replaceAll(`${kinds[kind].plural} of `, 'this kind of ').replaceAll(`${kind} objects`, 'objects');
+  return why
+    .replaceAll(`${kinds[kind].plural} of `, 'this kind of ')
+    .replaceAll(`${kind} objects`, 'objects')
+    .replace(forbidden, '$1 read them');
 }
