@@ -7,6 +7,7 @@ const host: HostViewFacts = {
   initMounts: 'mnt:[1]',
   isPod: false,
   mountPoints: ['/', '/run', '/proc'],
+  resolve: (path) => path,
 };
 const container: HostViewFacts = {
   ...host,
@@ -22,6 +23,16 @@ describe("the host's files", () => {
     ['for a user who may not look at process 1 are its own', { ...host, initMounts: undefined }, '/etc/x', '/etc/x'],
     ['that are mounted into a container are there', container, '/etc/cni/net.d', '/etc/cni/net.d'],
     ['below a mount are there', container, '/etc/cni/net.d/10-x.conf', '/etc/cni/net.d/10-x.conf'],
+    [
+      'that are mounted behind a link are there',
+      {
+        ...container,
+        mountPoints: ['/', '/usr/lib/modules'],
+        resolve: (path) => path.replace(/^\/lib\//, '/usr/lib/'),
+      },
+      '/lib/modules/6.1',
+      '/lib/modules/6.1',
+    ],
     ['beside a mount are not there', container, '/etc/cni/net.dx', '/proc/1/root/etc/cni/net.dx'],
     [
       'in a mount namespace without a pod are seen in the same way',

@@ -1,5 +1,5 @@
-import { readFileSync, readlinkSync } from 'node:fs';
-import { join } from 'node:path';
+import { readFileSync, readlinkSync, realpathSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { known, notKnown, type Known } from './result.ts';
 
 /** Where this process finds the host's files: it may be in a container that shares the host's network, and has a file system of its own. */
@@ -21,6 +21,8 @@ export interface HostViewFacts {
   readonly isPod: boolean;
   /** Where something is mounted, for this process. */
   readonly mountPoints: readonly string[];
+  /** A path of this process without symbolic links (/lib is one in most images), as mount points are named. */
+  readonly resolve: (path: string) => string;
 }
 
 /** Process 1 of the host, as everybody sees it who shares the host's process numbers. */
@@ -35,6 +37,7 @@ export function findHostView(env: NodeJS.ProcessEnv, root?: string): HostView {
       // Kubelet gives it to every container.
       isPod: (env['KUBERNETES_SERVICE_HOST'] ?? '') !== '',
       mountPoints: parseMountPoints(readFileSync('/proc/self/mountinfo', 'utf8')),
+      resolve: resolved,
     },
     root,
   );
@@ -45,8 +48,10 @@ export function hostView(facts: HostViewFacts, root?: string): HostView {
   const own = rootOf(facts);
   const base = root === undefined ? own : known(root);
   // What is mounted into a container was mounted from the host, on purpose.
-  const isMounted = (path: string): boolean =>
-    facts.mountPoints.some((point) => point !== '/' && (path === point || path.startsWith(`${point}/`)));
+  const isMounted = (path: string): boolean => {
+    const place = facts.resolve(path);
+    return facts.mountPoints.some((point) => point !== '/' && (place === point || place.startsWith(`${point}/`)));
+  };
   return {
     locate: (path) => {
       if (root === undefined && isMounted(path)) return known(path);
@@ -95,6 +100,15 @@ export function mountsOfType(mountinfo: string, type: string): readonly string[]
       .filter((line) => line.split(' - ')[1]?.split(' ')[0] === type)
       .join('\n'),
   ).filter((point) => point !== '');
+}
+
+/** What isn't there has no links: then those of the directories above it. */
+function resolved(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    return path === '/' ? path : join(resolved(dirname(path)), basename(path));
+  }
 }
 
 function linkOf(path: string): string | undefined {
