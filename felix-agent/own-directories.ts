@@ -61,7 +61,8 @@ function finalNameOf(temporary: string): string {
   return temporary.replace(/^\.(.*)\.tortie-tmp$/, '$1').replace(/\.(tmp|new)$/, '');
 }
 
-function removeIfEmpty(dir: string): void {
+/** Removes a directory; one that holds anything, is a mount point or isn't there is left. */
+export function removeIfEmpty(dir: string): void {
   try {
     rmdirSync(dir);
   } catch (error) {

@@ -8,10 +8,12 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { EndpointId } from '#dataplanes/messages.ts';
 import type { WorkloadEndpoint } from '#api/v3/workload-endpoint.ts';
+import { resolveAgentConfig } from '../config/agent-config.ts';
 import type { Log } from '../log.ts';
+import { removeIfEmpty } from '../own-directories.ts';
 import { endpointId, endpointInfo, workloadName } from './endpoint-info.ts';
 
 /** The directory below endpointStatusPathPrefix. */
@@ -125,11 +127,16 @@ export class EndpointStatusFiles {
   }
 }
 
+const defaultPrefix = resolveAgentConfig({}, undefined, undefined).settings.endpointStatusPathPrefix;
+
 /** For a clean-up: removes what any agent with this state dir has written, and the record of it. */
 export function removeEndpointStatusFiles(stateDir: string): void {
   const recordPath = join(stateDir, EndpointStatusFiles.recordName);
   if (!existsSync(recordPath)) return;
-  removeStatusDir(readFileSync(recordPath, 'utf8'));
+  const dir = readFileSync(recordPath, 'utf8');
+  removeStatusDir(dir);
+  // The default's parent is made for it alone, by us or by a kubelet; anybody else's may be somebody's though it is empty.
+  if (dirname(dir) === defaultPrefix) removeIfEmpty(dirname(dir));
   rmSync(recordPath);
 }
 

@@ -31,6 +31,7 @@ export const hostPaths = {
   netns: '/run/netns',
   modules: '/lib/modules',
   xtablesLock: '/run/xtables.lock',
+  endpointStatus: '/run/calico',
 } as const;
 
 /** Where the agent serves liveness and readiness (FelixConfiguration healthPort). */

@@ -50,6 +50,11 @@ const agentMounts: readonly HostMount[] = [
   },
   { name: 'modules', type: 'DirectoryOrCreate', readOnly: true, reason: 'iptables loads its modules from here.' },
   { name: 'xtablesLock', type: 'FileOrCreate', reason: 'The lock that all users of iptables on the node share.' },
+  {
+    name: 'endpointStatus',
+    type: 'DirectoryOrCreate',
+    reason: "A file for each pod whose policy is in the kernel, where Calico's users look for it.",
+  },
 ];
 
 /** Of the agent's mounts those with what it leaves, and the parents of its own directories: they go too. */
