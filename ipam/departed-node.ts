@@ -24,8 +24,8 @@ export interface DepartedNodeDeps {
   readonly cooldownSeconds: CooldownSeconds;
 }
 
-/** What became of one block: the addresses that were freed, or `answered`: the node's agent is alive, and nothing was done. */
-export type BlockOutcome = { readonly freed: readonly string[] } | 'answered';
+/** What became of one block: the addresses that were freed and how many are kept, or `answered`: the node's agent is alive, and nothing was done. */
+export type BlockOutcome = { readonly freed: readonly string[]; readonly kept: number } | 'answered';
 
 /** An address that the node has: its own reserve's and tunnels' too. */
 export function isOfNode({ attributes }: AddressAllocation, nodeName: string): boolean {
@@ -72,25 +72,35 @@ export class DepartedNode {
   }
 
   /**
-   * Frees what the node has in this block, except what is `kept` (a pod lives there that must keep its address). A block of the node goes
-   * with its affinity; if it is not empty then, it is nobody's from now on; if something is kept, it stays the node's.
+   * Frees what the node has in this block, except what `keep` returns (a pod lives there that must keep its address). It is asked about the very
+   * version that is written then: what was taken there in the last moment is looked at too. A block of the node goes with its affinity; if it is not empty
+   * then, it is nobody's from now on; if something is kept, it stays the node's.
    */
-  async collect(cidr: string, kept: (allocation: AddressAllocation) => boolean): Promise<BlockOutcome> {
+  async collect(
+    cidr: string,
+    keep: (mine: readonly AddressAllocation[]) => Promise<ReadonlySet<string>>,
+  ): Promise<BlockOutcome> {
     let affinity: BlockAffinity | undefined;
     for (let tries = 0; tries < maxTries; tries++) {
       const block = await readBlock(this.#deps.datastore, cidr);
       if (block === undefined) {
-        return { freed: [] };
+        return { freed: [], kept: 0 };
       }
       if (!this.#isAsked(block)) {
         await this.#affinityStaying(affinity);
         return 'answered';
       }
       const mine = addressesIn(block.spec).filter((allocation) => isOfNode(allocation, this.name));
-      const freed = mine.filter((allocation) => !kept(allocation));
+      const kept = await keep(mine);
+      const freed = mine.filter(({ address }) => !kept.has(address));
       const isLeaving = block.spec.affinity === hostAffinity(this.name) && freed.length === mine.length;
       // Before the block: a node that claims it again at this moment makes the affinity `pending`, and so the deletion below fails.
-      affinity = isLeaving ? await this.#affinityLeaving(cidr) : undefined;
+      if (isLeaving) {
+        affinity = await this.#affinityLeaving(cidr);
+      } else {
+        await this.#affinityStaying(affinity); // Of a try before this one.
+        affinity = undefined;
+      }
       const spec = this.#without(block.spec, freed, isLeaving);
       const next = { ...withoutChallenge(block, this.name), spec };
       try {
@@ -108,7 +118,7 @@ export class DepartedNode {
         throw error;
       }
       await this.#countDown(freed);
-      return { freed: freed.map(({ address }) => address) };
+      return { freed: freed.map(({ address }) => address), kept: mine.length - freed.length };
     }
     throw tooManyConflicts(`IPAMBlock ${cidr}`);
   }
@@ -249,12 +259,38 @@ export function isLeft({ spec }: IPAMBlock, cooling: Cooling): boolean {
   return spec.deleted || (spec.affinity === undefined && isEmpty(collectCooled(spec, cooling)));
 }
 
-/** Deletes a gone node's affinity that has no block of its own (any more). False if it has one, or has changed since it was read. */
+/**
+ * Deletes a gone node's affinity that has no block of its own (any more). False if it has one, or has changed since it was read. It is marked before the
+ * block is looked at: should the node claim the block again at this moment, it writes the affinity, and the deletion fails.
+ */
 export async function deleteLeftAffinity(datastore: Datastore, affinity: BlockAffinity): Promise<boolean> {
-  const { cidr, node } = affinity.spec;
-  const block = await datastore.get('IPAMBlock', { name: blockName(cidr) });
-  const isHeld = block !== undefined && !block.spec.deleted && block.spec.affinity === hostAffinity(node);
-  return !isHeld && deleteInTwoSteps(datastore, 'BlockAffinity', affinity);
+  const { cidr, node, state } = affinity.spec;
+  const isHeld = async (): Promise<boolean> => {
+    const block = await datastore.get('IPAMBlock', { name: blockName(cidr) });
+    return block !== undefined && !block.spec.deleted && block.spec.affinity === hostAffinity(node);
+  };
+  if (await isHeld()) {
+    return false;
+  }
+  try {
+    const leaving =
+      state === 'pendingDeletion' || affinity.spec.deleted
+        ? affinity
+        : await datastore.update('BlockAffinity', {
+            ...affinity,
+            spec: { ...affinity.spec, state: 'pendingDeletion' },
+          });
+    if (!(await isHeld())) {
+      return await deleteInTwoSteps(datastore, 'BlockAffinity', leaving);
+    }
+    await datastore.update('BlockAffinity', { ...leaving, spec: { ...leaving.spec, state: 'confirmed' } });
+    return false;
+  } catch (error) {
+    if (isDatastoreError(error, 'conflict') || isDatastoreError(error, 'not-found')) {
+      return false;
+    }
+    throw error;
+  }
 }
 
 function tooManyConflicts(object: string): IpamError {

@@ -102,6 +102,7 @@ export class AddressControllers implements AsyncDisposable {
         blocks: () => store.of('IPAMBlock').all(),
         node: (name) => store.of('Node').get({ name }),
         pod,
+        pods: () => store.of('Pod').all(),
       },
       cooldownSeconds: () => store.of('IPAMConfiguration').get({ name: 'default' })?.spec.ipCooldownSeconds ?? 0,
       answerMs: leakGraceMs > 0 ? Math.min(answerMs, leakGraceMs) : answerMs,

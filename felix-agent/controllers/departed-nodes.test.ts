@@ -3,8 +3,11 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { pino } from 'pino';
 import { parseAs, type KindMap, type KindName } from '#api/kinds.ts';
 import type { Datastore } from '#datastore/datastore.ts';
+import { DatastoreError } from '#datastore/errors.ts';
 import { MemoryDatastore } from '#datastore/memory/memory-datastore.ts';
+import { takeFree } from '#ipam/block.ts';
 import { challengeAnnotation } from '#ipam/challenge.ts';
+import { BlockClaims } from '#ipam/claims.ts';
 import {
   allocated,
   expectNoFindings,
@@ -54,6 +57,7 @@ async function view(): Promise<ClusterView> {
     node: (name) => nodes.items.find(({ metadata }) => metadata.name === name),
     pod: (namespace, name) =>
       pods.items.find(({ metadata }) => metadata.name === name && metadata.namespace === namespace),
+    pods: () => pods.items,
   };
 }
 
@@ -141,9 +145,9 @@ async function names(kind: KindName): Promise<readonly string[]> {
   return (await store.list(kind)).items.map(({ metadata }) => metadata.name).toSorted();
 }
 
-function podOn(node: string, name: string, ip?: string): Promise<KindMap['Pod']> {
+function podOn(node: string, name: string, ...ips: readonly string[]): Promise<KindMap['Pod']> {
   const metadata = { name, namespace: 'default' };
-  const status = ip === undefined ? {} : { phase: 'Running', podIPs: [{ ip }] };
+  const status = ips.length === 0 ? {} : { phase: 'Running', podIPs: ips.map((ip) => ({ ip })) };
   return store.create(
     'Pod',
     parseAs('Pod', { apiVersion: 'v1', kind: 'Pod', metadata, spec: { nodeName: node }, status }).object,
@@ -176,7 +180,7 @@ describe('what a deleted node leaves', () => {
   ])('stays with a Pod of that node %s, until that is gone', async (_what, says) => {
     const given = await dead('n1', ['net.a', 'net.b']);
     const address = given.get('net.a') ?? '';
-    await podOn('n1', 'net.a', says ? address : undefined);
+    await podOn('n1', 'net.a', ...(says ? [address] : []));
     await store.delete('Node', { name: 'n1' });
     expect((await scan()).waiting.get('n1')).toContain('1 address');
     expect(await allocated(store)).toEqual(new Map([[address, 'net.a']]));
@@ -253,6 +257,7 @@ describe('what a deleted node leaves', () => {
         blocks: () => seen.blocks(),
         node: (name) => seen.node(name),
         pod: (namespace, name) => seen.pod(namespace, name),
+        pods: () => seen.pods(),
       });
       for (let look = 0; look < 2; look++) {
         await next.scan(new AbortController().signal);
@@ -266,6 +271,92 @@ describe('what a deleted node leaves', () => {
       }
     }
   }, 30_000);
+});
+
+describe('whatever a deleted node’s blocks say, a living Pod keeps', () => {
+  test('an address of the reserve that an agent gave it without the API server', async () => {
+    await dead('n1', ['net.a']);
+    const [reserved = ''] = [...(await allocated(store))].find(([, handle]) => handle.startsWith('tortie-')) ?? [];
+    await podOn('n1', 'late', reserved);
+    await store.delete('Node', { name: 'n1' });
+    expect((await scan()).waiting.get('n1')).toContain('1 address');
+    expect([...(await allocated(store)).keys()]).toEqual([reserved]);
+    await store.delete('Pod', { namespace: 'default', name: 'late' });
+    await scan();
+    expect(await names('IPAMBlock')).toEqual([]);
+  });
+
+  test('an address that it says it has, though the block names another Pod, or its node has another name', async () => {
+    const address = (await dead('n1', ['net.a'])).get('net.a') ?? '';
+    await podOn('other-name', 'other', address);
+    await store.delete('Node', { name: 'n1' });
+    await scan();
+    expect([...(await allocated(store)).keys()]).toEqual([address]);
+  });
+
+  test('both its addresses, though its status has one family only', async () => {
+    await putPool(store, 'v6', 'fd00::/112', { blockSize: 124 });
+    const mortal = new MortalDatastore(store);
+    const node = await startNode(mortal, 'n1', { folder, clock });
+    const both = plain(await node.ipam.autoAssign(wants('net.a', { want6: true })));
+    await node.ipam.flush();
+    mortal.kill();
+    await node.facts[Symbol.asyncDispose]();
+    await podOn('n1', 'net.a', both[0] ?? '');
+    await store.delete('Node', { name: 'n1' });
+    expect((await scan()).waiting.get('n1')).toContain('2 address');
+    expect(new Set((await allocated(store)).keys())).toEqual(new Set(both));
+  });
+
+  test('an address that was written after the question, by somebody who knows of no questions', async () => {
+    await dead('n1', ['net.a']);
+    await store.delete('Node', { name: 'n1' });
+    const meanwhile = async () => {
+      const [block] = (await store.list('IPAMBlock')).items;
+      if (block === undefined) throw new Error('no block');
+      expect(block.metadata.annotations?.[challengeAnnotation]).toMatch(/^n1=/);
+      await podOn('n1', 'net.late');
+      const taken = takeFree(block.spec, { handle: 'net.late', attributes: lateAttributes }, 1, () => true);
+      await store.update('IPAMBlock', { ...block, spec: taken.spec });
+    };
+    expect((await scan({ meanwhile })).waiting.get('n1')).toContain('1 address');
+    expect([...(await allocated(store)).values()]).toEqual(['net.late']);
+  });
+});
+
+const lateAttributes = { node: 'n1', namespace: 'default', pod: 'net.late' };
+
+test('a block that can not be written does not keep what other nodes left', async () => {
+  for (const name of ['n1', 'n2']) await dead(name, [`net.${name}`]);
+  for (const name of ['n1', 'n2']) await store.delete('Node', { name });
+  const bad = (await store.list('IPAMBlock')).items.find(({ spec }) => spec.affinity === 'host:n1');
+  const refusing = new MortalDatastore(store);
+  refusing.update = (kind, object) =>
+    object.metadata.name === bad?.metadata.name
+      ? Promise.reject(new DatastoreError('invalid', 'a webhook says no'))
+      : store.update(kind, object);
+  expect((await scan({ datastore: refusing })).waiting.get('n1')).toContain('webhook');
+  expect((await store.list('IPAMBlock')).items.map(({ spec }) => spec.affinity)).toEqual(['host:n1']);
+  await scan();
+  expect(await names('IPAMBlock')).toEqual([]);
+});
+
+test('an affinity without a block stays with a node that claims the block again at the very moment', async () => {
+  const spec = { state: 'confirmed', node: 'n1', type: 'host', cidr: '10.65.0.0/28', deleted: false };
+  await put(store, 'BlockAffinity', 'n1-10-65-0-0-28', { spec });
+  await store.delete('Node', { name: 'n1' });
+  const late = new MortalDatastore(store);
+  late.get = async (kind, key) => {
+    const answer = await store.get(kind, key);
+    // After the answer that there is no such block, each time that it is asked for.
+    if (kind === 'IPAMBlock' && answer === undefined) {
+      await new BlockClaims(store, 'n1', clock, () => 0).claim('10.65.0.0/28');
+    }
+    return answer;
+  };
+  await scan({ datastore: late });
+  expect((await store.list('IPAMBlock')).items.map(({ spec: { affinity } }) => affinity)).toEqual(['host:n1']);
+  expect((await store.list('BlockAffinity')).items.map(({ spec: { state } }) => state)).toEqual(['confirmed']);
 });
 
 describe('a node that is deleted while its agent is alive', () => {

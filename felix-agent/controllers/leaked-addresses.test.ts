@@ -124,6 +124,7 @@ async function deletePod(name: string, where: { readonly api: boolean } = { api:
 /** Looks, and looks again when the time of grace is over. */
 async function look(): Promise<readonly string[]> {
   await leaked.scan();
+  await leaked.scan();
   clock.advance(graceMs + 1);
   await leaked.scan();
   await node.ipam.flush();
@@ -167,7 +168,7 @@ describe('an address whose container died without a DEL', () => {
     };
     await change('ended', { status: { phase: 'Succeeded' } });
     await change('restarted', { status: { podIPs: [{ ip: '10.65.0.99' }] } });
-    await change('moved', { spec: { nodeName: 'n2' } });
+    await change('moved', { spec: { nodeName: 'n2' }, status: { podIPs: [] } });
     expect(await look()).toHaveLength(3);
   });
 
@@ -213,6 +214,34 @@ describe('an address whose container died without a DEL', () => {
 });
 
 describe('an address is kept', () => {
+  test('while its ADD gets no further because the agent stands still for hours', async () => {
+    // Its Pod has the address of the sandbox before; there is no device yet.
+    await added('a');
+    endpoints.devices.clear();
+    const old = pods.get('default/a') ?? fail('a');
+    pods.set(
+      'default/a',
+      await store.update('Pod', { ...old, status: { ...old.status, podIPs: [{ ip: '10.65.0.99' }] } }),
+    );
+    await leaked.scan();
+    expect(leaked.candidates()).toHaveLength(1);
+    clock.advance(10 * graceMs);
+    await leaked.scan();
+    expect(released).toEqual([]);
+    endpoints.devices.add('a');
+    await leaked.scan();
+    expect([released, leaked.candidates()]).toEqual([[], []]);
+  });
+
+  test('no longer than the time of grace although the clock is set back meanwhile', async () => {
+    await added('a');
+    await deletePod('a');
+    endpoints.devices.clear();
+    await leaked.scan();
+    clock.advance(-10 * graceMs);
+    expect(await look()).toHaveLength(1);
+  });
+
   test('as long as its container has its device, Pod or not', async () => {
     await added('a');
     await deletePod('a');
@@ -277,3 +306,7 @@ test('a block that no pod needs any more is given up at the second look, but the
   await node.ipam.flush();
   await expectNoFindings(store);
 });
+
+function fail(name: string): never {
+  throw new Error(`there is no ${name}`);
+}

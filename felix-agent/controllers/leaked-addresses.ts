@@ -11,6 +11,11 @@ import type { Log } from '../log.ts';
 import { localHandle } from './kernel-endpoints.ts';
 import { mayUse } from './pod-use.ts';
 
+/**
+ * So many looks in a row, with the time of grace between the first and the last: a clock that jumps, or a process that stood still, makes time pass in which
+ * a request under way got no further.
+ */
+const looksNeeded = 3;
 /** So many handles are confirmed and released in one scan; the others wait for the next. */
 const handlesAtOnce = 50;
 
@@ -45,9 +50,11 @@ export interface LeakedAddressesDeps {
 /** A handle whose addresses nobody seems to use. */
 interface Candidate {
   readonly since: number;
+  readonly looks: number;
   /** Which allocations: should they change, the time begins anew. */
   readonly text: string;
 }
+const never: Candidate = { since: Infinity, looks: 0, text: '' };
 
 /** A handle's allocations on this node, with what is known of the owner. */
 interface Holding {
@@ -88,10 +95,13 @@ export class LeakedAddresses {
       unused.map(({ handle, allocations, addresses }) => {
         const text = allocations.map(({ address, sequence }) => `${address}@${sequence}`).join(' ');
         const known = before.get(handle);
-        return [handle, { since: known?.text === text ? known.since : now, text, addresses }];
+        const { since, looks } = known?.text === text ? known : { since: now, looks: 0 };
+        // A clock that was set back must not keep an address for as long as that.
+        return [handle, { since: Math.min(since, now), looks: looks + 1, text, addresses }];
       }),
     );
-    const due = unused.filter(({ handle }) => now - (this.#candidates.get(handle)?.since ?? now) >= graceMs);
+    const isDue = ({ since, looks }: Candidate) => looks >= looksNeeded && now - since >= graceMs;
+    const due = unused.filter(({ handle }) => isDue(this.#candidates.get(handle) ?? never));
     for (const holding of due.slice(0, handlesAtOnce)) {
       await this.#confirmAndRelease(holding);
     }
