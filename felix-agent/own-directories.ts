@@ -1,4 +1,4 @@
-import { chmodSync, existsSync, mkdirSync, readdirSync, rmdirSync, rmSync, statSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { adminSocketName } from './admin/server.ts';
 import { confRecordName } from './cni-conf/conflist.ts';
@@ -6,6 +6,7 @@ import type { NodeSettings } from './config/bootstrap.ts';
 import { EndpointStatusFiles } from './endpoints/endpoint-status-files.ts';
 import { HostSysctlFile } from './host-sysctl-file.ts';
 import { pluginRecordName } from './install/install.ts';
+import { removeIfEmpty } from './remove-if-empty.ts';
 
 /** What agent and installation make in each of the two. A new file there is named here. */
 const ownNames = {
@@ -59,14 +60,4 @@ function ofBoth(directories: Directories, dir: string): (name: string) => boolea
 
 function finalNameOf(temporary: string): string {
   return temporary.replace(/^\.(.*)\.tortie-tmp$/, '$1').replace(/\.(tmp|new)$/, '');
-}
-
-/** Removes a directory; one that holds anything, is a mount point or isn't there is left. */
-export function removeIfEmpty(dir: string): void {
-  try {
-    rmdirSync(dir);
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code !== 'ENOENT' && code !== 'ENOTEMPTY' && code !== 'EBUSY') throw error;
-  }
 }

@@ -13,7 +13,7 @@ import type { EndpointId } from '#dataplanes/messages.ts';
 import type { WorkloadEndpoint } from '#api/v3/workload-endpoint.ts';
 import { resolveAgentConfig } from '../config/agent-config.ts';
 import type { Log } from '../log.ts';
-import { removeIfEmpty } from '../own-directories.ts';
+import { removeIfEmpty } from '../remove-if-empty.ts';
 import { endpointId, endpointInfo, workloadName } from './endpoint-info.ts';
 
 /** The directory below endpointStatusPathPrefix. */
