@@ -35,6 +35,11 @@ test('every piece is a file for root only, and what could not be had is named be
   expect(text).toMatch(/ipset list +ended with status 1/);
   expect(text).toMatch(/ip address +ok/);
   expect(readFileSync(join(to, 'ip_address.txt'), 'utf8')).toBe('$ ip address\nip address says\n');
+  // A device may come or go while they are read; lo stays.
+  expect(text).toMatch(/sysctls\.txt +\/proc\/sys\/net +\S/);
+  expect(readFileSync(join(to, 'sysctls.txt'), 'utf8')).toMatch(
+    /^net\.ipv4\.conf\.lo\.forwarding = [01]\nnet\.ipv4\.conf\.lo\.proxy_arp = [01]\nnet\.ipv4\.conf\.lo\.rp_filter = [012]$/m,
+  );
   expect(text.split('\n').filter((line) => /\.(txt|json) /.test(line))).toHaveLength(readdirSync(to).length);
 });
 

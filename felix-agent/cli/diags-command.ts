@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { globSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import { systemCommandRunner, type CommandRunner } from '#native/command-runner.ts';
@@ -24,8 +24,14 @@ const commands: readonly (readonly [file: string, ...args: string[]])[] = [
   ['ip6tables-nft-save', '-c'],
   ['ipset', 'list'],
   ['bpftool', 'net'],
-  ['sysctl', '-a', '--pattern', 'net.ipv[46].(ip_forward|conf.*.(forwarding|rp_filter|proxy_arp|proxy_ndp|accept_ra))'],
 ];
+
+/** Settings of the node's network, below /proc/sys; read here, since the image has no sysctl(8). */
+const sysctls = [
+  'net/ipv4/ip_forward',
+  'net/ipv4/conf/*/{forwarding,rp_filter,proxy_arp}',
+  'net/ipv6/conf/*/{disable_ipv6,forwarding,proxy_ndp,accept_ra}',
+] as const;
 
 /** How long one of them may take, in ms. */
 const patienceMs = 20_000;
@@ -56,6 +62,7 @@ export function diagsCommand(runner: CommandRunner = systemCommandRunner): Comma
       const pieces: Piece[] = [];
       for (const path of questions) pieces.push(await ask(dir, readRunDir(flags, env), path));
       for (const [file, ...rest] of commands) pieces.push(await record(dir, runner, file, rest));
+      pieces.push(readSysctls(dir));
       output.out(isJson ? JSON.stringify({ dir, pieces }, null, 2) : piecesText(dir, pieces));
       return 0;
     },
@@ -89,6 +96,26 @@ async function record(dir: string, runner: CommandRunner, command: string, args:
     writeFileSync(join(dir, file), `$ ${from}\n${(error as Error).message}\n`);
     return { file, from, outcome: (error as Error).message };
   }
+}
+
+/** As sysctl(8) writes it: dots between the parts, and a slash for a dot in a device's name. */
+function sysctlName(path: string): string {
+  return path.replaceAll(/[./]/g, (sign) => (sign === '/' ? '.' : '/'));
+}
+
+function readSysctls(dir: string): Piece {
+  const lines: string[] = [];
+  const failures: string[] = [];
+  for (const path of globSync([...sysctls], { cwd: '/proc/sys' }).toSorted()) {
+    try {
+      lines.push(`${sysctlName(path)} = ${readFileSync(join('/proc/sys', path), 'utf8').trim()}\n`);
+    } catch (error) {
+      // A device that goes meanwhile takes its settings with it.
+      failures.push((error as Error).message);
+    }
+  }
+  writeFileSync(join(dir, 'sysctls.txt'), [...lines, ...failures.map((failure) => `${failure}\n`)].join(''));
+  return { file: 'sysctls.txt', from: '/proc/sys/net', outcome: failures[0] ?? 'ok' };
 }
 
 function piecesText(dir: string, pieces: readonly Piece[]): string {
