@@ -2,7 +2,10 @@ import type { ServiceIdentifier } from 'inversify';
 import type { KindMap, KindName } from '#api/kinds.ts';
 import type { ObjectKey } from '#api/meta.ts';
 
-/** What happened to one object. A `bookmark` only moves the point to resume from. */
+/**
+ * What happened to one object. A `bookmark` only moves the point to resume from. Of a `deleted` object only `metadata` counts: one that could
+ * not be used has nothing else.
+ */
 export type WatchEvent<K extends KindName> =
   | { readonly type: 'added' | 'modified' | 'deleted'; readonly object: KindMap[K]; readonly resourceVersion: string }
   | { readonly type: 'bookmark'; readonly resourceVersion: string };

@@ -31,7 +31,12 @@ export class Bed implements AsyncDisposable {
   }
 
   async open(user: Readonly<Record<string, unknown>> = { token: secret }, url?: string): Promise<KubernetesDatastore> {
-    writeFileSync(this.kubeconfig, this.server.kubeconfig(user, url));
+    return this.openWith(this.server.kubeconfig(user, url));
+  }
+
+  /** With this kubeconfig. */
+  async openWith(kubeconfig: string): Promise<KubernetesDatastore> {
+    writeFileSync(this.kubeconfig, kubeconfig);
     const store = await openKubernetesDatastore({
       kubeconfig: this.kubeconfig,
       clock: this.clock,

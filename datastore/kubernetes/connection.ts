@@ -146,6 +146,8 @@ export class Http2Connection implements Connection {
       });
       this.#session.ping(() => {
         this.#timer?.[Symbol.dispose]();
+        this.#bytesRead = this.#socket.bytesRead;
+        // No pings are sent on one that takes no new requests; watches that go on on it have a limit of their own.
         if (this.usable) this.#await();
       });
     });
@@ -154,7 +156,7 @@ export class Http2Connection implements Connection {
 
 type HttpRequest = (options: RequestOptions, onAnswer: (answer: IncomingMessage) => void) => ClientRequest;
 
-/** HTTP/1.1: a socket for each request that is under way. Dead ones are found by TCP's keep-alive, which the agent is to set. */
+/** HTTP/1.1: a socket for each request that is under way. A dead one is found by whoever has waited too long for something on it. */
 export class Http1Connection implements Connection {
   readonly protocol = 'HTTP/1.1';
   readonly #request: HttpRequest;
@@ -195,7 +197,7 @@ export class Http1Connection implements Connection {
           isConnected = true;
         });
       });
-      request.once('error', (error) => {
+      request.on('error', (error) => {
         if (!isConnected) this.usable = false;
         reject(new TransportError(isConnected ? 'sent' : 'connect', reasonOf(error)));
       });

@@ -55,12 +55,19 @@ describe('a kubeconfig', () => {
       ca: 'ca 1',
       cert: 'cert 1',
       key: 'key in it',
+      sources: `certificate authority: ${join(dir, 'ca')}; client certificate: ${join(dir, 'cert')}`,
       serverName: 'kubernetes',
       rejectUnauthorized: true,
     });
     writeFileSync(join(dir, 'cert'), 'cert 2');
     clock.advance(10_000);
     expect((await credentials.identity()).tls.cert).toBe('cert 2');
+    // Gone for the moment, also if it is asked for because it was refused.
+    rmSync(join(dir, 'ca'));
+    clock.advance(10_000);
+    expect((await credentials.identity()).tls.ca).toBe('ca 1');
+    credentials.renew();
+    expect((await credentials.identity()).tls.ca).toBe('ca 1');
   });
 
   test('with an exec plugin: it is asked once until it is refused, and told what to answer', async () => {

@@ -28,6 +28,8 @@ export interface TlsMaterial {
   readonly ca: string | undefined;
   readonly cert: string | undefined;
   readonly key: string | undefined;
+  /** Where these are from, for messages about them: names of files, or of the kubeconfig that holds them. */
+  readonly sources: string;
   /** The name to be found in the server's certificate, where it isn't the host of its address. */
   readonly serverName: string | undefined;
   readonly rejectUnauthorized: boolean;
@@ -120,8 +122,8 @@ export class Credentials {
   /** The server has refused them: everything is read again. A file that can't be read at the moment changes nothing. */
   renew(): void {
     this.#exec = new ExecAuth();
-    this.#token = undefined;
-    this.#tls = undefined;
+    if (this.#token !== undefined) this.#token = { ...this.#token, readAt: Number.NEGATIVE_INFINITY };
+    if (this.#tls !== undefined) this.#tls = { ...this.#tls, readAt: Number.NEGATIVE_INFINITY };
     if (this.#source.kubeconfig === undefined) return;
     try {
       const mtimeMs = this.#mtimeMs();
@@ -144,15 +146,22 @@ export class Credentials {
     const now = this.#clock.now();
     if (this.#tls !== undefined && now - this.#tls.readAt < fileAgeMs) return this.#tls.material;
     const { cluster, user } = this.#access;
-    const material = {
-      ca: dataOrFile(cluster.caData, cluster.caFile),
-      cert: dataOrFile(user.certData, user.certFile),
-      key: dataOrFile(user.keyData, user.keyFile),
-      serverName: cluster.tlsServerName,
-      rejectUnauthorized: !cluster.skipTLSVerify,
-    };
-    this.#tls = { material, readAt: now };
-    return material;
+    try {
+      const material = {
+        ca: dataOrFile(cluster.caData, cluster.caFile),
+        cert: dataOrFile(user.certData, user.certFile),
+        key: dataOrFile(user.keyData, user.keyFile),
+        sources: sourcesOf(this.#access),
+        serverName: cluster.tlsServerName,
+        rejectUnauthorized: !cluster.skipTLSVerify,
+      };
+      this.#tls = { material, readAt: now };
+      return material;
+    } catch (error) {
+      // Being replaced, or the volume is gone for the moment.
+      if (this.#tls !== undefined) return this.#tls.material;
+      throw error;
+    }
   }
 
   #staticToken(): string | undefined {
@@ -265,6 +274,12 @@ function withExecInfo(user: User, cluster: Cluster): User {
   };
   const env = [...list(exec['env']), { name: 'KUBERNETES_EXEC_INFO', value: JSON.stringify(info) }];
   return { ...user, exec: { ...exec, env } };
+}
+
+function sourcesOf({ cluster, user }: Access): string {
+  const ca = cluster.caData ? 'in the kubeconfig' : (cluster.caFile ?? "the system's");
+  const own = user.certData ? 'in the kubeconfig' : user.certFile;
+  return `certificate authority: ${ca}${own === undefined ? '' : `; client certificate: ${own}`}`;
 }
 
 /** Data wins, as with client-go. */

@@ -14,7 +14,7 @@ interface Unusable<K extends KindName> {
   readonly replacement: Replacement<K> | undefined;
 }
 
-const eventTypes = { ADDED: 'added', MODIFIED: 'modified', DELETED: 'deleted' } as const;
+const eventTypes = { ADDED: 'added', MODIFIED: 'modified' } as const;
 
 /**
  * Which version of each object of one kind is in force: the one that the API server has if it can be used, else the last valid one that this
@@ -45,27 +45,23 @@ export class InForce<K extends KindName> {
     );
   }
 
-  /** Takes an event of a watch; returns what it means for who knows only what is in force. */
+  /**
+   * Takes an event of a watch; returns what it means for who knows only what is in force. Of a deleted object of which nothing usable is known
+   * (any more) there are only its key and uid: a watcher may still have it from before.
+   */
   event(type: Exclude<RawEvent['type'], 'BOOKMARK'>, reading: Reading<K>, resourceVersion: string): WatchEvent<K> {
     const text = keyText(reading.key);
-    const before = this.#valid.get(text) ?? this.#unusable.get(text)?.replacement?.object;
-    const wasIgnored = this.#unusable.get(text)?.effect === 'ignored';
-    let now: KindMap[K] | undefined;
+    const unusable = this.#unusable.get(text);
+    const before = this.#valid.get(text) ?? unusable?.replacement?.object;
     if (type === 'DELETED') {
       this.#valid.delete(text);
       this.#unusable.delete(text);
-    } else {
-      now = this.#take(reading, this.#valid);
+      return { type: 'deleted', object: reading.object ?? before ?? nameOf(reading), resourceVersion };
     }
-    if (now === undefined) {
-      const gone = wasIgnored ? undefined : (reading.object ?? before);
-      return gone === undefined
-        ? { type: 'bookmark', resourceVersion }
-        : { type: 'deleted', object: gone, resourceVersion };
-    }
-    return now === before
-      ? { type: 'bookmark', resourceVersion }
-      : { type: wasIgnored ? 'added' : eventTypes[type], object: now, resourceVersion };
+    const now = this.#take(reading, this.#valid);
+    if (now === before) return { type: 'bookmark', resourceVersion };
+    if (now === undefined) return { type: 'deleted', object: before ?? nameOf(reading), resourceVersion };
+    return { type: unusable?.effect === 'ignored' ? 'added' : eventTypes[type], object: now, resourceVersion };
   }
 
   /** Nobody watches the kind any more. What is wrong stays known until the next listing. */
@@ -105,6 +101,11 @@ export class InForce<K extends KindName> {
     this.#unusable.set(text, { key, wrong, effect: replacement === undefined ? 'ignored' : 'denies', replacement });
     return replacement?.object;
   }
+}
+
+/** Of an object that could not be used, and is gone, its name is all that counts. */
+function nameOf<K extends KindName>({ key, uid }: Reading<K>): KindMap[K] {
+  return { metadata: { ...key, uid } } as unknown as KindMap[K];
 }
 
 /** The last valid version of the same object: not of another one that had its name. */

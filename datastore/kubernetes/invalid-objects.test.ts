@@ -54,11 +54,11 @@ async function follow(): Promise<void> {
       seen.push(
         event.type === 'bookmark'
           ? `(${event.resourceVersion})`
-          : `${event.type} ${event.object.metadata.name}@${event.object.metadata.resourceVersion} ${event.object.spec.ingress?.[0]?.action}`,
+          : `${event.type} ${event.object.metadata.name}@${event.object.metadata.resourceVersion} ${event.object.spec?.ingress?.[0]?.action}`,
       );
     }
   })();
-  await until(() => watching !== undefined);
+  await until(() => watching !== undefined && seen.length > 0);
 }
 
 async function event(type: string, object: object): Promise<string | undefined> {
@@ -107,15 +107,34 @@ test('a policy whose selector is broken is ignored: it comes when it is mended, 
   expect(await event('MODIFIED', policy('a', '9', good))).toBe('added a@9 Allow');
   expect(await event('ADDED', policy('b', '10', bad))).toBe('added b@10 Deny');
   expect(await event('MODIFIED', policy('b', '11', hopeless))).toMatch('deleted b');
-  expect(await event('DELETED', policy('b', '12', hopeless))).toBe('(12)');
+  expect(await event('DELETED', policy('b', '12', hopeless))).toMatch('deleted b');
 });
 
 test("another policy's last valid version under the same name is not taken", async () => {
   items = [policy('a', '5', good)];
   await follow();
+  abort.current.abort();
+  await watched;
   items = [policy('a', '9', bad, 'another')];
   expect(await listed()).toEqual(['a@9 Deny']);
   expect(store.problems()).toMatchObject([{ effect: 'denies' }]);
+});
+
+test("another's listing does not change what a watch goes by: it may be older or newer", async () => {
+  await follow();
+  expect(await event('ADDED', policy('a', '8', good))).toBe('added a@8 Allow');
+  items = [];
+  expect(await listed()).toEqual([]); // From before the policy came.
+  expect(await event('MODIFIED', policy('a', '9', bad))).toBe('(9)');
+  expect(store.problems()).toMatchObject([{ effect: 'last-valid' }]);
+  expect(await event('DELETED', policy('a', '10', bad))).toMatch('deleted a');
+});
+
+test('the end of a policy that could not be used reaches whoever has it from before', async () => {
+  await follow();
+  expect(await event('MODIFIED', policy('a', '8', hopeless))).toBe('(8)');
+  expect(await event('DELETED', policy('a', '9', hopeless))).toMatch('deleted a');
+  expect(await event('DELETED', policy('b', '10', bad))).toMatch('deleted b');
 });
 
 test('last valid versions are forgotten a minute after the last watch', async () => {

@@ -7,7 +7,7 @@ import type { ClusterWrites } from '../cluster-writes.ts';
 import type { Datastore, DatastoreProblem, Listing, WatchEvent } from '../datastore.ts';
 import { DatastoreError, isDatastoreError } from '../errors.ts';
 import { ProblemLog } from '../problem-log.ts';
-import { checkCreate, checkKey, checkUpdate, keyOf, validated } from '../stored-object.ts';
+import { checkCreate, checkKey, checkUpdate, keyOf, messageOf, validated } from '../stored-object.ts';
 import { Credentials, serviceAccountDir } from './credentials.ts';
 import { workloadEndpointOf } from './derived.ts';
 import { InForce } from './in-force.ts';
@@ -60,10 +60,15 @@ const keepMs = 60_000;
 /** Kinds that are written by compare-and-swap: what can't be read of them must not be taken for missing, nor for what it was. */
 const ownedKinds: ReadonlySet<KindName> = new Set(['IPAMBlock', 'BlockAffinity', 'IPAMHandle', 'Lease']);
 
+/** So many watches in a row that broke at the same point: what comes next there can't be read, by us or by the server. */
+const mostBroken = 5;
+
 /** What is known of one kind. */
 interface KindState<K extends KindName> {
   readonly inForce: InForce<K>;
   watchers: number;
+  /** Where watches broke that the server had taken up, and how many. */
+  broken: { readonly point: string; readonly times: number };
   forgetting: Disposable | undefined;
 }
 
@@ -127,8 +132,9 @@ class ApiServerDatastore implements KubernetesDatastore {
       const read = (raw: Record<string, unknown>) => this.#read(kind, raw);
       const { items, resourceVersion } = await listCollection(this.#requests, kind, namespace, read);
       if (this.#absent.delete(kind)) this.#log('info', `${kind} is served by the API server now`);
-      const { inForce } = this.#state(kind);
-      if (namespace !== undefined) return { items: inForce.look(items), resourceVersion };
+      const { inForce, watchers } = this.#state(kind);
+      // A watch goes by events, and what is known has to follow those: a listing is older or newer than its last one.
+      if (namespace !== undefined || watchers > 0) return { items: inForce.look(items), resourceVersion };
       const had = inForce.hasProblems;
       const listed = inForce.list(items);
       this.#forgetUnlessWatched(kind);
@@ -138,6 +144,8 @@ class ApiServerDatastore implements KubernetesDatastore {
       if (!(error instanceof KindMissingError) || !optionalKinds.has(kind)) throw error;
       if (!this.#absent.has(kind)) this.#log('info', `${kind} is not served by the API server: there are none`);
       this.#absent.add(kind);
+      this.#state(kind).inForce.list([]);
+      this.#report();
       return { items: [], resourceVersion: absent.point };
     }
   }
@@ -248,6 +256,7 @@ class ApiServerDatastore implements KubernetesDatastore {
     }
     const state = this.#state(kind);
     state.watchers++;
+    let reached: string | undefined;
     try {
       for await (const { type, object, resourceVersion } of watchCollection(
         this.#requests,
@@ -256,6 +265,7 @@ class ApiServerDatastore implements KubernetesDatastore {
         point,
         signal,
       )) {
+        reached = resourceVersion;
         if (type === 'BOOKMARK') {
           yield { type: 'bookmark', resourceVersion };
           continue;
@@ -266,12 +276,21 @@ class ApiServerDatastore implements KubernetesDatastore {
         yield event;
       }
     } catch (error) {
-      if (!(error instanceof KindMissingError) || !optionalKinds.has(kind)) throw error;
-      throw new DatastoreError('expired', `${error.message}; list again`, { cause: error });
+      const isGone = error instanceof KindMissingError && optionalKinds.has(kind);
+      if (!isGone && !this.#isStuck(state, reached)) throw error;
+      throw new DatastoreError('expired', `${messageOf(error)}; list again`, { cause: error });
     } finally {
       state.watchers--;
       this.#forgetUnlessWatched(kind);
     }
+  }
+
+  /** True if watches break at this point again and again, so that only a listing leads past it. */
+  #isStuck(state: KindState<KindName>, reached: string | undefined): boolean {
+    if (reached === undefined) return false;
+    const times = state.broken.point === reached ? state.broken.times + 1 : 1;
+    state.broken = times < mostBroken ? { point: reached, times } : { point: '', times: 0 };
+    return times >= mostBroken;
   }
 
   /** Looks for a kind that was not served, now and then; `expired` once it is. */
@@ -325,7 +344,7 @@ class ApiServerDatastore implements KubernetesDatastore {
   #state<K extends KindName>(kind: K): KindState<K> {
     let state = this.#states.get(kind);
     if (state === undefined) {
-      state = { inForce: new InForce(kind), watchers: 0, forgetting: undefined };
+      state = { inForce: new InForce(kind), watchers: 0, broken: { point: '', times: 0 }, forgetting: undefined };
       this.#states.set(kind, state);
     }
     return state as unknown as KindState<K>;

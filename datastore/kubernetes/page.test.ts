@@ -61,6 +61,7 @@ test.each([
   ['no items', `${head}]}`, { items: [], resourceVersion: '7', next: 'more' }],
   ['spaces everywhere', '{ "metadata": { "resourceVersion": "7" }, "items": [ { "a": 1 } ] }', { items: [{ a: 1 }] }],
   ['objects that begin differently', `${head}{"a":1},{"b":2},{"a":3}]}`, { items: [{ a: 1 }, { b: 2 }, { a: 3 }] }],
+  ['one object', '{"kind":"Pod","metadata":{"resourceVersion":"7"}}', { items: [], resourceVersion: undefined }],
   ['what is no listing', '{"kind":"Status"}', { items: [], resourceVersion: undefined }],
 ])('%s', async (_what, text, page) => {
   expect(await read(text)).toMatchObject(page);

@@ -64,7 +64,9 @@ export async function readPage<T>(
   // With the last item, or all that were not written as expected.
   const { metadata, items: last } = parseJson((before ?? '') + rest + decoder.end()) as Frame;
   for (const raw of last ?? []) items.push(convert(raw));
-  return { items, resourceVersion: metadata?.resourceVersion, next: metadata?.continue || undefined };
+  // One object has a resourceVersion as well: without items it must not be taken for a listing of nothing.
+  const resourceVersion = last === undefined ? undefined : metadata?.resourceVersion;
+  return { items, resourceVersion, next: metadata?.continue || undefined };
 }
 
 function parsed(text: string): Record<string, unknown> | undefined {

@@ -4,7 +4,7 @@ import type { KindName } from '#api/kinds.ts';
 import { until } from '#test/lab/until.ts';
 import type { WatchEvent } from '../datastore.ts';
 import { Bed, page, rawNamespace, secret } from './bed-for-tests.ts';
-import { eventLine, statusBody, type Asked, type Answering } from './fake-api-server-for-tests.ts';
+import { eventLine, statusBody, type Asked, type Answering, type FakeProtocol } from './fake-api-server-for-tests.ts';
 import type { KubernetesDatastore } from './kubernetes-datastore.ts';
 
 let bed: Bed;
@@ -50,7 +50,7 @@ describe('a listing', () => {
     bed.server.script = ({ query }, answering) => {
       const next = query.get('continue');
       if (next === null) answering.json(200, page([rawNamespace('a', '1'), rawNamespace('b', '2')], '7', 'more'));
-      else answering.json(200, page([rawNamespace('c', '3')], '7'));
+      else answering.json(200, page([rawNamespace('c', '3')], '9'));
     };
     const { items, resourceVersion } = await store.list('Namespace');
     expect(items.map(({ metadata }) => metadata.name)).toEqual(['a', 'b', 'c']);
@@ -234,6 +234,46 @@ describe('a watch', () => {
     expect(await follow('Namespace', '7').ended).toMatchObject({ code: 'unavailable' });
   });
 
+  test('that breaks at one point again and again is expired: only a listing leads past it', async () => {
+    onWatch((answering) => {
+      answering.begin();
+      answering.write(eventLine('ERROR', statusBody(500, 'InternalError', 'unable to decode watch event')));
+    });
+    const codes: (string | undefined)[] = [];
+    for (let turn = 0; turn < 6; turn++) codes.push((await follow('Namespace', '7').ended)?.code);
+    expect(codes).toEqual(['unavailable', 'unavailable', 'unavailable', 'unavailable', 'expired', 'unavailable']);
+  });
+
+  test.each<FakeProtocol>(['HTTP/2', 'HTTP/1.1 over TLS', 'HTTP/1.1'])(
+    'over %s on which nothing comes any more, not even bookmarks, is taken up anew; one with bookmarks goes on',
+    async (protocol) => {
+      const clock = new FakeClock();
+      await using bed = await Bed.start(protocol, clock);
+      const store = await bed.open();
+      bed.server.script = (_asked, answering) => answering.begin();
+      const points: string[] = [];
+      const watched = (async () => {
+        for await (const event of store.watch('Namespace', { resourceVersion: '7' }))
+          points.push(event.resourceVersion);
+      })();
+      await until(() => points.length === 1);
+      for (let minute = 0; minute < 6; minute++) {
+        const { size } = new Set(points);
+        bed.server.watches[0]?.answering.write(
+          eventLine('BOOKMARK', { metadata: { resourceVersion: String(10 + minute) } }),
+        );
+        await until(() => new Set(points).size > size);
+        await bed.pass(60);
+      }
+      expect(bed.server.watches).toHaveLength(1);
+      await bed.pass(300, () => bed.server.watches.length > 1);
+      await until(() => bed.server.watches.length > 1);
+      expect(bed.server.watches[1]?.asked.query.get('resourceVersion')).toBe('15');
+      await store[Symbol.asyncDispose]();
+      await watched;
+    },
+  );
+
   test('ends without an error when it is told to, whatever it was doing', async () => {
     onWatch((answering, turn) => {
       if (turn === 1) answering.begin();
@@ -289,6 +329,22 @@ describe('a kind that the cluster may do without', () => {
     expect(await bed.failure(lost.next())).toMatchObject({ code: 'expired' });
     await store.list('ClusterNetworkPolicy');
     expect(store.absent()).toEqual(['ClusterNetworkPolicy']);
+  });
+
+  test('is not taken for missing because something else says 404', async () => {
+    bed.server.script = (_asked, answering) => answering.json(404, '<html><h1>404 Not Found</h1></html>');
+    for (const attempt of [
+      () => store.list('ClusterNetworkPolicy'),
+      () => store.get('ClusterNetworkPolicy', { name: 'a' }),
+      () => store.watch('ClusterNetworkPolicy', { resourceVersion: '7' })[Symbol.asyncIterator]().next(),
+      () => store.get('IPPool', { name: 'a' }),
+    ]) {
+      expect(await bed.failure(attempt())).toMatchObject({
+        code: 'unavailable',
+        message: expect.stringContaining('proxy'),
+      });
+    }
+    expect(store.absent()).toEqual([]);
   });
 
   test('is an error where it is not optional', async () => {

@@ -6,6 +6,7 @@ import { until } from '#test/lab/until.ts';
 import { handle } from '../objects-for-tests.ts';
 import { Bed, page, rawNamespace, secret } from './bed-for-tests.ts';
 import { statusBody, type FakeProtocol, type Script } from './fake-api-server-for-tests.ts';
+import { selfSigned } from './certificate-for-tests.ts';
 import { Wire } from './wire-for-tests.ts';
 
 const stored = { ...handle('a'), metadata: { name: 'a', uid: 'u', resourceVersion: '5' } };
@@ -266,7 +267,7 @@ describe('one HTTP/2 connection', () => {
     expect(await watch.next()).toMatchObject({ value: { type: 'bookmark' } });
     const resumed = watch.next();
     // While it is alive, pings are answered.
-    for (let turn = 0; turn < 5; turn++) {
+    for (let turn = 0; turn < 2; turn++) {
       clock.advance(30_000);
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
@@ -281,5 +282,42 @@ describe('one HTTP/2 connection', () => {
     clock.advance(1_000);
     expect(await resumed).toMatchObject({ value: { type: 'bookmark', resourceVersion: '7' } });
     expect(bed.server.connections).toBe(2);
+  });
+
+  test('that takes no new requests any more, and whose wire has died, holds no watch for ever', async () => {
+    const clock = new FakeClock();
+    await using bed = await Bed.start('HTTP/2', clock);
+    bed.server.script = (_asked, answering) => answering.begin();
+    await using wire = await Wire.to(bed.server.url);
+    const store = await bed.open({ token: secret }, wire.url);
+    const watch = store.watch('Namespace', { resourceVersion: '7' })[Symbol.asyncIterator]();
+    await watch.next();
+    const resumed = watch.next();
+    bed.server.goAway();
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    wire.die();
+    await bed.pass(300, () => bed.server.connections === 2);
+    await resumed;
+    expect(bed.server.connections).toBe(2);
+  });
+
+  test('goes on while new certificates are no good; without one, the message names their file', async () => {
+    await using bed = await Bed.start();
+    bed.server.script = (_asked, answering) => answering.json(200, stored);
+    const ca = join(bed.dir, 'ca.crt');
+    writeFileSync(ca, bed.server.certificate);
+    const config = JSON.parse(bed.server.kubeconfig({ token: secret })) as { clusters: object[] };
+    config.clusters = [{ name: 'fake', cluster: { server: bed.server.url, 'certificate-authority': ca } }];
+    const byFile = await bed.openWith(JSON.stringify(config));
+    await byFile.get('IPAMHandle', { name: 'a' });
+    writeFileSync(ca, selfSigned().cert);
+    bed.clock.advance(60_000);
+    await byFile.get('IPAMHandle', { name: 'a' });
+    bed.server.cutAll();
+
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    bed.clock.advance(60_000);
+    const error = await bed.failure(byFile.get('IPAMHandle', { name: 'a' }));
+    expect(error.message).toContain(`certificate authority: ${ca}`);
   });
 });

@@ -114,7 +114,7 @@ export class Requests {
     });
     let isOpen = false;
     try {
-      const identity = await this.#credentials.identity();
+      const identity = await this.#identity();
       const { method, path, body } = call;
       const headers = {
         accept: 'application/json',
@@ -130,6 +130,15 @@ export class Requests {
       return this.#unanswered(call, error, isLate);
     } finally {
       if (!isOpen) release();
+    }
+  }
+
+  /** Without them nothing is sent. */
+  async #identity(): Promise<Identity> {
+    try {
+      return await this.#credentials.identity();
+    } catch (error) {
+      throw new TransportError('connect', messageOf(error));
     }
   }
 
@@ -171,13 +180,23 @@ export class Requests {
   }
 }
 
+/** What an API server answers where it serves nothing; all else it says as a Status. */
+const unknownPath = '404 page not found';
+
 async function refused(call: Call, response: WireResponse, identity: Identity): Promise<Failure> {
   const { status: http } = response;
+  let text = '';
   let status = statusOf(undefined);
   try {
-    status = statusOf(JSON.parse(await textOf(response.body)));
+    text = await textOf(response.body);
+    status = statusOf(JSON.parse(text));
   } catch {
     // Not an API server's, or cut short: the number says enough.
+  }
+  if (http === 404 && status.reason === undefined && text.trim() !== unknownPath) {
+    // Of somebody between us and the API server: it must not be taken for "there is none".
+    const message = `${call.verb} ${call.subject}: HTTP 404 that no API server has said: is there a proxy in between?`;
+    return { error: new DatastoreError('unavailable', message), again: 'if-repeatable' };
   }
   const error = refusal(call, http, status);
   const seconds = status.retryAfterSeconds ?? Number(response.retryAfter ?? Number.NaN);

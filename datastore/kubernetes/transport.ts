@@ -62,6 +62,8 @@ export class Transport {
     if (this.#isClosed) return Promise.reject(new TransportError('connect', 'the datastore is closed'));
     if (this.#current?.usable === true && sameTls(this.#tls, tls)) return Promise.resolve(this.#current);
     if (this.#failed !== undefined && this.#clock.now() - this.#failed.at < pauseMs) {
+      // New certificates that are no good (yet) are no reason to give up what was made with the old ones.
+      if (this.#current?.usable === true) return Promise.resolve(this.#current);
       return Promise.reject(new TransportError('connect', this.#failed.why));
     }
     this.#connecting ??= this.#connect(tls).finally(() => {
@@ -88,11 +90,21 @@ export class Transport {
       }
       return connection;
     } catch (error) {
-      const why = reasonOf(error);
+      const why = explained(error, tls);
       this.#failed = { at: this.#clock.now(), why };
+      if (this.#current?.usable === true && !this.#isClosed) return this.#current;
       throw new TransportError('connect', why);
     }
   }
+}
+
+/** What OpenSSL and Node say of certificates names no file. */
+function explained(error: unknown, { sources }: TlsMaterial): string {
+  const why = reasonOf(error);
+  const { code = '' } = (error ?? {}) as { readonly code?: unknown };
+  return /^(ERR_OSSL|ERR_SSL|ERR_TLS|CERT|UNABLE_TO|DEPTH_ZERO|SELF_SIGNED|HOSTNAME)/.test(String(code))
+    ? `${why} (${sources})`
+    : why;
 }
 
 function sameTls(a: TlsMaterial | undefined, b: TlsMaterial): boolean {

@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream';
 import type { Clock } from '#api/clock.ts';
 import type { KindName } from '#api/kinds.ts';
 import { parseJson } from '#api/sequence.ts';
@@ -20,6 +21,12 @@ export interface RawEvent {
 
 /** The server is asked to end each watch after so many seconds, at random, as client-go does: so load moves to servers that came back. */
 const timeoutSeconds = { least: 300, most: 600 };
+
+/**
+ * A server sends a bookmark about once a minute. Where nothing has come for this time, up to twice as long, in ms, the watch is taken up anew:
+ * something on the way has forgotten it (a proxy, or with HTTP/1.1 anything), or the server sends no bookmarks and it costs one request.
+ */
+const quietMs = 120_000;
 
 /** So many watches in a row that ended before anything came are no server's time limit any more. */
 const emptyTries = 4;
@@ -44,9 +51,11 @@ export async function* watchCollection(
     let isEmpty = true;
     const body = await opened(requests, attempt, point, signal);
     if (body === undefined) return;
+    const quiet = new QuietLimit(body, clock);
     try {
       yield { type: 'BOOKMARK', object: undefined, resourceVersion: point };
       for await (const line of linesOf(body as AsyncIterable<Buffer>)) {
+        quiet.heard();
         if (line === '') continue;
         const event = eventOf(attempt, line);
         point = event.resourceVersion;
@@ -57,17 +66,53 @@ export async function* watchCollection(
       if (error instanceof DatastoreError) throw error;
       why = messageOf(error);
     } finally {
+      quiet[Symbol.dispose]();
       body.destroy();
     }
-    empty = isEmpty ? empty + 1 : 0;
+    empty = isEmpty && !quiet.isOver ? empty + 1 : 0;
     if (empty >= emptyTries) {
       throw new DatastoreError(
         'unavailable',
         `watch ${kind} objects: it ended ${empty} times before anything came: ${why}`,
       );
     }
-    if (isEmpty) await clock.sleep(backoff.next(), signal).catch(() => {});
+    if (empty > 0) await clock.sleep(backoff.next(), signal).catch(() => {});
     else backoff.reset();
+  }
+}
+
+/** Ends a stream on which nothing comes for too long. */
+class QuietLimit implements Disposable {
+  readonly #body: Readable;
+  readonly #clock: Clock;
+  #timer: Disposable | undefined;
+  #hasCome = false;
+  isOver = false;
+
+  constructor(body: Readable, clock: Clock) {
+    this.#body = body;
+    this.#clock = clock;
+    this.#await();
+  }
+
+  heard(): void {
+    this.#hasCome = true;
+  }
+
+  [Symbol.dispose](): void {
+    this.#timer?.[Symbol.dispose]();
+  }
+
+  #await(): void {
+    this.#hasCome = false;
+    this.#timer = this.#clock.after(quietMs, () => {
+      if (this.#hasCome) {
+        this.#await();
+        return;
+      }
+      this.isOver = true;
+      this.#body.destroy(new Error(`nothing came for ${quietMs / 1000} s`));
+    });
   }
 }
 

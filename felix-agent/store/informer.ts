@@ -183,8 +183,9 @@ export class Informer<K extends KindName> {
       metadata.namespace === undefined
         ? { name: metadata.name }
         : { namespace: metadata.namespace, name: metadata.name };
-    if (object === undefined) this.#objects.delete(keyText(key));
-    else this.#objects.set(keyText(key), object);
+    // Of what could not be used, the end is told all the same.
+    if (object === undefined && !this.#objects.delete(keyText(key))) return;
+    if (object !== undefined) this.#objects.set(keyText(key), object);
     for (const listener of [...this.#listeners]) listener(key, object);
   }
 }
