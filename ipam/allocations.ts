@@ -64,6 +64,16 @@ export function isWorkloadOf(allocation: Allocation, nodeName: string): boolean 
   );
 }
 
+/** Those allocations that the block does not have (any more): given to others, given anew, or free. */
+export function missingIn(
+  spec: BlockSpec | undefined,
+  had: readonly AddressAllocation[],
+): readonly AddressAllocation[] {
+  const textOf = ({ address, handle, sequence }: AddressAllocation) => `${address} ${handle} ${String(sequence)}`;
+  const present = new Set(spec === undefined || spec.deleted ? [] : addressesIn(spec).map(textOf));
+  return had.filter((allocation) => !present.has(textOf(allocation)));
+}
+
 /** All workloads' handles on a node, with what they have. */
 export function nodeAllocations(blocks: readonly { readonly spec: BlockSpec }[], nodeName: string): NodeAllocations {
   return byHandle(

@@ -38,6 +38,13 @@ export async function readBlock(datastore: Datastore, cidr: string): Promise<IPA
   return block === undefined || block.spec.deleted ? undefined : block;
 }
 
+/** The block now, as it was before the edits (`known`, if nobody else has written it since), and what each edit found out. */
+interface WrittenEdits {
+  readonly block: IPAMBlock;
+  readonly base: IPAMBlock;
+  readonly results: readonly unknown[];
+}
+
 /**
  * Applies edits in their order with one write, beginning with `known` if that is given, and with what is stored after a conflict.
  * Undefined: there is no such block. Addresses that have cooled down become free on the way. `writer` is the node that this process works
@@ -50,7 +57,7 @@ export async function writeEdits(
   edits: readonly BlockEdit<unknown>[],
   cooling: () => Cooling,
   writer?: string,
-): Promise<{ readonly block: IPAMBlock; readonly results: readonly unknown[] } | undefined> {
+): Promise<WrittenEdits | undefined> {
   let block = known;
   for (let tries = 0; tries < maxTries; tries++) {
     block ??= await readBlock(datastore, cidr);
@@ -66,11 +73,11 @@ export async function writeEdits(
       spec = outcome.spec ?? spec;
     }
     if (spec === before) {
-      return { block, results };
+      return { block, base: block, results };
     }
     try {
       const answered = writer === undefined ? block : withoutChallenge(block, writer);
-      return { block: await datastore.update('IPAMBlock', { ...answered, spec }), results };
+      return { block: await datastore.update('IPAMBlock', { ...answered, spec }), base: block, results };
     } catch (error) {
       if (!isDatastoreError(error, 'conflict') && !isDatastoreError(error, 'not-found')) {
         throw error;

@@ -1,12 +1,13 @@
 import type { Datastore } from '#datastore/datastore.ts';
+import { addressesIn, missingIn } from './allocations.ts';
 import type { BlockSpec, Cooling } from './block.ts';
 import { collectCooled } from './block.ts';
 import { writeEdits, type BlockEdit, type BlockStore, type IPAMBlock } from './block-store.ts';
 import type { BlockClaims } from './claims.ts';
 
 /**
- * Told when a block turns out to be no longer this node's, though this node did not give it up: as it was last known, and as it is now (undefined: it is
- * gone). Called before anything else can look at the block again.
+ * Told when others have changed a block of this node: it is no longer this node's though this node did not give it up, or allocations are not there any
+ * more. As it was last known, and as it was found (undefined: it is gone). Called before anything else can look at the block again.
  */
 export type TakenListener = (before: BlockSpec, now: BlockSpec | undefined) => void;
 
@@ -107,6 +108,11 @@ export class CachedBlocks implements BlockStore {
     await this.#blocks.get(cidr)?.enqueue(undefined);
   }
 
+  /** A watch has seen one of the blocks: if somebody else has written it since it was written or read here, it is read again. */
+  async seen({ cidr, sequenceNumber }: BlockSpec): Promise<void> {
+    await this.#blocks.get(cidr)?.seen(sequenceNumber);
+  }
+
   /** True if the block is in memory. */
   holds(cidr: string): boolean {
     return this.#blocks.has(cidr);
@@ -146,6 +152,15 @@ class CachedBlock {
     return this.#block.spec;
   }
 
+  async seen(sequence: BlockSpec['sequenceNumber']): Promise<void> {
+    if (sequence > this.spec.sequenceNumber && this.#isRunning) {
+      await this.enqueue((): { readonly result: undefined } => ({ result: undefined })); // It may be the write under way that was seen.
+    }
+    if (sequence > this.spec.sequenceNumber) {
+      await this.enqueue(undefined);
+    }
+  }
+
   enqueue(edit: BlockEdit<unknown> | undefined): Promise<{ readonly result: unknown } | undefined> {
     return new Promise((resolve, reject) => {
       this.#queue.push({ edit, resolve, reject });
@@ -177,11 +192,10 @@ class CachedBlock {
         this.#nodeName,
       );
       const before = this.#block;
-      const now = written?.block;
       this.isStale = false;
-      this.#block = now ?? before;
-      if (now === undefined || now.metadata.uid !== before.metadata.uid || now.spec.affinity !== before.spec.affinity) {
-        this.#onTaken(before.spec, now?.spec);
+      this.#block = written?.block ?? before;
+      if (written?.base !== before && hasLost(before, written?.base)) {
+        this.#onTaken(before.spec, written?.base.spec);
       }
       batch.forEach(({ resolve }, index) =>
         resolve(written === undefined ? undefined : { result: written.results[index] }),
@@ -194,4 +208,14 @@ class CachedBlock {
       }
     }
   }
+}
+
+/** True if the block that was found is not the same node's and block any more, or has lost allocations. */
+function hasLost(before: IPAMBlock, found: IPAMBlock | undefined): boolean {
+  return (
+    found === undefined ||
+    found.metadata.uid !== before.metadata.uid ||
+    found.spec.affinity !== before.spec.affinity ||
+    missingIn(found.spec, addressesIn(before.spec)).length > 0
+  );
 }

@@ -129,6 +129,7 @@ export class NodeIpam implements Ipam, AsyncDisposable {
     this.#taken = new TakenBlocks({
       ...parts,
       isInUse: options.isInUse ?? (() => true),
+      isBusy: (handle) => this.#turns.isBusy(handle),
       isReady: () => this.#state === 'ready',
       log,
     });

@@ -1,7 +1,7 @@
 import { containsCidr, parseCidr } from '#api/cidr.ts';
 import { blockName } from '#api/names.ts';
 import type { Datastore } from '#datastore/datastore.ts';
-import { addressesIn, isWorkloadOf, type AddressAllocation } from './allocations.ts';
+import { addressesIn, isWorkloadOf, missingIn, type AddressAllocation } from './allocations.ts';
 import type { BlockSpec } from './block.ts';
 import { readBlock, type IPAMBlock } from './block-store.ts';
 import type { CachedBlocks } from './cached-blocks.ts';
@@ -23,6 +23,8 @@ export interface TakenBlocksDeps {
   readonly writeBehind: WriteBehind;
   /** True for the handle of a container that is on this node. */
   readonly isInUse: (handle: string) => boolean;
+  /** True while a request of that handle is under way. */
+  readonly isBusy: (handle: string) => boolean;
   /** False while nothing may be decided: before the start has read everything, and after the end. */
   readonly isReady: () => boolean;
   readonly log: (level: 'warn' | 'error', message: string) => void;
@@ -51,19 +53,29 @@ export class TakenBlocks {
     }
     if (seen !== undefined && challengeTo(seen, nodeName) !== undefined) {
       writeBehind.answer(seen.spec.cidr);
-      writeBehind.request({ now: true });
     }
     const own = blocks.specs().find(({ cidr }) => blockName(cidr) === name);
     const isTaken = seen === undefined || seen.spec.deleted || !claims.isOwn(seen);
-    const look = own !== undefined && isTaken ? blocks.refresh(own.cidr) : this.#lookAtBorrowed(name, seen?.spec);
+    const look =
+      own === undefined
+        ? this.#lookAtBorrowed(name, seen?.spec)
+        : isTaken
+          ? blocks.refresh(own.cidr)
+          : blocks.seen(seen.spec);
     look.catch((error: unknown) => log('warn', `IPAMBlock ${name} can't be read: ${messageOf(error)}`));
   }
 
-  /** One of this node's blocks is not as it was, and not by this node's doing. */
+  /** One of this node's blocks is not as it was, and not by this node's doing (or by that of a request under way). */
   onTaken(before: BlockSpec, now: BlockSpec | undefined): void {
-    const { writeBehind, isReady } = this.#deps;
+    const { writeBehind, isReady, isBusy } = this.#deps;
     if (isReady()) {
-      this.#takeAgain(before.cidr, addressesIn(before), now);
+      // A release beside the queue is not somebody else's.
+      const isOwnDoing = (handle = '') => now?.affinity === before.affinity && isBusy(handle);
+      this.#takeAgain(
+        before.cidr,
+        addressesIn(before).filter(({ handle }) => !isOwnDoing(handle)),
+        now,
+      );
       writeBehind.onTaken();
       writeBehind.request({ now: true });
     }
@@ -89,7 +101,7 @@ export class TakenBlocks {
     const { blocks, ledger, datastore, writeBehind } = this.#deps;
     const borrowed = ledger.borrowed().filter(({ cidr }) => blockName(cidr) === name && !blocks.holds(cidr));
     const cidr = borrowed[0]?.cidr;
-    if (cidr !== undefined && missing(borrowed, seen).length > 0) {
+    if (cidr !== undefined && missingIn(seen, borrowed).length > 0) {
       // Not by what was seen: it may be from before the address was borrowed.
       this.#takeAgain(cidr, borrowed, (await readBlock(datastore, cidr))?.spec);
       writeBehind.request({ now: true });
@@ -98,7 +110,7 @@ export class TakenBlocks {
 
   #takeAgain(cidr: string, had: readonly AddressAllocation[], now: BlockSpec | undefined): void {
     const { nodeName, ledger, isInUse, log } = this.#deps;
-    const lost = missing(had, now).filter(
+    const lost = missingIn(now, had).filter(
       (allocation) =>
         isWorkloadOf(allocation, nodeName) &&
         !ledger.isHeld(cidr, allocation.ordinal) &&
@@ -113,11 +125,4 @@ export class TakenBlocks {
       log('warn', `somebody freed ${addresses} of block ${cidr}, in use on this node; taking what is still free again`);
     }
   }
-}
-
-/** Those that the block does not have (any more). */
-function missing(had: readonly AddressAllocation[], now: BlockSpec | undefined): readonly AddressAllocation[] {
-  const textOf = ({ address, handle, sequence }: AddressAllocation) => `${address} ${handle} ${String(sequence)}`;
-  const present = new Set(now === undefined || now.deleted ? [] : addressesIn(now).map(textOf));
-  return had.filter((allocation) => !present.has(textOf(allocation)));
 }

@@ -94,9 +94,11 @@ export class WriteBehind {
     this.#isToTidy = true;
   }
 
-  /** The next pass writes to this block, and so says that this node is alive. */
+  /** Writes to this block, and so says that this node is alive: at once, because a pass under way may take long; the passes try again. */
   answer(cidr: string): void {
     this.#challenged.add(cidr);
+    this.#answer(cidr).catch(() => {}); // The pass that comes meets the same failure, if it lasts.
+    this.request({ now: true });
   }
 
   /** Somebody else has freed addresses of this node: what is known of the reserve's handle may be wrong. */
