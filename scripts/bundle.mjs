@@ -50,6 +50,12 @@ await build({
 // The cache is of what loading the bundle compiles: run it, start nothing.
 const file = 'dist/lib/tortie.js';
 const source = readFileSync(file, 'utf8');
+// eslint-disable-next-line no-control-regex
+if (/[^\0-\x7f]/.test(source)) {
+  throw new Error(
+    `${file} has a letter outside of ASCII (in a pattern?): V8 would hold all of it in two bytes a character`,
+  );
+}
 const script = new Script(source, { filename: file });
 script.runInThisContext()({ exports: {} }, createRequire(import.meta.url), file);
 const cachedData = script.createCachedData();

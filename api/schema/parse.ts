@@ -28,7 +28,7 @@ export function applySchema<T>(schema: z.core.$ZodType<T>, raw: unknown, unknown
   }
   const unknownFields: string[] = [];
   if (unknown === 'keep') {
-    carryUnknown(input, result.data, '', unknownFields);
+    carryUnknown(input, result.data, undefined, unknownFields);
   }
   return { ok: true, value: deepFreeze(result.data), unknownFields };
 }
@@ -87,31 +87,47 @@ function cleaned(value: unknown, levels: number): unknown {
   return copy ?? value;
 }
 
+/** Where a member stands. A path's text costs more than all the rest of looking at a member, and hardly any is needed. */
+interface Place {
+  readonly parent: Place | undefined;
+  readonly key: string | number;
+}
+
+function textOf(place: Place): string {
+  const path: (string | number)[] = [];
+  for (let at: Place | undefined = place; at !== undefined; at = at.parent) path.push(at.key);
+  return pathText(path.toReversed());
+}
+
 /** Puts what the schema did not know into the result, so that writing an object back loses nothing, and lists it. */
-function carryUnknown(raw: unknown, parsed: unknown, path: string, found: string[]): void {
+function carryUnknown(raw: unknown, parsed: unknown, place: Place | undefined, found: string[]): void {
   if (raw === parsed) {
     return;
   }
   if (Array.isArray(raw) && Array.isArray(parsed)) {
     for (const [index, item] of raw.entries()) {
-      carryUnknown(item, parsed[index], `${path}[${index}]`, found);
+      if (item !== parsed[index]) {
+        carryUnknown(item, parsed[index], { parent: place, key: index }, found);
+      }
     }
     return;
   }
   if (!isRecord(raw) || !isRecord(parsed)) {
     return;
   }
+  const isMetadata = place?.key === 'metadata' && place.parent === undefined;
   for (const [key, member] of Object.entries(raw)) {
-    const memberPath = `${path}${pathText([key], path === '')}`;
     if (Object.hasOwn(parsed, key)) {
-      carryUnknown(member, parsed[key], memberPath, found);
-    } else if (memberPath === 'metadata.namespace') {
+      if (member !== parsed[key]) {
+        carryUnknown(member, parsed[key], { parent: place, key }, found);
+      }
+    } else if (isMetadata && key === 'namespace') {
       // A kind without namespaces: were it kept, the object's key would have it.
-      found.push(memberPath);
-    } else if (memberPath !== 'metadata.managedFields') {
+      found.push('metadata.namespace');
+    } else if (!isMetadata || key !== 'managedFields') {
       parsed[key] = structuredClone(member);
-      if (path !== 'metadata' || !othersMetadata.has(key)) {
-        found.push(memberPath);
+      if (!isMetadata || !othersMetadata.has(key)) {
+        found.push(textOf({ parent: place, key }));
       }
     }
   }
@@ -185,14 +201,14 @@ function valueAt(input: unknown, path: readonly PropertyKey[]): unknown {
   return value;
 }
 
-/** `spec.allowedUses[1]`, `metadata.labels["a.b/c"]`; `atStart` is false when it is to be put after another path. */
-function pathText(path: readonly PropertyKey[], atStart = true): string {
+/** `spec.allowedUses[1]`, `metadata.labels["a.b/c"]`. */
+function pathText(path: readonly PropertyKey[]): string {
   let text = '';
   for (const key of path) {
     if (typeof key === 'number') {
       text += `[${key}]`;
     } else if (/^[\w-]+$/.test(String(key))) {
-      text += `${atStart && text === '' ? '' : '.'}${String(key)}`;
+      text += `${text === '' ? '' : '.'}${String(key)}`;
     } else {
       text += `[${JSON.stringify(String(key))}]`;
     }

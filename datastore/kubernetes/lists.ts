@@ -1,4 +1,5 @@
-import type { KindName } from '#api/kinds.ts';
+import { kinds, type KindName } from '#api/kinds.ts';
+import { parseJson } from '#api/sequence.ts';
 import { DatastoreError, isDatastoreError } from '../errors.ts';
 import { readPage } from './page.ts';
 import { collectionPath } from './path.ts';
@@ -45,6 +46,8 @@ async function pages<T>(
   limit: number | undefined,
   most = Number.POSITIVE_INFINITY,
 ): Promise<Converted<T>> {
+  // Only kinds that are written back have numbers that must stay exact.
+  const parse = kinds[kind].unknownFields === 'drop' ? JSON.parse : parseJson;
   const subject = namespace === undefined ? `${kind} objects` : `${kind} objects of ${namespace}`;
   const items: T[] = [];
   let point: string | undefined;
@@ -55,7 +58,7 @@ async function pages<T>(
     if (next !== undefined) query.set('continue', next);
     const path = `${collectionPath(kind, namespace)}${query.size === 0 ? '' : `?${query.toString()}`}`;
     const call = { verb: 'list', kind, subject, method: 'GET', path } as const;
-    const got = await requests.read(call, (body) => readPage(body, convert));
+    const got = await requests.read(call, (body) => readPage(body, convert, parse));
     if (!got.resourceVersion) {
       throw new DatastoreError('unavailable', `list ${subject}: the answer is no listing: is this an API server?`);
     }

@@ -20,11 +20,12 @@ const itemsStart = '"items":[';
 /**
  * Reads a page as it comes, each object parsed and converted on its own: so neither text nor objects of a page are ever in memory as a whole, and
  * what is not kept of an object dies young. Text of some MB would go to the old heap at once, and objects that wait for a whole page after it.
- * Throws what `JSON.parse` throws, also where the text ends too early.
+ * Throws what `JSON.parse` throws, also where the text ends too early. `parse`: `JSON.parse` does for kinds without numbers that it would round.
  */
 export async function readPage<T>(
   chunks: AsyncIterable<Buffer>,
   convert: (raw: Record<string, unknown>) => T,
+  parse: (text: string) => unknown = parseJson,
 ): Promise<Page<T>> {
   const items: T[] = [];
   const decoder = new StringDecoder('utf8');
@@ -50,7 +51,7 @@ export async function readPage<T>(
     }
     for (let end = rest.indexOf(seam, searched); end >= 0; end = rest.indexOf(seam, searched)) {
       // What looks like the end of an object may stand within it. But no beginning of an object's text is an object: what can be read is it.
-      const raw = parsed(rest.slice(0, end + 1));
+      const raw = parsed(rest.slice(0, end + 1), parse);
       if (raw === undefined) {
         searched = end + 1;
       } else {
@@ -62,16 +63,16 @@ export async function readPage<T>(
     searched = Math.max(searched, rest.length - seam.length + 1, 0);
   }
   // With the last item, or all that were not written as expected.
-  const { metadata, items: last } = parseJson((before ?? '') + rest + decoder.end()) as Frame;
+  const { metadata, items: last } = parse((before ?? '') + rest + decoder.end()) as Frame;
   for (const raw of last ?? []) items.push(convert(raw));
   // One object has a resourceVersion as well: without items it must not be taken for a listing of nothing.
   const resourceVersion = last === undefined ? undefined : metadata?.resourceVersion;
   return { items, resourceVersion, next: metadata?.continue || undefined };
 }
 
-function parsed(text: string): Record<string, unknown> | undefined {
+function parsed(text: string, parse: (text: string) => unknown): Record<string, unknown> | undefined {
   try {
-    return parseJson(text) as Record<string, unknown>;
+    return parse(text) as Record<string, unknown>;
   } catch {
     return undefined;
   }
