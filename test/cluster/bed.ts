@@ -20,6 +20,15 @@ export interface NodeCondition {
   readonly message: string;
 }
 
+/** Pods, as far as tests look at them. */
+export interface PodList {
+  readonly items: readonly {
+    readonly metadata: { readonly name: string };
+    readonly spec: { readonly nodeName: string; readonly hostNetwork?: boolean };
+    readonly status: { readonly podIPs?: readonly { readonly ip: string }[] };
+  }[];
+}
+
 /** A cluster with Tortie, and what tests ask of it. */
 export class Bed implements AsyncDisposable {
   readonly cluster: Cluster;
@@ -132,10 +141,27 @@ export class Bed implements AsyncDisposable {
     }
   }
 
-  /** Addresses given to pods and nodes, all pools together. */
-  async addressesInUse(): Promise<number> {
-    const { pools } = await this.tortieJson<IpamUsage>(this.cluster.node(1), 'ipam', 'show');
-    return pools.reduce((sum, { inUse }) => sum + inUse, 0);
+  /** Waits until exactly the addresses that pods have are in use, and nothing is wrong with any; returns their number. */
+  async addressesAreThePods(): Promise<number> {
+    let last: object = {};
+    const isSo = async () => {
+      const { items } = await this.kubectl.json<PodList>('get', 'pods', '--all-namespaces');
+      const ofPods = items
+        .filter(({ spec }) => spec.hostNetwork !== true)
+        .reduce((sum, { status }) => sum + (status.podIPs ?? []).length, 0);
+      const { pools } = await this.tortieJson<IpamUsage>(this.cluster.node(1), 'ipam', 'show');
+      const inUse = pools.reduce((sum, pool) => sum + pool.inUse, 0);
+      const check = (await this.tortie(this.cluster.node(1), 'ipam', 'check')).stdout.trim();
+      last = { ofPods, inUse, check };
+      return inUse === ofPods && check === 'nothing found' ? ofPods : undefined;
+    };
+    let number: number | undefined;
+    await eventually(
+      async () => (number = await isSo()) !== undefined,
+      () => last,
+      60_000,
+    );
+    return number ?? 0;
   }
 
   /** Sets fields of FelixConfiguration `default`, as a user does. */
@@ -176,6 +202,8 @@ async function nodeSnapshot(node: ClusterNode): Promise<NodeSnapshot> {
     ...network,
     links: network['links']?.map(withoutIndex) ?? [],
     addresses: network['addresses']?.map(withoutIndex) ?? [],
+    // The rules of iptables' own tables are compared as iptables prints them: nft shows the same one of kube-proxy's in two ways.
+    nftables: network['nftables']?.filter((line) => line.startsWith('table ')) ?? [],
     '/run': entries('/run'),
     '/var/lib': entries('/var/lib'),
     '/opt': filesBelow(node.path('/opt')),

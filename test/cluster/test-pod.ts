@@ -48,7 +48,13 @@ export class TestPod implements AsyncDisposable {
 
   /** Resolves when it is Ready. */
   async ready(): Promise<void> {
-    await this.#cluster.kubectl.run('wait', '--for=condition=Ready', `pod/${this.name}`, '--timeout=60s');
+    const { kubectl } = this.#cluster;
+    const wait = ['wait', '--for=condition=Ready', `pod/${this.name}`, '--timeout=60s'];
+    const { status } = await kubectl.try(wait);
+    if (status !== 0) {
+      const { stdout } = await kubectl.try(['describe', 'pod', this.name]);
+      throw new Error(`the pod ${this.name} does not become Ready:\n${stdout}`);
+    }
     this.#object = await this.#cluster.kubectl.json<PodObject>('get', 'pod', this.name);
   }
 
