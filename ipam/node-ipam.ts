@@ -1,8 +1,8 @@
 import type { Clock } from '#api/clock.ts';
-import { containsIp, parseCidr, parseIp, type Family } from '#api/cidr.ts';
+import { parseIp, type Family } from '#api/cidr.ts';
 import { hostAffinity } from '#api/names.ts';
 import type { Datastore } from '#datastore/datastore.ts';
-import { addressesIn, byHandle, isWorkloadOf, type AddressAllocation, type NodeAllocations } from './allocations.ts';
+import { byHandle, type NodeAllocations } from './allocations.ts';
 import { Allocator, type Assigned } from './allocator.ts';
 import { AwaitedRequests } from './awaited-requests.ts';
 import type { BlockOwner } from './block.ts';
@@ -15,15 +15,7 @@ import { Handles } from './handles.ts';
 import { IpamError, type AssignIpsRequest, type Assignment, type AutoAssignRequest, type Ipam } from './ipam.ts';
 import { Journal } from './journal.ts';
 import { Ledger, type Owned } from './ledger.ts';
-import {
-  hasRestrictedPool,
-  openPools,
-  poolOf,
-  selectPools,
-  unreserved,
-  type IpamFacts,
-  type PoolRequest,
-} from './pools.ts';
+import type { IpamFacts } from './pools.ts';
 import { reconcile, type NodeFacts } from './reconcile-node.ts';
 import {
   asIpamError,
@@ -34,8 +26,10 @@ import {
   poolRequest,
   wantedFamilies,
 } from './requests.ts';
+import { ReserveGifts } from './reserve-gifts.ts';
 import { SpareBlocks } from './spare-blocks.ts';
 import { TakenBlocks } from './taken-blocks.ts';
+import { UnusedAddresses } from './unused-addresses.ts';
 import { WriteBehind } from './write-behind.ts';
 
 /** How many addresses per family are kept ready. */
@@ -76,6 +70,8 @@ export class NodeIpam implements Ipam, AsyncDisposable {
   readonly #awaitedRequests: AwaitedRequests;
   readonly #taken: TakenBlocks;
   readonly #spare: SpareBlocks;
+  readonly #gifts: ReserveGifts;
+  readonly #unused: UnusedAddresses;
   readonly #turns = new HandleTurns();
   #state: 'new' | 'ready' | 'closed' = 'new';
 
@@ -83,6 +79,7 @@ export class NodeIpam implements Ipam, AsyncDisposable {
   constructor(options: NodeIpamOptions) {
     const { datastore, nodeName, clock, facts, log } = options;
     this.#options = options;
+    const reserveSize = options.reserveSize ?? defaultReserveSize;
     const cooldownSeconds = () => facts.current()?.settings.cooldownSeconds ?? 0;
     const cooling = () => ({ now: clock.now(), cooldownSeconds: cooldownSeconds() });
     const handles = new Handles(datastore);
@@ -110,7 +107,7 @@ export class NodeIpam implements Ipam, AsyncDisposable {
       ledger: this.#ledger,
       handles,
       cooling,
-      reserveSize: options.reserveSize ?? defaultReserveSize,
+      reserveSize,
       isBusy: (handle) => this.#turns.isBusy(handle),
       reclaim: (cidr) => this.#taken.reclaim(cidr),
       tidy: (current) => this.#allocator.releaseUnselected(current),
@@ -133,7 +130,14 @@ export class NodeIpam implements Ipam, AsyncDisposable {
       isReady: () => this.#state === 'ready',
       log,
     });
-    this.#spare = new SpareBlocks({ ...parts, reserveSize: options.reserveSize ?? defaultReserveSize });
+    this.#spare = new SpareBlocks({ ...parts, reserveSize });
+    this.#gifts = new ReserveGifts({ ...parts, reserveSize, journalPath: options.journalPath, log });
+    this.#unused = new UnusedAddresses({
+      ...parts,
+      turns: this.#turns,
+      exclusively: (handle, action) => this.#exclusively(handle, action),
+      release: (owned) => this.#release(owned),
+    });
     this.#awaitedRequests = new AwaitedRequests({
       facts,
       allocator: this.#allocator,
@@ -174,7 +178,7 @@ export class NodeIpam implements Ipam, AsyncDisposable {
         },
         facts,
       );
-      await this.#writeBehind.start();
+      await this.#writeBehind.reserve.start();
     } catch (error) {
       throw asIpamError(error);
     }
@@ -187,14 +191,14 @@ export class NodeIpam implements Ipam, AsyncDisposable {
     const owner = ownerOf(request, this.#options.nodeName);
     const families = wantedFamilies(request);
     if (!this.#turns.isBusy(owner.handle)) {
-      const addresses = this.#fromReserve(families, request, owner);
+      const addresses = this.#gifts.take(families, request, owner);
       if (addresses !== undefined) {
         return assignmentOf(addresses);
       }
     }
     return this.#awaited(owner, (facts) =>
       families.map((family) => async () => {
-        const [address] = this.#fromReserve([family], request, owner) ?? [];
+        const [address] = this.#gifts.take([family], request, owner) ?? [];
         return address ?? this.#assignOne(family, request, owner, facts);
       }),
     );
@@ -206,11 +210,8 @@ export class NodeIpam implements Ipam, AsyncDisposable {
     const addresses = parseRequested(request.addresses);
     return this.#awaited(owner, (facts) =>
       addresses.map((ip) => async () => {
-        const reserved = this.#ledger.reserve().find(({ address }) => address === ip.text);
-        if (reserved !== undefined && poolOf(facts, ip)?.closed === undefined && this.#give([reserved], owner)) {
-          return ip.text;
-        }
-        return this.#allocator.assignExact(ip, owner, facts);
+        const reserved = this.#gifts.takeExact(ip, owner, facts);
+        return reserved ?? this.#allocator.assignExact(ip, owner, facts);
       }),
     );
   }
@@ -267,19 +268,7 @@ export class NodeIpam implements Ipam, AsyncDisposable {
    */
   async releaseLeaked(handle: string, leaked: readonly Owned[]): Promise<readonly string[]> {
     this.#assertReady();
-    return this.#exclusively(handle, async () => {
-      const known = new Set(this.#ledger.ofHandle(handle).map(({ address }) => address));
-      for (const owned of leaked) {
-        const { address, cidr, ordinal } = owned;
-        if (!known.has(address) && !this.#blocks.holds(cidr) && !this.#ledger.isHeld(cidr, ordinal)) {
-          this.#ledger.borrow({ ...owned, sequence: BigInt(owned.sequence), releasedAt: undefined });
-        }
-      }
-      const sequences = new Map(leaked.map(({ address, sequence }) => [address, sequence]));
-      return this.#release(
-        this.#ledger.ofHandle(handle).filter(({ address, sequence }) => sequences.get(address) === sequence),
-      );
-    });
+    return this.#unused.releaseLeaked(handle, leaked);
   }
 
   /**
@@ -325,27 +314,7 @@ export class NodeIpam implements Ipam, AsyncDisposable {
    */
   async gc(validHandles: ReadonlySet<string>, live: ReadonlySet<string>): Promise<readonly string[]> {
     this.#assertReady();
-    try {
-      await this.#findStrays(validHandles);
-    } catch (error) {
-      throw asIpamError(error);
-    }
-    const released: string[] = [];
-    for (const [handle] of byHandle(this.#ledger.owned())) {
-      if (!validHandles.has(handle)) {
-        await this.#exclusively(handle, async () => {
-          released.push(
-            ...(await this.#release(this.#ledger.ofHandle(handle).filter(({ address }) => !live.has(address)))),
-          );
-        });
-      }
-    }
-    for (const decision of this.#ledger.decisions()) {
-      if (decision.state === 'quarantined' && !live.has(decision.address)) {
-        this.#ledger.endQuarantine(decision);
-        released.push(decision.address);
-      }
-    }
+    const released = await this.#unused.gc(validHandles, live);
     this.#writeBehind.request({ now: true });
     return released;
   }
@@ -390,69 +359,6 @@ export class NodeIpam implements Ipam, AsyncDisposable {
     }
   }
 
-  /** Remembers what the blocks give to handles that are not valid, and memory doesn't know: left by a write that came late, or by hand. */
-  async #findStrays(validHandles: ReadonlySet<string>): Promise<void> {
-    await this.#blocks.own({ fresh: true });
-    for (const { spec } of await this.#claims.allBlocks()) {
-      for (const allocation of this.#blocks.holds(spec.cidr) ? [] : addressesIn(spec)) {
-        const { handle, cidr, ordinal } = allocation;
-        if (
-          isWorkloadOf(allocation, this.#options.nodeName) &&
-          !validHandles.has(handle ?? '') &&
-          !this.#turns.isBusy(handle ?? '') &&
-          !this.#ledger.isHeld(cidr, ordinal)
-        ) {
-          this.#ledger.borrow(allocation);
-        }
-      }
-    }
-  }
-
-  /** One address per family from the reserve, at once; undefined if the reserve can't serve the whole request. */
-  #fromReserve(
-    families: readonly Family[],
-    request: AutoAssignRequest,
-    owner: BlockOwner,
-  ): readonly string[] | undefined {
-    const facts = this.#options.facts.current();
-    const chosen = families.map((family) => facts && this.#reserved(facts, family, request));
-    return chosen.every((allocation) => allocation !== undefined) && this.#give(chosen, owner)
-      ? chosen.map(({ address }) => address)
-      : undefined;
-  }
-
-  #reserved(facts: IpamFacts, family: Family, request: AutoAssignRequest): AddressAllocation | undefined {
-    const { requested, namespace } = poolRequest(request, family);
-    if ((requested?.length ?? 0) > 0 || hasRestrictedPool(facts, family, namespace)) {
-      return undefined;
-    }
-    const pools = openPools(facts);
-    return this.#ledger.reserve().find(({ address, cidr, ordinal }) => {
-      const block = parseCidr(cidr);
-      const pool = block.family === family ? poolOf(facts, parseIp(address)) : undefined;
-      return pool !== undefined && pools.includes(pool) && unreserved(facts, block)(ordinal);
-    });
-  }
-
-  /** False if the journal can't be written: then the address is not given, and the request goes the awaited way. */
-  #give(reserved: readonly AddressAllocation[], owner: BlockOwner): boolean {
-    try {
-      this.#ledger.give(reserved, owner);
-    } catch (error) {
-      this.#options.log(
-        'error',
-        `journal ${this.#options.journalPath}: ${messageOf(error)}; addresses are assigned the slow way`,
-      );
-      return false;
-    }
-    const used = new Set(reserved.map(({ cidr }) => parseCidr(cidr).family));
-    const left = [...used].map(
-      (family) => this.#ledger.reserve().filter(({ cidr }) => parseCidr(cidr).family === family).length,
-    );
-    this.#writeBehind.request({ now: Math.min(...left) <= (this.#options.reserveSize ?? defaultReserveSize) / 2 });
-    return true;
-  }
-
   /** From the datastore, and as a last resort from this node's own reserve. */
   async #assignOne(
     family: Family,
@@ -464,23 +370,13 @@ export class NodeIpam implements Ipam, AsyncDisposable {
     try {
       return await this.#allocator.assign(family, owner, pools, facts);
     } catch (error) {
-      const reserved =
-        error instanceof IpamError && error.code === 'no-free-address'
-          ? this.#lastResort(facts, family, pools)
-          : undefined;
-      if (reserved !== undefined && this.#give([reserved], owner)) {
-        return reserved.address;
+      const isLast = error instanceof IpamError && error.code === 'no-free-address';
+      const reserved = isLast ? this.#gifts.takeLast(family, pools, owner, facts) : undefined;
+      if (reserved === undefined) {
+        throw error;
       }
-      throw error;
+      return reserved;
     }
-  }
-
-  #lastResort(facts: IpamFacts, family: Family, request: PoolRequest): AddressAllocation | undefined {
-    const pools = selectPools(facts, family, request);
-    return this.#ledger.reserve().find(({ address, cidr, ordinal }) => {
-      const ip = parseIp(address);
-      return pools.some((pool) => containsIp(pool.cidr, ip)) && unreserved(facts, parseCidr(cidr))(ordinal);
-    });
   }
 
   #awaited(

@@ -56,7 +56,7 @@ export class SpareBlocks {
   /** Gives one up, the reserve's addresses in it first. False if somebody has taken an address there meanwhile. */
   async release(cidr: string): Promise<boolean> {
     const { datastore, claims, blocks, writeBehind } = this.#deps;
-    writeBehind.setClosing(cidr, true);
+    writeBehind.reserve.setClosing(cidr, true);
     try {
       await writeBehind.flush();
       const block = await readBlock(datastore, cidr);
@@ -64,7 +64,7 @@ export class SpareBlocks {
       await blocks.refresh(cidr);
       return isReleased;
     } finally {
-      writeBehind.setClosing(cidr, false);
+      writeBehind.reserve.setClosing(cidr, false);
       writeBehind.request({ now: false });
     }
   }

@@ -76,7 +76,7 @@ export class TakenBlocks {
         addressesIn(before).filter(({ handle }) => !isOwnDoing(handle)),
         now,
       );
-      writeBehind.onTaken();
+      writeBehind.reserve.doubt();
       writeBehind.request({ now: true });
     }
   }

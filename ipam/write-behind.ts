@@ -1,36 +1,19 @@
 import type { Clock } from '#api/clock.ts';
-import { hostAffinity } from '#api/names.ts';
-import { addressesIn, reserveAttributes, reserveHandle } from './allocations.ts';
-import {
-  allocationAt,
-  handOver,
-  releaseOrdinals,
-  takeExact,
-  takeFree,
-  touch,
-  type BlockSpec,
-  type Cooling,
-} from './block.ts';
-import type { CachedBlocks } from './cached-blocks.ts';
+import { addressesIn } from './allocations.ts';
+import { allocationAt, handOver, releaseOrdinals, takeExact, touch, type BlockSpec, type Cooling } from './block.ts';
 import type { FactsSource } from './facts.ts';
-import type { HandleCounts, Handles } from './handles.ts';
-import type { Decision, GiveDecision, Ledger, QuarantineDecision, ReleaseDecision } from './ledger.ts';
+import type { HandleCounts } from './handles.ts';
+import type { Decision, GiveDecision, QuarantineDecision, ReleaseDecision } from './ledger.ts';
 import type { IpamFacts } from './pools.ts';
 import { Passes } from './passes.ts';
 import { messageOf } from './requests.ts';
-import { ReserveCount } from './reserve-count.ts';
-import { planReserve, type ReservePlan } from './reserve-plan.ts';
+import type { ReservePlan } from './reserve-plan.ts';
+import { ReserveWrites, type Refill, type ReserveWritesDeps } from './reserve-writes.ts';
 
-export interface WriteBehindDeps {
-  readonly nodeName: string;
+export interface WriteBehindDeps extends ReserveWritesDeps {
   readonly clock: Clock;
   readonly facts: FactsSource;
-  readonly blocks: CachedBlocks;
-  readonly ledger: Ledger;
-  readonly handles: Handles;
   readonly cooling: () => Cooling;
-  /** Addresses that the reserve holds per family, at most. */
-  readonly reserveSize: number;
   /** True while a request of that handle is under way: its counts are not to be lowered. */
   readonly isBusy: (handle: string) => boolean;
   /** Claims a block that is gone, if its pool still has such blocks. False: there is none, this node's or another's. */
@@ -49,20 +32,18 @@ type Writable = GiveDecision | ReleaseDecision | QuarantineDecision;
  * are counted up before and down after. What fails stays for the next pass, which comes after a growing delay.
  */
 export class WriteBehind {
+  /** The reserve's part of the passes. */
+  readonly reserve: ReserveWrites;
   readonly #deps: WriteBehindDeps;
-  readonly #reserve: { readonly handle: string; readonly attributes: Readonly<Record<string, string>> };
-  readonly #count: ReserveCount;
   readonly #unsure = new Set<string>();
   readonly #passes: Passes;
   readonly #challenged = new Set<string>();
-  readonly #closing = new Set<string>();
   #isToTidy = true;
   #isStopped = false;
 
   constructor(deps: WriteBehindDeps) {
     this.#deps = deps;
-    this.#reserve = { handle: reserveHandle(deps.nodeName), attributes: reserveAttributes(deps.nodeName) };
-    this.#count = new ReserveCount(deps.handles, this.#reserve.handle);
+    this.reserve = new ReserveWrites(deps);
     this.#passes = new Passes(
       deps.clock,
       () => this.#pass(),
@@ -72,11 +53,6 @@ export class WriteBehind {
           `writing addresses failed, next try in ${retryAfterMs} ms: ${failures.map(messageOf).join('; ')}`,
         ),
     );
-  }
-
-  /** Reads what the reserve's handle counts; before the first pass. */
-  async start(): Promise<void> {
-    await this.#count.read();
   }
 
   /** A handle's counts may be too high: the next pass compares them with the blocks. */
@@ -99,20 +75,6 @@ export class WriteBehind {
     this.#challenged.add(cidr);
     this.#answer(cidr).catch(() => {}); // The pass that comes meets the same failure, if it lasts.
     this.request({ now: true });
-  }
-
-  /** Somebody else has freed addresses of this node: what is known of the reserve's handle may be wrong. */
-  onTaken(): void {
-    this.#count.doubt();
-  }
-
-  /** From now on (or no longer) the reserve has nothing in this block. */
-  setClosing(cidr: string, isClosing: boolean): void {
-    if (isClosing) {
-      this.#closing.add(cidr);
-    } else {
-      this.#closing.delete(cidr);
-    }
   }
 
   /** Asks for a pass soon; `now`: without waiting for more to write. */
@@ -143,8 +105,8 @@ export class WriteBehind {
     };
     await Promise.all([...this.#challenged].map((cidr) => attempt(() => this.#answer(cidr))));
     const current = this.#isStopped ? undefined : this.#deps.facts.current();
-    const refill = current === undefined ? new Map() : this.#plan(current);
-    await attempt(() => this.#raiseReserve(refill));
+    const refill: ReservePlan['refill'] = current === undefined ? new Map() : this.reserve.plan(current);
+    await attempt(() => this.reserve.raise(refill));
     const decisions = this.#deps.ledger.decisions().filter((decision) => this.#isToWrite(decision));
     const uncounted = new Set<string>();
     await Promise.all(
@@ -169,7 +131,7 @@ export class WriteBehind {
       [...blocksByHandle(released)].map(([handle, cidrs]) => attempt(() => this.#lower(handle, cidrs, released))),
     );
     if (failures.length === 0 && !this.#deps.blocks.isUnsure()) {
-      await attempt(() => this.#lowerReserve());
+      await attempt(() => this.reserve.lower());
     }
     if (this.#isToTidy && current !== undefined) {
       await attempt(async () => {
@@ -185,25 +147,13 @@ export class WriteBehind {
     return failures;
   }
 
-  /** Lets go of the reserve's surplus, and says what it lacks. */
-  #plan(facts: IpamFacts): ReservePlan['refill'] {
-    const { blocks, ledger, reserveSize } = this.#deps;
-    const own = blocks.collected().filter((spec) => this.#isOwn(spec) && !this.#closing.has(spec.cidr));
-    const isHeld = (cidr: string, ordinal: number) => ledger.isHeld(cidr, ordinal);
-    const plan = planReserve(facts, own, ledger.reserve(), isHeld, reserveSize);
-    for (const allocation of plan.surplus) {
-      ledger.returnToBlock(allocation);
-    }
-    return plan.refill;
-  }
-
   #isToWrite(decision: Decision): decision is Writable {
     switch (decision.state) {
       case 'disputed':
         return false;
       case 'quarantined':
         // The block needs to be written only if it does not say so yet.
-        return !this.#reserveIn(decision.cidr).has(decision.ordinal);
+        return !this.reserve.has(decision.cidr, decision.ordinal);
       case 'given':
       case 'released':
         return true;
@@ -216,7 +166,7 @@ export class WriteBehind {
   }
 
   /** Writes a block; returns the releases that it has got. */
-  async #write(cidr: string, decisions: readonly Writable[], refill: RefillOf): Promise<readonly ReleaseDecision[]> {
+  async #write(cidr: string, decisions: readonly Writable[], refill: Refill): Promise<readonly ReleaseDecision[]> {
     const { ledger, blocks, reclaim } = this.#deps;
     const edit = (before: BlockSpec) => {
       let spec = before;
@@ -228,7 +178,7 @@ export class WriteBehind {
         }
         spec = next ?? spec;
       }
-      return { spec: this.#refill(spec, refill), result: { lost, spec } };
+      return { spec: this.reserve.refill(spec, refill), result: { lost, spec } };
     };
     let outcome = await blocks.edit(cidr, edit);
     const isInUse = decisions.some((decision) => decision.state !== 'released' && ledger.isCurrent(decision));
@@ -278,7 +228,7 @@ export class WriteBehind {
     const { handles, ledger, isBusy } = this.#deps;
     if (isBusy(handle)) {
       this.#unsure.add(handle);
-    } else if (handle !== this.#reserve.handle) {
+    } else if (handle !== this.reserve.owner.handle) {
       const lowered = (counts: HandleCounts) =>
         Object.fromEntries([...cidrs].map((cidr) => [cidr, Math.min(counts[cidr] ?? 0, ledger.count(handle, cidr))]));
       await handles.change(handle, (counts) => ({ ...counts, ...lowered(counts) }));
@@ -309,7 +259,7 @@ export class WriteBehind {
       }
       case 'released': {
         const isSame = decision.sequence === undefined || String(stored?.sequence) === decision.sequence;
-        if (!isSame || (stored?.handle !== this.#reserve.handle && stored?.handle !== decision.handle)) {
+        if (!isSame || (stored?.handle !== this.reserve.owner.handle && stored?.handle !== decision.handle)) {
           return spec;
         }
         const cooling = this.#deps.cooling();
@@ -317,59 +267,12 @@ export class WriteBehind {
         return releaseOrdinals(
           spec,
           [ordinal],
-          decision.handle === this.#reserve.handle ? { ...cooling, cooldownSeconds: 0 } : cooling,
+          decision.handle === this.reserve.owner.handle ? { ...cooling, cooldownSeconds: 0 } : cooling,
         );
       }
       case 'quarantined':
-        return takeExact(spec, ordinal, this.#reserve) ?? spec;
+        return takeExact(spec, ordinal, this.reserve.owner) ?? spec;
     }
-  }
-
-  /** Never more than the reserve's handle counts for the block. */
-  #refill(spec: BlockSpec, refill: RefillOf): BlockSpec {
-    if (refill === undefined || !this.#isOwn(spec)) {
-      return spec;
-    }
-    const room = this.#count.of(spec.cidr) - this.#reserveOf(spec).length;
-    return takeFree(spec, this.#reserve, Math.min(refill.count, Math.max(0, room)), refill.allowed).spec;
-  }
-
-  /** Counts up for what the pass may take. */
-  async #raiseReserve(refill: ReservePlan['refill']): Promise<void> {
-    const needed: Record<string, number> = {};
-    const { ledger } = this.#deps;
-    const leaving = new Set(
-      ledger.decisions().flatMap(({ state, address }) => (state === 'quarantined' ? [] : [address])),
-    );
-    const cidrs = new Set([
-      ...refill.keys(),
-      ...ledger.decisions().flatMap(({ state, cidr }) => (state === 'quarantined' ? [cidr] : [])),
-    ]);
-    for (const cidr of cidrs) {
-      const staying = addressesUnder(this.#deps.blocks.specs(), cidr, this.#reserve.handle).filter(
-        ({ address }) => !leaving.has(address),
-      );
-      const joining = ledger
-        .decisions()
-        .filter((decision) => decision.state === 'quarantined' && decision.cidr === cidr && this.#isToWrite(decision));
-      needed[cidr] = staying.length + joining.length + (refill.get(cidr)?.count ?? 0);
-    }
-    await this.#count.atLeast(needed);
-  }
-
-  /** Counts down to what the blocks say. */
-  async #lowerReserve(): Promise<void> {
-    const counts: Record<string, number> = {};
-    for (const spec of this.#deps.blocks.specs()) {
-      counts[spec.cidr] = this.#reserveOf(spec).length;
-    }
-    // In a block of someone else, what is left of a reserve is still to be released.
-    for (const { state, cidr } of this.#deps.ledger.decisions()) {
-      if (state === 'released' && counts[cidr] === undefined) {
-        counts[cidr] = this.#count.of(cidr);
-      }
-    }
-    await this.#count.write(counts);
   }
 
   async #compareCounts(handle: string): Promise<void> {
@@ -377,33 +280,15 @@ export class WriteBehind {
     const counts = (await handles.counts(handle)) ?? {};
     const found: Record<string, number> = {};
     for (const cidr of Object.keys(counts)) {
-      const outcome = await blocks.edit(cidr, (spec) => ({ result: addressesUnder([spec], cidr, handle).length }));
+      const outcome = await blocks.edit(cidr, (spec) => ({
+        result: addressesIn(spec).filter((one) => one.handle === handle).length,
+      }));
       found[cidr] = Math.max(outcome?.result ?? 0, ledger.count(handle, cidr));
     }
     await handles.change(handle, (now) => ({ ...now, ...found }));
     this.#unsure.delete(handle);
     this.#deps.onSure(handle);
   }
-
-  #isOwn(spec: BlockSpec): boolean {
-    return spec.affinity === hostAffinity(this.#deps.nodeName);
-  }
-
-  #reserveOf(spec: BlockSpec): readonly { readonly ordinal: number }[] {
-    return addressesUnder([spec], spec.cidr, this.#reserve.handle);
-  }
-
-  #reserveIn(cidr: string): ReadonlySet<number> {
-    return new Set(addressesUnder(this.#deps.blocks.specs(), cidr, this.#reserve.handle).map(({ ordinal }) => ordinal));
-  }
-}
-
-type RefillOf = ReturnType<ReservePlan['refill']['get']>;
-
-function addressesUnder(specs: readonly BlockSpec[], cidr: string, handle: string): ReturnType<typeof addressesIn> {
-  return specs
-    .filter((spec) => spec.cidr === cidr)
-    .flatMap((spec) => addressesIn(spec).filter((allocation) => allocation.handle === handle));
 }
 
 /** For each handle the blocks concerned. */
