@@ -26,7 +26,8 @@ const absentKinds: Readonly<Record<string, string>> = {
 function addressLines(addresses: AgentStatus['addresses']): readonly string[] {
   if (addresses === null) return [];
   const { leader, leads, candidates, problems } = addresses;
-  const who = leads ? 'this node' : (leader ?? 'nobody yet');
+  // The Lease names node and process, with a character between that no node's name has.
+  const who = leads ? 'this node' : (leader?.split('_')[0] ?? 'nobody yet');
   return [
     `addresses   ${who} collects what deleted nodes leave`,
     ...(candidates.length === 0 ? [] : [`            - unused, to be released: ${candidates.join(', ')}`]),
@@ -34,14 +35,17 @@ function addressLines(addresses: AgentStatus['addresses']): readonly string[] {
   ];
 }
 
-function statusText(status: AgentStatus): string {
+/** What `tortie status` prints. */
+export function statusText(status: AgentStatus): string {
   const { dataplane, datastore, configuration } = status;
   const lines = [
     `node        ${status.node} (tortie ${status.version})`,
     `ready       ${status.ready ? 'yes' : 'no'}`,
     ...status.reasons.map((reason) => `            - ${reason}`),
     `dataplane   ${dataplane.active ?? 'none yet'}${dataplane.active === dataplane.wanted ? '' : ` (wanted: ${dataplane.wanted})`}`,
-    ...dataplane.reasons.map((reason) => `            - ${reason}`),
+    ...dataplane.reasons
+      .filter((reason) => !status.reasons.includes(reason))
+      .map((reason) => `            - ${reason}`),
     ...dataplane.failures.map(({ object, reason }) => `            - not programmed: ${object}: ${reason}`),
     `datastore   ${datastore.location}`,
     ...datastore.absentKinds.map(
