@@ -280,7 +280,7 @@ class Item<I> {
 
   get matches(): Iterable<object> {
     if (this.#matches === undefined) return noMatches;
-    return this.#matches instanceof Set ? (this.#matches as Set<object>) : [this.#matches];
+    return this.#matches instanceof Set ? this.#matches : [this.#matches];
   }
 
   addMatch(entry: object): void {
