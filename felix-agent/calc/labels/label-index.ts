@@ -250,7 +250,7 @@ export class LabelIndex<S extends object, I extends object> {
 /** Up to so many selectors are judged one by one for each object of a layer that has changed. */
 const fewSelectors = 16;
 const noLabels: LabelRecord = {};
-const noMatches: readonly never[] = [];
+const noMatches: ReadonlySet<never> = new Set();
 
 class Layer<I> {
   readonly id: string;
@@ -270,28 +270,24 @@ class Item<I> {
   own: LabelRecord;
   over: Layer<I> | undefined;
   parents: readonly Layer<I>[] = [];
-  /** Entries. A single one is kept bare: one policy selects most endpoints, and a set of one costs as much as the rest of one. */
-  #matches: object | Set<object> | undefined;
+  /** Entries; made only when there is one. */
+  #matches: Set<object> | undefined;
 
   constructor(object: I, labels: LabelRecord) {
     this.object = object;
     this.own = labels;
   }
 
-  get matches(): Iterable<object> {
-    if (this.#matches === undefined) return noMatches;
-    return this.#matches instanceof Set ? this.#matches : [this.#matches];
+  get matches(): ReadonlySet<object> {
+    return this.#matches ?? noMatches;
   }
 
   addMatch(entry: object): void {
-    if (this.#matches === undefined) this.#matches = entry;
-    else if (this.#matches instanceof Set) this.#matches.add(entry);
-    else if (this.#matches !== entry) this.#matches = new Set([this.#matches, entry]);
+    (this.#matches ??= new Set()).add(entry);
   }
 
   removeMatch(entry: object): void {
-    if (this.#matches instanceof Set) this.#matches.delete(entry);
-    else if (this.#matches === entry) this.#matches = undefined;
+    this.#matches?.delete(entry);
   }
 
   label(key: string): string | undefined {
