@@ -7,6 +7,7 @@ import {
   allocated,
   expectNoFindings,
   ManualClock,
+  MortalDatastore,
   plain,
   put,
   putPool,
@@ -15,7 +16,7 @@ import {
   wants,
   type TestNode,
 } from '#ipam/ipam-for-tests.ts';
-import { LeakedAddresses, type LocalEndpoints } from './leaked-addresses.ts';
+import { LeakedAddresses, type LeakedAddressesDeps, type LocalEndpoints } from './leaked-addresses.ts';
 
 const silent = pino({ level: 'silent' });
 const graceMs = 900_000;
@@ -86,7 +87,7 @@ afterEach(async () => {
   await store[Symbol.asyncDispose]();
 });
 
-function collector(grace: number): LeakedAddresses {
+function collector(grace: number, others: Partial<LeakedAddressesDeps> = {}): LeakedAddresses {
   return new LeakedAddresses({
     nodeName: 'n1',
     datastore: store,
@@ -98,6 +99,7 @@ function collector(grace: number): LeakedAddresses {
     blocks: () => [],
     graceMs: grace,
     onReleased: (addresses) => released.push(...addresses),
+    ...others,
   });
 }
 
@@ -177,6 +179,7 @@ describe('an address whose container died without a DEL', () => {
     await deletePod('a');
     endpoints.devices.delete('a');
     await leaked.scan();
+    await leaked.scan();
     clock.advance(graceMs - 1);
     await node.ipam.releaseHandle('net.a');
     await node.ipam.autoAssign(wants('net.a', { attributes: { namespace: 'default', pod: 'a' } }));
@@ -231,6 +234,35 @@ describe('an address is kept', () => {
     endpoints.devices.add('a');
     await leaked.scan();
     expect([released, leaked.candidates()]).toEqual([[], []]);
+  });
+
+  test('if its device comes while the API server is asked for its Pod', async () => {
+    await added('a');
+    await deletePod('a');
+    endpoints.devices.clear();
+    const slow = new MortalDatastore(store);
+    slow.get = async (kind, key) => {
+      endpoints.devices.add('a');
+      return store.get(kind, key);
+    };
+    leaked = collector(graceMs, { datastore: slow });
+    expect(await look()).toEqual([]);
+  });
+
+  test('while a request of its handle is under way', async () => {
+    await added('a');
+    await deletePod('a');
+    endpoints.devices.clear();
+    const { ipam } = node;
+    const busy = {
+      owned: () => ipam.owned(),
+      isBusy: (handle: string) => handle === 'net.a',
+      releaseLeaked: ipam.releaseLeaked.bind(ipam),
+      spareBlocks: () => [],
+      releaseSpare: () => Promise.resolve(false),
+    };
+    leaked = collector(graceMs, { ipam: busy });
+    expect(await look()).toEqual([]);
   });
 
   test('no longer than the time of grace although the clock is set back meanwhile', async () => {
