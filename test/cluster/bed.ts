@@ -50,6 +50,15 @@ export class Bed implements AsyncDisposable {
   static async start(): Promise<Bed> {
     const cluster = await Cluster.start({ prefix: uniqueName(), nodes: 2 });
     try {
+      // Until then some tables of iptables aren't there.
+      for (const node of cluster.nodes) {
+        const rules = () => node.exec('sh', '-c', 'iptables-save; ip6tables-save');
+        await eventually(
+          async () => ((await rules()).match(/^:KUBE-PROXY-CANARY/gm) ?? []).length === 6,
+          rules,
+          60_000,
+        );
+      }
       const bed = new Bed(cluster, await snapshots(cluster), await readyConditions(cluster));
       await importTortie(cluster);
       await installTortie(cluster);
@@ -198,8 +207,11 @@ async function nodeSnapshot(node: ClusterNode): Promise<NodeSnapshot> {
   const entries = (path: string) => readdirSync(node.path(path)).toSorted();
   // Numbers of devices count how many there were before.
   const withoutIndex = (line: string) => line.replace(/^\d+: /, '').replace(/@if\d+/, '');
+  // kube-proxy and the kubelet write theirs in their own time.
+  const withoutKube = ([kind, lines]: readonly [string, readonly string[]]) =>
+    [kind, kind.startsWith('ip') ? lines.filter((line) => !line.includes('KUBE-')) : lines] as const;
   return {
-    ...network,
+    ...Object.fromEntries(Object.entries(network).map(withoutKube)),
     links: network['links']?.map(withoutIndex) ?? [],
     addresses: network['addresses']?.map(withoutIndex) ?? [],
     // The rules of iptables' own tables are compared as iptables prints them: nft shows the same one of kube-proxy's in two ways.

@@ -39,7 +39,8 @@ export class TestPod implements AsyncDisposable {
       kind: 'Pod',
       metadata: { name: this.name, namespace: 'default', labels: { app: this.name, ...labels } },
       spec: {
-        ...(node === undefined ? {} : { nodeSelector: { 'kubernetes.io/hostname': node.name } }),
+        // Not by the scheduler: after a fault that one takes its time, too.
+        ...(node === undefined ? {} : { nodeName: node.name }),
         terminationGracePeriodSeconds: 0,
         containers: [{ name: 'agnhost', image: agnhostImage, imagePullPolicy: 'Never', args, ...container }],
       },
@@ -49,8 +50,9 @@ export class TestPod implements AsyncDisposable {
   /** Resolves when it is Ready. */
   async ready(): Promise<void> {
     const { kubectl } = this.#cluster;
-    const wait = ['wait', '--for=condition=Ready', `pod/${this.name}`, '--timeout=60s'];
-    const { status } = await kubectl.try(wait);
+    // A kubelet that has lost its API server looks for it every minute or so.
+    const wait = ['wait', '--for=condition=Ready', `pod/${this.name}`, '--timeout=150s'];
+    const { status } = await kubectl.try(wait, undefined, 180_000);
     if (status !== 0) {
       const { stdout } = await kubectl.try(['describe', 'pod', this.name]);
       throw new Error(`the pod ${this.name} does not become Ready:\n${stdout}`);

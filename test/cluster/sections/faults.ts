@@ -69,7 +69,7 @@ export function faults(bed: () => Bed): void {
       });
       const [late] = await bed().createPods({ late: { node: bed().cluster.node(1) } });
       await bed().deletePods(late === undefined ? [] : [late]);
-    }, 240_000);
+    }, 420_000);
 
     it('etcd is restarted: pods talk, the policy stands, new pods start', async () => {
       await undisturbed(async () => {
