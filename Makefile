@@ -16,7 +16,7 @@ GIVE_TO_OWNER = [ "$$(stat -c %u .)" = "$$(id -u)" ] || chown -R --reference=. $
 # For targets whose part of the project isn't written.
 NOT_YET = @echo "tortie: make $@ is not there yet: it comes with $(1)" >&2; exit 1
 
-.PHONY: help build lint fmt fmt-check types knip check test test-unit test-kernel test-cluster test-kernels soak bench bench-cni bench-calc bench-policy bench-kubernetes bpf native \
+.PHONY: help build kubernetes lint fmt fmt-check types knip check test test-unit test-kernel test-cluster test-kernels soak bench bench-cni bench-calc bench-policy bench-kubernetes bpf native \
 	launcher gen gen-check image cluster-up cluster-down fresh playground clean
 
 help: ## This list
@@ -89,16 +89,20 @@ check: types lint fmt-check knip gen-check ## Types, lint, format, dead code, ge
 JEST := $(NODE) --experimental-vm-modules --disable-warning=ExperimentalWarning node_modules/jest/bin/jest.js
 T ?=
 
-test: build image ## Every test; T='-t name path' narrows it
+# A real Kubernetes, for tests: some minutes, once.
+kubernetes: $(NODE)
+	$(Q)$(NODE) test/cluster/build.ts
+
+test: build image kubernetes ## Every test; T='-t name path' narrows it
 	$(Q)$(NODE) scripts/jest/run-stages.mjs $(T)
 
 test-unit: native ## Only the tests that need no root
 	$(Q)$(JEST) $(T) --selectProjects unit
 
-test-kernel: build ## Only the tests on the real kernel
+test-kernel: build kubernetes ## Only the tests on the real kernel
 	$(Q)$(JEST) $(T) --selectProjects kernel
 
-test-cluster: build image ## Only the tests on a real Kubernetes on this machine
+test-cluster: build image kubernetes ## Only the tests on a real Kubernetes on this machine
 	$(Q)$(JEST) $(T) --selectProjects cluster --runInBand
 
 test-kernels: ## The BPF programs on the kernels of Debian 12 and 13, in QEMU (not there yet)
