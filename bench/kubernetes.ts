@@ -29,7 +29,7 @@ const say = (text: string) => console.log(`\n[${((performance.now() - began) / 1
 const named = ({ pods, policies }: Size) => `${pods} pods on ${nodesFor(pods)} nodes, ${policies} policies`;
 const load1 = () => loadavg()[0]?.toFixed(1) ?? '';
 
-const results: Record<string, unknown> = { machine: machine(), startRounds, eventCount, shape };
+const results: Record<string, unknown> = { machine: machine(), startRounds, eventCount, shape, load: load1() };
 
 /** Start, and events if wanted, with the cluster of this size. */
 async function measure(size: Size, what: { readonly events: boolean }): Promise<void> {

@@ -1,6 +1,6 @@
 /**
  * Runs in the namespace of the API server and asks it what `api.ts` says: a process of its own, so that what an answer's time says is not
- * what else the benchmark does. One HTTP/2 connection.
+ * what else the benchmark does. One HTTP/2 connection at a time.
  */
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -20,7 +20,12 @@ const { cluster } = kubeconfig.clusters[0];
 const { token } = kubeconfig.users[0].user;
 const connected = (): ClientHttp2Session =>
   connect(cluster.server, { ca: Buffer.from(cluster['certificate-authority-data'], 'base64') });
-const session = connected();
+let current = connected();
+/** The server ends a connection on which nothing has happened for 90 s. */
+function session(): ClientHttp2Session {
+  if (current.closed || current.destroyed) current = connected();
+  return current;
+}
 
 const nowNs = (): number => Number(process.hrtime.bigint());
 
@@ -36,7 +41,7 @@ function ask({
     let answeredNs = Number.NaN;
     let status = 0;
     let text = '';
-    const stream = session.request({
+    const stream = session().request({
       ':method': method,
       ':path': path,
       authorization: `Bearer ${token}`,
@@ -89,7 +94,7 @@ async function paced(requests: readonly ApiRequest[], perSecond: number): Promis
 async function hear(path: string): Promise<void> {
   const { text } = await ask({ method: 'GET', path: `${path}?limit=1` });
   const { metadata } = JSON.parse(text) as { metadata: { resourceVersion: string } };
-  const stream = session.request({
+  const stream = session().request({
     ':path': `${path}?watch=true&resourceVersion=${metadata.resourceVersion}`,
     authorization: `Bearer ${token}`,
   });
