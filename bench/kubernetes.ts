@@ -12,7 +12,7 @@ import { load, loadTable } from './kubernetes/load.ts';
 import { nodesFor, type Size } from './kubernetes/objects.ts';
 import { starts, startTable } from './kubernetes/starts.ts';
 
-const startRounds = Number(process.env['BENCH_START_ROUNDS'] ?? 5);
+const startRounds = Number(process.env['BENCH_START_ROUNDS'] ?? 3);
 const eventCount = Number(process.env['BENCH_EVENTS'] ?? 150);
 const changesPerSecond = Number(process.env['BENCH_CHANGES_PER_SECOND'] ?? 50);
 const loadSeconds = Number(process.env['BENCH_LOAD_SECONDS'] ?? 60);

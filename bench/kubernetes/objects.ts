@@ -39,7 +39,7 @@ export const podName = (index: number): string =>
 
 /**
  * How much is in a pod: `full` as Deployments make them (7 kB of JSON with what API server and kubelet add), or `plain`: labels, a container
- * and addresses (1 kB).
+ * and addresses (2 kB).
  */
 export type PodShape = 'full' | 'plain';
 
