@@ -167,7 +167,7 @@ async function requestsSoFar(cluster: BenchCluster): Promise<number> {
   const counts = text.matchAll(/^apiserver_flowcontrol_dispatched_requests_total\{(.*)\} (\S+)$/gm);
   return sum(
     [...counts]
-      .filter(([, labels = '']) => /flow_schema="(kube-system-service-accounts|workload-leader-election)"/.test(labels))
+      .filter(([, labels = '']) => /flow_schema="(kube-system-service-accounts|system-leader-election)"/.test(labels))
       .map(([, , count]) => Number(count)),
   );
 }
