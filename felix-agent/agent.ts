@@ -158,6 +158,7 @@ export class Agent {
     );
     store.start();
     config.start();
+    dataplanes.lookAhead();
     await Promise.race([store.synced(), aborted(signal)]);
     if (config.current.fatal.length > 0) throw new Error(config.current.fatal.join('; '));
     await this.#applyConfig();
@@ -282,6 +283,7 @@ export class Agent {
 
   #enter(stage: string): void {
     this.#stage = stage;
+    this.#parts.log.debug({ stage }, 'start');
     this.#reporter.beat();
   }
 

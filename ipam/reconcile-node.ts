@@ -51,21 +51,21 @@ interface Found {
 /** Fills blocks and ledger from the datastore, and decides on every address of this node. Throws what the datastore throws. */
 export async function reconcile(deps: ReconcileDeps, facts: NodeFacts): Promise<void> {
   const { claims, blocks, journal } = deps;
-  for (const block of await claims.ownBlocks()) {
+  const [claimed, all] = await Promise.all([claims.ownBlocks(), claims.allBlocks()]);
+  for (const block of claimed) {
     blocks.claimed(block);
   }
-  for (const block of (await claims.allBlocks()).filter((one) => claims.isOwn(one) && !blocks.holds(one.spec.cidr))) {
+  for (const block of all.filter((one) => claims.isOwn(one) && !blocks.holds(one.spec.cidr))) {
     // A block of ours without an affinity: confirm it.
-    const claimed = await claims.claim(block.spec.cidr);
-    if (claimed !== undefined) {
-      blocks.claimed(claimed);
+    const confirmed = await claims.claim(block.spec.cidr);
+    if (confirmed !== undefined) {
+      blocks.claimed(confirmed);
     }
   }
   // The process before this one may have left writes on their way to the datastore: what is decided below must stay true.
   await Promise.all(
     blocks.specs().map(({ cidr }) => blocks.edit(cidr, (spec) => ({ spec: touch(spec), result: undefined }))),
   );
-  const all = await claims.allBlocks();
   const own = blocks.specs();
   const foreign = all.map(({ spec }) => spec).filter(({ cidr }) => !blocks.holds(cidr));
   const records = new Map<string, AddressRecord>();

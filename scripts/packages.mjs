@@ -53,7 +53,6 @@ export const PACKAGES = [
     why: 'the container runtime that drives the CNI executable in a test, and that of the test cluster; the tests start their own, with their own folders',
   },
   { name: 'runc', or: 'containerd.io', need: 'tests', why: 'what containerd starts containers with' },
-  { name: 'etcd-server', need: 'tests', why: 'the store behind the API server of the test cluster' },
   {
     name: 'buildah',
     need: 'tests',

@@ -1,6 +1,7 @@
 import { kinds, type KindName } from '#api/kinds.ts';
 import { parseJson } from '#api/sequence.ts';
 import { DatastoreError, isDatastoreError } from '../errors.ts';
+import { parseWithoutManagedFields } from './managed-fields.ts';
 import { readPage } from './page.ts';
 import { collectionPath } from './path.ts';
 import type { Requests } from './requests.ts';
@@ -47,7 +48,7 @@ async function pages<T>(
   most = Number.POSITIVE_INFINITY,
 ): Promise<Converted<T>> {
   // Only kinds that are written back have numbers that must stay exact.
-  const parse = kinds[kind].unknownFields === 'drop' ? JSON.parse : parseJson;
+  const parse = kinds[kind].unknownFields === 'drop' ? parseWithoutManagedFields : parseJson;
   const subject = namespace === undefined ? `${kind} objects` : `${kind} objects of ${namespace}`;
   const items: T[] = [];
   let point: string | undefined;

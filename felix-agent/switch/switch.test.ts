@@ -68,6 +68,41 @@ describe('the switch', () => {
     expect(told).toEqual(['inSync']);
   });
 
+  test('what was tried while the datastore was read is not tried again, unless it was refused', async () => {
+    await change.start('iptables');
+    const probes: string[] = [];
+    let answer: () => Promise<readonly string[]> = () => Promise.resolve([]);
+    prepare = (dataplane) => {
+      dataplane.probe = () => {
+        probes.push(dataplane.kind);
+        return answer();
+      };
+    };
+    const restart = async () => {
+      await change[Symbol.asyncDispose]();
+      change = newSwitch();
+      probes.length = 0;
+      change.lookAhead();
+    };
+    await restart();
+    await change.start('iptables');
+    expect(probes).toEqual(['iptables']);
+    await change.want('ebpf');
+    expect(probes).toEqual(['iptables', 'ebpf']);
+
+    answer = () => Promise.resolve(['no ip_tables']);
+    await restart();
+    answer = () => Promise.resolve([]);
+    await change.start('ebpf');
+    expect(probes).toEqual(['ebpf', 'ebpf']);
+    expect(change.status()).toEqual({ active: 'ebpf', wanted: 'ebpf', reasons: [] });
+
+    answer = () => Promise.reject(new Error('no memory'));
+    await restart();
+    await change.start('ebpf');
+    expect(change.status()).toEqual({ active: undefined, wanted: 'ebpf', reasons: ['ebpf: no memory'] });
+  });
+
   test('stays where it is when the kernel lacks something, says what, and tries again later', async () => {
     await change.start('iptables');
     prepare = (dataplane) => {

@@ -36,6 +36,8 @@ export class DataplaneSwitch implements AsyncDisposable {
   #retry: Disposable | undefined;
   #sweep: Disposable | undefined;
   #closed = false;
+  /** The kind that `lookAhead` has tried, and whether it can run here. */
+  #tried: { readonly kind: string; readonly canRun: Promise<boolean> } | undefined;
 
   constructor(factories: readonly DataplaneFactory[], driver: Driver, file: ActiveFile, clock: Clock, log: Log) {
     this.#factories = new Map(factories.map((factory) => [factory.kind, factory]));
@@ -56,6 +58,17 @@ export class DataplaneSwitch implements AsyncDisposable {
   /** What a new pod device needs: while a switch is under way, of both dataplanes. */
   podDeviceOps(ifaceName: string): readonly NetlinkOp[] {
     return this.#present.flatMap((dataplane) => dataplane.podDeviceOps(ifaceName));
+  }
+
+  /**
+   * Tries the dataplane that an earlier agent left in the path, which `start` enters first, while the datastore is still being read. Only a yes is
+   * used: what is refused now may have come until then, and is tried again.
+   */
+  lookAhead(): void {
+    const kind = this.#file.read();
+    const factory = kind === undefined ? undefined : this.#factories.get(kind);
+    if (kind === undefined || factory === undefined) return;
+    this.#tried = { kind, canRun: this.#canRun(factory) };
   }
 
   /** First takes over the dataplane that an earlier agent left in the path, then goes to the wanted one; resolves when that is done or refused. */
@@ -79,6 +92,7 @@ export class DataplaneSwitch implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true;
     await this.#work;
+    await this.#tried?.canRun;
     this.#retry?.[Symbol.dispose]();
     this.#sweep?.[Symbol.dispose]();
     for (const dataplane of this.#present.splice(0)) {
@@ -108,7 +122,7 @@ export class DataplaneSwitch implements AsyncDisposable {
     }
     const next = factory.create();
     try {
-      const missing = await next.probe();
+      const missing = (await this.#isKnownToRun(kind)) ? [] : await next.probe();
       if (missing.length > 0) {
         this.#refuse(kind, missing);
         await this.#letGo(next);
@@ -119,6 +133,24 @@ export class DataplaneSwitch implements AsyncDisposable {
       this.#log.error({ dataplane: kind, err: error }, 'switching dataplanes failed');
       this.#refuse(kind, [error instanceof Error ? error.message : String(error)]);
       if (this.#active !== next) await this.#drop(next);
+    }
+  }
+
+  /** What `lookAhead` found, once. */
+  async #isKnownToRun(kind: string): Promise<boolean> {
+    const tried = this.#tried;
+    this.#tried = undefined;
+    return tried?.kind === kind && (await tried.canRun);
+  }
+
+  async #canRun(factory: DataplaneFactory): Promise<boolean> {
+    const dataplane = factory.create();
+    try {
+      return (await dataplane.probe()).length === 0;
+    } catch {
+      return false; // The next probe throws again, to somebody who says it.
+    } finally {
+      await this.#letGo(dataplane);
     }
   }
 

@@ -221,8 +221,10 @@ describe('readiness', () => {
     };
 
     const nets = Array.from({ length: 40 }, (_, index) => `198.51.100.${index}/32`);
-    lab.apply('policy', [toWeb([{ action: 'Deny', source: { nets } }, { action: 'Allow' }])]);
     lab.configure({ bpfEnabled: false, maxIpsetSize: 16 });
+    const pools = () => node.exec('ipset', 'list', '-t', 'cali40masq-ipam-pools');
+    await eventually(async () => / maxelem 16 /.test(await pools()), pools);
+    lab.apply('policy', [toWeb([{ action: 'Deny', source: { nets } }, { action: 'Allow' }])]);
     const full = await node.waitFor(({ ready }) => !ready);
     const reason = /ipset cali40s-\S+ \(40 networks\): .*the set is full.*\(24 members are refused\)$/;
     expect(full.reasons).toEqual([
@@ -235,6 +237,16 @@ describe('readiness', () => {
     expect((await node.tortie('policy', 'show', 'web')).stdout).toMatch(
       /^note +endpoint k8s\/default\/web\/eth0 is not programmed/m,
     );
+    lab.configure({ bpfEnabled: false });
+    await isMended();
+
+    // The other way round: the larger set stays, so the endpoint has what its policy says.
+    lab.configure({ bpfEnabled: false, maxIpsetSize: 16 });
+    const tooSmall = await node.waitFor(({ ready }) => !ready);
+    expect(tooSmall.reasons).toEqual([
+      expect.stringMatching(/^ipset cali40s-\S+ \(40 networks\): 24 members did not go into the new set, .*full/),
+    ]);
+    expect(await statusFiles()).toBe(bothFiles);
     lab.configure({ bpfEnabled: false });
     await isMended();
 
