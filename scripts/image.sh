@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the image with buildah and without a registry: OUT, a docker-archive under REFERENCE.
 #   scripts/image.sh OUT REFERENCE
-#   BASE=docker.io/library/debian:bookworm-slim   a base from a registry; default: made here by debootstrap of this machine's Debian release
+#   BASE=docker.io/library/debian:bookworm-slim   a base from a registry; default: made here by debootstrap of this machine's Debian or Ubuntu release
 # Base and layers are kept outside the tree, so that only what changed is built.
 set -euo pipefail
 shopt -s inherit_errexit # own_base runs in a substitution: what fails in it must end it.
@@ -26,17 +26,19 @@ flock 9
 # The packages that the Containerfile asks for.
 packages() { sed -n 's/^ARG PACKAGES="\(.*\)"$/\1/p' Containerfile; }
 
-# The mirror of this machine: the first one that apt gets Debian's main component from.
+# The mirror of this machine: the first one that apt gets the distribution's main component from.
 mirror() {
-	apt-get indextargets --format '$(REPO_URI) $(COMPONENT) $(ORIGIN)' | awk '$2 == "main" && $3 == "Debian" {print $1; exit}'
+	apt-get indextargets --format '$(REPO_URI) $(COMPONENT) $(ORIGIN)' | awk '$2 == "main" && ($3 == "Debian" || $3 == "Ubuntu") {print $1; exit}'
 }
 
 # A minimal system of this machine's own release, as that is what dist/ was linked against, with the packages; made anew after two weeks.
 own_base() {
-	local suite names tar work name
+	local suite names tar work name components
 	# shellcheck source=/dev/null
-	suite=$(. /etc/os-release && [ "${ID:-}" = debian ] && printf %s "${VERSION_CODENAME:-}") || suite=
-	[ -n "$suite" ] || die "this is no Debian release: give a base, such as BASE=docker.io/library/debian:bookworm-slim"
+	suite=$(. /etc/os-release && [[ ${ID:-} =~ ^(debian|ubuntu)$ ]] && printf %s "${VERSION_CODENAME:-}") || suite=
+	[ -n "$suite" ] || die "this is neither Debian nor Ubuntu: give a base, such as BASE=docker.io/library/debian:bookworm-slim"
+	# Ubuntu has some of the packages in universe.
+	components=$(. /etc/os-release && [ "$ID" = debian ] && echo main || echo main,universe)
 	names=$(packages)
 	name=$suite-$(printf %s "$names" | sha256sum | cut -c1-12)
 	tar=$CACHE/image-base-$name.tar
@@ -46,7 +48,7 @@ own_base() {
 		work=$(mktemp -d "$CACHE/work.XXXXXX")
 		# shellcheck disable=SC2064
 		trap "rm -rf --one-file-system '$work'" EXIT
-		debootstrap --variant=minbase --include="${names// /,}" "$suite" "$work" "$(mirror)" >build/image-debootstrap.log 2>&1 ||
+		debootstrap --variant=minbase --components="$components" --include="${names// /,}" "$suite" "$work" "$(mirror)" >build/image-debootstrap.log 2>&1 ||
 			die "debootstrap failed, see build/image-debootstrap.log"
 		tar -C "$work" --exclude=./var/cache/apt/archives/'*.deb' --exclude=./dev/'*' -cf "$tar.tmp" . && mv "$tar.tmp" "$tar"
 		rm -rf --one-file-system "$work"

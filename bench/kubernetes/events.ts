@@ -17,6 +17,8 @@ export interface EventTimes {
   readonly bareWatch: readonly number[];
   /** The agent's CPU for each round, in ms (a new pod is three writes: create, status, delete). */
   readonly cpuMs: number;
+  /** The agent's memory after all rounds, in MiB. */
+  readonly rssMib: number;
   /** Between the look that found the address in the set and the one before. */
   readonly gapMs: readonly number[];
 }
@@ -62,7 +64,7 @@ export async function events(cluster: BenchCluster, count: number): Promise<Even
     }
     const cpuMs = (agent.cpuMs() - cpuBefore) / count;
     const bareWatch = await heard(cluster, Math.ceil(count / 2), (index) => round(count + 1 + index));
-    data[name] = { fromAnswer, fromSending, bareWatch, cpuMs, gapMs };
+    data[name] = { fromAnswer, fromSending, bareWatch, cpuMs, rssMib: agent.memory().rssMib, gapMs };
   }
   return data;
 }
@@ -78,14 +80,16 @@ export function eventTable(data: EventData): Table {
     'bare watch p50',
     'p90',
     'CPU ms',
+    'RSS MiB',
     'exact to (p90)',
   ];
-  const rows = Object.entries(data).map(([name, { fromAnswer, fromSending, bareWatch, cpuMs, gapMs }]) => [
+  const rows = Object.entries(data).map(([name, { fromAnswer, fromSending, bareWatch, cpuMs, rssMib, gapMs }]) => [
     name,
     ...[0.5, 0.9, 0.99].map((part) => quantile(fromAnswer, part).toFixed(2)),
     ...[0.5, 0.99].map((part) => quantile(fromSending, part).toFixed(2)),
     ...[0.5, 0.9].map((part) => quantile(bareWatch, part).toFixed(2)),
     cpuMs.toFixed(1),
+    rssMib.toFixed(0),
     quantile(gapMs, 0.9).toFixed(2),
   ]);
   return [header, ...rows];
