@@ -13,6 +13,7 @@ import type {
   SetType,
   TierInfo,
 } from './policy.ts';
+import type { ServiceId, ServiceInfo } from './services.ts';
 
 /** `<orchestrator>/<workload>/<endpoint>`, for example `k8s/default/web-1/eth0`. */
 export type EndpointId = string & { readonly __brand?: 'EndpointId' };
@@ -136,6 +137,8 @@ export type DataplaneUpdate =
   | { readonly type: 'hostEndpointRemove'; readonly id: string }
   /** The cluster's service addresses (BGPConfiguration serviceClusterIPs, serviceExternalIPs, serviceLoadBalancerIPs), for loop prevention. */
   | { readonly type: 'serviceRangesUpdate'; readonly cidrs: readonly CidrText[] }
+  | { readonly type: 'serviceUpdate'; readonly id: ServiceId; readonly service: ServiceInfo }
+  | { readonly type: 'serviceRemove'; readonly id: ServiceId }
   | { readonly type: 'workloadEndpointUpdate'; readonly id: EndpointId; readonly endpoint: WorkloadEndpointInfo }
   | { readonly type: 'workloadEndpointRemove'; readonly id: EndpointId }
   | { readonly type: 'routeUpdate'; readonly route: RouteInfo }

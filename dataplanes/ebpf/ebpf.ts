@@ -69,6 +69,7 @@ export class EbpfDataplane implements Dataplane {
   }
 
   onUpdate(update: DataplaneUpdate): void {
+    if (update.type === 'serviceUpdate' || update.type === 'serviceRemove') return; // Still kube-proxy's.
     this.#endpoints.record(update);
     if (update.type === 'inSync') this.#mustRead = true;
     if (update.type !== 'configUpdate') return;

@@ -107,6 +107,9 @@ export class IptablesDataplane implements Dataplane {
         this.#inSync = true;
         this.#families.allowRemoval();
         break;
+      case 'serviceUpdate': // kube-proxy's, in this mode.
+      case 'serviceRemove':
+        break;
       default: // Routes, pools and hosts are the host network's.
     }
   }

@@ -132,7 +132,7 @@ export class HostNetwork implements Programmer {
         this.#neighbours.allowRemoval();
         this.#masquerade.allowRemoval();
         break;
-      default: // Policy is the dataplane's.
+      default: // Policy and services are the dataplane's.
     }
   }
 

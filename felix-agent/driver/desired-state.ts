@@ -8,6 +8,7 @@ import type {
   SetId,
   SetType,
 } from '#dataplanes/policy.ts';
+import type { ServiceId } from '#dataplanes/services.ts';
 import type { PolicyView, SetView } from '../explain/policy-view.ts';
 
 /**
@@ -19,6 +20,7 @@ export class DesiredState implements PolicyView {
   readonly #hosts = new Map<string, DataplaneUpdate>();
   readonly #pools = new Map<string, DataplaneUpdate>();
   readonly #routes = new Map<string, DataplaneUpdate>();
+  readonly #services = new Map<ServiceId, DataplaneUpdate>();
   readonly #sets = new Map<SetId, AnnouncedSet>();
   readonly #policies = new Map<PolicyId, PolicyInfo>();
   readonly #profiles = new Map<ProfileId, ProfileInfo>();
@@ -53,6 +55,12 @@ export class DesiredState implements PolicyView {
         break;
       case 'serviceRangesUpdate':
         this.#serviceRanges = update;
+        break;
+      case 'serviceUpdate':
+        this.#services.set(update.id, update);
+        break;
+      case 'serviceRemove':
+        this.#services.delete(update.id);
         break;
       case 'ipSetUpdate':
         this.#sets.set(update.id, new AnnouncedSet(update));
@@ -100,6 +108,7 @@ export class DesiredState implements PolicyView {
     yield* this.#pools.values();
     yield* this.#routes.values();
     if (this.#serviceRanges !== undefined) yield this.#serviceRanges;
+    yield* this.#services.values();
     for (const set of this.#sets.values()) yield set.update();
     for (const [id, profile] of this.#profiles) yield { type: 'profileUpdate', id, profile };
     for (const [id, policy] of this.#policies) yield { type: 'policyUpdate', id, policy };
