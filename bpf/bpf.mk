@@ -7,8 +7,14 @@ BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -std=gnu11 -Wall -Wextra -Werror -Wno-
 	-idirafter /usr/include/$(ARCH)-linux-gnu
 BPF_TYPES := dataplanes/ebpf/bpf-types.gen.ts
 
+# Compiled once for each address family, which they are told by -DFAMILY.
+BPF_OF_FAMILY := test/bpf/classify.bpf.c
+BPF_CLASSIFIER := $(foreach family,4 6,$(BUILD)/bpf/classify$(family).bpf.o)
 # Programs that only tests load; they stay out of dist/.
-BPF_TEST_OBJECTS := $(patsubst test/bpf/%.bpf.c,$(BUILD)/bpf/%.bpf.o,$(wildcard test/bpf/*.bpf.c))
+BPF_TEST_OBJECTS := $(patsubst test/bpf/%.bpf.c,$(BUILD)/bpf/%.bpf.o,$(filter-out $(BPF_OF_FAMILY),$(wildcard test/bpf/*.bpf.c))) \
+	$(BPF_CLASSIFIER)
+# The numbers in the header are TypeScript's, too.
+BPF_TYPES_OF := $(BPF_OBJECTS) -- classifier bpf/classifier.h $(BPF_CLASSIFIER)
 
 bpf: $(BPF_OBJECTS) $(BPF_TEST_OBJECTS) ## The BPF programs
 
@@ -20,10 +26,18 @@ $(BUILD)/bpf/%.bpf.o: test/bpf/%.bpf.c bpf/bpf.mk
 	@echo "  BPF     $@"
 	$(Q)mkdir -p $(@D) && $(CLANG_BPF) $(BPF_CFLAGS) -c $< -o $@.tmp && mv -f $@.tmp $@
 
-gen:: $(BPF_OBJECTS) $(NODE) ## Regenerate what is generated and committed
-	@echo "  GEN     $(BPF_TYPES)"
-	$(Q)$(NODE) scripts/gen-bpf-types.mjs $(BPF_OBJECTS) >$(BPF_TYPES).tmp && mv -f $(BPF_TYPES).tmp $(BPF_TYPES)
+$(BUILD)/bpf/%4.bpf.o: test/bpf/%.bpf.c $(wildcard bpf/*.h) bpf/bpf.mk
+	@echo "  BPF     $@"
+	$(Q)mkdir -p $(@D) && $(CLANG_BPF) $(BPF_CFLAGS) -DFAMILY=4 -c $< -o $@.tmp && mv -f $@.tmp $@
 
-gen-check:: $(BPF_OBJECTS) $(NODE) ## Fail if a generated file isn't current
-	$(Q)mkdir -p $(BUILD) && $(NODE) scripts/gen-bpf-types.mjs $(BPF_OBJECTS) >$(BUILD)/bpf-types.gen.ts
+$(BUILD)/bpf/%6.bpf.o: test/bpf/%.bpf.c $(wildcard bpf/*.h) bpf/bpf.mk
+	@echo "  BPF     $@"
+	$(Q)mkdir -p $(@D) && $(CLANG_BPF) $(BPF_CFLAGS) -DFAMILY=6 -c $< -o $@.tmp && mv -f $@.tmp $@
+
+gen:: $(BPF_OBJECTS) $(BPF_CLASSIFIER) $(NODE) ## Regenerate what is generated and committed
+	@echo "  GEN     $(BPF_TYPES)"
+	$(Q)$(NODE) scripts/gen-bpf-types.mjs $(BPF_TYPES_OF) >$(BPF_TYPES).tmp && mv -f $(BPF_TYPES).tmp $(BPF_TYPES)
+
+gen-check:: $(BPF_OBJECTS) $(BPF_CLASSIFIER) $(NODE) ## Fail if a generated file isn't current
+	$(Q)mkdir -p $(BUILD) && $(NODE) scripts/gen-bpf-types.mjs $(BPF_TYPES_OF) >$(BUILD)/bpf-types.gen.ts
 	$(Q)diff -u $(BPF_TYPES) $(BUILD)/bpf-types.gen.ts || { echo "tortie: $(BPF_TYPES) is not what bpf/ says: run make gen" >&2; exit 1; }

@@ -23,11 +23,11 @@ enum dimension {
 /* The low 8 bits of a rule word; the other 24 are the chunk that `pass` goes on with. */
 enum rule_action {
 	/* No rule: a word that is read by mistake denies. */
-	RULE_NONE = 0,
-	RULE_ALLOW = 1,
-	RULE_DENY = 2,
-	RULE_PASS = 3,
-	RULE_LOG = 4,
+	RULE_ACTION_NONE = 0,
+	RULE_ACTION_ALLOW = 1,
+	RULE_ACTION_DENY = 2,
+	RULE_ACTION_PASS = 3,
+	RULE_ACTION_LOG = 4,
 };
 
 /* Index into tortie_ports; the source's tables follow the destination's. */
@@ -50,6 +50,15 @@ enum port_table {
 #define CHUNK_RULES 512
 #define CHUNK_EMPTY 0
 #define CHUNK_FULL 1
+/* Chunks that one unit may have; one with more denies everything. */
+#define UNIT_CHUNKS 1024
+/* In a unit's mask: tortie_named is asked first for this dimension (service, source port). */
+#define UNIT_NAMED(dimension) (1U << (8 + (dimension)))
+
+/* Log rules that a decision has room to name. */
+#define DECISION_LOGS 4
+/* A decision's `rule` when none decided. */
+#define RULE_INDEX_NONE 0xffffffff
 
 /* What an address is. */
 struct address_info {
@@ -63,7 +72,8 @@ struct unit_record {
 	__u32 chunks;
 	/* Index of its first rule word; the word of bit b of chunk k is at first_rule + 512 k + b. */
 	__u32 first_rule;
-	/* Bit d: dimension d is looked up; else every rule matches in it. Bit 8 + d: by tortie_named first (d: service, source port). */
+	/* Bit d: dimension d is looked up; else every rule matches in it. Bit 8 + d: by tortie_named first
+	 * (d: service, source port). */
 	__u32 mask;
 	__u32 _reserved;
 	/* Indexes into tortie_rowtab. */

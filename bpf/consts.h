@@ -33,6 +33,11 @@ enum verdict {
 	VERDICT_SPOOFED_ARP = 6,
 	/* IPv6 while the node's configuration says there is none. */
 	VERDICT_IPV6_DISABLED = 7,
+	/* A fragment that would overwrite the transport header of the first one (RFC 1858, 3128), or end
+	   beyond what a packet can be. */
+	VERDICT_BAD_FRAGMENT = 8,
+	/* IPv6 extension headers: too many, or in an order that nobody may send. */
+	VERDICT_EXTENSIONS = 9,
 	VERDICT__COUNT,
 };
 
@@ -52,6 +57,20 @@ enum family {
 #define ETH_P_ARP 0x0806
 #define ETH_P_IPV6 0x86DD
 #define ETH_HLEN 14
+#define ETH_P_8021Q 0x8100
+#define ETH_P_8021AD 0x88A8
+
+/* linux/in.h has these, but the same is true of it. */
+#define PROTOCOL_HOPOPTS 0
+#define PROTOCOL_ICMP 1
+#define PROTOCOL_TCP 6
+#define PROTOCOL_UDP 17
+#define PROTOCOL_ROUTING 43
+#define PROTOCOL_FRAGMENT 44
+#define PROTOCOL_AH 51
+#define PROTOCOL_ICMPV6 58
+#define PROTOCOL_DSTOPTS 60
+#define PROTOCOL_SCTP 132
 
 #define TC_ACT_UNSPEC (-1)
 #define TC_ACT_SHOT 2

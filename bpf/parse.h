@@ -53,9 +53,6 @@ struct arp_packet {
 #define ARP_REQUEST 1
 #define ARP_REPLY 2
 
-#define PROTOCOL_HOPOPTS 0
-#define PROTOCOL_ICMPV6 58
-
 /* Hop-by-hop options (RFC 8200 4.3) as far as we read them. */
 struct ipv6_options {
 	__u8 next_header;

@@ -1,7 +1,12 @@
-// Writes the TypeScript twin of the BPF programs' types, read from the BTF in their object files: `gen-bpf-types.mjs x.bpf.o... > y.gen.ts`.
-// Taken over: enums; maps with their shapes; read-only configuration variables; the structs that these use.
+// Writes the TypeScript twin of the BPF programs' types, read from the BTF in their object files:
+// `gen-bpf-types.mjs x.bpf.o... -- GROUP header.h... y.bpf.o... > z.gen.ts`.
+// Taken over: enums; maps with their shapes; read-only configuration variables; the structs that these use; the plain numbers that a
+// header defines. What stands behind `-- GROUP` comes in lists of that name's own: `mapShapes` there is `groupMapShapes`, and its programs
+// aren't listed, since they are tests'. A map whose name doesn't start with tortie_ only tells the types that it holds.
+// A struct's fields whose names start with _ are padding: nothing reads them, and zero is written.
 // An enum member `X__COUNT` is the number of members and becomes `xCount`.
 import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 
 const bpfMapTypes = {
   5: 'percpu_hash',
@@ -12,6 +17,9 @@ const bpfMapTypes = {
   6: 'percpu_array',
   9: 'lru_hash',
 };
+
+/** An array of more numbers than this is a typed array (in the machine's byte order: little-endian wherever we run). */
+const LARGE = 4096;
 
 const pascal = (name) => name.replace(/(?:^|_)([a-z0-9])/g, (_, c) => c.toUpperCase());
 const camel = (name) => name.replace(/_([a-z0-9])/g, (_, c) => c.toUpperCase());
@@ -91,6 +99,16 @@ function field(btf, id, structs) {
   if (type.kind === 'ARRAY') {
     const element = btf.plain(type.type_id);
     const size = btf.size(type.type_id);
+    if (type.nr_elems > LARGE) {
+      if (element.kind !== 'INT' || element.size > 4 || element.encoding === 'SIGNED')
+        fail(`${type.nr_elems} elements of ${element.kind} ${element.name} are too many for a list`);
+      const list = `Uint${element.size * 8}Array`;
+      return {
+        type: list,
+        read: (at) => `new ${list}(view.buffer.slice(view.byteOffset + ${at}, view.byteOffset + ${at} + ${btf.size(id)}))`,
+        write: (value, at) => `setNumbers(view, ${at}, ${value}, ${type.nr_elems});`,
+      };
+    }
     if (element.kind === 'INT' && element.size === 1)
       return {
         type: 'Uint8Array',
@@ -113,7 +131,10 @@ function collect(btf, struct, structs) {
   if (struct.name === '(anon)') fail('a struct that TypeScript sees needs a name');
   const fields = struct.members.map((m) => {
     if (m.bitfield_size) fail(`struct ${struct.name}: bit field ${m.name}`);
-    return { name: camel(m.name), offset: m.bits_offset / 8, ...field(btf, m.type_id, structs) };
+    const offset = m.bits_offset / 8;
+    if (m.name.startsWith('_'))
+      return { name: m.name, offset, isPadding: true, write: (_, at) => `setZero(view, ${at}, ${btf.size(m.type_id)});` };
+    return { name: camel(m.name), offset, ...field(btf, m.type_id, structs) };
   });
   const known = structs.get(struct.name);
   const shape = JSON.stringify([struct.size, fields.map((f) => [f.name, f.offset, f.type])]);
@@ -144,7 +165,8 @@ function enumText({ name, values }) {
   return lines.join('\n');
 }
 
-function structText({ name, cName, size, fields }) {
+function structText({ name, cName, size, fields: all }) {
+  const fields = all.filter(({ isPadding }) => !isPadding);
   const dims = fields.filter((f) => f.dims);
   return [
     `/** struct ${cName}, ${size} bytes */`,
@@ -159,7 +181,7 @@ function structText({ name, cName, size, fields }) {
     `    return { ${fields.map((f) => `${f.name}: ${f.read(f.offset === 0 ? 'at' : `at + ${f.offset}`)}`).join(', ')} };`,
     '  },',
     `  write(value: ${name}, view: DataView, at = 0): void {`,
-    ...fields.map((f) => `    ${f.write(`value.${f.name}`, f.offset === 0 ? 'at' : `at + ${f.offset}`)}`),
+    ...all.map((f) => `    ${f.write(`value.${f.name}`, f.offset === 0 ? 'at' : `at + ${f.offset}`)}`),
     '  },',
     `  encode(value: ${name}): Uint8Array {`,
     `    const bytes = new Uint8Array(${size});`,
@@ -177,49 +199,96 @@ function typeName(btf, id, structs) {
   return type.kind === 'STRUCT' ? pascal(type.name) : `u${btf.size(id) * 8}`;
 }
 
-const files = process.argv.slice(2);
-if (files.length === 0) fail('which object files?');
 const enums = new Map();
 const structs = new Map();
-const maps = new Map();
-const configs = new Map();
-const programs = new Set();
 
-for (const file of files) {
-  const btf = new Btf(file);
+function readEnums(btf) {
   for (const type of btf.all('ENUM')) {
     const known = enums.get(type.name);
     if (known && JSON.stringify(known.values) !== JSON.stringify(type.values))
       fail(`enum ${type.name} differs between objects`);
     if (type.name !== '(anon)') enums.set(type.name, { name: type.name, values: type.values });
   }
-  for (const section of btf.all('DATASEC')) {
-    for (const { type_id: id } of section.vars) {
-      const variable = btf.all('VAR').find((v) => v.id === id);
-      if (section.name === '.maps') {
-        const definition = btf.plain(variable.type_id);
-        const number = btf.number(definition, 'type');
-        const [key, value] = ['key', 'value'].map(
-          (name) => btf.pointee(definition, name) ?? fail(`map ${variable.name} has no ${name}`),
-        );
-        maps.set(variable.name, {
-          type: number,
-          kind: bpfMapTypes[number] ?? fail(`map ${variable.name}: type ${number} has no name in this script`),
-          keySize: btf.size(key),
-          valueSize: btf.size(value),
-          maxEntries: btf.number(definition, 'max_entries'),
-          flags: btf.number(definition, 'map_flags'),
-          holds: `${typeName(btf, key, structs)} -> ${typeName(btf, value, structs)}`,
-        });
-      } else if (section.name === '.rodata' && variable.linkage === 'global') {
-        configs.set(variable.name, typeName(btf, variable.type_id, structs));
-      }
-    }
-  }
-  for (const type of btf.all('FUNC')) if (type.linkage === 'global') programs.add(type.name);
 }
 
+function readMap(btf, variable, maps) {
+  const definition = btf.plain(variable.type_id);
+  const number = btf.number(definition, 'type');
+  const [key, value] = ['key', 'value'].map(
+    (name) => btf.pointee(definition, name) ?? fail(`map ${variable.name} has no ${name}`),
+  );
+  const map = {
+    type: number,
+    kind: bpfMapTypes[number] ?? fail(`map ${variable.name}: type ${number} has no name in this script`),
+    keySize: btf.size(key),
+    valueSize: btf.size(value),
+    maxEntries: btf.number(definition, 'max_entries'),
+    flags: btf.number(definition, 'map_flags'),
+    holds: `${typeName(btf, key, structs)} -> ${typeName(btf, value, structs)}`,
+  };
+  const known = maps.get(variable.name);
+  if (known !== undefined && JSON.stringify(known) !== JSON.stringify(map))
+    fail(`map ${variable.name} differs between objects`);
+  if (variable.name.startsWith('tortie_')) maps.set(variable.name, map);
+}
+
+/** What a group of files says. */
+function readGroup(files) {
+  const group = { maps: new Map(), configs: new Map(), programs: new Set(), constants: new Map() };
+  for (const file of files) {
+    if (file.endsWith('.h')) {
+      for (const [, name, value] of readFileSync(file, 'utf8').matchAll(/^#define ([A-Z][A-Z0-9_]*) (\d+|0x[\da-f]+)$/gm))
+        group.constants.set(camel(name.toLowerCase()), value);
+      continue;
+    }
+    const btf = new Btf(file);
+    readEnums(btf);
+    for (const section of btf.all('DATASEC')) {
+      for (const { type_id: id } of section.vars) {
+        const variable = btf.all('VAR').find((v) => v.id === id);
+        if (section.name === '.maps') readMap(btf, variable, group.maps);
+        else if (section.name === '.rodata' && variable.linkage === 'global')
+          group.configs.set(variable.name, typeName(btf, variable.type_id, structs));
+      }
+    }
+    for (const type of btf.all('FUNC')) if (type.linkage === 'global') group.programs.add(type.name);
+  }
+  return group;
+}
+
+const args = process.argv.slice(2);
+const divider = args.indexOf('--');
+const files = divider === -1 ? args : args.slice(0, divider);
+if (files.length === 0) fail('which object files?');
+const { maps, configs, programs } = readGroup(files);
+const groupName = divider === -1 ? undefined : args[divider + 1];
+const group = groupName === undefined ? undefined : readGroup(args.slice(divider + 2));
+
 const sorted = (map) => [...map].sort(([a], [b]) => (a < b ? -1 : 1));
+
+function mapsText(list) {
+  return sorted(list)
+    .map(
+      ([name, m]) =>
+        `  /** ${m.kind}: ${m.holds} */\n  ${name}: { name: '${name}', type: ${m.type}, keySize: ${m.keySize}, valueSize: ${m.valueSize}, maxEntries: ${m.maxEntries}, flags: ${m.flags} },`,
+    )
+    .join('\n');
+}
+
+function groupText(name, { maps: list, constants }) {
+  return `
+/** The maps of the ${name}: as `mapShapes`. */
+export const ${name}MapShapes = {
+${mapsText(list)}
+} as const;
+
+/** The numbers that the C of the ${name} defines. */
+export const ${name}Constants = {
+${[...constants].map(([constant, value]) => `  ${constant}: ${value},`).join('\n')}
+} as const;
+`;
+}
+
 process.stdout
   .write(`// Generated from the BPF programs' types by scripts/gen-bpf-types.mjs. Do not edit: change bpf/ and run \`make gen\`.
 
@@ -241,6 +310,15 @@ function setList<T>(list: readonly T[], length: number, stride: number, start: n
   list.forEach((value, i) => write(value, start + i * stride));
 }
 
+function setZero(view: DataView, at: number, length: number): void {
+  new Uint8Array(view.buffer, view.byteOffset + at, length).fill(0);
+}
+
+function setNumbers(view: DataView, at: number, numbers: Uint16Array | Uint32Array, length: number): void {
+  if (numbers.length !== length) throw new RangeError(\`\${numbers.length} elements for a field of \${length}\`);
+  setBytes(view, at, new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength), numbers.byteLength);
+}
+
 ${sorted(enums)
   .map(([, e]) => enumText(e))
   .join('\n\n')}
@@ -249,12 +327,7 @@ ${[...structs.values()].map(structText).join('\n\n')}
 
 /** The maps, with the sizes that the C says. \`flags\` are those of map creation. */
 export const mapShapes = {
-${sorted(maps)
-  .map(
-    ([name, m]) =>
-      `  /** ${m.kind}: ${m.holds} */\n  ${name}: { name: '${name}', type: ${m.type}, keySize: ${m.keySize}, valueSize: ${m.valueSize}, maxEntries: ${m.maxEntries}, flags: ${m.flags} },`,
-  )
-  .join('\n')}
+${mapsText(maps)}
 } as const;
 
 /** Read-only variables that are set before loading, and their types. */
@@ -269,4 +342,4 @@ export const programNames = [${[...programs]
   .sort()
   .map((name) => `'${name}'`)
   .join(', ')}] as const;
-`);
+${group === undefined ? '' : groupText(groupName, group)}`);
