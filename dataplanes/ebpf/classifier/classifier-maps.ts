@@ -1,0 +1,110 @@
+import type { Family } from '#api/cidr.ts';
+
+/** `enum dimension` of bpf/classifier.h. */
+export const Dimension = { source: 0, destination: 1, service: 2, sourcePort: 3 } as const;
+/** `enum rule_action` of bpf/classifier.h. */
+export const RuleWord = { none: 0, allow: 1, deny: 2, pass: 3, log: 4, undecided: 5 } as const;
+/** `enum port_table` of bpf/classifier.h. */
+export const PortTable = {
+  tcp: 0,
+  udp: 1,
+  sctp: 2,
+  icmp: 3,
+  icmpv6: 4,
+  other: 5,
+  sourceTcp: 6,
+  sourceUdp: 7,
+  sourceSctp: 8,
+} as const;
+export const PORT_TABLES = 9;
+/** Rules of one chunk, and the 32-bit words that their bits take. */
+export const CHUNK_RULES = 512;
+export const CHUNK_WORDS = CHUNK_RULES / 32;
+/** Chunks that no row has to store: no bit, all bits. */
+export const EMPTY_CHUNK = 0;
+export const FULL_CHUNK = 1;
+/** Chunks that the lookup follows in one unit (UNIT_CHUNKS of bpf/classifier.h). */
+export const UNIT_CHUNKS = 1024;
+
+/** An address as a number: IPv4 below 2^32, IPv6 as a BigInt. */
+export type AddressValue = number | bigint;
+
+/** `struct unit_record` of bpf/classifier.h. */
+export interface UnitRecord {
+  readonly chunks: number;
+  readonly firstRule: number;
+  readonly mask: number;
+  /** By dimension; indexes into the row table. */
+  readonly defaultRows: readonly number[];
+}
+
+/** One write. Made twice it changes nothing, so a failed series may be begun anew. Without a value (or class, or row): deletes. */
+export type MapWrite =
+  | {
+      /** `tortie_addr*` where the prefix is the whole address, else `tortie_net*`. */
+      readonly map: 'addresses';
+      readonly family: Family;
+      readonly address: AddressValue;
+      readonly prefix: number;
+      readonly value: { readonly class: number; readonly hop: number } | undefined;
+    }
+  | {
+      readonly map: 'named';
+      readonly family: Family;
+      readonly address: AddressValue;
+      readonly protocol: number;
+      readonly port: number;
+      readonly class: number | undefined;
+    }
+  | {
+      readonly map: 'rows';
+      readonly record: number;
+      readonly dimension: number;
+      readonly class: number;
+      readonly row: number | undefined;
+    }
+  /** From `min` to `max`, both included. */
+  | {
+      readonly map: 'ports';
+      readonly table: number;
+      readonly min: number;
+      readonly max: number;
+      readonly class: number;
+    }
+  | { readonly map: 'rowtab'; readonly index: number; readonly chunks: readonly number[] }
+  | { readonly map: 'chunks'; readonly index: number; readonly words: Uint32Array }
+  /** The words' counters begin at zero. */
+  | { readonly map: 'rules'; readonly index: number; readonly words: Uint32Array }
+  | { readonly map: 'records'; readonly index: number; readonly record: UnitRecord }
+  /** One aligned store. */
+  | { readonly map: 'units'; readonly index: number; readonly record: number };
+
+/** The maps that can be full. */
+export const sizedMaps = [
+  'tortie_addr4',
+  'tortie_addr6',
+  'tortie_net4',
+  'tortie_net6',
+  'tortie_named4',
+  'tortie_named6',
+  'tortie_ports',
+  'tortie_units',
+  'tortie_records',
+  'tortie_rows',
+  'tortie_rowtab',
+  'tortie_chunks',
+  'tortie_rules',
+] as const;
+export type SizedMap = (typeof sizedMaps)[number];
+
+/** Elements that a map holds, and the setting that says so. `tortie_ports`: classes of ports, at most 65,536. */
+export type MapSizes = Readonly<Record<SizedMap, { readonly entries: number; readonly setting: string }>>;
+
+/** What the classifier writes to: the kernel's maps, or their twin in tests. */
+export interface ClassifierMaps {
+  readonly sizes: MapSizes;
+  /** In this order, each visible before the next. Throws at the first that fails: any number before it has been made. */
+  write(writes: readonly MapWrite[]): Promise<void>;
+  /** Resolves when no lookup that began before the call is under way any more. */
+  grace(): Promise<void>;
+}
