@@ -105,7 +105,8 @@ function field(btf, id, structs) {
       const list = `Uint${element.size * 8}Array`;
       return {
         type: list,
-        read: (at) => `new ${list}(view.buffer.slice(view.byteOffset + ${at}, view.byteOffset + ${at} + ${btf.size(id)}))`,
+        read: (at) =>
+          `new ${list}(view.buffer.slice(view.byteOffset + ${at}, view.byteOffset + ${at} + ${btf.size(id)}))`,
         write: (value, at) => `setNumbers(view, ${at}, ${value}, ${type.nr_elems});`,
       };
     }
@@ -133,7 +134,12 @@ function collect(btf, struct, structs) {
     if (m.bitfield_size) fail(`struct ${struct.name}: bit field ${m.name}`);
     const offset = m.bits_offset / 8;
     if (m.name.startsWith('_'))
-      return { name: m.name, offset, isPadding: true, write: (_, at) => `setZero(view, ${at}, ${btf.size(m.type_id)});` };
+      return {
+        name: m.name,
+        offset,
+        isPadding: true,
+        write: (_, at) => `setZero(view, ${at}, ${btf.size(m.type_id)});`,
+      };
     return { name: camel(m.name), offset, ...field(btf, m.type_id, structs) };
   });
   const known = structs.get(struct.name);
@@ -237,7 +243,9 @@ function readGroup(files) {
   const group = { maps: new Map(), configs: new Map(), programs: new Set(), constants: new Map() };
   for (const file of files) {
     if (file.endsWith('.h')) {
-      for (const [, name, value] of readFileSync(file, 'utf8').matchAll(/^#define ([A-Z][A-Z0-9_]*) (\d+|0x[\da-f]+)$/gm))
+      for (const [, name, value] of readFileSync(file, 'utf8').matchAll(
+        /^#define ([A-Z][A-Z0-9_]*) (\d+|0x[\da-f]+)$/gm,
+      ))
         group.constants.set(camel(name.toLowerCase()), value);
       continue;
     }
@@ -277,7 +285,7 @@ function mapsText(list) {
 
 function groupText(name, { maps: list, constants }) {
   return `
-/** The maps of the ${name}: as `mapShapes`. */
+/** The maps of the ${name}, with the sizes that the C says. */
 export const ${name}MapShapes = {
 ${mapsText(list)}
 } as const;

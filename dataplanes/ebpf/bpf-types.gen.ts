@@ -1,0 +1,848 @@
+// Generated from the BPF programs' types by scripts/gen-bpf-types.mjs. Do not edit: change bpf/ and run `make gen`.
+
+function bytesAt(view: DataView, at: number, length: number): Uint8Array {
+  return new Uint8Array(view.buffer, view.byteOffset + at, length).slice();
+}
+
+function setBytes(view: DataView, at: number, bytes: Uint8Array, length: number): void {
+  if (bytes.length !== length) throw new RangeError(`${bytes.length} bytes for a field of ${length}`);
+  new Uint8Array(view.buffer, view.byteOffset + at, length).set(bytes);
+}
+
+function listAt<T>(length: number, stride: number, start: number, read: (at: number) => T): T[] {
+  return Array.from({ length }, (_, i) => read(start + i * stride));
+}
+
+function setList<T>(list: readonly T[], length: number, stride: number, start: number, write: (value: T, at: number) => void): void {
+  if (list.length !== length) throw new RangeError(`${list.length} elements for a field of ${length}`);
+  list.forEach((value, i) => write(value, start + i * stride));
+}
+
+function setZero(view: DataView, at: number, length: number): void {
+  new Uint8Array(view.buffer, view.byteOffset + at, length).fill(0);
+}
+
+function setNumbers(view: DataView, at: number, numbers: Uint16Array | Uint32Array, length: number): void {
+  if (numbers.length !== length) throw new RangeError(`${numbers.length} elements for a field of ${length}`);
+  setBytes(view, at, new Uint8Array(numbers.buffer, numbers.byteOffset, numbers.byteLength), numbers.byteLength);
+}
+
+/** enum decision_reason */
+export const DecisionReason = {
+  rule: 0,
+  noUnit: 1,
+  noRule: 2,
+  broken: 3,
+} as const;
+export type DecisionReason = (typeof DecisionReason)[keyof typeof DecisionReason];
+/** The names of decision_reason for people, by number. */
+export const decisionReasonTexts = {
+  0: 'rule',
+  1: 'no-unit',
+  2: 'no-rule',
+  3: 'broken',
+} as const satisfies Record<DecisionReason, string>;
+
+/** enum dimension */
+export const Dimension = {
+  source: 0,
+  destination: 1,
+  service: 2,
+  sourcePort: 3,
+} as const;
+export type Dimension = (typeof Dimension)[keyof typeof Dimension];
+/** The names of dimension for people, by number. */
+export const dimensionTexts = {
+  0: 'source',
+  1: 'destination',
+  2: 'service',
+  3: 'source-port',
+} as const satisfies Record<Dimension, string>;
+export const dimensionCount = 4;
+
+/** enum direction */
+export const Direction = {
+  fromPod: 0,
+  toPod: 1,
+} as const;
+export type Direction = (typeof Direction)[keyof typeof Direction];
+/** The names of direction for people, by number. */
+export const directionTexts = {
+  0: 'from-pod',
+  1: 'to-pod',
+} as const satisfies Record<Direction, string>;
+export const directionCount = 2;
+
+/** enum family */
+export const Family = {
+  ipv4: 4,
+  ipv6: 6,
+} as const;
+export type Family = (typeof Family)[keyof typeof Family];
+/** The names of family for people, by number. */
+export const familyTexts = {
+  4: 'ipv4',
+  6: 'ipv6',
+} as const satisfies Record<Family, string>;
+
+/** enum fragment_kind */
+export const FragmentKind = {
+  none: 0,
+  first: 1,
+  later: 2,
+} as const;
+export type FragmentKind = (typeof FragmentKind)[keyof typeof FragmentKind];
+/** The names of fragment_kind for people, by number. */
+export const fragmentKindTexts = {
+  0: 'none',
+  1: 'first',
+  2: 'later',
+} as const satisfies Record<FragmentKind, string>;
+
+/** enum port_table */
+export const PortTable = {
+  tcp: 0,
+  udp: 1,
+  sctp: 2,
+  icmp: 3,
+  icmpv6: 4,
+  other: 5,
+  sourceTcp: 6,
+  sourceUdp: 7,
+  sourceSctp: 8,
+} as const;
+export type PortTable = (typeof PortTable)[keyof typeof PortTable];
+/** The names of port_table for people, by number. */
+export const portTableTexts = {
+  0: 'tcp',
+  1: 'udp',
+  2: 'sctp',
+  3: 'icmp',
+  4: 'icmpv6',
+  5: 'other',
+  6: 'source-tcp',
+  7: 'source-udp',
+  8: 'source-sctp',
+} as const satisfies Record<PortTable, string>;
+export const portTableCount = 9;
+
+/** enum rule_action */
+export const RuleAction = {
+  none: 0,
+  allow: 1,
+  deny: 2,
+  pass: 3,
+  log: 4,
+} as const;
+export type RuleAction = (typeof RuleAction)[keyof typeof RuleAction];
+/** The names of rule_action for people, by number. */
+export const ruleActionTexts = {
+  0: 'none',
+  1: 'allow',
+  2: 'deny',
+  3: 'pass',
+  4: 'log',
+} as const satisfies Record<RuleAction, string>;
+
+/** enum verdict */
+export const Verdict = {
+  passed: 0,
+  notAnnounced: 1,
+  truncated: 2,
+  malformed: 3,
+  ethertype: 4,
+  spoofedSource: 5,
+  spoofedArp: 6,
+  ipv6Disabled: 7,
+  badFragment: 8,
+  extensions: 9,
+} as const;
+export type Verdict = (typeof Verdict)[keyof typeof Verdict];
+/** The names of verdict for people, by number. */
+export const verdictTexts = {
+  0: 'passed',
+  1: 'not-announced',
+  2: 'truncated',
+  3: 'malformed',
+  4: 'ethertype',
+  5: 'spoofed-source',
+  6: 'spoofed-arp',
+  7: 'ipv6-disabled',
+  8: 'bad-fragment',
+  9: 'extensions',
+} as const satisfies Record<Verdict, string>;
+export const verdictCount = 10;
+
+/** struct source_key, 28 bytes */
+export interface SourceKey {
+  readonly prefixLen: number;
+  readonly ifindex: number;
+  readonly family: Family;
+  readonly address: Uint8Array;
+}
+export const SourceKey = {
+  size: 28,
+  offsets: { prefixLen: 0, ifindex: 4, family: 8, address: 12 },
+  read(view: DataView, at = 0): SourceKey {
+    return { prefixLen: view.getUint32(at, true), ifindex: view.getUint32(at + 4, true), family: view.getUint32(at + 8, true) as Family, address: bytesAt(view, at + 12, 16) };
+  },
+  write(value: SourceKey, view: DataView, at = 0): void {
+    view.setUint32(at, value.prefixLen, true);
+    view.setUint32(at + 4, value.ifindex, true);
+    view.setUint32(at + 8, value.family, true);
+    setBytes(view, at + 12, value.address, 16);
+  },
+  encode(value: SourceKey): Uint8Array {
+    const bytes = new Uint8Array(28);
+    SourceKey.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct counter, 16 bytes */
+export interface Counter {
+  readonly packets: bigint;
+  readonly bytes: bigint;
+}
+export const Counter = {
+  size: 16,
+  offsets: { packets: 0, bytes: 8 },
+  read(view: DataView, at = 0): Counter {
+    return { packets: view.getBigUint64(at, true), bytes: view.getBigUint64(at + 8, true) };
+  },
+  write(value: Counter, view: DataView, at = 0): void {
+    view.setBigUint64(at, value.packets, true);
+    view.setBigUint64(at + 8, value.bytes, true);
+  },
+  encode(value: Counter): Uint8Array {
+    const bytes = new Uint8Array(16);
+    Counter.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct device_counters, 1024 bytes */
+export interface DeviceCounters {
+  readonly by: readonly (readonly Counter[])[];
+}
+export const DeviceCounters = {
+  size: 1024,
+  offsets: { by: 0 },
+  dims: { by: [2, 32] },
+  read(view: DataView, at = 0): DeviceCounters {
+    return { by: listAt(2, 512, at, (at) => listAt(32, 16, at, (at) => Counter.read(view, at))) };
+  },
+  write(value: DeviceCounters, view: DataView, at = 0): void {
+    setList(value.by, 2, 512, at, (value, at) => { setList(value, 32, 16, at, (value, at) => { Counter.write(value, view, at); }); });
+  },
+  encode(value: DeviceCounters): Uint8Array {
+    const bytes = new Uint8Array(1024);
+    DeviceCounters.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct pod_config, 1 bytes */
+export interface PodConfig {
+  readonly ipv6Enabled: number;
+}
+export const PodConfig = {
+  size: 1,
+  offsets: { ipv6Enabled: 0 },
+  read(view: DataView, at = 0): PodConfig {
+    return { ipv6Enabled: view.getUint8(at) };
+  },
+  write(value: PodConfig, view: DataView, at = 0): void {
+    view.setUint8(at, value.ipv6Enabled);
+  },
+  encode(value: PodConfig): Uint8Array {
+    const bytes = new Uint8Array(1);
+    PodConfig.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct unit_record, 32 bytes */
+export interface UnitRecord {
+  readonly chunks: number;
+  readonly firstRule: number;
+  readonly mask: number;
+  readonly defaultRow: readonly number[];
+}
+export const UnitRecord = {
+  size: 32,
+  offsets: { chunks: 0, firstRule: 4, mask: 8, defaultRow: 16 },
+  dims: { defaultRow: [4] },
+  read(view: DataView, at = 0): UnitRecord {
+    return { chunks: view.getUint32(at, true), firstRule: view.getUint32(at + 4, true), mask: view.getUint32(at + 8, true), defaultRow: listAt(4, 4, at + 16, (at) => view.getUint32(at, true)) };
+  },
+  write(value: UnitRecord, view: DataView, at = 0): void {
+    view.setUint32(at, value.chunks, true);
+    view.setUint32(at + 4, value.firstRule, true);
+    view.setUint32(at + 8, value.mask, true);
+    setZero(view, at + 12, 4);
+    setList(value.defaultRow, 4, 4, at + 16, (value, at) => { view.setUint32(at, value, true); });
+  },
+  encode(value: UnitRecord): Uint8Array {
+    const bytes = new Uint8Array(32);
+    UnitRecord.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct flow_tuple4, 16 bytes */
+export interface FlowTuple4 {
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+  readonly protocol: number;
+}
+export const FlowTuple4 = {
+  size: 16,
+  offsets: { source: 0, destination: 4, sourcePort: 8, destinationPort: 10, protocol: 12 },
+  read(view: DataView, at = 0): FlowTuple4 {
+    return { source: bytesAt(view, at, 4), destination: bytesAt(view, at + 4, 4), sourcePort: view.getUint16(at + 8, true), destinationPort: view.getUint16(at + 10, true), protocol: view.getUint8(at + 12) };
+  },
+  write(value: FlowTuple4, view: DataView, at = 0): void {
+    setBytes(view, at, value.source, 4);
+    setBytes(view, at + 4, value.destination, 4);
+    view.setUint16(at + 8, value.sourcePort, true);
+    view.setUint16(at + 10, value.destinationPort, true);
+    view.setUint8(at + 12, value.protocol);
+    setZero(view, at + 13, 3);
+  },
+  encode(value: FlowTuple4): Uint8Array {
+    const bytes = new Uint8Array(16);
+    FlowTuple4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct flow_headers4, 40 bytes */
+export interface FlowHeaders4 {
+  readonly tuple: FlowTuple4;
+  readonly fragmentId: number;
+  readonly fragment: FragmentKind;
+  readonly l3Offset: number;
+  readonly l4Offset: number;
+  readonly end: number;
+  readonly tcpFlags: number;
+  readonly hops: number;
+  readonly isError: number;
+}
+export const FlowHeaders4 = {
+  size: 40,
+  offsets: { tuple: 0, fragmentId: 16, fragment: 20, l3Offset: 24, l4Offset: 28, end: 32, tcpFlags: 36, hops: 37, isError: 38 },
+  read(view: DataView, at = 0): FlowHeaders4 {
+    return { tuple: FlowTuple4.read(view, at), fragmentId: view.getUint32(at + 16, true), fragment: view.getUint32(at + 20, true) as FragmentKind, l3Offset: view.getUint32(at + 24, true), l4Offset: view.getUint32(at + 28, true), end: view.getUint32(at + 32, true), tcpFlags: view.getUint8(at + 36), hops: view.getUint8(at + 37), isError: view.getUint8(at + 38) };
+  },
+  write(value: FlowHeaders4, view: DataView, at = 0): void {
+    FlowTuple4.write(value.tuple, view, at);
+    view.setUint32(at + 16, value.fragmentId, true);
+    view.setUint32(at + 20, value.fragment, true);
+    view.setUint32(at + 24, value.l3Offset, true);
+    view.setUint32(at + 28, value.l4Offset, true);
+    view.setUint32(at + 32, value.end, true);
+    view.setUint8(at + 36, value.tcpFlags);
+    view.setUint8(at + 37, value.hops);
+    view.setUint8(at + 38, value.isError);
+    setZero(view, at + 39, 1);
+  },
+  encode(value: FlowHeaders4): Uint8Array {
+    const bytes = new Uint8Array(40);
+    FlowHeaders4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct parsed_packet4, 88 bytes */
+export interface ParsedPacket4 {
+  readonly verdict: Verdict;
+  readonly quotedVerdict: Verdict;
+  readonly headers: FlowHeaders4;
+  readonly quoted: FlowHeaders4;
+}
+export const ParsedPacket4 = {
+  size: 88,
+  offsets: { verdict: 0, quotedVerdict: 4, headers: 8, quoted: 48 },
+  read(view: DataView, at = 0): ParsedPacket4 {
+    return { verdict: view.getUint32(at, true) as Verdict, quotedVerdict: view.getUint32(at + 4, true) as Verdict, headers: FlowHeaders4.read(view, at + 8), quoted: FlowHeaders4.read(view, at + 48) };
+  },
+  write(value: ParsedPacket4, view: DataView, at = 0): void {
+    view.setUint32(at, value.verdict, true);
+    view.setUint32(at + 4, value.quotedVerdict, true);
+    FlowHeaders4.write(value.headers, view, at + 8);
+    FlowHeaders4.write(value.quoted, view, at + 48);
+  },
+  encode(value: ParsedPacket4): Uint8Array {
+    const bytes = new Uint8Array(88);
+    ParsedPacket4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct address_info, 8 bytes */
+export interface AddressInfo {
+  readonly class: number;
+  readonly hop: number;
+}
+export const AddressInfo = {
+  size: 8,
+  offsets: { class: 0, hop: 4 },
+  read(view: DataView, at = 0): AddressInfo {
+    return { class: view.getUint32(at, true), hop: view.getUint32(at + 4, true) };
+  },
+  write(value: AddressInfo, view: DataView, at = 0): void {
+    view.setUint32(at, value.class, true);
+    view.setUint32(at + 4, value.hop, true);
+  },
+  encode(value: AddressInfo): Uint8Array {
+    const bytes = new Uint8Array(8);
+    AddressInfo.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct flow_ends, 16 bytes */
+export interface FlowEnds {
+  readonly source: AddressInfo;
+  readonly destination: AddressInfo;
+}
+export const FlowEnds = {
+  size: 16,
+  offsets: { source: 0, destination: 8 },
+  read(view: DataView, at = 0): FlowEnds {
+    return { source: AddressInfo.read(view, at), destination: AddressInfo.read(view, at + 8) };
+  },
+  write(value: FlowEnds, view: DataView, at = 0): void {
+    AddressInfo.write(value.source, view, at);
+    AddressInfo.write(value.destination, view, at + 8);
+  },
+  encode(value: FlowEnds): Uint8Array {
+    const bytes = new Uint8Array(16);
+    FlowEnds.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct decision, 36 bytes */
+export interface Decision {
+  readonly action: RuleAction;
+  readonly reason: DecisionReason;
+  readonly rule: number;
+  readonly chunk: number;
+  readonly logs: number;
+  readonly logged: readonly number[];
+}
+export const Decision = {
+  size: 36,
+  offsets: { action: 0, reason: 4, rule: 8, chunk: 12, logs: 16, logged: 20 },
+  dims: { logged: [4] },
+  read(view: DataView, at = 0): Decision {
+    return { action: view.getUint32(at, true) as RuleAction, reason: view.getUint32(at + 4, true) as DecisionReason, rule: view.getUint32(at + 8, true), chunk: view.getUint32(at + 12, true), logs: view.getUint32(at + 16, true), logged: listAt(4, 4, at + 20, (at) => view.getUint32(at, true)) };
+  },
+  write(value: Decision, view: DataView, at = 0): void {
+    view.setUint32(at, value.action, true);
+    view.setUint32(at + 4, value.reason, true);
+    view.setUint32(at + 8, value.rule, true);
+    view.setUint32(at + 12, value.chunk, true);
+    view.setUint32(at + 16, value.logs, true);
+    setList(value.logged, 4, 4, at + 20, (value, at) => { view.setUint32(at, value, true); });
+  },
+  encode(value: Decision): Uint8Array {
+    const bytes = new Uint8Array(36);
+    Decision.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct judgement4, 76 bytes */
+export interface Judgement4 {
+  readonly unit: number;
+  readonly bytes: number;
+  readonly tuple: FlowTuple4;
+  readonly ends: FlowEnds;
+  readonly decision: Decision;
+}
+export const Judgement4 = {
+  size: 76,
+  offsets: { unit: 0, bytes: 4, tuple: 8, ends: 24, decision: 40 },
+  read(view: DataView, at = 0): Judgement4 {
+    return { unit: view.getUint32(at, true), bytes: view.getUint32(at + 4, true), tuple: FlowTuple4.read(view, at + 8), ends: FlowEnds.read(view, at + 24), decision: Decision.read(view, at + 40) };
+  },
+  write(value: Judgement4, view: DataView, at = 0): void {
+    view.setUint32(at, value.unit, true);
+    view.setUint32(at + 4, value.bytes, true);
+    FlowTuple4.write(value.tuple, view, at + 8);
+    FlowEnds.write(value.ends, view, at + 24);
+    Decision.write(value.decision, view, at + 40);
+  },
+  encode(value: Judgement4): Uint8Array {
+    const bytes = new Uint8Array(76);
+    Judgement4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct net_key4, 8 bytes */
+export interface NetKey4 {
+  readonly prefixLen: number;
+  readonly address: Uint8Array;
+}
+export const NetKey4 = {
+  size: 8,
+  offsets: { prefixLen: 0, address: 4 },
+  read(view: DataView, at = 0): NetKey4 {
+    return { prefixLen: view.getUint32(at, true), address: bytesAt(view, at + 4, 4) };
+  },
+  write(value: NetKey4, view: DataView, at = 0): void {
+    view.setUint32(at, value.prefixLen, true);
+    setBytes(view, at + 4, value.address, 4);
+  },
+  encode(value: NetKey4): Uint8Array {
+    const bytes = new Uint8Array(8);
+    NetKey4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct named_key4, 8 bytes */
+export interface NamedKey4 {
+  readonly address: Uint8Array;
+  readonly port: number;
+  readonly protocol: number;
+}
+export const NamedKey4 = {
+  size: 8,
+  offsets: { address: 0, port: 4, protocol: 6 },
+  read(view: DataView, at = 0): NamedKey4 {
+    return { address: bytesAt(view, at, 4), port: view.getUint16(at + 4, true), protocol: view.getUint8(at + 6) };
+  },
+  write(value: NamedKey4, view: DataView, at = 0): void {
+    setBytes(view, at, value.address, 4);
+    view.setUint16(at + 4, value.port, true);
+    view.setUint8(at + 6, value.protocol);
+    setZero(view, at + 7, 1);
+  },
+  encode(value: NamedKey4): Uint8Array {
+    const bytes = new Uint8Array(8);
+    NamedKey4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct port_classes, 131072 bytes */
+export interface PortClasses {
+  readonly class: Uint16Array;
+}
+export const PortClasses = {
+  size: 131072,
+  offsets: { class: 0 },
+  read(view: DataView, at = 0): PortClasses {
+    return { class: new Uint16Array(view.buffer.slice(view.byteOffset + at, view.byteOffset + at + 131072)) };
+  },
+  write(value: PortClasses, view: DataView, at = 0): void {
+    setNumbers(view, at, value.class, 65536);
+  },
+  encode(value: PortClasses): Uint8Array {
+    const bytes = new Uint8Array(131072);
+    PortClasses.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct row_key, 12 bytes */
+export interface RowKey {
+  readonly record: number;
+  readonly dimension: Dimension;
+  readonly class: number;
+}
+export const RowKey = {
+  size: 12,
+  offsets: { record: 0, dimension: 4, class: 8 },
+  read(view: DataView, at = 0): RowKey {
+    return { record: view.getUint32(at, true), dimension: view.getUint32(at + 4, true) as Dimension, class: view.getUint32(at + 8, true) };
+  },
+  write(value: RowKey, view: DataView, at = 0): void {
+    view.setUint32(at, value.record, true);
+    view.setUint32(at + 4, value.dimension, true);
+    view.setUint32(at + 8, value.class, true);
+  },
+  encode(value: RowKey): Uint8Array {
+    const bytes = new Uint8Array(12);
+    RowKey.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct chunk, 64 bytes */
+export interface Chunk {
+  readonly words: readonly bigint[];
+}
+export const Chunk = {
+  size: 64,
+  offsets: { words: 0 },
+  dims: { words: [8] },
+  read(view: DataView, at = 0): Chunk {
+    return { words: listAt(8, 8, at, (at) => view.getBigUint64(at, true)) };
+  },
+  write(value: Chunk, view: DataView, at = 0): void {
+    setList(value.words, 8, 8, at, (value, at) => { view.setBigUint64(at, value, true); });
+  },
+  encode(value: Chunk): Uint8Array {
+    const bytes = new Uint8Array(64);
+    Chunk.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct rule_hits, 16 bytes */
+export interface RuleHits {
+  readonly packets: bigint;
+  readonly bytes: bigint;
+}
+export const RuleHits = {
+  size: 16,
+  offsets: { packets: 0, bytes: 8 },
+  read(view: DataView, at = 0): RuleHits {
+    return { packets: view.getBigUint64(at, true), bytes: view.getBigUint64(at + 8, true) };
+  },
+  write(value: RuleHits, view: DataView, at = 0): void {
+    view.setBigUint64(at, value.packets, true);
+    view.setBigUint64(at + 8, value.bytes, true);
+  },
+  encode(value: RuleHits): Uint8Array {
+    const bytes = new Uint8Array(16);
+    RuleHits.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct flow_tuple6, 40 bytes */
+export interface FlowTuple6 {
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+  readonly protocol: number;
+}
+export const FlowTuple6 = {
+  size: 40,
+  offsets: { source: 0, destination: 16, sourcePort: 32, destinationPort: 34, protocol: 36 },
+  read(view: DataView, at = 0): FlowTuple6 {
+    return { source: bytesAt(view, at, 16), destination: bytesAt(view, at + 16, 16), sourcePort: view.getUint16(at + 32, true), destinationPort: view.getUint16(at + 34, true), protocol: view.getUint8(at + 36) };
+  },
+  write(value: FlowTuple6, view: DataView, at = 0): void {
+    setBytes(view, at, value.source, 16);
+    setBytes(view, at + 16, value.destination, 16);
+    view.setUint16(at + 32, value.sourcePort, true);
+    view.setUint16(at + 34, value.destinationPort, true);
+    view.setUint8(at + 36, value.protocol);
+    setZero(view, at + 37, 3);
+  },
+  encode(value: FlowTuple6): Uint8Array {
+    const bytes = new Uint8Array(40);
+    FlowTuple6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct flow_headers6, 64 bytes */
+export interface FlowHeaders6 {
+  readonly tuple: FlowTuple6;
+  readonly fragmentId: number;
+  readonly fragment: FragmentKind;
+  readonly l3Offset: number;
+  readonly l4Offset: number;
+  readonly end: number;
+  readonly tcpFlags: number;
+  readonly hops: number;
+  readonly isError: number;
+}
+export const FlowHeaders6 = {
+  size: 64,
+  offsets: { tuple: 0, fragmentId: 40, fragment: 44, l3Offset: 48, l4Offset: 52, end: 56, tcpFlags: 60, hops: 61, isError: 62 },
+  read(view: DataView, at = 0): FlowHeaders6 {
+    return { tuple: FlowTuple6.read(view, at), fragmentId: view.getUint32(at + 40, true), fragment: view.getUint32(at + 44, true) as FragmentKind, l3Offset: view.getUint32(at + 48, true), l4Offset: view.getUint32(at + 52, true), end: view.getUint32(at + 56, true), tcpFlags: view.getUint8(at + 60), hops: view.getUint8(at + 61), isError: view.getUint8(at + 62) };
+  },
+  write(value: FlowHeaders6, view: DataView, at = 0): void {
+    FlowTuple6.write(value.tuple, view, at);
+    view.setUint32(at + 40, value.fragmentId, true);
+    view.setUint32(at + 44, value.fragment, true);
+    view.setUint32(at + 48, value.l3Offset, true);
+    view.setUint32(at + 52, value.l4Offset, true);
+    view.setUint32(at + 56, value.end, true);
+    view.setUint8(at + 60, value.tcpFlags);
+    view.setUint8(at + 61, value.hops);
+    view.setUint8(at + 62, value.isError);
+    setZero(view, at + 63, 1);
+  },
+  encode(value: FlowHeaders6): Uint8Array {
+    const bytes = new Uint8Array(64);
+    FlowHeaders6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct parsed_packet6, 136 bytes */
+export interface ParsedPacket6 {
+  readonly verdict: Verdict;
+  readonly quotedVerdict: Verdict;
+  readonly headers: FlowHeaders6;
+  readonly quoted: FlowHeaders6;
+}
+export const ParsedPacket6 = {
+  size: 136,
+  offsets: { verdict: 0, quotedVerdict: 4, headers: 8, quoted: 72 },
+  read(view: DataView, at = 0): ParsedPacket6 {
+    return { verdict: view.getUint32(at, true) as Verdict, quotedVerdict: view.getUint32(at + 4, true) as Verdict, headers: FlowHeaders6.read(view, at + 8), quoted: FlowHeaders6.read(view, at + 72) };
+  },
+  write(value: ParsedPacket6, view: DataView, at = 0): void {
+    view.setUint32(at, value.verdict, true);
+    view.setUint32(at + 4, value.quotedVerdict, true);
+    FlowHeaders6.write(value.headers, view, at + 8);
+    FlowHeaders6.write(value.quoted, view, at + 72);
+  },
+  encode(value: ParsedPacket6): Uint8Array {
+    const bytes = new Uint8Array(136);
+    ParsedPacket6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct judgement6, 100 bytes */
+export interface Judgement6 {
+  readonly unit: number;
+  readonly bytes: number;
+  readonly tuple: FlowTuple6;
+  readonly ends: FlowEnds;
+  readonly decision: Decision;
+}
+export const Judgement6 = {
+  size: 100,
+  offsets: { unit: 0, bytes: 4, tuple: 8, ends: 48, decision: 64 },
+  read(view: DataView, at = 0): Judgement6 {
+    return { unit: view.getUint32(at, true), bytes: view.getUint32(at + 4, true), tuple: FlowTuple6.read(view, at + 8), ends: FlowEnds.read(view, at + 48), decision: Decision.read(view, at + 64) };
+  },
+  write(value: Judgement6, view: DataView, at = 0): void {
+    view.setUint32(at, value.unit, true);
+    view.setUint32(at + 4, value.bytes, true);
+    FlowTuple6.write(value.tuple, view, at + 8);
+    FlowEnds.write(value.ends, view, at + 48);
+    Decision.write(value.decision, view, at + 64);
+  },
+  encode(value: Judgement6): Uint8Array {
+    const bytes = new Uint8Array(100);
+    Judgement6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct net_key6, 20 bytes */
+export interface NetKey6 {
+  readonly prefixLen: number;
+  readonly address: Uint8Array;
+}
+export const NetKey6 = {
+  size: 20,
+  offsets: { prefixLen: 0, address: 4 },
+  read(view: DataView, at = 0): NetKey6 {
+    return { prefixLen: view.getUint32(at, true), address: bytesAt(view, at + 4, 16) };
+  },
+  write(value: NetKey6, view: DataView, at = 0): void {
+    view.setUint32(at, value.prefixLen, true);
+    setBytes(view, at + 4, value.address, 16);
+  },
+  encode(value: NetKey6): Uint8Array {
+    const bytes = new Uint8Array(20);
+    NetKey6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct named_key6, 20 bytes */
+export interface NamedKey6 {
+  readonly address: Uint8Array;
+  readonly port: number;
+  readonly protocol: number;
+}
+export const NamedKey6 = {
+  size: 20,
+  offsets: { address: 0, port: 16, protocol: 18 },
+  read(view: DataView, at = 0): NamedKey6 {
+    return { address: bytesAt(view, at, 16), port: view.getUint16(at + 16, true), protocol: view.getUint8(at + 18) };
+  },
+  write(value: NamedKey6, view: DataView, at = 0): void {
+    setBytes(view, at, value.address, 16);
+    view.setUint16(at + 16, value.port, true);
+    view.setUint8(at + 18, value.protocol);
+    setZero(view, at + 19, 1);
+  },
+  encode(value: NamedKey6): Uint8Array {
+    const bytes = new Uint8Array(20);
+    NamedKey6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** The maps, with the sizes that the C says. `flags` are those of map creation. */
+export const mapShapes = {
+  /** percpu_hash: u32 -> DeviceCounters */
+  tortie_counters: { name: 'tortie_counters', type: 5, keySize: 4, valueSize: 1024, maxEntries: 4096, flags: 1 },
+  /** devmap_hash: u32 -> u32 */
+  tortie_devices: { name: 'tortie_devices', type: 25, keySize: 4, valueSize: 4, maxEntries: 4096, flags: 0 },
+  /** lpm_trie: SourceKey -> u32 */
+  tortie_sources: { name: 'tortie_sources', type: 11, keySize: 28, valueSize: 4, maxEntries: 16384, flags: 1 },
+} as const;
+
+/** Read-only variables that are set before loading, and their types. */
+export const configVariables = {
+  pod_config: PodConfig,
+} as const;
+
+/** Global functions: programs (and subprograms that are not static). */
+export const programNames = ['tortie_from_pod', 'tortie_to_pod'] as const;
+
+/** The maps of the classifier, with the sizes that the C says. */
+export const classifierMapShapes = {
+  /** hash: u32 -> AddressInfo */
+  tortie_addr4: { name: 'tortie_addr4', type: 1, keySize: 4, valueSize: 8, maxEntries: 131072, flags: 1 },
+  /** hash: u128 -> AddressInfo */
+  tortie_addr6: { name: 'tortie_addr6', type: 1, keySize: 16, valueSize: 8, maxEntries: 131072, flags: 1 },
+  /** array: u32 -> Chunk */
+  tortie_chunks: { name: 'tortie_chunks', type: 2, keySize: 4, valueSize: 64, maxEntries: 65536, flags: 1024 },
+  /** array: u32 -> RuleHits */
+  tortie_hits: { name: 'tortie_hits', type: 2, keySize: 4, valueSize: 16, maxEntries: 262144, flags: 1024 },
+  /** hash: NamedKey4 -> u32 */
+  tortie_named4: { name: 'tortie_named4', type: 1, keySize: 8, valueSize: 4, maxEntries: 65536, flags: 1 },
+  /** hash: NamedKey6 -> u32 */
+  tortie_named6: { name: 'tortie_named6', type: 1, keySize: 20, valueSize: 4, maxEntries: 65536, flags: 1 },
+  /** lpm_trie: NetKey4 -> AddressInfo */
+  tortie_net4: { name: 'tortie_net4', type: 11, keySize: 8, valueSize: 8, maxEntries: 131072, flags: 1 },
+  /** lpm_trie: NetKey6 -> AddressInfo */
+  tortie_net6: { name: 'tortie_net6', type: 11, keySize: 20, valueSize: 8, maxEntries: 131072, flags: 1 },
+  /** array: u32 -> PortClasses */
+  tortie_ports: { name: 'tortie_ports', type: 2, keySize: 4, valueSize: 131072, maxEntries: 9, flags: 1024 },
+  /** array: u32 -> UnitRecord */
+  tortie_records: { name: 'tortie_records', type: 2, keySize: 4, valueSize: 32, maxEntries: 16384, flags: 1024 },
+  /** hash: RowKey -> u32 */
+  tortie_rows: { name: 'tortie_rows', type: 1, keySize: 12, valueSize: 4, maxEntries: 524288, flags: 1 },
+  /** array: u32 -> u32 */
+  tortie_rowtab: { name: 'tortie_rowtab', type: 2, keySize: 4, valueSize: 4, maxEntries: 262144, flags: 1024 },
+  /** array: u32 -> u32 */
+  tortie_rules: { name: 'tortie_rules', type: 2, keySize: 4, valueSize: 4, maxEntries: 262144, flags: 1024 },
+  /** array: u32 -> u32 */
+  tortie_units: { name: 'tortie_units', type: 2, keySize: 4, valueSize: 4, maxEntries: 8192, flags: 1024 },
+} as const;
+
+/** The numbers that the C of the classifier defines. */
+export const classifierConstants = {
+  chunkWords: 8,
+  chunkRules: 512,
+  chunkEmpty: 0,
+  chunkFull: 1,
+  unitChunks: 1024,
+  decisionLogs: 4,
+  ruleIndexNone: 0xffffffff,
+} as const;
