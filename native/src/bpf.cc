@@ -51,6 +51,7 @@ void InitBpf(Napi::Env env, Napi::Object exports)
 	InitBpfProgram(env, exports);
 	InitBpfObject(env, exports);
 	InitBpfProbe(env, exports);
+	InitBpfGrace(env, exports);
 }
 
 } // namespace tortie

@@ -1,187 +1,60 @@
 // A map: single elements at once on the calling thread (microseconds), many on a worker.
 #include "bpf.h"
 #include "args.h"
+#include "bpf_elements.h"
 #include "netns.h"
 #include "worker.h"
 #include <bpf/bpf.h>
-#include <bpf/libbpf.h>
-#include <algorithm>
 #include <cerrno>
-#include <cstring>
 #include <memory>
-#include <unordered_set>
+#include <sys/mman.h>
+#include <unistd.h>
 
 namespace tortie
 {
 namespace
 {
 
-// What the kernel says of a map, and so how long keys and values are: lengths are never JavaScript's word.
-struct MapShape {
-	uint32_t type = 0;
-	uint32_t id = 0;
-	uint32_t keySize = 0;
-	uint32_t valueSize = 0;
-	uint32_t maxEntries = 0;
-	uint32_t flags = 0;
-	std::string name;
-
-	bool perCpu() const
-	{
-		return type == BPF_MAP_TYPE_PERCPU_HASH || type == BPF_MAP_TYPE_PERCPU_ARRAY ||
-		       type == BPF_MAP_TYPE_LRU_PERCPU_HASH || type == BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE;
-	}
-	// bpf(2): per-CPU values travel one after the other, each rounded up to 8 bytes, for every possible
-	// CPU.
-	size_t elementSize() const
-	{
-		return perCpu() ? (valueSize + 7) / 8 * 8 * cpus() : valueSize;
-	}
-	static size_t cpus()
-	{
-		const int count = libbpf_num_possible_cpus();
-		return count > 0 ? count : 1;
-	}
-	std::string object() const
-	{
-		return "map " + name;
-	}
+// An array's memory for as long as JavaScript has a buffer of it; the mapping holds the map, whatever becomes
+// of descriptors.
+struct Mapping {
+	void *start = nullptr;
+	size_t length = 0;
 };
 
-MapShape ShapeOf(int fd)
+Mapping MapArray(int fd, const MapShape &shape)
 {
-	bpf_map_info info = {};
-	uint32_t length = sizeof(info);
-	if (bpf_obj_get_info_by_fd(fd, &info, &length) != 0)
-		ThrowErrno("bpf", "map information of fd " + std::to_string(fd));
-	MapShape shape;
-	shape.type = info.type;
-	shape.id = info.id;
-	shape.keySize = info.key_size;
-	shape.valueSize = info.value_size;
-	shape.maxEntries = info.max_entries;
-	shape.flags = info.map_flags;
-	shape.name.assign(info.name, strnlen(info.name, sizeof(info.name)));
-	return shape;
-}
-
-// Elements back to back.
-struct Elements {
-	std::vector<uint8_t> keys;
-	std::vector<uint8_t> values;
-	size_t count = 0;
-};
-
-bool NotSupported(int error)
-{
-	// 524: the kernel's own ENOTSUPP, which has no name outside.
-	return error == EINVAL || error == EOPNOTSUPP || error == 524;
-}
-
-// By batches of whole hash buckets. False when this map type has none.
-bool DumpByBatch(int fd, const MapShape &shape, Elements &out)
-{
-	// Room for the position, which is a u32 for hashes and a key for others.
-	std::vector<uint8_t> position(std::max<size_t>(shape.keySize, 4));
-	uint32_t room = std::min<uint32_t>(std::max<uint32_t>(shape.maxEntries, 64), 4096);
-	bool started = false;
-	for (;;) {
-		std::vector<uint8_t> keys(size_t(room) * shape.keySize),
-		    values(size_t(room) * shape.elementSize());
-		std::vector<uint8_t> next(position.size());
-		uint32_t count = room;
-		const int result = bpf_map_lookup_batch(fd, started ? position.data() : nullptr, next.data(),
-							keys.data(), values.data(), &count, nullptr);
-		const int error = result == 0 ? 0 : errno;
-		if (error == ENOSPC) { // One bucket holds more than the room.
-			room *= 2;
-			continue;
-		}
-		if (error != 0 && error != ENOENT) {
-			if (!started && NotSupported(error))
-				return false;
-			ThrowErrno("bpf", "dump of " + shape.object());
-		}
-		out.keys.insert(out.keys.end(), keys.begin(), keys.begin() + size_t(count) * shape.keySize);
-		out.values.insert(out.values.end(), values.begin(),
-				  values.begin() + size_t(count) * shape.elementSize());
-		out.count += count;
-		if (error == ENOENT)
-			return true;
-		position.swap(next);
-		started = true;
-	}
-}
-
-// One by one. A key that is deleted under us sends the walk back to the start: keys seen before are passed
-// over, and the number of steps is bounded.
-void DumpByKey(int fd, const MapShape &shape, Elements &out)
-{
-	std::vector<uint8_t> key(shape.keySize), next(shape.keySize), value(shape.elementSize());
-	std::unordered_set<std::string> seen;
-	const uint64_t most = uint64_t(shape.maxEntries) * 4 + 64;
-	bool started = false;
-	for (uint64_t step = 0; step < most; step++) {
-		if (bpf_map_get_next_key(fd, started ? key.data() : nullptr, next.data()) != 0) {
-			if (errno == ENOENT)
-				return;
-			ThrowErrno("bpf", "dump of " + shape.object());
-		}
-		key.swap(next);
-		started = true;
-		if (!seen.emplace(reinterpret_cast<char *>(key.data()), key.size()).second)
-			continue;
-		if (bpf_map_lookup_elem(fd, key.data(), value.data()) != 0) {
-			if (errno == ENOENT)
-				continue;
-			ThrowErrno("bpf", "dump of " + shape.object());
-		}
-		out.keys.insert(out.keys.end(), key.begin(), key.end());
-		out.values.insert(out.values.end(), value.begin(), value.end());
-		out.count++;
-	}
-	errno = EINTR;
-	ThrowErrno("bpf", "dump of " + shape.object());
-}
-
-// How far a batch came, and what stopped it.
-struct Written {
-	size_t count = 0;
-	std::optional<Failure> failure;
-};
-
-Written SetAll(int fd, const MapShape &shape, const std::vector<uint8_t> &keys,
-	       const std::vector<uint8_t> &values, size_t count)
-{
-	Written written;
-	const auto fail = [&] {
+	const auto refuse = [&](std::string text) {
 		Failure failure;
-		failure.number = errno;
-		failure.syscall = "bpf";
-		failure.object = "batch into " + shape.object();
-		written.failure = failure;
+		failure.number = EINVAL;
+		failure.syscall = "mmap";
+		failure.object = shape.object();
+		failure.text = std::move(text);
+		throw KernelError(failure);
 	};
-	if (count == 0)
-		return written;
-	uint32_t batch = static_cast<uint32_t>(count);
-	if (bpf_map_update_batch(fd, keys.data(), values.data(), &batch, nullptr) == 0) {
-		written.count = count;
-		return written;
-	}
-	if (!NotSupported(errno)) {
-		// With EFAULT the kernel has not said how far it got.
-		written.count = errno == EFAULT ? 0 : batch;
-		fail();
-		return written;
-	}
-	for (; written.count < count; written.count++) {
-		if (bpf_map_update_elem(fd, keys.data() + written.count * shape.keySize,
-					values.data() + written.count * shape.elementSize(), BPF_ANY) != 0) {
-			fail();
-			return written;
-		}
-	}
-	return written;
+	if (shape.type != BPF_MAP_TYPE_ARRAY)
+		refuse("it is no array: only arrays have memory of one piece");
+	if (!(shape.flags & BPF_F_MMAPABLE))
+		refuse("it was made without BPF_F_MMAPABLE: add map_flags to its definition");
+	Mapping mapping;
+	mapping.length = shape.stride() * shape.maxEntries;
+	// The kernel maps whole pages.
+	const size_t pageSize = sysconf(_SC_PAGESIZE);
+	mapping.length = (mapping.length + pageSize - 1) / pageSize * pageSize;
+	mapping.start = mmap(nullptr, mapping.length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (mapping.start == MAP_FAILED)
+		ThrowErrno("mmap", shape.object());
+	return mapping;
+}
+
+// `done` as it goes to JavaScript: a number, or the failure with how far it came.
+Napi::Value ToValue(Napi::Env env, const Progress &progress)
+{
+	if (!progress.failure)
+		return Napi::Number::New(env, static_cast<double>(progress.found));
+	Napi::Error error = ToError(env, *progress.failure);
+	error.Set("completed", Napi::Number::New(env, static_cast<double>(progress.count)));
+	throw error;
 }
 
 class BpfMap : public Napi::ObjectWrap<BpfMap>
@@ -197,6 +70,8 @@ class BpfMap : public Napi::ObjectWrap<BpfMap>
 						      InstanceMethod<&BpfMap::Delete>("delete"),
 						      InstanceMethod<&BpfMap::Dump>("dump"),
 						      InstanceMethod<&BpfMap::SetMany>("setMany"),
+						      InstanceMethod<&BpfMap::DeleteMany>("deleteMany"),
+						      InstanceMethod<&BpfMap::Mmap>("mmap"),
 						      InstanceMethod<&BpfMap::Close>("close"),
 						  }));
 	}
@@ -288,13 +163,7 @@ class BpfMap : public Napi::ObjectWrap<BpfMap>
 		return Guarded(info.Env(), "map.dump", [&]() -> Napi::Value {
 			auto map = std::make_shared<Fd>(Duplicate(fd(), shape_.object()));
 			return OnWorker<Elements>(
-			    info.Env(),
-			    [map, shape = shape_] {
-				    Elements out;
-				    if (!DumpByBatch(map->get(), shape, out))
-					    DumpByKey(map->get(), shape, out);
-				    return out;
-			    },
+			    info.Env(), [map, shape = shape_] { return DumpAll(map->get(), shape); },
 			    [](Napi::Env env, Elements &out) -> Napi::Value {
 				    Napi::Object result = Napi::Object::New(env);
 				    result.Set("count", static_cast<double>(out.count));
@@ -305,33 +174,62 @@ class BpfMap : public Napi::ObjectWrap<BpfMap>
 		});
 	}
 
-	// setMany(keys, values): Promise<void>; on failure the error's `completed` says how many were set
+	// Keys from JavaScript, back to back, and how many.
+	std::shared_ptr<std::vector<uint8_t>> KeysFrom(Napi::Value value, size_t &count) const
+	{
+		auto keys = std::make_shared<std::vector<uint8_t>>(CopyOf(value, "keys"));
+		if (shape_.keySize == 0 || keys->size() % shape_.keySize != 0)
+			throw BadArgument("keys", "is not a whole number of keys");
+		count = keys->size() / shape_.keySize;
+		return keys;
+	}
+
+	// setMany(keys, values, flags): Promise; on failure the error's `completed` says how many were set
 	Napi::Value SetMany(const Napi::CallbackInfo &info)
 	{
 		return Guarded(info.Env(), "map.setMany", [&]() -> Napi::Value {
-			auto keys = std::make_shared<std::vector<uint8_t>>(CopyOf(info[0], "keys"));
-			if (keys->size() % shape_.keySize != 0)
-				throw BadArgument("keys", "is not a whole number of keys");
-			const size_t count = keys->size() / shape_.keySize;
+			size_t count = 0;
+			const auto keys = KeysFrom(info[0], count);
 			auto values = std::make_shared<std::vector<uint8_t>>(CopyOf(info[1], "values"));
 			if (values->size() != count * shape_.elementSize())
 				throw BadArgument("values", "has " + std::to_string(values->size()) +
 								" bytes, not " +
 								std::to_string(count * shape_.elementSize()));
+			const uint64_t flags = info[2].As<Napi::Number>().Uint32Value();
 			auto map = std::make_shared<Fd>(Duplicate(fd(), shape_.object()));
-			return OnWorker<Written>(
+			return OnWorker<Progress>(
 			    info.Env(),
-			    [map, keys, values, count, shape = shape_] {
-				    return SetAll(map->get(), shape, *keys, *values, count);
+			    [map, keys, values, count, flags, shape = shape_] {
+				    return SetAll(map->get(), shape, *keys, *values, count, flags);
 			    },
-			    [](Napi::Env env, Written &written) -> Napi::Value {
-				    if (!written.failure)
-					    return env.Undefined();
-				    Napi::Error error = ToError(env, *written.failure);
-				    error.Set("completed",
-					      Napi::Number::New(env, static_cast<double>(written.count)));
-				    throw error;
-			    });
+			    ToValue);
+		});
+	}
+
+	// deleteMany(keys): Promise<number> of elements that were there
+	Napi::Value DeleteMany(const Napi::CallbackInfo &info)
+	{
+		return Guarded(info.Env(), "map.deleteMany", [&]() -> Napi::Value {
+			size_t count = 0;
+			const auto keys = KeysFrom(info[0], count);
+			auto map = std::make_shared<Fd>(Duplicate(fd(), shape_.object()));
+			return OnWorker<Progress>(
+			    info.Env(),
+			    [map, keys, count, shape = shape_] {
+				    return DeleteAll(map->get(), shape, *keys, count);
+			    },
+			    ToValue);
+		});
+	}
+
+	// mmap(): an ArrayBuffer of the array's pages, unmapped when V8 has let go of them
+	Napi::Value Mmap(const Napi::CallbackInfo &info)
+	{
+		return Guarded(info.Env(), "map.mmap", [&]() -> Napi::Value {
+			const Mapping mapping = MapArray(fd(), shape_);
+			return Napi::ArrayBuffer::New(
+			    info.Env(), mapping.start, mapping.length,
+			    [length = mapping.length](Napi::Env, void *start) { munmap(start, length); });
 		});
 	}
 

@@ -51,11 +51,18 @@ struct ConfigWish {
 	std::vector<uint8_t> bytes;
 };
 
+struct ProgramWish {
+	std::string name;
+	std::optional<uint32_t> attachType;
+};
+
 struct LoadRequest {
 	std::string name;
 	std::vector<uint8_t> bytes;
 	std::vector<MapWish> maps;
 	std::vector<ConfigWish> config;
+	// These alone; nothing: all of them.
+	std::optional<std::vector<ProgramWish>> programs;
 
 	std::string object() const
 	{
@@ -163,6 +170,23 @@ void ArrangeMap(const LoadRequest &request, bpf_object *object, const MapWish &w
 		Refuse(request, -result, "map " + wish.name + ": " + strerrordesc_np(-result));
 }
 
+void SelectPrograms(const LoadRequest &request, bpf_object *object)
+{
+	if (!request.programs)
+		return;
+	bpf_program *program;
+	bpf_object__for_each_program(program, object) bpf_program__set_autoload(program, false);
+	for (const ProgramWish &wish : *request.programs) {
+		program = bpf_object__find_program_by_name(object, wish.name.c_str());
+		if (!program)
+			Refuse(request, ENOENT, "it has no program " + wish.name);
+		bpf_program__set_autoload(program, true);
+		if (wish.attachType)
+			bpf_program__set_expected_attach_type(program,
+							      static_cast<bpf_attach_type>(*wish.attachType));
+	}
+}
+
 Loaded Load(LoadRequest &request)
 {
 	complaints.clear();
@@ -176,11 +200,14 @@ Loaded Load(LoadRequest &request)
 		ArrangeMap(request, object.get(), wish);
 	for (const ConfigWish &wish : request.config)
 		WriteConfig(request, object.get(), wish);
+	SelectPrograms(request, object.get());
 
 	std::vector<std::pair<std::string, std::unique_ptr<char[]>>> logs;
 	bpf_program *program;
 	bpf_object__for_each_program(program, object.get())
 	{
+		if (!bpf_program__autoload(program))
+			continue;
 		// Not value-initialised: that would touch all of it.
 		std::unique_ptr<char[]> log(new char[logBytes]);
 		log[0] = '\0';
@@ -215,8 +242,12 @@ Loaded Load(LoadRequest &request)
 			loaded.maps.push_back(
 			    {bpf_map__name(map), Duplicate(bpf_map__fd(map), request.object())});
 	}
-	bpf_object__for_each_program(program, object.get()) loaded.programs.push_back(
-	    {bpf_program__name(program), Duplicate(bpf_program__fd(program), request.object())});
+	bpf_object__for_each_program(program, object.get())
+	{
+		if (bpf_program__autoload(program))
+			loaded.programs.push_back({bpf_program__name(program),
+						   Duplicate(bpf_program__fd(program), request.object())});
+	}
 	return loaded;
 }
 
@@ -258,11 +289,20 @@ LoadRequest ReadRequest(Napi::Value value)
 		    {entry.String("name", 256),
 		     CopyOf(config.Get(i).As<Napi::Object>().Get("bytes"), "config bytes")});
 	}
+	if (args.Has("programs")) {
+		const Napi::Array programs = args.Array("programs");
+		request.programs.emplace();
+		for (uint32_t i = 0; i < programs.Length(); i++) {
+			const Args program(programs.Get(i), "programs[" + std::to_string(i) + "]");
+			request.programs->push_back(
+			    {program.String("name", 256), program.OptionalNumber("attachType", 0, 1000)});
+		}
+	}
 	return request;
 }
 
-// bpfLoad({name, bytes, maps: [{name, maxEntries?, fd?}], config: [{name, bytes}]}): Promise<{maps,
-// programs}>, both by name
+// bpfLoad({name, bytes, maps: [{name, maxEntries?, fd?}], config: [{name, bytes}], programs?: [{name,
+// attachType?}]}): Promise<{maps, programs}>, both by name
 Napi::Value JsLoad(const Napi::CallbackInfo &info)
 {
 	return Guarded(info.Env(), "bpfLoad", [&]() -> Napi::Value {
