@@ -28,6 +28,9 @@ enum rule_action {
 	RULE_ACTION_DENY = 2,
 	RULE_ACTION_PASS = 3,
 	RULE_ACTION_LOG = 4,
+	/* Nobody decided, and that is the answer: units of forwarded, preDNAT and untracked packets end with
+	   it. */
+	RULE_ACTION_UNDECIDED = 5,
 };
 
 /* Index into tortie_ports; the source's tables follow the destination's. */

@@ -50,12 +50,6 @@ struct named_key {
 	__u8 _reserved;
 };
 
-/* What both ends of a flow are. */
-struct flow_ends {
-	struct address_info source;
-	struct address_info destination;
-};
-
 /* How a decision came about. */
 enum decision_reason {
 	/* A rule said so. */
@@ -69,7 +63,7 @@ enum decision_reason {
 };
 
 struct decision {
-	/* RULE_ACTION_ALLOW or RULE_ACTION_DENY. */
+	/* Allow, deny or undecided. */
 	enum rule_action action;
 	enum decision_reason reason;
 	/* Index into tortie_rules of what decided. */
@@ -79,6 +73,10 @@ struct decision {
 	/* How many log rules matched on the way, and the first of them (indexes into tortie_rules). */
 	__u32 logs;
 	__u32 logged[DECISION_LOGS];
+	/* What the source is, if the unit asks for it; else zero. */
+	struct address_info source;
+	/* What the destination is: its next hop is of use to who forwards. */
+	struct address_info destination;
 };
 
 struct {
@@ -182,11 +180,17 @@ static __always_inline struct address_info address_info(const __u8 *address)
 	return info ? *info : (struct address_info){};
 }
 
-/* Looks both ends up: once for a flow, however many units judge it. */
-static __always_inline void find_ends(const struct flow_tuple *tuple, struct flow_ends *ends)
+/*
+ * No read before it is made after it, and the other way round. An atomic operation that returns a value is a
+ * full barrier in BPF; a barrier by itself there is none. Processors that keep loads in order (x86) pay some
+ * 5 ns for those that don't.
+ */
+static __always_inline void order_reads(void)
 {
-	ends->source = address_info(tuple->source);
-	ends->destination = address_info(tuple->destination);
+	__u32 word = 0;
+	__u32 before = __sync_fetch_and_add(&word, 1);
+
+	asm volatile("" : : "r"(before));
 }
 
 static __always_inline int named_class(const __u8 *address, __u16 port, __u8 protocol, __u32 *class)
@@ -337,6 +341,8 @@ static __always_inline long apply_rule(struct search *search, __u32 rule)
 		return conclude_search(search, RULE_ACTION_ALLOW, DECISION_REASON_RULE, rule);
 	case RULE_ACTION_DENY:
 		return conclude_search(search, RULE_ACTION_DENY, DECISION_REASON_RULE, rule);
+	case RULE_ACTION_UNDECIDED:
+		return conclude_search(search, RULE_ACTION_UNDECIDED, DECISION_REASON_RULE, rule);
 	case RULE_ACTION_LOG: {
 		__u32 slot = search->decision->logs++;
 
@@ -396,33 +402,57 @@ static long search_chunk(__u32 step, struct search *search)
 	return 0;
 }
 
+/* The row of the destination's service, and of the source's: by a named tuple where the unit asks for those,
+ * else by port. */
+static __always_inline __u32 service_row(__u32 record, const struct unit_record *rules,
+					 const struct flow_tuple *tuple)
+{
+	__u32 class;
+
+	if (!(rules->mask & UNIT_NAMED(DIMENSION_SERVICE)) || !has_ports(tuple->protocol) ||
+	    !named_class(tuple->destination, tuple->destination_port, tuple->protocol, &class))
+		class = service_class(tuple);
+	return row_of(record, rules, DIMENSION_SERVICE, class);
+}
+
+static __always_inline __u32 source_port_row(__u32 record, const struct unit_record *rules,
+					     const struct flow_tuple *tuple)
+{
+	__u32 class;
+
+	if (!(rules->mask & UNIT_NAMED(DIMENSION_SOURCE_PORT)) || !has_ports(tuple->protocol) ||
+	    !named_class(tuple->source, tuple->source_port, tuple->protocol, &class))
+		class = source_port_class(tuple);
+	return row_of(record, rules, DIMENSION_SOURCE_PORT, class);
+}
+
 /*
  * What the unit says of the flow, in `decision`: 0, or -1 for a missing argument. Counts the rules that
- * matched, with the packet's bytes. `ends` by find_ends. A function of its own, which the verifier goes
- * through once for all who call it.
+ * matched, with the packet's bytes. A function of its own, which the verifier goes through once for all who
+ * call it.
  */
-__noinline int classify(__u32 unit, const struct flow_tuple *tuple, const struct flow_ends *ends, __u32 bytes,
-			struct decision *decision)
+__noinline int classify(__u32 unit, const struct flow_tuple *tuple, __u32 bytes, struct decision *decision)
 {
 	struct search search = {.decision = decision, .bytes = bytes};
 	const struct unit_record *rules;
-	__u32 number, service = 0, source_port = 0;
-	const __u32 *record;
+	const __u32 *place;
+	__u32 record;
 
-	if (!tuple || !ends || !decision)
+	if (!tuple || !decision)
 		return -1;
 	__builtin_memset(decision, 0, sizeof(*decision));
 	decision->action = RULE_ACTION_DENY;
 	decision->rule = RULE_INDEX_NONE;
 	decision->reason = DECISION_REASON_NO_UNIT;
-	record = bpf_map_lookup_elem(&tortie_units, &unit);
+	place = bpf_map_lookup_elem(&tortie_units, &unit);
+	/* Read once: it may be another the next time. */
+	record = place ? *(const volatile __u32 *)place : 0;
+	/* Classes only then: an older class might be none that the record knows. */
+	order_reads();
+	decision->destination = address_info(tuple->destination);
 	if (!record)
 		return 0;
-	/* Read once: it may be another the next time. */
-	number = *(const volatile __u32 *)record;
-	if (number == 0)
-		return 0;
-	rules = bpf_map_lookup_elem(&tortie_records, &number);
+	rules = bpf_map_lookup_elem(&tortie_records, &record);
 	if (!rules)
 		return 0;
 	search.chunks = rules->chunks;
@@ -432,23 +462,18 @@ __noinline int classify(__u32 unit, const struct flow_tuple *tuple, const struct
 		decision->reason = DECISION_REASON_BROKEN;
 		return 0;
 	}
-	if (search.mask & 1U << DIMENSION_SOURCE)
-		search.row[DIMENSION_SOURCE] = row_of(number, rules, DIMENSION_SOURCE, ends->source.class);
+	if (search.mask & 1U << DIMENSION_SOURCE) {
+		decision->source = address_info(tuple->source);
+		search.row[DIMENSION_SOURCE] =
+		    row_of(record, rules, DIMENSION_SOURCE, decision->source.class);
+	}
 	if (search.mask & 1U << DIMENSION_DESTINATION)
 		search.row[DIMENSION_DESTINATION] =
-		    row_of(number, rules, DIMENSION_DESTINATION, ends->destination.class);
-	if (search.mask & 1U << DIMENSION_SERVICE) {
-		if (!(search.mask & UNIT_NAMED(DIMENSION_SERVICE)) || !has_ports(tuple->protocol) ||
-		    !named_class(tuple->destination, tuple->destination_port, tuple->protocol, &service))
-			service = service_class(tuple);
-		search.row[DIMENSION_SERVICE] = row_of(number, rules, DIMENSION_SERVICE, service);
-	}
-	if (search.mask & 1U << DIMENSION_SOURCE_PORT) {
-		if (!(search.mask & UNIT_NAMED(DIMENSION_SOURCE_PORT)) || !has_ports(tuple->protocol) ||
-		    !named_class(tuple->source, tuple->source_port, tuple->protocol, &source_port))
-			source_port = source_port_class(tuple);
-		search.row[DIMENSION_SOURCE_PORT] = row_of(number, rules, DIMENSION_SOURCE_PORT, source_port);
-	}
+		    row_of(record, rules, DIMENSION_DESTINATION, decision->destination.class);
+	if (search.mask & 1U << DIMENSION_SERVICE)
+		search.row[DIMENSION_SERVICE] = service_row(record, rules, tuple);
+	if (search.mask & 1U << DIMENSION_SOURCE_PORT)
+		search.row[DIMENSION_SOURCE_PORT] = source_port_row(record, rules, tuple);
 	decision->reason = DECISION_REASON_NO_RULE;
 	/* A pass may leave out chunks, and each step takes one at least. */
 	bpf_loop(search.chunks, search_chunk, &search, 0);

@@ -133,6 +133,7 @@ export const RuleAction = {
   deny: 2,
   pass: 3,
   log: 4,
+  undecided: 5,
 } as const;
 export type RuleAction = (typeof RuleAction)[keyof typeof RuleAction];
 /** The names of rule_action for people, by number. */
@@ -142,6 +143,7 @@ export const ruleActionTexts = {
   2: 'deny',
   3: 'pass',
   4: 'log',
+  5: 'undecided',
 } as const satisfies Record<RuleAction, string>;
 
 /** enum verdict */
@@ -404,29 +406,7 @@ export const AddressInfo = {
   },
 } as const;
 
-/** struct flow_ends, 16 bytes */
-export interface FlowEnds {
-  readonly source: AddressInfo;
-  readonly destination: AddressInfo;
-}
-export const FlowEnds = {
-  size: 16,
-  offsets: { source: 0, destination: 8 },
-  read(view: DataView, at = 0): FlowEnds {
-    return { source: AddressInfo.read(view, at), destination: AddressInfo.read(view, at + 8) };
-  },
-  write(value: FlowEnds, view: DataView, at = 0): void {
-    AddressInfo.write(value.source, view, at);
-    AddressInfo.write(value.destination, view, at + 8);
-  },
-  encode(value: FlowEnds): Uint8Array {
-    const bytes = new Uint8Array(16);
-    FlowEnds.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct decision, 36 bytes */
+/** struct decision, 52 bytes */
 export interface Decision {
   readonly action: RuleAction;
   readonly reason: DecisionReason;
@@ -434,13 +414,15 @@ export interface Decision {
   readonly chunk: number;
   readonly logs: number;
   readonly logged: readonly number[];
+  readonly source: AddressInfo;
+  readonly destination: AddressInfo;
 }
 export const Decision = {
-  size: 36,
-  offsets: { action: 0, reason: 4, rule: 8, chunk: 12, logs: 16, logged: 20 },
+  size: 52,
+  offsets: { action: 0, reason: 4, rule: 8, chunk: 12, logs: 16, logged: 20, source: 36, destination: 44 },
   dims: { logged: [4] },
   read(view: DataView, at = 0): Decision {
-    return { action: view.getUint32(at, true) as RuleAction, reason: view.getUint32(at + 4, true) as DecisionReason, rule: view.getUint32(at + 8, true), chunk: view.getUint32(at + 12, true), logs: view.getUint32(at + 16, true), logged: listAt(4, 4, at + 20, (at) => view.getUint32(at, true)) };
+    return { action: view.getUint32(at, true) as RuleAction, reason: view.getUint32(at + 4, true) as DecisionReason, rule: view.getUint32(at + 8, true), chunk: view.getUint32(at + 12, true), logs: view.getUint32(at + 16, true), logged: listAt(4, 4, at + 20, (at) => view.getUint32(at, true)), source: AddressInfo.read(view, at + 36), destination: AddressInfo.read(view, at + 44) };
   },
   write(value: Decision, view: DataView, at = 0): void {
     view.setUint32(at, value.action, true);
@@ -449,9 +431,11 @@ export const Decision = {
     view.setUint32(at + 12, value.chunk, true);
     view.setUint32(at + 16, value.logs, true);
     setList(value.logged, 4, 4, at + 20, (value, at) => { view.setUint32(at, value, true); });
+    AddressInfo.write(value.source, view, at + 36);
+    AddressInfo.write(value.destination, view, at + 44);
   },
   encode(value: Decision): Uint8Array {
-    const bytes = new Uint8Array(36);
+    const bytes = new Uint8Array(52);
     Decision.write(value, new DataView(bytes.buffer));
     return bytes;
   },
@@ -462,21 +446,19 @@ export interface Judgement4 {
   readonly unit: number;
   readonly bytes: number;
   readonly tuple: FlowTuple4;
-  readonly ends: FlowEnds;
   readonly decision: Decision;
 }
 export const Judgement4 = {
   size: 76,
-  offsets: { unit: 0, bytes: 4, tuple: 8, ends: 24, decision: 40 },
+  offsets: { unit: 0, bytes: 4, tuple: 8, decision: 24 },
   read(view: DataView, at = 0): Judgement4 {
-    return { unit: view.getUint32(at, true), bytes: view.getUint32(at + 4, true), tuple: FlowTuple4.read(view, at + 8), ends: FlowEnds.read(view, at + 24), decision: Decision.read(view, at + 40) };
+    return { unit: view.getUint32(at, true), bytes: view.getUint32(at + 4, true), tuple: FlowTuple4.read(view, at + 8), decision: Decision.read(view, at + 24) };
   },
   write(value: Judgement4, view: DataView, at = 0): void {
     view.setUint32(at, value.unit, true);
     view.setUint32(at + 4, value.bytes, true);
     FlowTuple4.write(value.tuple, view, at + 8);
-    FlowEnds.write(value.ends, view, at + 24);
-    Decision.write(value.decision, view, at + 40);
+    Decision.write(value.decision, view, at + 24);
   },
   encode(value: Judgement4): Uint8Array {
     const bytes = new Uint8Array(76);
@@ -716,21 +698,19 @@ export interface Judgement6 {
   readonly unit: number;
   readonly bytes: number;
   readonly tuple: FlowTuple6;
-  readonly ends: FlowEnds;
   readonly decision: Decision;
 }
 export const Judgement6 = {
   size: 100,
-  offsets: { unit: 0, bytes: 4, tuple: 8, ends: 48, decision: 64 },
+  offsets: { unit: 0, bytes: 4, tuple: 8, decision: 48 },
   read(view: DataView, at = 0): Judgement6 {
-    return { unit: view.getUint32(at, true), bytes: view.getUint32(at + 4, true), tuple: FlowTuple6.read(view, at + 8), ends: FlowEnds.read(view, at + 48), decision: Decision.read(view, at + 64) };
+    return { unit: view.getUint32(at, true), bytes: view.getUint32(at + 4, true), tuple: FlowTuple6.read(view, at + 8), decision: Decision.read(view, at + 48) };
   },
   write(value: Judgement6, view: DataView, at = 0): void {
     view.setUint32(at, value.unit, true);
     view.setUint32(at + 4, value.bytes, true);
     FlowTuple6.write(value.tuple, view, at + 8);
-    FlowEnds.write(value.ends, view, at + 48);
-    Decision.write(value.decision, view, at + 64);
+    Decision.write(value.decision, view, at + 48);
   },
   encode(value: Judgement6): Uint8Array {
     const bytes = new Uint8Array(100);

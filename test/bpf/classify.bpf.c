@@ -15,7 +15,6 @@ struct judgement {
 	__u32 unit;
 	__u32 bytes;
 	struct flow_tuple tuple;
-	struct flow_ends ends;
 	struct decision decision;
 };
 
@@ -78,8 +77,7 @@ int judge_packet(struct __sk_buff *skb)
 	    parse_headers(skb, l3_offset, 0, &headers) != VERDICT_PASSED)
 		return TC_ACT_SHOT;
 	judgement.tuple = headers.tuple;
-	find_ends(&judgement.tuple, &judgement.ends);
-	classify(judgement.unit, &judgement.tuple, &judgement.ends, judgement.bytes, &judgement.decision);
+	classify(judgement.unit, &judgement.tuple, judgement.bytes, &judgement.decision);
 	answer = bpf_map_lookup_elem(&judged, &first);
 	if (answer)
 		*answer = judgement;
@@ -98,8 +96,7 @@ int judge(struct __sk_buff *skb)
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, &judgement, sizeof(judgement)))
 		return TC_ACT_SHOT;
 	__builtin_memset(&judgement.decision, 0, sizeof(judgement.decision));
-	find_ends(&judgement.tuple, &judgement.ends);
-	classify(judgement.unit, &judgement.tuple, &judgement.ends, judgement.bytes, &judgement.decision);
+	classify(judgement.unit, &judgement.tuple, judgement.bytes, &judgement.decision);
 	bpf_skb_store_bytes(skb, ETH_HLEN, &judgement, sizeof(judgement), 0);
 	return judgement.decision.action == RULE_ACTION_ALLOW ? TC_ACT_UNSPEC : TC_ACT_SHOT;
 }
