@@ -13,8 +13,6 @@ BUILD := build
 
 # In a clone of another user, what root builds belongs to that user too, who may then build without root.
 GIVE_TO_OWNER = [ "$$(stat -c %u .)" = "$$(id -u)" ] || chown -R --reference=. $(wildcard $(DIST) $(BUILD))
-# For targets whose part of the project isn't written.
-NOT_YET = @echo "tortie: make $@ is not there yet: it comes with $(1)" >&2; exit 1
 
 .PHONY: help build kubernetes lint fmt fmt-check types knip check test test-unit test-kernel test-cluster test-kernels soak bench bench-cni bench-calc bench-policy bench-kubernetes bpf native \
 	launcher gen gen-check image cluster-up cluster-down fresh playground clean
@@ -105,8 +103,10 @@ test-kernel: build kubernetes ## Only the tests on the real kernel
 test-cluster: build image kubernetes ## Only the tests on a real Kubernetes on this machine
 	$(Q)$(JEST) $(T) --selectProjects cluster --runInBand
 
-test-kernels: ## The BPF programs on the kernels of Debian 12 and 13, in QEMU (not there yet)
-	$(call NOT_YET,the full eBPF dataplane)
+test-kernels: build ## The BPF programs on the kernels of Debian 12 and 13, in QEMU (needs npm run setup -- --for-kernels)
+	$(Q)for program in qemu-system-x86_64 busybox; do command -v $$program >/dev/null || \
+		{ echo "tortie: $$program is missing. Run: npm run setup -- --for-kernels" >&2; exit 1; }; done
+	$(Q)exec $(NODE) test/kernels/main.ts $(T)
 
 SOAK_SECONDS ?= 600
 FUZZ_COUNT ?= 10000

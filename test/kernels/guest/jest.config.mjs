@@ -1,0 +1,12 @@
+import config from '../../../jest.config.mjs';
+
+// The machine is thrown away after the run: nothing is left behind on it. Emulation is some ten times slower.
+const { globalSetup: _setup, globalTeardown: _teardown, ...rest } = config;
+const rootDir = '/tortie';
+
+export default {
+  ...rest,
+  rootDir,
+  projects: rest.projects.map((project) => ({ ...project, rootDir })),
+  testTimeout: 300_000,
+};
