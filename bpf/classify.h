@@ -298,8 +298,6 @@ static __always_inline int chunk_of(const struct search *search, enum dimension 
 	*chunk = CHUNK_FULL;
 	if (!(search->mask & 1U << dimension))
 		return 1;
-	if (index < search->chunk)
-		return 0;
 	entry = bpf_map_lookup_elem(&tortie_rowtab, &index);
 	if (!entry)
 		return 0;

@@ -177,8 +177,10 @@ describe.each(families)('in $family', ({ frame, one, two, net, bits, inNet, stra
     ['is of one protocol', [service], { protocol: 17 }, 9],
     ['is of one port', [service], { port: 81 }, 9],
     ['is of one address', [service], { to: inNet }, 5],
+    ['is of a protocol with ports', [service], { protocol: 47, port: 0 }, 9],
   ])('a named tuple %s', (_, named, what, rule) => {
     tables.named(two, tcp, 80, 70_000);
+    tables.named(two, 47, 0, 70_000);
     tables.port(PortTable.tcp, 80, 5);
     const rules = { 5: word(deny), 7: word(allow), 9: word(deny) };
     const rows = { [service]: { default: [9], 5: [5], 70_000: [7] } };
