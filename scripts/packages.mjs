@@ -3,7 +3,8 @@
 // docs/dependencies.md shows it (`make gen` writes it there, a test holds it). No dependency: Node 20 runs this as it is.
 
 /**
- * @typedef {'start' | 'tests'} Need `start`: building and the playground; `tests`: additionally for the tests and `make check`.
+ * @typedef {'start' | 'tests' | 'kernels'} Need `start`: building and the playground; additionally `tests`: for the tests and
+ *   `make check`, `kernels`: for `make test-kernels`.
  * @typedef {{ name: string, ubuntu?: readonly string[], or?: string, need: Need, why: string }} Package
  *   `name` is the package in Debian 12 and 13; `ubuntu` says what Ubuntu 24.04 has instead; `or` names another package with the
  *   same programs that excludes this one: where it is installed, it stays.
@@ -60,25 +61,40 @@ export const PACKAGES = [
   },
   { name: 'debootstrap', need: 'tests', why: "makes that image's base without a registry" },
   { name: 'clang-format-19', need: 'tests', why: 'the format of C and C++ (`make check`)' },
+  { name: 'qemu-system-x86', need: 'kernels', why: 'emulates the machines that other kernels are booted on' },
+  {
+    name: 'busybox-static',
+    or: 'busybox',
+    need: 'kernels',
+    why: 'what these machines start with; packs their initramfs, and indexes the modules in it',
+  },
+  {
+    name: 'debian-archive-keyring',
+    need: 'kernels',
+    why: 'apt checks by it where the kernels come from, on Ubuntu too',
+  },
 ];
 
 /**
  * @param {'debian' | 'ubuntu'} distribution
- * @param {boolean} forTests whether the tests are to run too
+ * @param {readonly Need[]} needs what for; `start` is always among it
  * @returns {string[]} package names, in the table's order; `a | b` where either will do, the first by preference
  */
-export function packagesFor(distribution, forTests) {
-  return PACKAGES.filter((p) => forTests || p.need === 'start').flatMap((p) =>
+export function packagesFor(distribution, needs) {
+  return PACKAGES.filter((p) => p.need === 'start' || needs.includes(p.need)).flatMap((p) =>
     distribution === 'ubuntu' && p.ubuntu ? p.ubuntu : [p.or ? `${p.name} | ${p.or}` : p.name],
   );
 }
+
+/** @type {Readonly<Record<Need, string>>} */
+const NEEDS = { start: 'build, playground', tests: 'tests', kernels: '`make test-kernels`' };
 
 /** @returns {string} the table of docs/dependencies.md, in Markdown */
 export function packagesTable() {
   const rows = PACKAGES.map((p) => {
     const name = `\`${p.name}\`${p.ubuntu ? ` (Ubuntu: ${p.ubuntu.map((u) => `\`${u}\``).join(', ')})` : ''}`;
     const either = p.or ? `${name} or \`${p.or}\`` : name;
-    return `| ${either} | ${p.need === 'start' ? 'build, playground' : 'tests'} | ${p.why} |`;
+    return `| ${either} | ${NEEDS[p.need]} | ${p.why} |`;
   });
   return ['| package | for | why |', '|---|---|---|', ...rows].join('\n');
 }

@@ -9,20 +9,26 @@ import { readFacts } from './setup/facts.mjs';
 import { installModules, modulesDifference } from './setup/modules.mjs';
 import { distributionOf, nameOf, problemsOf, unproved } from './setup/requirements.mjs';
 
-const USAGE = `usage: npm run setup [-- --for-tests]
-  --for-tests   also what the tests and \`make check\` need`;
+const USAGE = `usage: npm run setup [-- --for-tests] [--for-kernels]
+  --for-tests     also what the tests and \`make check\` need
+  --for-kernels   also what \`make test-kernels\` needs`;
+/** @type {ReadonlyMap<string, import('./packages.mjs').Need>} */
+const FLAGS = new Map([
+  ['--for-tests', 'tests'],
+  ['--for-kernels', 'kernels'],
+]);
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
 async function main() {
   const args = process.argv.slice(2);
-  const unknown = args.find((arg) => arg !== '--for-tests');
+  const unknown = args.find((arg) => !FLAGS.has(arg));
   if (unknown !== undefined) {
     console.error(`setup: unknown argument ${unknown}\n${USAGE}`);
     return 2;
   }
-  const forTests = args.includes('--for-tests');
+  const needs = args.flatMap((arg) => FLAGS.get(arg) ?? []);
   const facts = readFacts();
-  const problems = problemsOf(facts, forTests);
+  const problems = problemsOf(facts, needs.includes('tests'));
   if (problems.length > 0) {
     console.error(`setup: this machine is not ready for Tortie, and nothing was changed. Missing:`);
     for (const problem of problems) console.error(`  - ${problem}`);
@@ -32,7 +38,7 @@ async function main() {
   const warning = unproved(facts);
   if (warning !== undefined) console.log(`  note: ${warning}`);
 
-  const packages = packagesFor(distributionOf(facts), forTests);
+  const packages = packagesFor(distributionOf(facts), needs);
   const missing = missingPackages(packages);
   if (missing.length === 0) {
     console.log(`setup: Debian packages: all ${packages.length} there`);

@@ -76,6 +76,19 @@ test('a missing package is installed without what it only recommends, and nothin
   expect(calls().at(-1)).toMatch(/^apt-get .*install -y --no-install-recommends libmnl-dev clang-19$/);
 });
 
+test('the emulator of other kernels is installed only when it is asked for, and needs no Go', () => {
+  writeFileSync(join(top, 'absent'), 'qemu-system-x86\nipset\n');
+  command('go', 'exit 1');
+  expect(setup([], ['--for-kernels'])).toMatchObject({ status: 0, stderr: '' });
+  expect(calls().at(-1)).toMatch(/ install -y --no-install-recommends qemu-system-x86$/);
+});
+
+test('the tests do not need the emulator', () => {
+  writeFileSync(join(top, 'absent'), 'qemu-system-x86\nbusybox-static\nbusybox\n');
+  expect(setup([], ['--for-tests'])).toMatchObject({ status: 0, stderr: '' });
+  expect(calls()).toEqual([]);
+});
+
 test('old package lists: one update, one more try', () => {
   writeFileSync(join(top, 'absent'), 'make\n');
   command(
