@@ -1,5 +1,6 @@
 #include "conntrack.h"
 #include "args.h"
+#include "conntrack_objects.h"
 #include "conntrack_requests.h"
 #include "netns.h"
 #include "worker.h"
@@ -45,17 +46,10 @@ ConntrackSocket::ConntrackSocket(const Napi::CallbackInfo &info) : Napi::ObjectW
 Napi::Value ConntrackSocket::DeleteOf(const Napi::CallbackInfo &info)
 {
 	return Guarded(info.Env(), "conntrack.delete", [&]() -> Napi::Value {
-		if (!socket_) {
-			Failure failure;
-			failure.number = EBADF;
-			failure.syscall = "sendmsg";
-			failure.object = "conntrack socket";
-			failure.text = "it is closed";
-			throw KernelError(failure);
-		}
+		const auto &socket = OpenOrThrow(socket_, "conntrack socket");
 		return OnWorker<uint32_t>(
 		    info.Env(),
-		    [socket = socket_, addresses = ReadAddresses(info[0])] {
+		    [socket, addresses = ReadAddresses(info[0])] {
 			    return DeleteEntriesOf(*socket, addresses);
 		    },
 		    [](Napi::Env env, uint32_t &deleted) { return Napi::Number::New(env, deleted); });
@@ -70,6 +64,10 @@ void ConntrackSocket::Close(const Napi::CallbackInfo &)
 void InitConntrack(Napi::Env env, Napi::Object exports)
 {
 	exports.Set("ConntrackSocket", ConntrackSocket::Define(env));
+	InitConntrackWriter(env, exports);
+	InitConntrackDump(env, exports);
+	InitConntrackEvents(env, exports);
+	InitNatProof(env, exports);
 }
 
 } // namespace tortie

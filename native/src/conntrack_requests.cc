@@ -1,4 +1,5 @@
 #include "conntrack_requests.h"
+#include "conntrack_message.h"
 #include "objects.h"
 #include <algorithm>
 #include <arpa/inet.h>
@@ -24,18 +25,6 @@ constexpr uint32_t filterSource = 1 << 0;
 
 // Each with its family.
 using Addresses = std::set<std::pair<int, std::array<uint8_t, 16>>>;
-
-class ConntrackRequest : public MessageWriter
-{
-      public:
-	ConntrackRequest(uint8_t command, uint16_t flags, int family)
-	    : MessageWriter(NFNL_SUBSYS_CTNETLINK << 8 | command, flags)
-	{
-		auto *header = Fixed<nfgenmsg>();
-		header->nfgen_family = static_cast<uint8_t>(family);
-		header->version = NFNETLINK_V0;
-	}
-};
 
 // What names one entry, as the kernel wrote it.
 struct Entry {

@@ -2,10 +2,7 @@
 #include "args.h"
 #include "netns.h"
 #include "objects.h"
-#include "readiness.h"
-#include <cerrno>
 #include <linux/rtnetlink.h>
-#include <sys/socket.h>
 
 namespace tortie
 {
@@ -13,12 +10,10 @@ namespace tortie
 namespace
 {
 
-// Datagrams per wake-up: some 100 us of decoding; then the event loop has its turn.
-constexpr int datagramsPerRead = 64;
-// Unread ones cost less.
-constexpr int discardsPerRead = 1024;
 // Room for some ten thousand events while the process is busy. Beyond it the kernel drops events and says so.
 constexpr int receiveBuffer = 8 << 20;
+// For errors.
+constexpr const char *object = "netlink monitor";
 
 constexpr struct {
 	const char *name;
@@ -49,19 +44,6 @@ std::vector<int> ReadGroups(Napi::Value value)
 					      " is none of link, addr4, addr6, route4, route6, neigh, tc");
 	}
 	return numbers;
-}
-
-std::shared_ptr<Socket> OpenMonitor(const std::vector<int> &numbers)
-{
-	auto socket = Socket::Open(NETLINK_ROUTE);
-	// FORCE goes beyond net.core.rmem_max and needs CAP_NET_ADMIN.
-	if (setsockopt(socket->fd(), SOL_SOCKET, SO_RCVBUFFORCE, &receiveBuffer, sizeof(receiveBuffer)) != 0)
-		setsockopt(socket->fd(), SOL_SOCKET, SO_RCVBUF, &receiveBuffer, sizeof(receiveBuffer));
-	for (const int number : numbers)
-		if (setsockopt(socket->fd(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &number, sizeof(number)) !=
-		    0)
-			ThrowErrno("setsockopt", "netlink monitor group " + std::to_string(number));
-	return socket;
 }
 
 using Decode = Napi::Value (*)(Napi::Env, const nlmsghdr *);
@@ -114,93 +96,44 @@ void AppendOverrun(Napi::Env env, Napi::Array events)
 
 Napi::Function MonitorSocket::Define(Napi::Env env)
 {
-	return DefineClass(
-	    env, "MonitorSocket",
-	    {
-		InstanceMethod<&MonitorSocket::Wait>("wait"),
-		InstanceMethod<&MonitorSocket::Read>("read"),
-		InstanceMethod<static_cast<void (MonitorSocket::*)(const Napi::CallbackInfo &)>(
-		    &MonitorSocket::Close)>("close"),
-	    });
+	return DefineClass(env, "MonitorSocket",
+			   {
+			       InstanceMethod<&MonitorSocket::Wait>("wait"),
+			       InstanceMethod<&MonitorSocket::Read>("read"),
+			       InstanceMethod<&MonitorSocket::Close>("close"),
+			   });
 }
 
 MonitorSocket::MonitorSocket(const Napi::CallbackInfo &info) : Napi::ObjectWrap<MonitorSocket>(info)
 {
-	Guarded(info.Env(), "netlink monitor", [&] {
+	Guarded(info.Env(), object, [&] {
 		const auto numbers = ReadGroups(info[0]);
 		const auto netns = NetnsFromValue(info[1], "netns");
-		auto socket = InNetns(netns, [&] { return OpenMonitor(numbers); });
-		readiness_ = new Readiness(info.Env(), std::move(socket));
+		auto socket = InNetns(
+		    netns, [&] { return OpenEventSocket(NETLINK_ROUTE, numbers, receiveBuffer, object); });
+		reader_ = std::make_unique<EventReader>(info.Env(), std::move(socket), object);
 	});
-}
-
-MonitorSocket::~MonitorSocket()
-{
-	Close();
 }
 
 void MonitorSocket::Wait(const Napi::CallbackInfo &info)
 {
-	Guarded(info.Env(), "netlink monitor", [&] {
-		if (!info[0].IsFunction())
-			throw BadArgument("callback", "must be a function");
-		if (readiness_)
-			readiness_->Wait(info[0].As<Napi::Function>());
-	});
-}
-
-// False while there is more to throw away.
-bool MonitorSocket::Discard()
-{
-	for (int i = 0; i < discardsPerRead; i++) {
-		try {
-			if (!readiness_->socket().Receive([](const nlmsghdr *) {}, "netlink monitor"))
-				return true;
-		} catch (const KernelError &error) {
-			if (error.failure.number != ENOBUFS)
-				throw;
-		}
-	}
-	return false;
+	Guarded(info.Env(), object, [&] { reader_->Wait(info[0]); });
 }
 
 Napi::Value MonitorSocket::Read(const Napi::CallbackInfo &info)
 {
-	return Guarded(info.Env(), "netlink monitor", [&]() -> Napi::Value {
+	return Guarded(info.Env(), object, [&]() -> Napi::Value {
 		const Napi::Env env = info.Env();
 		Napi::Array events = Napi::Array::New(env);
-		if (!readiness_)
-			return events;
-		try {
-			for (int i = 0; !overrun_ && i < datagramsPerRead; i++)
-				if (!readiness_->socket().Receive(
-					[&](const nlmsghdr *message) { AppendEvent(env, events, message); },
-					"netlink monitor"))
-					return events;
-		} catch (const KernelError &error) {
-			if (error.failure.number != ENOBUFS)
-				throw;
-			overrun_ = true;
-		}
-		// From an overrun on the kernel drops everything, and doesn't say so again, until the backlog
-		// is read. Only then is it reported: whoever compares everything after that misses nothing.
-		if (overrun_ && Discard()) {
-			overrun_ = false;
+		if (reader_->Read([&](const nlmsghdr *message) { AppendEvent(env, events, message); }))
 			AppendOverrun(env, events);
-		}
 		return events;
 	});
 }
 
-void MonitorSocket::Close()
-{
-	if (readiness_)
-		std::exchange(readiness_, nullptr)->Close();
-}
-
 void MonitorSocket::Close(const Napi::CallbackInfo &)
 {
-	Close();
+	reader_->Close();
 }
 
 void InitMonitor(Napi::Env env, Napi::Object exports)

@@ -188,35 +188,51 @@ std::vector<uint8_t> Socket::Get(Message message, const std::string &object)
 	return out;
 }
 
-// False when changes interrupted it.
-bool Socket::DumpOnce(Message &message, const std::string &object,
-		      const std::function<void(const nlmsghdr *)> &each)
+uint32_t Socket::StartDump(Message &message, const std::string &object)
 {
 	const uint32_t sequence = ++sequence_;
 	message.header()->nlmsg_seq = sequence;
 	if (mnl_socket_sendto(socket_, message.bytes.data(), message.bytes.size()) < 0)
 		ThrowErrno("sendmsg", object);
-	bool interrupted = false;
+	return sequence;
+}
+
+Socket::DumpPart Socket::NextOfDump(uint32_t sequence, const std::string &object,
+				    const std::function<void(const nlmsghdr *)> &each)
+{
+	DumpPart part;
 	std::optional<Answer> answer;
-	while (!answer) {
-		const bool any = Receive(
-		    [&](const nlmsghdr *reply) {
-			    if (reply->nlmsg_seq != sequence)
-				    return;
-			    if (reply->nlmsg_flags & NLM_F_DUMP_INTR)
-				    interrupted = true;
-			    if (reply->nlmsg_type == NLMSG_DONE || reply->nlmsg_type == NLMSG_ERROR) {
-				    answer = ReadAnswer(reply);
-				    return;
-			    }
+	const bool any = Receive(
+	    [&](const nlmsghdr *reply) {
+		    if (reply->nlmsg_seq != sequence)
+			    return;
+		    if (reply->nlmsg_flags & NLM_F_DUMP_INTR)
+			    part.interrupted = true;
+		    if (reply->nlmsg_type == NLMSG_DONE || reply->nlmsg_type == NLMSG_ERROR)
+			    answer = ReadAnswer(reply);
+		    else
 			    each(reply);
-		    },
-		    object);
-		if (!any)
-			answer = Answer{ENOBUFS, "the kernel's answer was lost", {}};
-	}
-	if (answer->error)
+	    },
+	    object);
+	if (!any)
+		answer = Answer{ENOBUFS, "the kernel's answer was lost", {}};
+	if (answer && answer->error)
 		throw FailureFrom(*answer, object);
+	part.end = answer.has_value();
+	return part;
+}
+
+// False when changes interrupted it.
+bool Socket::DumpOnce(Message &message, const std::string &object,
+		      const std::function<void(const nlmsghdr *)> &each)
+{
+	const uint32_t sequence = StartDump(message, object);
+	bool interrupted = false;
+	for (bool end = false; !end;) {
+		const DumpPart part = NextOfDump(sequence, object, each);
+		interrupted |= part.interrupted;
+		end = part.end;
+	}
 	return !interrupted;
 }
 

@@ -50,6 +50,18 @@ class Socket
 	// interrupted have been handed out, too.
 	void DumpEach(Message message, const std::string &object,
 		      const std::function<void(const nlmsghdr *)> &each);
+	// A dump in parts: asks for it, and returns its number. One at a time; the one before must be at its
+	// end.
+	uint32_t StartDump(Message &message, const std::string &object);
+	// What a part of it, one datagram, said besides what it holds.
+	struct DumpPart {
+		bool end = false;
+		// Changes interrupted it; it goes on to its end all the same.
+		bool interrupted = false;
+	};
+	// Throws what the dump ended with, if that is an error.
+	DumpPart NextOfDump(uint32_t sequence, const std::string &object,
+			    const std::function<void(const nlmsghdr *)> &each);
 	// The ifindex of a device in the socket's namespace, or 0.
 	uint32_t IndexOf(const std::string &name);
 	// Fills in the ifindexes of devices named in the request; ENODEV names the one that isn't there.
