@@ -1,7 +1,8 @@
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
+import { setImmediate } from 'node:timers/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { pino } from 'pino';
@@ -111,6 +112,27 @@ describe('the agent', () => {
   test('opens for the runtime when the kernel is programmed', async () => {
     await agent.start();
     expect(events).toEqual(['iptables activate', 'open']);
+  });
+
+  test('leaves nothing open when it is stopped in the midst of its start, wherever that is', async () => {
+    const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length;
+    const before = timers();
+    const kindsOfTurn = [
+      () => Promise.resolve(),
+      () => new Promise<void>((done) => process.nextTick(done)),
+      setImmediate,
+    ];
+    for (let count = 0; count < 60; count++) {
+      agent = newAgent();
+      const started = agent.start();
+      const turn = kindsOfTurn[count % 3] ?? setImmediate;
+      for (let turns = count / 3; turns > 1; turns--) await turn();
+      await agent.stop();
+      await started;
+      expect(readdirSync(dir).filter((name) => name.endsWith('.sock'))).toEqual([]);
+    }
+    expect(process.getActiveResourcesInfo()).not.toContain('PipeServerWrap');
+    expect(timers()).toBe(before);
   });
 
   test('answers probes before the datastore could be read: it lives, and is not ready for the reason that is given', async () => {

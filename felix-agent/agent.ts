@@ -137,9 +137,11 @@ export class Agent {
     const { log, store, config, feed, driver, hostNetwork, dataplanes, statusFiles, mtu, cni, cluster } = this.#parts;
     const { signal } = this.#stopping;
     await this.#serveHealth(); // Whoever asks whether the agent lives must not have to wait for the datastore.
+    signal.throwIfAborted();
     this.#parts.preflight.start();
     await this.#adminServer.listen();
     await this.#cniServer.listen();
+    signal.throwIfAborted();
     this.#beat = setInterval(() => {
       if (driver.cycleMs < beat.everyMs) this.#reporter.beat();
     }, beat.everyMs);

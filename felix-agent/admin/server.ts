@@ -1,7 +1,7 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import type { Log } from '../log.ts';
-import { closeRootSocket, listenForRoot } from '../root-socket.ts';
+import { RootSocket } from '../root-socket.ts';
 
 /** Answers by path, given the query; what is thrown becomes a 500 with the message (400 when its code says that the question is wrong). */
 export type AdminRoutes = Readonly<Record<string, (query: URLSearchParams) => unknown>>;
@@ -14,23 +14,21 @@ export const adminSocketName = 'admin.sock';
 
 /** HTTP on a unix socket that only root may use: what the command line asks of a running agent. Read-only. */
 export class AdminServer implements AsyncDisposable {
-  readonly #path: string;
   readonly #server: Server;
-  readonly #log: Log;
+  readonly #socket: RootSocket;
 
   constructor(runDir: string, routes: AdminRoutes, log: Log) {
-    this.#path = join(runDir, adminSocketName);
-    this.#log = log;
     this.#server = createServer((request, response) => void answer(routes, request, response));
+    this.#socket = new RootSocket(this.#server, join(runDir, adminSocketName), log);
   }
 
   async listen(): Promise<void> {
-    await listenForRoot(this.#server, this.#path, this.#log);
+    await this.#socket.listen();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#server.closeAllConnections();
-    await closeRootSocket(this.#server, this.#path);
+    await this.#socket.close();
   }
 }
 

@@ -1,9 +1,9 @@
-import { createServer, type Server, type Socket } from 'node:net';
+import { createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import type { CniAnswer, CniRequest } from '#cni/deps.ts';
 import { decodeRequest, encodeAnswer, MAX_REQUEST_BYTES } from '#cni/protocol.ts';
 import type { Log } from '../log.ts';
-import { closeRootSocket, listenForRoot } from '../root-socket.ts';
+import { RootSocket } from '../root-socket.ts';
 
 /** Answers one CNI call; never rejects. */
 export type CniHandler = (request: CniRequest) => Promise<CniAnswer>;
@@ -13,28 +13,27 @@ export type CniHandler = (request: CniRequest) => Promise<CniAnswer>;
  * 0700). An ADD whose answer can't be delivered is undone, because nobody will ever know that it succeeded.
  */
 export class CniServer implements AsyncDisposable {
-  readonly #path: string;
   readonly #handle: CniHandler;
   readonly #log: Log;
   readonly #calls = new Set<Promise<void>>();
   /** Connections whose request isn't complete. */
   readonly #reading = new Set<Socket>();
-  readonly #server: Server;
+  readonly #socket: RootSocket;
 
   constructor(runDir: string, handle: CniHandler, log: Log) {
-    this.#path = join(runDir, 'cni.sock');
     this.#handle = handle;
     this.#log = log;
-    this.#server = createServer({ allowHalfOpen: true }, (socket) => this.#accept(socket));
+    const server = createServer({ allowHalfOpen: true }, (socket) => this.#accept(socket));
+    this.#socket = new RootSocket(server, join(runDir, 'cni.sock'), log);
   }
 
   async listen(): Promise<void> {
-    await listenForRoot(this.#server, this.#path, this.#log);
+    await this.#socket.listen();
   }
 
   /** Takes no new calls, and waits for those under way. A request that isn't complete yet is none: its caller sees the end. */
   async [Symbol.asyncDispose](): Promise<void> {
-    const closed = closeRootSocket(this.#server, this.#path);
+    const closed = this.#socket.close();
     for (const socket of this.#reading) socket.destroy();
     await closed;
     await Promise.all(this.#calls);
