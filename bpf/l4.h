@@ -25,7 +25,9 @@ enum fragment_kind {
 	FRAGMENT_KIND_NONE = 0,
 	/* It has the ports; others belong to it. */
 	FRAGMENT_KIND_FIRST = 1,
-	/* It has no ports: whose it is, source, destination, protocol and `fragment_id` say together. */
+	/* It has no ports: whose it is, source, destination and `fragment_id` say together, in IPv4 with the
+	   protocol. (In IPv6 that is what the fragment header says: perhaps an extension header, behind which
+	   the first one has another.) */
 	FRAGMENT_KIND_LATER = 2,
 };
 
@@ -157,14 +159,16 @@ static __always_inline enum verdict parse_transport(const struct __sk_buff *skb,
 }
 
 /*
- * Notes a fragment. `offset` in bytes, `payload` how much of it is behind the header. What a later one may
- * not do is overwrite the part of the first that we judge.
+ * Notes a fragment. `offset` in bytes, `payload` how much of it the header says is behind it. What a later
+ * one may not do is overwrite the part of the first that we judge. Of a quoted one nothing follows.
  */
 static __always_inline enum verdict note_fragment(struct flow_headers *out, __u32 id, __u32 offset, int more,
-						  __u32 payload)
+						  __u32 payload, int quoted)
 {
 	out->fragment_id = id;
 	out->fragment = offset ? FRAGMENT_KIND_LATER : FRAGMENT_KIND_FIRST;
+	if (quoted)
+		return VERDICT_PASSED;
 	if (offset + payload > 0xffff)
 		return VERDICT_BAD_FRAGMENT;
 	/* All but the last are multiples of 8 bytes long (RFC 791 3.2, RFC 8200 4.5). */
@@ -204,14 +208,14 @@ static __always_inline enum verdict parse_network(const struct __sk_buff *skb, i
 	if (!(fragment & (IP_MORE_FRAGMENTS | IP_FRAGMENT_OFFSET)))
 		return VERDICT_PASSED;
 	return note_fragment(out, ip.id, (fragment & IP_FRAGMENT_OFFSET) * 8, fragment & IP_MORE_FRAGMENTS,
-			     total_length - header_length);
+			     total_length - header_length, quoted);
 }
 #else
 static __always_inline enum verdict parse_network(const struct __sk_buff *skb, int quoted,
 						  struct flow_headers *out)
 {
 	struct ipv6_header ip;
-	__u32 payload_length;
+	__u32 payload_length, said_end;
 	__u8 next;
 
 	if (!load(skb, out->l3_offset, out->end, &ip, sizeof(ip)))
@@ -223,8 +227,9 @@ static __always_inline enum verdict parse_network(const struct __sk_buff *skb, i
 	/* A GSO packet too big for the field has 0 there, and so has a jumbogram (RFC 2675). */
 	if (payload_length == 0 && (ip.next_header == PROTOCOL_HOPOPTS || (!quoted && skb->gso_size != 0)))
 		payload_length = out->end - out->l4_offset;
-	if (out->l4_offset + payload_length <= out->end)
-		out->end = out->l4_offset + payload_length;
+	said_end = out->l4_offset + payload_length;
+	if (said_end <= out->end)
+		out->end = said_end;
 	else if (!quoted)
 		return VERDICT_TRUNCATED;
 	__builtin_memcpy(out->tuple.source, ip.source, ADDRESS_BYTES);
@@ -233,6 +238,7 @@ static __always_inline enum verdict parse_network(const struct __sk_buff *skb, i
 	next = ip.next_header;
 	for (int i = 0; i <= EXTENSION_HEADERS; i++) {
 		struct ipv6_fragment header;
+		enum verdict verdict;
 		__u32 offset;
 
 		/* The headers that netfilter's rules look behind, and no others. */
@@ -262,9 +268,9 @@ static __always_inline enum verdict parse_network(const struct __sk_buff *skb, i
 		if (!(offset & (IPV6_FRAGMENT_OFFSET | IPV6_MORE_FRAGMENTS)))
 			continue;
 		out->tuple.protocol = next;
-		enum verdict verdict =
+		verdict =
 		    note_fragment(out, header.id, offset & IPV6_FRAGMENT_OFFSET, offset & IPV6_MORE_FRAGMENTS,
-				  out->end > out->l4_offset ? out->end - out->l4_offset : 0);
+				  said_end > out->l4_offset ? said_end - out->l4_offset : 0, quoted);
 		if (verdict != VERDICT_PASSED || out->fragment == FRAGMENT_KIND_LATER)
 			return verdict;
 	}
@@ -273,22 +279,26 @@ static __always_inline enum verdict parse_network(const struct __sk_buff *skb, i
 #endif
 
 /*
- * The headers of the packet of this family that begins at `l3_offset`; `quoted` if it is one that an ICMP
- * error is about, which may be cut off. VERDICT_PASSED, or why it is dropped. A function of its own, which
- * the verifier goes through once for all who call it.
+ * The headers of the packet of this family that begins at `l3_offset`. `quoted_end` is 0, or where the ICMP
+ * error ends that quotes the packet, which may be cut off then. VERDICT_PASSED, or why it is dropped. A
+ * function of its own, which the verifier goes through once for all who call it.
  */
-__noinline int parse_headers(struct __sk_buff *skb, __u32 l3_offset, int quoted, struct flow_headers *out)
+__noinline int parse_headers(struct __sk_buff *skb, __u32 l3_offset, __u32 quoted_end,
+			     struct flow_headers *out)
 {
+	int quoted = quoted_end != 0;
 	enum verdict verdict;
 
 	if (!out)
 		return VERDICT_MALFORMED;
 	__builtin_memset(out, 0, sizeof(*out));
 	out->l3_offset = l3_offset;
-	out->end = skb->len;
+	out->end = quoted && quoted_end < skb->len ? quoted_end : skb->len;
 	verdict = parse_network(skb, quoted, out);
 	if (verdict != VERDICT_PASSED)
 		return verdict;
+	if (out->l4_offset > out->end)
+		return VERDICT_TRUNCATED;
 	if (out->fragment == FRAGMENT_KIND_LATER)
 		return VERDICT_PASSED;
 	return parse_transport(skb, quoted, out);

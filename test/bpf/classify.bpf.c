@@ -41,14 +41,23 @@ struct {
 	__type(value, struct judgement);
 } judged SEC(".maps");
 
-/* A frame's headers, into `parsed`. */
+/*
+ * A frame's headers, into `parsed`. The kernel refuses test runs of IP frames that are shorter than their
+ * header, so a frame may come under another Ethernet type and get its own (skb->cb[0], host order) here.
+ * cb[1], if set, is a VLAN to tag with.
+ */
 SEC("tc")
 int parse_packet(struct __sk_buff *skb)
 {
+	__be16 protocol = bpf_htons(skb->cb[0]);
 	struct flow_headers headers = {};
 	struct parsed_packet *packet;
 	__u32 first = 0, l3_offset;
 
+	if (protocol && bpf_skb_store_bytes(skb, ETH_HLEN - 2, &protocol, sizeof(protocol), 0))
+		return TC_ACT_SHOT;
+	if (skb->cb[1] && bpf_skb_vlan_push(skb, bpf_htons(ETH_P_8021Q), skb->cb[1]))
+		return TC_ACT_SHOT;
 	packet = bpf_map_lookup_elem(&parsed, &first);
 	if (!packet)
 		return TC_ACT_SHOT;
@@ -58,7 +67,8 @@ int parse_packet(struct __sk_buff *skb)
 		packet->verdict = parse_headers(skb, l3_offset, 0, &headers);
 	packet->headers = headers;
 	if (packet->verdict == VERDICT_PASSED && headers.is_error) {
-		packet->quoted_verdict = parse_headers(skb, headers.l4_offset + ICMP_HEADER, 1, &headers);
+		packet->quoted_verdict =
+		    parse_headers(skb, headers.l4_offset + ICMP_HEADER, headers.end, &headers);
 		packet->quoted = headers;
 	}
 	return packet->verdict == VERDICT_PASSED ? TC_ACT_UNSPEC : TC_ACT_SHOT;
