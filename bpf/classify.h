@@ -170,12 +170,14 @@ struct {
 /* What the address is, as the most exact thing that was said of it; class 0 and no hop if nothing was. */
 static __always_inline struct address_info address_info(const __u8 *address)
 {
-	const struct address_info *info = bpf_map_lookup_elem(&tortie_addr, address);
 	struct net_key key = {.prefix_len = 8 * ADDRESS_BYTES};
+	const struct address_info *info;
 
+	/* A copy: before 6.2 the verifier takes no key out of memory that a function was handed. */
+	__builtin_memcpy(key.address, address, ADDRESS_BYTES);
+	info = bpf_map_lookup_elem(&tortie_addr, key.address);
 	if (info)
 		return *info;
-	__builtin_memcpy(key.address, address, ADDRESS_BYTES);
 	info = bpf_map_lookup_elem(&tortie_net, &key);
 	return info ? *info : (struct address_info){};
 }
