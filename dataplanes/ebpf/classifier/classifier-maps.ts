@@ -1,22 +1,6 @@
 import type { Family } from '#api/cidr.ts';
+import type { UnitRecord } from '../bpf-types.gen.ts';
 
-/** `enum dimension` of bpf/classifier.h. */
-export const Dimension = { source: 0, destination: 1, service: 2, sourcePort: 3 } as const;
-/** `enum rule_action` of bpf/classifier.h. */
-export const RuleWord = { none: 0, allow: 1, deny: 2, pass: 3, log: 4, undecided: 5 } as const;
-/** `enum port_table` of bpf/classifier.h. */
-export const PortTable = {
-  tcp: 0,
-  udp: 1,
-  sctp: 2,
-  icmp: 3,
-  icmpv6: 4,
-  other: 5,
-  sourceTcp: 6,
-  sourceUdp: 7,
-  sourceSctp: 8,
-} as const;
-export const PORT_TABLES = 9;
 /** Rules of one chunk, and the 32-bit words that their bits take. */
 export const CHUNK_RULES = 512;
 export const CHUNK_WORDS = CHUNK_RULES / 32;
@@ -28,15 +12,6 @@ export const UNIT_CHUNKS = 1024;
 
 /** An address as a number: IPv4 below 2^32, IPv6 as a BigInt. */
 export type AddressValue = number | bigint;
-
-/** `struct unit_record` of bpf/classifier.h. */
-export interface UnitRecord {
-  readonly chunks: number;
-  readonly firstRule: number;
-  readonly mask: number;
-  /** By dimension; indexes into the row table. */
-  readonly defaultRows: readonly number[];
-}
 
 /** One write. Made twice it changes nothing, so a failed series may be begun anew. Without a value (or class, or row): deletes. */
 export type MapWrite =

@@ -1,0 +1,97 @@
+import { Addresses, AddressElement } from './addresses.ts';
+import { ClassSpace, type ClassEntry, FIRST_NAMED_CLASS } from './class-space.ts';
+import type { MapSizes } from './classifier-maps.ts';
+import type { Element } from './element.ts';
+import { NamedPort, NamedPorts } from './named-ports.ts';
+import { PortRun, Ports } from './ports.ts';
+import type { Retirement } from './retirement.ts';
+import { type TraitName, traitKey } from './rule-conditions.ts';
+import { Sets } from './sets.ts';
+import { Signatures } from './signature.ts';
+import { Traits, type TraitSource } from './traits.ts';
+import { ADDRESS_DIMENSIONS, SERVICE_DIMENSIONS } from './unit-form.ts';
+
+/** Classes of one kind, and the dimensions that ask for them. */
+export interface Space {
+  readonly classes: ClassSpace;
+  readonly dimensions: readonly number[];
+}
+
+/** Who has which traits: the sets, and everything that can be a member of one or in a range. */
+export class Membership {
+  readonly addressSpace: Space;
+  readonly serviceSpace: Space;
+  readonly addresses: Addresses;
+  readonly sets: Sets;
+  readonly traits = new Traits();
+  readonly ports: Ports;
+  readonly named: NamedPorts;
+
+  /** `onFree`: nothing can ask for the class any more. */
+  constructor(sizes: MapSizes, retirement: Retirement, onFree: (space: Space, entry: ClassEntry) => void) {
+    const signatures = new Signatures();
+    const { empty } = signatures;
+    const portClasses = Math.min(sizes.tortie_ports.entries, FIRST_NAMED_CLASS);
+    this.addressSpace = {
+      classes: new ClassSpace(empty, retirement, 2 ** 32, (entry) => onFree(this.addressSpace, entry)),
+      dimensions: ADDRESS_DIMENSIONS,
+    };
+    this.serviceSpace = {
+      classes: new ClassSpace(empty, retirement, portClasses, (entry) => onFree(this.serviceSpace, entry)),
+      dimensions: SERVICE_DIMENSIONS,
+    };
+    this.addresses = new Addresses(signatures, this.addressSpace.classes.zero);
+    this.named = new NamedPorts(signatures);
+    this.ports = new Ports(signatures, this.serviceSpace.classes.zero, (run) => this.named.touch(run));
+    this.named.follow(this.ports);
+    this.sets = new Sets({ net: this.addresses, ipPort: this.named });
+  }
+
+  /** The number of a trait, with one user more. Throws `UnknownSet`. */
+  acquire(name: TraitName): number {
+    return this.traits.acquire(traitKey(name), () => this.#source(name));
+  }
+
+  /** What may have to become something else since the last call, in the order in which it has to be written. */
+  takeDirty(): Element[] {
+    // Ports before names: what a named port is depends on its port's class.
+    const elements: Element[] = [
+      ...this.ports.takeDirty(),
+      ...this.named.takeDirty(),
+      ...this.addresses.takeDirty(),
+    ];
+    return elements.sort((a, b) => a.rank - b.rank);
+  }
+
+  /** It has to be looked at again. */
+  mark(element: Element): void {
+    if (element instanceof AddressElement) this.addresses.mark(element);
+    else if (element instanceof NamedPort) this.named.mark(element);
+    else if (element instanceof PortRun) this.ports.mark(element);
+  }
+
+  spaceOf(element: Element): Space {
+    return element instanceof AddressElement ? this.addressSpace : this.serviceSpace;
+  }
+
+  #source(name: TraitName): TraitSource {
+    switch (name.kind) {
+      case 'set':
+        return this.sets.source(name.set, 'net');
+      case 'ipPort':
+        return this.sets.source(name.set, 'ipPort');
+      case 'net':
+        return {
+          activate: (trait) => this.addresses.addTrait(name.net, trait),
+          deactivate: (trait) => this.addresses.removeTrait(name.net, trait),
+        };
+      case 'ports': {
+        const { table, min, max } = name;
+        return {
+          activate: (trait) => this.ports.addTrait(table, min, max, trait),
+          deactivate: (trait) => this.ports.removeTrait(table, min, max, trait),
+        };
+      }
+    }
+  }
+}

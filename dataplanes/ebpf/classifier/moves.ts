@@ -1,0 +1,93 @@
+import type { Family } from '#api/cidr.ts';
+import type { ClassEntry } from './class-space.ts';
+import type { Element } from './element.ts';
+import type { Membership, Space } from './membership.ts';
+import { difference, type Signature } from './signature.ts';
+import type { UnitForm } from './unit-form.ts';
+import type { Unit } from './units.ts';
+
+/** Elements that all go from one signature to another. */
+export interface MoveGroup {
+  readonly space: Space;
+  readonly from: Signature;
+  readonly to: Signature;
+  readonly isNamed: boolean;
+  readonly elements: Element[];
+  /** The units in force whose packets notice. */
+  affected: readonly Unit[];
+  /** Where they go; undefined: there is no room. */
+  target: ClassEntry | undefined;
+}
+
+/** Which units have rules that name a trait. */
+export class TraitUsers {
+  readonly #units = new Map<number, Set<Unit>>();
+
+  add(unit: Unit, { traits }: UnitForm): void {
+    for (const trait of traits) {
+      const units = this.#units.get(trait);
+      if (units === undefined) this.#units.set(trait, new Set([unit]));
+      else units.add(unit);
+    }
+  }
+
+  remove(unit: Unit, { traits }: UnitForm): void {
+    for (const trait of traits) {
+      const units = this.#units.get(trait);
+      units?.delete(unit);
+      if (units?.size === 0) this.#units.delete(trait);
+    }
+  }
+
+  /** The units with rules that name one of these. */
+  of(traits: Iterable<number>): Set<Unit> {
+    const found = new Set<Unit>();
+    for (const trait of traits) for (const unit of this.#units.get(trait) ?? []) found.add(unit);
+    return found;
+  }
+
+  get size(): number {
+    return this.#units.size;
+  }
+}
+
+/** Groups what has to move. `isStale`: the class is a second one of its signature, and may be left. */
+export function groupMoves(
+  elements: readonly Element[],
+  membership: Membership,
+  users: TraitUsers,
+  isStale: (entry: ClassEntry) => boolean,
+): MoveGroup[] {
+  const groups = new Map<string, MoveGroup>();
+  for (const element of elements) {
+    const [from, to] = [element.now(), element.wanted()];
+    const { written } = element;
+    const isSame = from.key === to.key && !element.hasOtherChange;
+    // What is said of it has to be there even where it says the same as what stands around: that may change.
+    if (isSame && (written === undefined ? element.isLeaving : !isStale(written))) continue;
+    const space = membership.spaceOf(element);
+    const isNamed = element.map?.startsWith('tortie_named') === true;
+    const key = `${space === membership.addressSpace ? 'a' : isNamed ? 'n' : 'p'}${from.key}>${to.key}`;
+    const known = groups.get(key);
+    if (known !== undefined) known.elements.push(element);
+    else
+      groups.set(key, { space, from, to, isNamed, elements: [element], affected: [], target: undefined });
+  }
+  for (const group of groups.values()) {
+    const { space, from, to } = group;
+    group.affected = [...users.of(difference(from, to))].filter(
+      (unit) =>
+        unit.published?.compiled.form.tellsApart(space.dimensions, from, to) === true &&
+        countOf(group, unit.lists.family) > 0,
+    );
+  }
+  return [...groups.values()];
+}
+
+/** How many entries of packets of the family change. */
+export function countOf({ elements }: MoveGroup, family: Family): number {
+  return elements.reduce(
+    (sum, { family: own }) => (own === undefined || own === family ? sum + 1 : sum),
+    0,
+  );
+}

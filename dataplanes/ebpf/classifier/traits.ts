@@ -1,0 +1,71 @@
+/** Where a trait's members are. */
+export interface TraitSource {
+  /** Its members get the trait. Throws where there is nothing of the name. */
+  activate(trait: number): void;
+  /** Its members lose it. */
+  deactivate(trait: number): void;
+}
+
+interface Trait {
+  readonly name: string;
+  readonly id: number;
+  readonly source: TraitSource;
+  users: number;
+}
+
+/**
+ * What rules ask of addresses or of ports: to be in a set, in a range. A trait is a number while some unit's rules name it. When the last
+ * one goes it stays with its members until somebody has time (`endUnused`), because a rule that names it may come back.
+ */
+export class Traits {
+  readonly #byName = new Map<string, Trait>();
+  readonly #byId = new Map<number, Trait>();
+  readonly #unused = new Set<Trait>();
+  #next = 1;
+
+  /** The number of the trait, with one user more. */
+  acquire(name: string, source: () => TraitSource): number {
+    let trait = this.#byName.get(name);
+    if (trait === undefined) {
+      trait = { name, id: this.#next, source: source(), users: 0 };
+      trait.source.activate(trait.id);
+      // Numbers don't come back: a double holds more than there will be.
+      this.#next++;
+      this.#byName.set(name, trait);
+      this.#byId.set(trait.id, trait);
+    }
+    trait.users++;
+    this.#unused.delete(trait);
+    return trait.id;
+  }
+
+  release(id: number): void {
+    const trait = this.#byId.get(id);
+    if (trait === undefined) return;
+    trait.users--;
+    if (trait.users === 0) this.#unused.add(trait);
+  }
+
+  /** Takes the traits that nobody uses from their members. */
+  endUnused(): void {
+    for (const trait of this.#unused) {
+      this.#byName.delete(trait.name);
+      this.#byId.delete(trait.id);
+      trait.source.deactivate(trait.id);
+    }
+    this.#unused.clear();
+  }
+
+  get hasUnused(): boolean {
+    return this.#unused.size > 0;
+  }
+
+  /** For people: what the number stands for. */
+  nameOf(id: number): string {
+    return this.#byId.get(id)?.name ?? `trait ${id}`;
+  }
+
+  get size(): number {
+    return this.#byId.size;
+  }
+}
