@@ -53,6 +53,38 @@ export interface RawTestResult {
   readonly nanoseconds: number;
 }
 
+/** What the kernel says of a link (linux/bpf.h, bpf_link_info). */
+export interface RawLinkInfo {
+  readonly id: number;
+  readonly type: number;
+  readonly programId: number;
+  readonly ifindex?: number;
+  readonly cgroupId?: bigint;
+  readonly attachType?: number;
+}
+
+export interface RawLink {
+  fd(): number;
+  info(): Promise<RawLinkInfo>;
+  update(program: number, expected?: number): Promise<void>;
+  detach(): Promise<void>;
+  close(): Promise<void>;
+}
+
+interface RawTarget {
+  readonly attachType: number;
+  readonly ifindex?: number;
+  readonly cgroup?: string;
+  readonly netns?: NetnsRef;
+}
+
+interface RawAttached {
+  readonly programId: number;
+  readonly name: string;
+  readonly linkId?: number;
+  readonly mode?: 'native' | 'generic' | 'offload';
+}
+
 interface BpfAddon {
   bpfLoad(request: {
     name: string;
@@ -68,6 +100,16 @@ interface BpfAddon {
   bpfUnmount(path: string): void;
   bpfProbe(what: object): Promise<{ readonly answer: 'yes' | 'no' | 'unknown'; readonly reason: string }>;
   bpfGrace(): Promise<void>;
+  bpfLinkCreate(
+    request: RawTarget & { readonly program: number; readonly flags: number; readonly relative: number },
+  ): Promise<{ readonly link: RawLink; readonly info: RawLinkInfo }>;
+  bpfOpenPinnedLink(path: string): Promise<{ readonly link: RawLink; readonly info: RawLinkInfo } | undefined>;
+  bpfAttached(target: RawTarget): Promise<readonly RawAttached[]>;
+  readonly BpfRing: new (mapFd: number) => {
+    wait(callback: () => void): void;
+    read(): { readonly bytes: Uint8Array; readonly lengths: Uint32Array };
+    close(): void;
+  };
 }
 
 export const bpfAddon = (): BpfAddon => loadAddon<BpfAddon>();

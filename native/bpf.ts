@@ -4,6 +4,22 @@
  */
 export { bpfGrace } from './bpf-grace.ts';
 export {
+  attachCgroup,
+  attachedPrograms,
+  attachTcx,
+  attachXdp,
+  BpfLink,
+  openPinnedLink,
+  type AttachedProgram,
+  type AttachedXdp,
+  type AttachPlace,
+  type CgroupHook,
+  type DeviceTarget,
+  type Direction,
+  type LinkInfo,
+  type Position,
+} from './bpf-links.ts';
+export {
   BpfMap,
   mapDifferences,
   openPinnedMap,
@@ -17,3 +33,4 @@ export { mountBpffs, unmountBpffs } from './bpf-mount.ts';
 export { loadObject, LoadedObject, type ObjectSpec, type VerifierFailure } from './bpf-object.ts';
 export { probeBpf, type ProbeAnswer, type ProbeRequest } from './bpf-probe.ts';
 export { BpfProgram, openPinnedProgram, type TestResult, type TestRun } from './bpf-program.ts';
+export { openBpfRing } from './bpf-ring.ts';

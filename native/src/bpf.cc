@@ -52,6 +52,8 @@ void InitBpf(Napi::Env env, Napi::Object exports)
 	InitBpfObject(env, exports);
 	InitBpfProbe(env, exports);
 	InitBpfGrace(env, exports);
+	InitBpfLink(env, exports);
+	InitBpfRing(env, exports);
 }
 
 } // namespace tortie

@@ -5,16 +5,21 @@ namespace tortie
 {
 
 Readiness::Readiness(Napi::Env env, std::shared_ptr<Socket> socket)
-    : env_(env), socket_(std::move(socket)),
-      context_(std::make_unique<Napi::AsyncContext>(env, "tortie.monitor"))
+    : Readiness(env, socket->fd(), socket, "tortie.monitor")
+{
+	socket_ = socket.get();
+}
+
+Readiness::Readiness(Napi::Env env, int fd, std::shared_ptr<void> owner, const char *what)
+    : env_(env), owner_(std::move(owner)), context_(std::make_unique<Napi::AsyncContext>(env, what))
 {
 	uv_loop_t *loop = nullptr;
 	napi_get_uv_event_loop(env, &loop);
-	if (const int error = uv_poll_init(loop, &poll_, socket_->fd())) {
+	if (const int error = uv_poll_init(loop, &poll_, fd)) {
 		Failure failure;
 		failure.number = -error;
 		failure.syscall = "uv_poll_init";
-		failure.object = "netlink monitor";
+		failure.object = what;
 		throw KernelError(failure);
 	}
 	poll_.data = this;
@@ -60,7 +65,7 @@ void Readiness::Close()
 		delete self;
 	});
 	// The loop has let go of the descriptor by now.
-	socket_.reset();
+	owner_.reset();
 }
 
 Socket &Readiness::socket()

@@ -77,4 +77,92 @@ int add(struct sum *context)
 	return 7;
 }
 
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} ring SEC(".maps");
+
+struct emission {
+	struct triple *wish;
+	__u32 next;
+};
+
+static long emit_one(__u32 index, void *context)
+{
+	struct emission *emission = context;
+	__u32 size = emission->wish->c & 255;
+	__u32 record[64] = {};
+
+	record[0] = emission->next++;
+	if (size < 4 || bpf_ringbuf_output(&ring, record, size, 0))
+		emission->wish->b++;
+	return 0;
+}
+
+/* shared[2]: makes a records of c bytes, which start with their number; b counts those for which there was no
+ * room. */
+SEC("tc")
+int emit(struct __sk_buff *skb)
+{
+	__u32 third = 2;
+	struct emission emission = {bpf_map_lookup_elem(&shared, &third), 0};
+
+	if (!emission.wish)
+		return -1;
+	bpf_loop(emission.wish->a, emit_one, &emission, 0);
+	return 0;
+}
+
+static int note(__u32 index, int verdict)
+{
+	struct triple *value = bpf_map_lookup_elem(&shared, &index);
+
+	if (value)
+		__sync_fetch_and_add(&value->a, 1);
+	return verdict;
+}
+
+/* Count what they see in shared[10], [11], [12]; -1: the next program's turn. */
+SEC("tc")
+int first_of_tc(struct __sk_buff *skb)
+{
+	return note(10, -1);
+}
+
+SEC("tc")
+int second_of_tc(struct __sk_buff *skb)
+{
+	return note(11, -1);
+}
+
+SEC("tc")
+int drops(struct __sk_buff *skb)
+{
+	return note(12, 2);
+}
+
+SEC("xdp")
+int passes(struct xdp_md *packet)
+{
+	return note(13, XDP_PASS);
+}
+
+SEC("xdp")
+int passes_too(struct xdp_md *packet)
+{
+	return note(14, XDP_PASS);
+}
+
+SEC("cgroup/connect4")
+int forbids(struct bpf_sock_addr *address)
+{
+	return note(15, 0);
+}
+
+SEC("cgroup/connect4")
+int allows(struct bpf_sock_addr *address)
+{
+	return note(16, 1);
+}
+
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
