@@ -236,6 +236,9 @@ static __always_inline enum verdict parse_network(const struct __sk_buff *skb, i
 	__builtin_memcpy(out->tuple.destination, ip.destination, ADDRESS_BYTES);
 	out->hops = ip.hop_limit;
 	next = ip.next_header;
+	/* Unrolled, since clang may lay a loop out so that its end falls through to its head, which the
+	 * verifier of kernel 6.1 takes for no way to loop. */
+#pragma unroll
 	for (int i = 0; i <= EXTENSION_HEADERS; i++) {
 		struct ipv6_fragment header;
 		enum verdict verdict;
