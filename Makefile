@@ -103,10 +103,12 @@ test-kernel: build kubernetes ## Only the tests on the real kernel
 test-cluster: build image kubernetes ## Only the tests on a real Kubernetes on this machine
 	$(Q)$(JEST) $(T) --selectProjects cluster --runInBand
 
-test-kernels: build ## The BPF programs on the kernels of Debian 12 and 13, in QEMU (needs npm run setup -- --for-kernels)
+KERNEL ?=
+
+test-kernels: build ## The BPF programs on the kernels of Debian 12 and 13, in QEMU (KERNEL=6.1: one of them)
 	$(Q)for program in qemu-system-x86_64 busybox; do command -v $$program >/dev/null || \
 		{ echo "tortie: $$program is missing. Run: npm run setup -- --for-kernels" >&2; exit 1; }; done
-	$(Q)exec $(NODE) test/kernels/main.ts $(T)
+	$(Q)KERNEL=$(KERNEL) exec $(NODE) test/kernels/main.ts $(T)
 
 SOAK_SECONDS ?= 600
 FUZZ_COUNT ?= 10000
