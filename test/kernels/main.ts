@@ -2,7 +2,7 @@
  * `make test-kernels`: the tests of the BPF programs on the kernels of Debian's releases, in QEMU. Arguments are Jest's; without any, all
  * test/kernel/bpf-*.test.ts. KERNEL=6.1 in the environment: only that one. How: docs/design/test-kernels.md.
  */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { cacheDir } from '../go/program.ts';
 import { type DebianKernel, kernelPackage } from './debian-kernel.ts';
@@ -56,6 +56,7 @@ async function test(kernel: DebianKernel, tree: string, work: string): Promise<O
 }
 
 function showConsole(file: string): void {
+  if (!existsSync(file)) return;
   const lines = readFileSync(file, 'utf8').trimEnd().split(/\r*\n/);
   console.log(`\nThe console's last lines; all of it is in ${file}:`);
   for (const line of lines.slice(-CONSOLE_LINES)) console.log(`  ${line}`);
@@ -80,6 +81,7 @@ async function main(args: readonly string[]): Promise<number> {
   const outcomes: [DebianKernel, Outcome][] = [];
   try {
     const tree = join(work, 'tree');
+    say("laying out the machines' files");
     await layOutTree(project, tree, args.length > 0 ? args : BPF_TESTS, interruption.signal);
     for (const kernel of kernels) outcomes.push([kernel, await test(kernel, tree, join(work, kernel.suite))]);
   } finally {
