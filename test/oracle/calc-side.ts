@@ -24,8 +24,12 @@ export class CalcSide {
   /** Nodes by their addresses: messages don't say which address is the host's own. */
   readonly #hosts = new Map<string, string>();
 
-  constructor(nodeNames: readonly string[]) {
-    this.#nodes = nodeNames.map((name) => new CalcNode(name));
+  /** `onMessages`: is told what each node's dataplane is told. */
+  constructor(
+    nodeNames: readonly string[],
+    onMessages: (node: string, updates: readonly DataplaneUpdate[]) => void = () => undefined,
+  ) {
+    this.#nodes = nodeNames.map((name) => new CalcNode(name, (updates) => onMessages(name, updates)));
   }
 
   /** Throws what validation, calc or a broken contract throws. */
@@ -76,10 +80,15 @@ class CalcNode {
   readonly #listeners = new Map<KindName, Listener>();
   readonly #wired = new Map<string, KindMap['WorkloadEndpoint']>();
 
-  constructor(name: string) {
+  constructor(name: string, onMessages: (updates: readonly DataplaneUpdate[]) => void) {
     this.name = name;
     // Only what the feed uses of both.
-    const driver = { push: (updates: readonly DataplaneUpdate[]) => this.evaluator.apply(updates) };
+    const driver = {
+      push: (updates: readonly DataplaneUpdate[]) => {
+        this.evaluator.apply(updates);
+        onMessages(updates);
+      },
+    };
     const store = {
       of: (kind: KindName) => ({ onChange: (listener: Listener) => this.#listeners.set(kind, listener) }),
     };
