@@ -156,36 +156,4 @@ describe('defaults', () => {
     expect(tierSettings(tier)).toEqual(expected);
     expect([...builtInTiers.keys()].sort()).toEqual(['default', 'kube-admin', 'kube-baseline']);
   });
-
-  test('of a Service and its slices are those of Kubernetes', () => {
-    const service = parseAs('Service', {
-      apiVersion: 'v1',
-      kind: 'Service',
-      metadata: { name: 'a' },
-      spec: { clusterIP: '10.96.0.1', ports: [{ port: 80, targetPort: 'http' }], selector: { a: 'b' } },
-    }).object;
-    expect(service.spec).toEqual({
-      type: 'ClusterIP',
-      clusterIP: '10.96.0.1',
-      clusterIPs: [],
-      externalIPs: [],
-      ports: [{ protocol: 'TCP', port: 80, targetPort: 'http' }],
-    });
-    const slice = parseAs('EndpointSlice', {
-      apiVersion: 'discovery.k8s.io/v1',
-      kind: 'EndpointSlice',
-      metadata: { name: 'a-1', labels: { 'kubernetes.io/service-name': 'a' } },
-      addressType: 'IPv4',
-      endpoints: [{ addresses: ['10.65.0.1'], conditions: { ready: true, serving: null }, zone: 'z' }],
-      ports: [
-        { name: '', port: 8080 },
-        { port: null, protocol: 'UDP' },
-      ],
-    }).object;
-    expect(slice).toMatchObject({
-      endpoints: [{ addresses: ['10.65.0.1'], conditions: { ready: true } }],
-      ports: [{ name: '', protocol: 'TCP', port: 8080 }, { protocol: 'UDP' }],
-    });
-    expect(slice.endpoints[0]).not.toHaveProperty('zone');
-  });
 });

@@ -19,7 +19,7 @@ export class CalcFeed implements EndpointSink {
   readonly #driver: Driver;
   readonly #onProblems: (() => void)[] = [];
   #scheduled = false;
-  /** A policy or profile has changed since the last flush. */
+  /** A policy or profile has changed since the last flush, or problems of Services have. */
   #mayHaveNewProblems = false;
 
   constructor(graph: CalcGraph, driver: Driver) {
@@ -55,6 +55,7 @@ export class CalcFeed implements EndpointSink {
     on('NetworkSet', (key, object) => graph.onNetworkSet(keyText(key), object));
     on('GlobalNetworkSet', ({ name }, object) => graph.onGlobalNetworkSet(name, object));
     on('EndpointSlice', (key, slice) => graph.onEndpointSlice(keyText(key), slice));
+    on('Service', (key, service) => graph.onService(keyText(key), service));
     on('Tier', ({ name }, tier) => graph.onTier(name, tier));
     for (const kind of policyKinds) {
       on(kind, (key, object) => {
@@ -93,6 +94,7 @@ export class CalcFeed implements EndpointSink {
   #flush(): void {
     this.#scheduled = false;
     this.#driver.push(this.#graph.flush());
+    if (this.#graph.takeServiceProblemsChanged()) this.#mayHaveNewProblems = true;
     if (!this.#mayHaveNewProblems) return;
     this.#mayHaveNewProblems = false;
     for (const listener of this.#onProblems) listener();

@@ -19,6 +19,7 @@ export const endpointSliceSchema = z.object({
   endpoints: z._default(
     z.array(
       z.object({
+        /** All are of the same endpoint; whoever sends traffic takes the first. */
         addresses: z._default(z.array(z.string()), () => []),
         /** Absent values mean: ready and serving (unknown counts as yes), and not terminating. */
         conditions: z.optional(
@@ -29,6 +30,7 @@ export const endpointSliceSchema = z.object({
           }),
         ),
         nodeName: z.optional(z.string()),
+        zone: z.optional(z.string()),
       }),
     ),
     () => [],
@@ -36,7 +38,8 @@ export const endpointSliceSchema = z.object({
   ports: z._default(
     z.array(
       z.object({
-        name: z.optional(z.string()),
+        /** The name of the Service's port that it is for. */
+        name: z._default(z.string(), ''),
         protocol: z._default(z.string(), 'TCP'),
         /** Absent: all ports. */
         port: z.optional(portOrZero),

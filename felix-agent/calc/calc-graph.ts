@@ -21,6 +21,8 @@ import { PolicyResolver } from './policy/policy-resolver.ts';
 import { Profiles } from './policy/profiles.ts';
 import { sameData } from './same-data.ts';
 import { ServiceRanges } from './service-ranges.ts';
+import { Services } from './services/services.ts';
+import { SlicesByService } from './services/slices-by-service.ts';
 import { SetStore } from './sets/set-store.ts';
 
 /** How much there is, for metrics. */
@@ -44,7 +46,7 @@ export interface CalcStats {
 /**
  * Turns objects into dataplane messages: pure, incremental, in memory. Inputs may come in any order, be repeated or be squashed; the
  * state reached depends only on the last value of each. `flush` returns what changed since the last one, in an order in which nothing
- * refers to what was not announced: configuration, hosts, pools, routes, sets, policies and profiles, endpoints; what goes, goes the other
+ * refers to what was not announced: configuration, hosts, pools, routes, services, sets, policies and profiles, endpoints; what goes, goes the other
  * way round. Endpoints that are gone come first of all, since their addresses may already be another's.
  */
 export class CalcGraph {
@@ -53,7 +55,9 @@ export class CalcGraph {
   readonly #hosts = new Pending<'hostUpdate' | 'hostRemove'>();
   readonly #pools = new Pending<'poolUpdate' | 'poolRemove'>();
   readonly #serviceRanges = new ServiceRanges();
-  readonly #sets = new SetStore();
+  readonly #slices = new SlicesByService();
+  readonly #services: Services;
+  readonly #sets = new SetStore(this.#slices);
   readonly #profiles = new Profiles(this.#sets);
   readonly #policies = new PolicyResolver(this.#sets, this.#profiles);
   readonly #workloads: Workloads;
@@ -67,6 +71,7 @@ export class CalcGraph {
   constructor(nodeName: string) {
     this.#nodeName = nodeName;
     this.#routes = new BlockRoutes(nodeName);
+    this.#services = new Services(nodeName, this.#slices);
     this.#workloads = new Workloads(nodeName, {
       source: (id, state) => {
         // Ids of endpoints are keys as they are: other sources' have a space.
@@ -172,7 +177,13 @@ export class CalcGraph {
   }
 
   onEndpointSlice(key: string, slice: KindMap['EndpointSlice'] | undefined): void {
-    this.#sets.onEndpointSlice(key, slice);
+    const change = this.#slices.set(key, slice);
+    this.#sets.onEndpointSlice(change);
+    this.#services.onSlice(change);
+  }
+
+  onService(key: string, service: KindMap['Service'] | undefined): void {
+    this.#services.onService(key, service);
   }
 
   /** Every input has been given once: what isn't known by now does not exist. */
@@ -186,12 +197,14 @@ export class CalcGraph {
     const profiles = this.#profiles.take();
     const sets = this.#sets.take();
     const endpoints = this.#policies.takeEndpoints();
+    const services = this.#services.take();
     const routes = this.#routes.take();
     const pools = this.#pools.take();
     const hosts = this.#hosts.take();
     return [
       ...this.#takeConfig(),
       ...endpoints.removals,
+      ...services.removals,
       ...routes.removals,
       ...pools.removals,
       ...hosts.removals,
@@ -199,6 +212,7 @@ export class CalcGraph {
       ...pools.additions,
       ...routes.additions,
       ...this.#serviceRanges.take(),
+      ...services.additions,
       ...sets.updates,
       ...profiles.additions,
       ...policies.additions,
@@ -212,7 +226,12 @@ export class CalcGraph {
 
   /** By object, what of it could not be converted and is left out or replaced by a denial. */
   problems(): ReadonlyMap<string, readonly string[]> {
-    return new Map([...this.#policies.problems(), ...this.#profiles.problems()]);
+    return new Map([...this.#policies.problems(), ...this.#profiles.problems(), ...this.#services.problems()]);
+  }
+
+  /** Are the problems of Services others than when this was asked last? Those of policies and profiles change only with the objects themselves. */
+  takeServiceProblemsChanged(): boolean {
+    return this.#services.takeProblemsChanged();
   }
 
   stats(): CalcStats {

@@ -2,8 +2,9 @@
 import assert from 'node:assert/strict';
 import type { DataplaneUpdate, WorkloadEndpointInfo } from '#dataplanes/messages.ts';
 import type { HostEndpointInfo, PolicyInfo, ProfileInfo, RuleInfo, SetType, TierInfo } from '#dataplanes/policy.ts';
+import type { ServiceInfo } from '#dataplanes/services.ts';
 
-/** What a dataplane knows of policy, in a form that compares. */
+/** What a dataplane knows of policy and services, in a form that compares. */
 export interface PolicyState {
   readonly sets: Record<string, { readonly type: SetType; readonly members: readonly string[] }>;
   readonly policies: Record<string, PolicyInfo>;
@@ -11,6 +12,7 @@ export interface PolicyState {
   readonly endpoints: Record<string, WorkloadEndpointInfo>;
   readonly hostEndpoints: Record<string, HostEndpointInfo>;
   readonly serviceRanges: readonly string[];
+  readonly services: Record<string, ServiceInfo>;
 }
 
 /** Folds messages; throws where one refers to what was not announced, takes away what is still used, or says nothing new. */
@@ -20,6 +22,7 @@ export class ModelDataplane {
   readonly #profiles = new Map<string, ProfileInfo>();
   readonly #endpoints = new Map<string, WorkloadEndpointInfo>();
   readonly #hostEndpoints = new Map<string, HostEndpointInfo>();
+  readonly #services = new Map<string, ServiceInfo>();
   #serviceRanges: readonly string[] = [];
 
   tell(updates: readonly DataplaneUpdate[]): void {
@@ -35,6 +38,7 @@ export class ModelDataplane {
       endpoints: Object.fromEntries(this.#endpoints),
       hostEndpoints: Object.fromEntries(this.#hostEndpoints),
       serviceRanges: this.#serviceRanges,
+      services: Object.fromEntries(this.#services),
     };
   }
 
@@ -92,6 +96,12 @@ export class ModelDataplane {
         break;
       case 'hostEndpointRemove':
         assert(this.#hostEndpoints.delete(update.id), `host endpoint ${update.id} was not announced`);
+        break;
+      case 'serviceUpdate':
+        this.#announce(this.#services, update.id, update.service);
+        break;
+      case 'serviceRemove':
+        assert(this.#services.delete(update.id), `service ${update.id} was not announced`);
         break;
       case 'serviceRangesUpdate':
         assert.notDeepEqual(update.cidrs, this.#serviceRanges);

@@ -23,6 +23,7 @@ import {
 import { calcRule } from './convert/rule-parts.ts';
 import type { PolicyState } from './model-for-tests.ts';
 import type { CalcPolicy, CalcRule, SetSpec } from './model.ts';
+import { referenceServices } from './services/reference-for-tests.ts';
 
 /** All objects of a cluster, by kind; `local` are the WorkloadEndpoints that this node's plugin has made. */
 export type Cluster = { readonly [K in keyof KindMap]?: readonly KindMap[K][] } & {
@@ -138,6 +139,7 @@ export function referenceState(cluster: Cluster, nodeName: string): PolicyState 
     endpoints,
     hostEndpoints,
     serviceRanges: serviceRanges(cluster),
+    services: referenceServices(cluster, nodeName),
   };
 }
 
@@ -301,7 +303,9 @@ function setOf(
           .flatMap(({ addresses }) => addresses)
           .flatMap((address) =>
             spec.withPorts
-              ? slice.ports.map(({ protocol, port }) => `${address},${numberOf[protocol]}:${port}`)
+              ? slice.ports.flatMap(({ protocol, port = 0 }) =>
+                  port === 0 ? [] : `${address},${numberOf[protocol]}:${port}`,
+                )
               : [tryParseNet(address)?.text ?? ''],
           ),
       );

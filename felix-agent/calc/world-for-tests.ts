@@ -7,6 +7,7 @@ import type { CalcGraph } from './calc-graph.ts';
 import { convertPolicy, policyKinds, type PolicyKind } from './convert/convert.ts';
 import { policyId } from './convert/policy.ts';
 import type { Cluster } from './reference-for-tests.ts';
+import { services, slices } from './services/world-for-tests.ts';
 
 /** The node whose graph is tested. */
 export const self = 'me';
@@ -55,6 +56,8 @@ export function give(graph: CalcGraph, { kind, object, isPresent }: Input): void
       return graph.onTier(name, present as KindMap['Tier'] | undefined);
     case 'EndpointSlice':
       return graph.onEndpointSlice(key, present as KindMap['EndpointSlice'] | undefined);
+    case 'Service':
+      return graph.onService(key, present as KindMap['Service'] | undefined);
     case 'BGPConfiguration':
       return graph.onBgpConfiguration(name, present as KindMap['BGPConfiguration'] | undefined);
     default: {
@@ -313,22 +316,8 @@ const namespace = fc
 const serviceAccount = fc
   .record({ namespace: namespaces, labels })
   .map((metadata) => make('ServiceAccount', { apiVersion: 'v1', metadata: { name: 'robot', ...metadata } }));
-const slice = fc
-  .record({
-    name: fc.constantFrom('s1', 's2'),
-    namespace: namespaces,
-    service: fc.constantFrom('svc', 'other'),
-    ips: addresses,
-  })
-  .map(({ name, namespace: ns, service, ips }) =>
-    make('EndpointSlice', {
-      apiVersion: 'discovery.k8s.io/v1',
-      metadata: { name, namespace: ns, labels: { 'kubernetes.io/service-name': service } },
-      addressType: 'IPv4',
-      endpoints: ips.map((ip) => ({ addresses: [ip] })),
-      ports: [{ port: 80 }, { port: 53, protocol: 'UDP' }],
-    }),
-  );
+const slice = slices.map((object): Omit<Input, 'isPresent'> => ({ kind: 'EndpointSlice', object }));
+const service = services.map((object): Omit<Input, 'isPresent'> => ({ kind: 'Service', object }));
 const bgp = fc
   .record({
     name: fc.constantFrom('default', 'node.me'),
@@ -361,7 +350,8 @@ export const inputs: fc.Arbitrary<Input> = fc
       profile,
       namespace,
       serviceAccount,
-      slice,
+      { weight: 2, arbitrary: slice },
+      { weight: 2, arbitrary: service },
       bgp,
     ),
     fc.constantFrom(true, true, true, false),

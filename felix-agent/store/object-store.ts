@@ -13,6 +13,7 @@ export const watchedKinds = [
   'Namespace',
   'ServiceAccount',
   'Pod',
+  'Service',
   'EndpointSlice',
   'WorkloadEndpoint',
   'HostEndpoint',

@@ -34,7 +34,12 @@ export const access: readonly Access[] = [
   {
     kinds: ['EndpointSlice'],
     verbs: follow,
-    reason: 'Rules that name Services.',
+    reason: 'Rules that name Services; and who answers for a Service.',
+  },
+  {
+    kinds: ['Service'],
+    verbs: follow,
+    reason: 'Where Services are reached, for a dataplane that sends their traffic on itself.',
   },
   {
     kinds: ['KubernetesNetworkPolicy'],

@@ -1,8 +1,9 @@
 import { bitsOf, tryParseIp } from '#api/cidr.ts';
-import { serviceNameLabel } from '#api/core/endpoint-slice.ts';
 import type { KindMap } from '#api/kinds.ts';
 import { protocolNumber } from '#api/policy/protocols.ts';
+import type { ServiceId } from '#dataplanes/services.ts';
 import type { SetSpec } from '../model.ts';
+import type { SliceChange, SlicesByService } from '../services/slices-by-service.ts';
 import type { MemberSet } from './member-set.ts';
 
 type EndpointSlice = KindMap['EndpointSlice'];
@@ -10,46 +11,35 @@ type ServiceSpec = Extract<SetSpec, { readonly kind: 'service' }>;
 
 /** Keeps the sets of Services equal to what their EndpointSlices say. Slices without a Service are of no interest. */
 export class ServiceIndex {
-  /** Slice key to slice, by service key. */
-  readonly #slices = new Map<string, Map<string, EndpointSlice>>();
-  readonly #serviceOf = new Map<string, string>();
-  readonly #sets = new Map<string, Set<MemberSet>>();
+  readonly #slices: SlicesByService;
+  readonly #sets = new Map<ServiceId, Set<MemberSet>>();
 
-  /** `key` is the slice's `namespace/name`; `changed` is told of every set that it may have changed. */
-  onSlice(key: string, slice: EndpointSlice | undefined, changed: (set: MemberSet) => void): void {
-    const oldService = this.#serviceOf.get(key);
-    const name = slice?.metadata.labels?.[serviceNameLabel];
-    const service = name === undefined ? undefined : `${slice?.metadata.namespace ?? ''}/${name}`;
-    const old = oldService === undefined ? undefined : this.#slices.get(oldService)?.get(key);
+  constructor(slices: SlicesByService) {
+    this.#slices = slices;
+  }
+
+  /** `changed` is told of every set that the slice's change may have changed. */
+  onSlice({ before, now }: SliceChange, changed: (set: MemberSet) => void): void {
     // Additions first: what the old and the new version share then stays without a change.
-    if (service !== undefined && slice !== undefined) {
-      const slices = this.#slices.get(service) ?? new Map<string, EndpointSlice>();
-      this.#slices.set(service, slices.set(key, slice));
-      this.#serviceOf.set(key, service);
-      for (const set of this.#sets.get(service) ?? []) {
-        for (const member of membersOf(slice, set)) set.add(member);
+    if (now !== undefined) {
+      for (const set of this.#sets.get(now.service) ?? []) {
+        for (const member of membersOf(now.slice, set)) set.add(member);
         changed(set);
       }
     }
-    if (oldService !== undefined && old !== undefined) {
-      for (const set of this.#sets.get(oldService) ?? []) {
-        for (const member of membersOf(old, set)) set.remove(member);
+    if (before !== undefined) {
+      for (const set of this.#sets.get(before.service) ?? []) {
+        for (const member of membersOf(before.slice, set)) set.remove(member);
         changed(set);
       }
     }
-    if (oldService !== undefined && oldService !== service) {
-      const slices = this.#slices.get(oldService);
-      slices?.delete(key);
-      if (slices?.size === 0) this.#slices.delete(oldService);
-    }
-    if (service === undefined) this.#serviceOf.delete(key);
   }
 
   /** Fills a service's set and keeps it current until `removeSet`. */
   addSet(set: MemberSet, { namespace, name }: ServiceSpec): void {
     const service = `${namespace}/${name}`;
     this.#sets.set(service, (this.#sets.get(service) ?? new Set()).add(set));
-    for (const slice of this.#slices.get(service)?.values() ?? []) {
+    for (const slice of this.#slices.of(service).values()) {
       for (const member of membersOf(slice, set)) set.add(member);
     }
   }

@@ -2,6 +2,7 @@ import { beforeEach, describe, expect, test } from '@jest/globals';
 import { parseAs, type KindMap } from '#api/kinds.ts';
 import { parseSelector } from '#api/selector/selector.ts';
 import type { SetSpec } from '../model.ts';
+import { SlicesByService } from '../services/slices-by-service.ts';
 import type { NamedPort } from './address-source.ts';
 import { SetStore, type SourceState } from './set-store.ts';
 
@@ -30,9 +31,11 @@ const slice = (service: string, ...addresses: string[]): KindMap['EndpointSlice'
     ports: [{ port: 80 }, { port: 53, protocol: 'UDP' }, { protocol: 'TCP' }],
   }).object;
 
+let slices: SlicesByService;
 let store: SetStore;
 beforeEach(() => {
-  store = new SetStore();
+  slices = new SlicesByService();
+  store = new SetStore(slices);
 });
 
 describe('a set', () => {
@@ -125,20 +128,22 @@ describe('a set', () => {
   test('of a Service follows its slices; a port without a number is left out', () => {
     store.acquire(service(true));
     store.acquire(service(false));
-    store.onEndpointSlice('default/s', slice('svc', '10.0.0.1'));
+    const give = (object: KindMap['EndpointSlice'] | undefined) =>
+      store.onEndpointSlice(slices.set('default/s', object));
+    give(slice('svc', '10.0.0.1'));
     expect(store.take().updates).toMatchObject([
       { setType: 'ipPort', members: ['10.0.0.1,6:80', '10.0.0.1,17:53'] },
       { setType: 'net', members: ['10.0.0.1/32'] },
     ]);
-    store.onEndpointSlice('default/s', slice('svc', '10.0.0.1', '10.0.0.2'));
+    give(slice('svc', '10.0.0.1', '10.0.0.2'));
     expect(store.take().updates).toMatchObject([
       { added: ['10.0.0.2,6:80', '10.0.0.2,17:53'], removed: [] },
       { added: ['10.0.0.2/32'], removed: [] },
     ]);
-    store.onEndpointSlice('default/s', slice('other', '10.0.0.1'));
+    give(slice('other', '10.0.0.1'));
     expect(store.take().updates).toMatchObject([{ added: [] }, { removed: ['10.0.0.1/32', '10.0.0.2/32'] }]);
-    store.onEndpointSlice('default/s', slice('svc', '10.0.0.3'));
-    store.onEndpointSlice('default/s', undefined);
+    give(slice('svc', '10.0.0.3'));
+    give(undefined);
     expect(store.take().updates).toEqual([]);
   });
 });

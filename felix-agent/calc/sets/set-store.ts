@@ -1,8 +1,8 @@
-import type { KindMap } from '#api/kinds.ts';
 import type { CidrText, DataplaneUpdate } from '#dataplanes/messages.ts';
 import type { SetId } from '#dataplanes/policy.ts';
 import { LabelIndex, type LabelRecord, type LabelSources } from '../labels/label-index.ts';
 import type { SetSpec } from '../model.ts';
+import type { SliceChange, SlicesByService } from '../services/slices-by-service.ts';
 import { portMembers, type AddressSource, type NamedPort } from './address-source.ts';
 import { MemberSet } from './member-set.ts';
 import { ServiceIndex } from './service-index.ts';
@@ -19,13 +19,17 @@ export interface SourceState extends AddressSource {
 export class SetStore {
   readonly #sets = new Map<SetId, MemberSet>();
   readonly #sources = new Map<string, Source>();
-  readonly #services = new ServiceIndex();
+  readonly #services: ServiceIndex;
   readonly #changed = new Set<MemberSet>();
   readonly #unused = new Set<MemberSet>();
   readonly #index = new LabelIndex<MemberSet, Source>({
     started: (set, source) => this.#give(set, source),
     stopped: (set, source) => this.#takeBack(set, source),
   });
+
+  constructor(slices: SlicesByService) {
+    this.#services = new ServiceIndex(slices);
+  }
 
   /** How many sets there are. */
   get count(): number {
@@ -84,8 +88,9 @@ export class SetStore {
     this.#index.setLayer(id, labels);
   }
 
-  onEndpointSlice(key: string, slice: KindMap['EndpointSlice'] | undefined): void {
-    this.#services.onSlice(key, slice, (set) => this.#changed.add(set));
+  /** A slice has changed; that is in `slices` already. */
+  onEndpointSlice(change: SliceChange): void {
+    this.#services.onSlice(change, (set) => this.#changed.add(set));
   }
 
   /** New and changed sets, and the ids of those that nobody uses any more. */
