@@ -453,6 +453,8 @@ export class Classifier {
 
   /** Nothing follows the records that needed the second class: it becomes the first, or who is there goes to that. */
   #endTransition({ space, entry, elements }: Transition): void {
+    // Everybody has left it by other ways, and its number may be free already.
+    if (entry.users.users === 0) return;
     space.classes.promote(entry);
     if (space.classes.isPrimary(entry)) return;
     this.#stale.add(entry);

@@ -59,6 +59,8 @@ export class Twin implements ClassifierMaps {
   onGrace: () => void = () => undefined;
   /** The next writes fail, after so many. */
   failAfter = Infinity;
+  /** Prefix lengths that occur, the long ones first. */
+  readonly #lengths: Record<Family, readonly number[]> = { 4: [], 6: [] };
   readonly #prefixes = { 4: new Map<number, number>(), 6: new Map<number, number>() };
 
   constructor(sizes: MapSizes) {
@@ -179,8 +181,7 @@ export class Twin implements ClassifierMaps {
 
   #infoOf(text: string): { readonly class: number; readonly hop: number } {
     const { family, value } = parseIp(text);
-    const lengths = [...this.#prefixes[family].keys()].sort((a, b) => b - a);
-    for (const length of lengths) {
+    for (const length of this.#lengths[family]) {
       const found = this.addresses.get(`${family} ${cut(family, value, length)}/${length}`);
       if (found !== undefined) return found;
     }
@@ -198,6 +199,7 @@ export class Twin implements ClassifierMaps {
         const lengths = this.#prefixes[family];
         lengths.set(prefix, (lengths.get(prefix) ?? 0) + this.addresses.size - before);
         if (lengths.get(prefix) === 0) lengths.delete(prefix);
+        this.#lengths[family] = [...lengths.keys()].sort((a, b) => b - a);
         if (this.#countOf(family, map) > this.sizes[map].entries) throw new Error(`${map} has too many`);
         return;
       }
