@@ -88,7 +88,7 @@ export type ConntrackTcpFlag = (typeof conntrackTcpFlagNames)[number];
 /** What is known of one direction of a TCP connection. */
 export interface ConntrackTcpSide {
   readonly flags: readonly ConntrackTcpFlag[];
-  /** The shift, 0 to 14; says something only with the flag `window-scale`. */
+  /** The shift, 0 to 14; says something only if both sides have the flag `window-scale`. */
   readonly windowScale: number;
 }
 
@@ -129,7 +129,7 @@ export interface ConntrackKey {
   readonly zone?: number;
   /** Which direction's tuples are in the zone; default `both`. */
   readonly zoneDirection?: ConntrackZoneDirection;
-  /** The kernel's number of the entry: one made anew with the same tuple has another. */
+  /** The kernel's number of the entry, from its place in memory and its tuple: one made anew has another one, or by chance the same. */
   readonly id?: number;
 }
 
@@ -145,7 +145,7 @@ export interface ConntrackEntry extends ConntrackKey {
   readonly zoneDirection: ConntrackZoneDirection;
   readonly mark: number;
   readonly status: readonly ConntrackStatus[];
-  /** What is left, in s. Absent in `destroy` events. */
+  /** What is left, in s. Absent when an entry has run out (in its `destroy` event). */
   readonly timeoutSeconds?: number;
   readonly id: number;
   /** Found by comparing the tuples; absent: not translated. */
@@ -173,7 +173,8 @@ export interface NewConntrackEntry extends Omit<ConntrackKey, 'id'> {
   /** Default 0. */
   readonly mark?: number;
   /**
-   * TCP's, required for it. The flag `be-liberal` is added to both sides: nobody knows the windows of a connection that is half-way.
+   * TCP's, required for it. The flag `be-liberal` is added to both sides: nobody knows the windows of a connection that is half-way. Of
+   * others `window-scale`, `sack-perm` and `close-init` are set; the rest belongs to sequence numbers that can't be handed over.
    */
   readonly tcp?: ConntrackTcp;
   /** SCTP's, required for it: packets with other tags are invalid. */

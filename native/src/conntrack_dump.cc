@@ -137,7 +137,7 @@ Napi::Value JsDecodeConntrack(const Napi::CallbackInfo &info)
 		std::vector<ConntrackRecord> records;
 		int rest = static_cast<int>(bytes.size());
 		for (const auto *message = reinterpret_cast<const nlmsghdr *>(bytes.data());
-		     mnl_nlmsg_ok(message, rest); message = mnl_nlmsg_next(message, &rest))
+		     IsWholeMessage(message, rest); message = mnl_nlmsg_next(message, &rest))
 			Decode(message, records);
 		return ToRows(info.Env(), records);
 	});

@@ -10,6 +10,12 @@
 namespace tortie
 {
 
+// True if a whole message is there. libmnl's own check takes a length from 2 GiB on for a negative one.
+inline bool IsWholeMessage(const nlmsghdr *message, int rest)
+{
+	return mnl_nlmsg_ok(message, rest) && message->nlmsg_len <= static_cast<uint32_t>(rest);
+}
+
 // A finished request. `names` are ifindexes to fill in before it is sent.
 struct Message {
 	struct Name {

@@ -62,7 +62,7 @@ bool Socket::Receive(const std::function<void(const nlmsghdr *)> &each, const st
 		ThrowErrno("recvmsg", object);
 	}
 	int rest = static_cast<int>(length);
-	for (const auto *message = reinterpret_cast<const nlmsghdr *>(buffer); mnl_nlmsg_ok(message, rest);
+	for (const auto *message = reinterpret_cast<const nlmsghdr *>(buffer); IsWholeMessage(message, rest);
 	     message = mnl_nlmsg_next(message, &rest))
 		each(message);
 	return true;
