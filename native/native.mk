@@ -12,20 +12,21 @@ native: $(DIST)/lib/tortie_native.node ## The C++ addon: netlink, namespaces, bp
 
 $(BUILD)/native/%.o: native/src/%.cc native/native.mk
 	@echo "  CXX     $<"
-	$(Q)mkdir -p $(@D) && $(CXX) $(NATIVE_CXXFLAGS) $(CXXFLAGS) -c $< -o $@
+	$(Q)mkdir -p $(@D) && $(CXX) $(NATIVE_CXXFLAGS) $(CXXFLAGS) -MT $@ -MF $(@:.o=.d) -c $< -o $@.$$$$ && mv -f $@.$$$$ $@
 
 $(BUILD)/native/tortie_native.node: $(NATIVE_OBJECTS) native/native.mk
 	@echo "  LINK    $@"
-	$(Q)$(CXX) $(NATIVE_LDFLAGS) $(LDFLAGS) $(NATIVE_OBJECTS) $(NATIVE_LIBS) -o $@
+	$(Q)$(CXX) $(NATIVE_LDFLAGS) $(LDFLAGS) $(NATIVE_OBJECTS) $(NATIVE_LIBS) -o $@.$$$$ && mv -f $@.$$$$ $@
 
-# Copied under another name and renamed: a process that has the old one mapped keeps it. The C library itself is the system's.
+# Copied under another name and renamed, as everything here: a process that has the old one mapped keeps it, and of two makes at once
+# neither reads what the other has half written. The C library itself is the system's.
 $(DIST)/lib/tortie_native.node: $(BUILD)/native/tortie_native.node
 	@echo "  COPY    $@"
 	$(Q)mkdir -p $(@D)
 	$(Q)ldd $< | awk '$$2 == "=>" && $$1 !~ /^(libc|libm|libpthread|libdl|librt)\.so/ {print $$1, $$3}' | while read -r name path; do \
 		[ -f "$$path" ] || { echo "tortie: $$name is missing: run npm run setup" >&2; exit 1; }; \
-		cp -Lf "$$path" $(@D)/.$$name.tmp && mv -f $(@D)/.$$name.tmp $(@D)/$$name || exit 1; \
+		cp -Lf "$$path" $(@D)/.$$name.$$$$ && mv -f $(@D)/.$$name.$$$$ $(@D)/$$name || exit 1; \
 	done
-	$(Q)cp -f $< $@.tmp && mv -f $@.tmp $@
+	$(Q)cp -f $< $@.$$$$ && mv -f $@.$$$$ $@
 
 -include $(NATIVE_OBJECTS:.o=.d)
