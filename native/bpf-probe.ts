@@ -8,17 +8,24 @@ interface DeviceProbe {
 }
 
 /**
- * What can be asked. Types of maps, programs, attachments and helpers are the kernel's numbers (linux/bpf.h). A map of this shape (of one entry,
- * or so many) can be
- * made; a program of this type loaded, with its type of attachment where it needs one; a helper called from a program of this type; programs
- * attached to a cgroup (nothing is attached: the list is read); clsact with BPF filters used; tcx links attached; XDP programs run
- * with frames that are sent on; a device of this kind made.
+ * What can be asked. Types of maps, programs, attachments and helpers are the kernel's numbers (linux/bpf.h).
+ * - `map`: a map of this shape (of one entry, or so many) can be made.
+ * - `program`: a program of this type can be loaded, with its type of attachment where it needs one.
+ * - `helper`: a program of this type may call it.
+ * - `cgroup`: programs can be attached to this control group (nothing is attached: the list is read).
+ * - `sockDestroy`: an iterator over the sockets of this protocol may destroy them (bpf_sock_destroy).
+ * - `xdp`: the driver of the device with this ifindex runs XDP programs, by its own word; `unknown` before Linux 6.3, where only attaching
+ *   would tell. `netns`: the device's namespace, absent: where the process is.
+ * - `clsact`: clsact takes BPF filters. `tcx`: tcx takes links. `liveFrames`: XDP programs run with frames that are sent on. `link`: a device
+ *   of this kind can be made.
  */
 export type ProbeRequest =
   | { readonly map: Omit<MapShape, 'name' | 'maxEntries'> & { readonly entries?: number } }
   | { readonly program: number; readonly attachType?: number; readonly sleepable?: boolean }
   | { readonly helper: number; readonly program: number }
   | { readonly cgroup: string; readonly attachType: number }
+  | { readonly sockDestroy: 'tcp' | 'udp' }
+  | (DeviceProbe & { readonly xdp: number })
   | (DeviceProbe & { readonly clsact: true })
   | (DeviceProbe & { readonly tcx: true })
   | (DeviceProbe & { readonly liveFrames: true })

@@ -2,6 +2,7 @@
  * bpf(2): objects, maps, programs, pins, probes. Errors are Errors with NetlinkFailure's fields. Handles own their file descriptor: dispose
  * of them (`using`); one that was forgotten is closed by the garbage collector.
  */
+export { probeFeatures, type BpfFeature } from './bpf-features.ts';
 export { bpfGrace } from './bpf-grace.ts';
 export {
   attachCgroup,

@@ -3,6 +3,7 @@
 #include "probe.h"
 #include "args.h"
 #include "bpf.h"
+#include "own_thread.h"
 #include "worker.h"
 #include <bpf/bpf.h>
 #include <cerrno>
@@ -89,6 +90,16 @@ ProbeAnswer ProbeCgroup(const std::string &path, uint32_t attachType)
 	return ProbeRefused(errno, "list the programs of cgroup " + path);
 }
 
+// A namespace that can't be entered is no answer.
+ProbeAnswer ProbeXdpIn(const std::optional<std::string> &netns, uint32_t ifindex)
+{
+	try {
+		return WorkInNetns<ProbeAnswer>(netns, [ifindex] { return ProbeXdp(ifindex); });
+	} catch (const KernelError &error) {
+		return ProbeUnknown(error.failure.number, error.failure.object);
+	}
+}
+
 std::function<ProbeAnswer()> ReadProbe(const Args &args)
 {
 	if (args.Has("map")) {
@@ -111,10 +122,20 @@ std::function<ProbeAnswer()> ReadProbe(const Args &args)
 		return [path = args.String("cgroup"), type = args.Number("attachType")] {
 			return ProbeCgroup(path, type);
 		};
+	if (args.Has("sockDestroy")) {
+		const std::string protocol = args.String("sockDestroy", 3);
+		if (protocol != "tcp" && protocol != "udp")
+			args.Fail("sockDestroy", "must be tcp or udp");
+		return [protocol] { return ProbeSockDestroy(protocol); };
+	}
+	if (args.Has("xdp"))
+		return [ifindex = args.Number("xdp", 1, INT32_MAX), netns = args.OptionalNetns("netns")] {
+			return ProbeXdpIn(netns, ifindex);
+		};
 	const auto device = ReadDeviceProbe(args);
 	if (!device)
-		args.Fail("map",
-			  "must be there, or helper, program, cgroup, clsact, tcx, liveFrames or link");
+		args.Fail("map", "must be there, or helper, program, cgroup, sockDestroy, xdp, clsact, tcx, "
+				 "liveFrames or link");
 	return device;
 }
 

@@ -5,6 +5,7 @@
 #include "own_thread.h"
 #include "worker.h"
 #include <bpf/bpf.h>
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <memory>
@@ -16,6 +17,8 @@ namespace
 
 // Packets grow in test runs by what a program may put in front.
 constexpr size_t growth = 512;
+// The kernel writes the whole context, however much of it was given; its structures have some 200 bytes.
+constexpr size_t contextRoom = 1024;
 
 // One run as data: read from JavaScript on its thread, made on any.
 struct RunRequest {
@@ -51,7 +54,7 @@ Outcome Make(const RunRequest &run)
 	}
 	if (run.liveFrames)
 		options.flags = BPF_F_TEST_XDP_LIVE_FRAMES;
-	std::vector<uint8_t> contextOut(run.context.size());
+	std::vector<uint8_t> contextOut(std::max(run.context.size(), contextRoom));
 	if (!run.isSyscall && !run.liveFrames) {
 		outcome.data.resize(run.data.size() + growth);
 		options.data_out = outcome.data.data();
@@ -69,7 +72,7 @@ Outcome Make(const RunRequest &run)
 	if (run.liveFrames)
 		outcome.context.clear();
 	else if (!run.isSyscall)
-		outcome.context.swap(contextOut);
+		std::copy_n(contextOut.begin(), run.context.size(), outcome.context.begin());
 	return outcome;
 }
 

@@ -20,6 +20,12 @@ ProbeAnswer ProbeUnknown(int error, const std::string &what);
 // ENOMEM) is no answer.
 ProbeAnswer ProbeRefused(int error, const std::string &what);
 
+// An iterator over the sockets of a protocol (`tcp`, `udp`) may destroy them.
+ProbeAnswer ProbeSockDestroy(const std::string &protocol);
+
+// The driver of this device of the thread's namespace runs XDP programs.
+ProbeAnswer ProbeXdp(uint32_t ifindex);
+
 // The probes that need a device ({clsact}, {tcx}, {liveFrames}, {link}), which are made in `args.netns` or in
 // a network namespace of their own; nothing for another request.
 std::function<ProbeAnswer()> ReadDeviceProbe(const Args &args);

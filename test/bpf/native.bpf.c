@@ -153,6 +153,13 @@ int passes_too(struct xdp_md *packet)
 	return note(14, XDP_PASS);
 }
 
+/* Out of the device by which it came. */
+SEC("xdp")
+int sends_back(struct xdp_md *packet)
+{
+	return XDP_TX;
+}
+
 SEC("cgroup/connect4")
 int forbids(struct bpf_sock_addr *address)
 {

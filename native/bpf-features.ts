@@ -1,0 +1,36 @@
+import { probeBpf, type ProbeAnswer, type ProbeRequest } from './bpf-probe.ts';
+
+/** Numbers of linux/bpf.h: program type sched_cls, map types, helpers, map flags. */
+const SCHED_CLS = 3;
+const ARRAY = 2;
+const RINGBUF = 27;
+const FOR_EACH_MAP_ELEM = 164;
+const LOOP = 181;
+const REDIRECT_PEER = 155;
+const BPF_F_MMAPABLE = 1 << 10;
+
+const requests = {
+  tcx: { tcx: true },
+  ringBuffer: { map: { type: RINGBUF, keySize: 0, valueSize: 0, flags: 0, entries: 1 << 16 } },
+  mappedArray: { map: { type: ARRAY, keySize: 4, valueSize: 8, flags: BPF_F_MMAPABLE } },
+  loop: { helper: LOOP, program: SCHED_CLS },
+  forEachElement: { helper: FOR_EACH_MAP_ELEM, program: SCHED_CLS },
+  redirectPeer: { helper: REDIRECT_PEER, program: SCHED_CLS },
+  destroyTcpSockets: { sockDestroy: 'tcp' },
+  destroyUdpSockets: { sockDestroy: 'udp' },
+} as const satisfies Record<string, ProbeRequest>;
+
+/**
+ * Abilities that kernels have or lack whole, and since when: `tcx` links (6.6), `ringBuffer` maps (5.8), `mappedArray` (arrays in shared
+ * memory, 5.5), `loop` (bpf_loop, 5.17), `forEachElement` (5.13), `redirectPeer` (5.10), iterators that destroy sockets (6.5). Versions are
+ * for orientation: distributions take things over early, or leave them out.
+ */
+export type BpfFeature = keyof typeof requests;
+
+/** Tries each by itself, on workers; nothing stays. */
+export async function probeFeatures(): Promise<Readonly<Record<BpfFeature, ProbeAnswer>>> {
+  const answers = await Promise.all(
+    Object.entries(requests).map(async ([feature, what]) => [feature, await probeBpf(what)] as const),
+  );
+  return Object.fromEntries(answers) as Record<BpfFeature, ProbeAnswer>;
+}
