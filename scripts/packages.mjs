@@ -59,6 +59,11 @@ export const PACKAGES = [
     need: 'tests',
     why: 'builds the image that the test cluster runs (`make image`), without a daemon',
   },
+  {
+    name: 'netavark',
+    need: 'tests',
+    why: "buildah of Debian 13 doesn't begin without it, though nothing of the image's build uses a network",
+  },
   { name: 'debootstrap', need: 'tests', why: "makes that image's base without a registry" },
   { name: 'clang-format-19', need: 'tests', why: 'the format of C and C++ (`make check`)' },
   { name: 'qemu-system-x86', need: 'kernels', why: 'emulates the machines that other kernels are booted on' },

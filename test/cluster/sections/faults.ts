@@ -107,13 +107,22 @@ export function faults(bed: () => Bed): void {
       await bed().addressesAreThePods();
     }, 300_000);
 
-    it('an upgrade in place, node after node, disturbs nobody', async () => {
+    it("an upgrade in place, node after node, disturbs nobody; with the API server's own address agents do without its Service", async () => {
+      const namespace = '--namespace=kube-system';
+      const { hostname, port } = new URL(bed().cluster.plane.server);
+      await bed().kubectl.run(
+        ...['create', 'configmap', 'kubernetes-services-endpoint', namespace],
+        ...[`--from-literal=KUBERNETES_SERVICE_HOST=${hostname}`, `--from-literal=KUBERNETES_SERVICE_PORT=${port}`],
+      );
       await undisturbed(async () => {
-        const daemonSet = ['--namespace=kube-system', 'daemonset/tortie-node'];
-        await bed().kubectl.run('rollout', 'restart', ...daemonSet);
-        await bed().kubectl.run('rollout', 'status', ...daemonSet, '--timeout=120s');
+        await bed().kubectl.run('rollout', 'restart', namespace, 'daemonset/tortie-node');
+        await bed().kubectl.run('rollout', 'status', namespace, 'daemonset/tortie-node', '--timeout=120s');
         await bed().statusBecomes(({ ready }) => ready);
       });
+      const logs = await bed().kubectl.run('logs', namespace, '--selector=k8s-app=tortie-node', '--tail=-1');
+      const reached = logs.match(/API server https:\S+ is reached/g);
+      expect(reached).toEqual(bed().nodes.map(() => `API server https://${hostname}:${port} is reached`));
+      await bed().kubectl.run('delete', 'configmap', 'kubernetes-services-endpoint', namespace);
     }, 240_000);
   });
 }
