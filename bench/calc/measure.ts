@@ -4,14 +4,8 @@ import { CalcGraph } from '#agent/calc/calc-graph.ts';
 import { convertPolicy } from '#agent/calc/convert/convert.ts';
 import type { CalcPolicy } from '#agent/calc/model.ts';
 import { endpointId, endpointInfo } from '#agent/endpoints/endpoint-info.ts';
-import type { DataplaneUpdate } from '#dataplanes/messages.ts';
-import { quantile } from '../lib/report.ts';
+import { heapUsed, mustSay, repeat, type Spread } from './timing.ts';
 import { bigNetworkSet, bigSetPolicy, isLocal, localEndpoint, namespace, pod, policy, scale, self } from './world.ts';
-
-interface Spread {
-  readonly p50: number;
-  readonly p99: number;
-}
 
 /** What one run has measured; times of changes are in microseconds, from the object to the messages. */
 export interface CalcFigures {
@@ -47,7 +41,7 @@ export function measure(): CalcFigures {
   const first = graph.flush();
   const full = heapUsed();
   const buildMs = performance.now() - began - full.ms - empty.ms;
-  expect(first, 'policyUpdate');
+  mustSay(first, 'policyUpdate');
 
   const figures = {
     buildMs,
@@ -89,7 +83,7 @@ export function measure(): CalcFigures {
   };
   graph.onPolicy('GlobalNetworkPolicy big', convertPolicy('GlobalNetworkPolicy', bigSetPolicy()));
   graph.onGlobalNetworkSet('big', bigNetworkSet(100_000, []));
-  expect(graph.flush(), 'ipSetUpdate');
+  mustSay(graph.flush(), 'ipSetUpdate');
   const bigSet = repeat(
     100,
     (round) => {
@@ -101,35 +95,9 @@ export function measure(): CalcFigures {
   return { ...figures, bigSet };
 }
 
-/** One change after the other; `prepare` isn't timed, the change and its flush are. */
-function repeat(times: number, prepare: (round: number) => () => void, graph: CalcGraph): Spread {
-  const took: number[] = [];
-  for (let round = 0; round < times; round++) {
-    const change = prepare(round);
-    const began = performance.now();
-    change();
-    graph.flush();
-    took.push((performance.now() - began) * 1000);
-  }
-  return { p50: quantile(took, 0.5), p99: quantile(took, 0.99) };
-}
-
 function converted(index: number): CalcPolicy {
   const { kind, object } = policy(index);
   const result = convertPolicy(kind, parseAs(kind, object).object as never);
   if (result === undefined || result.problems.length > 0) throw new Error(`policy ${index} can't be converted`);
   return result;
-}
-
-function heapUsed(): { readonly bytes: number; readonly ms: number } {
-  const began = performance.now();
-  if (globalThis.gc === undefined) throw new Error('run with --expose-gc');
-  globalThis.gc();
-  globalThis.gc();
-  return { bytes: process.memoryUsage().heapUsed, ms: performance.now() - began };
-}
-
-/** A benchmark that measures nothing must not go unnoticed. */
-function expect(updates: readonly DataplaneUpdate[], type: DataplaneUpdate['type']): void {
-  if (!updates.some((update) => update.type === type)) throw new Error(`no ${type} among ${updates.length} messages`);
 }

@@ -6,52 +6,78 @@ import type { BackendInfo } from '#dataplanes/services.ts';
 type EndpointSlice = KindMap['EndpointSlice'];
 type Endpoint = EndpointSlice['endpoints'][number];
 
-/** What a slice's port must have in common with the Service's: both. */
-export interface PortIdentity {
+/** A slice's endpoints on one of its ports. */
+export interface SlicePort {
   readonly name: string;
-  /** TCP 6, UDP 17, SCTP 132. */
-  readonly protocol: number;
+  /** Undefined: a protocol that doesn't exist. */
+  readonly protocol: number | undefined;
+  /** 0: the slice gives none, so nobody answers. */
+  readonly port: number;
+  /** In the order of the addresses' text; each may stand there several times. */
+  readonly backends: readonly BackendInfo[];
+}
+
+/** What a slice says. */
+export interface SliceView {
+  readonly ports: readonly SlicePort[];
+  /** What of it is impossible and left out. */
+  readonly problems: readonly string[];
 }
 
 /**
- * The backends of each of `ports`, in their order, from slices of one family. A slice's own port number counts, and may be another in each slice. Of
- * an endpoint's addresses the first is taken: all are the same endpoint's.
+ * Reads slices, each once as long as it lives: a service of many slices of which one has changed is then put together of what is there, and its
+ * unchanged backends are the very same objects.
  */
-export function backendsOf(
-  ports: readonly PortIdentity[],
-  slices: readonly EndpointSlice[],
-  family: Family,
-  selfNodeName: string,
-  problems: Set<string>,
-): readonly (readonly BackendInfo[])[] {
-  const lists = ports.map((port) => ({ ...port, byTarget: new Map<string, BackendInfo>() }));
-  for (const slice of slices) {
-    const say = (what: string): void => {
-      problems.add(`EndpointSlice ${slice.metadata.name}: ${what}`);
-    };
-    const targets = slice.ports.flatMap(({ name, protocol, port = 0 }) => {
-      const number = protocolNumber(protocol);
-      const list = lists.find((candidate) => candidate.name === name && candidate.protocol === number);
-      if (list === undefined) return [];
-      if (port === 0) say(`port "${name}" has no number`);
-      return port === 0 ? [] : { port, list: list.byTarget };
-    });
-    if (targets.length === 0) continue;
-    for (const endpoint of slice.endpoints) {
-      const address = addressOf(endpoint, family);
-      if (address === undefined) {
-        say(`${endpoint.addresses[0] ?? 'an endpoint without addresses'} is no IPv${family} address`);
-        continue;
-      }
-      for (const { port, list } of targets) {
-        const backend = backendOf(endpoint, address, port);
-        const key = `${address} ${port}`;
-        const other = list.get(key);
-        if (other === undefined || compareClaims(backend, other, selfNodeName) < 0) list.set(key, backend);
-      }
+export class SliceReader {
+  readonly #views = new WeakMap<EndpointSlice, SliceView>();
+
+  /** `family` is what the slice's addressType says. */
+  read(slice: EndpointSlice, family: Family): SliceView {
+    let view = this.#views.get(slice);
+    if (view === undefined) {
+      view = viewOf(slice, family);
+      this.#views.set(slice, view);
     }
+    return view;
   }
-  return lists.map(({ byTarget }) => [...byTarget.values()].sort(compareTargets));
+}
+
+/** Of an endpoint's addresses the first is taken: all are the same endpoint's. */
+function viewOf(slice: EndpointSlice, family: Family): SliceView {
+  const problems: string[] = [];
+  const located = slice.endpoints.flatMap((endpoint) => {
+    const address = addressOf(endpoint, family);
+    if (address !== undefined) return { endpoint, address };
+    problems.push(`${endpoint.addresses[0] ?? 'an endpoint without addresses'} is no IPv${family} address`);
+    return [];
+  });
+  located.sort((a, b) => compareText(a.address, b.address));
+  const ports = slice.ports.map(({ name, protocol, port = 0 }) => ({
+    name,
+    protocol: protocolNumber(protocol),
+    port,
+    backends: port === 0 ? [] : located.map(({ endpoint, address }) => backendOf(endpoint, address, port)),
+  }));
+  return { ports, problems };
+}
+
+/**
+ * Several lists as one, in the order of the addresses' text and the ports, with one backend for each. Of several sayings about it one that puts it on
+ * this node counts, as in kube-proxy. Where that takes whichever it happens to see first, the better condition counts here, and then the text, so that no
+ * order of events makes a difference.
+ */
+export function mergedBackends(
+  lists: readonly (readonly BackendInfo[])[],
+  selfNodeName: string,
+): readonly BackendInfo[] {
+  const all = lists.flat().sort((a, b) => compareTargets(a, b) || compareClaims(a, b, selfNodeName));
+  const merged = all.filter((backend, index) => {
+    const previous = all[index - 1];
+    return previous === undefined || compareTargets(previous, backend) !== 0;
+  });
+  const [only] = lists;
+  // What most services have: one slice, whose list then needn't be kept twice.
+  return lists.length === 1 && only?.length === merged.length ? only : merged;
 }
 
 function addressOf({ addresses: [text = ''] }: Endpoint, family: Family): IpText | undefined {
@@ -74,10 +100,7 @@ function backendOf({ conditions = {}, nodeName, zone }: Endpoint, address: IpTex
   };
 }
 
-/**
- * Negative: of two sayings about the same address and port `a` counts. One that puts it on this node comes first, as in kube-proxy. Where that takes
- * whichever it happens to see first, the better condition counts here, and then the text, so that no order of events makes a difference.
- */
+/** Negative: of two sayings about the same address and port `a` counts. */
 function compareClaims(a: BackendInfo, b: BackendInfo, selfNodeName: string): number {
   return (
     Number(b.nodeName === selfNodeName) - Number(a.nodeName === selfNodeName) ||

@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { parseAs, type KindMap } from '#api/kinds.ts';
 import type { BackendInfo } from '#dataplanes/services.ts';
+import { SliceReader } from './backends.ts';
 import { serviceInfo } from './service-info.ts';
 
 const http = { name: 'http', port: 80 };
@@ -30,7 +31,8 @@ const slice = (fields: object = {}, labels: Readonly<Record<string, string>> = {
     ...fields,
   }).object;
 
-const told = (object: KindMap['Service'], ...slices: KindMap['EndpointSlice'][]) => serviceInfo(object, slices, 'me');
+const told = (object: KindMap['Service'], ...slices: KindMap['EndpointSlice'][]) =>
+  serviceInfo(object, slices, { selfNodeName: 'me', reader: new SliceReader() });
 const usual = { ready: true, serving: true, terminating: false };
 
 /** The IPv4 backends of the first port as `address:port`. */

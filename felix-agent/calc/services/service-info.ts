@@ -2,8 +2,8 @@ import { tryParseIp, type Family } from '#api/cidr.ts';
 import { headlessLabel, serviceProxyNameLabel } from '#api/core/service.ts';
 import type { KindMap } from '#api/kinds.ts';
 import { protocolHasPorts, protocolNumber } from '#api/policy/protocols.ts';
-import type { FamilyAddresses, ServiceInfo } from '#dataplanes/services.ts';
-import { backendsOf, type PortIdentity } from './backends.ts';
+import type { BackendInfo, FamilyAddresses, ServiceInfo } from '#dataplanes/services.ts';
+import { mergedBackends, type SliceReader } from './backends.ts';
 
 type Service = KindMap['Service'];
 type EndpointSlice = KindMap['EndpointSlice'];
@@ -19,11 +19,22 @@ export interface ServiceOutcome {
 /** How long ClientIP affinity lasts if the Service doesn't say, in s: Kubernetes' default. */
 const defaultAffinityS = 10_800;
 
+/** What the outcome depends on besides the objects. */
+export interface ServiceContext {
+  /** Of two sayings about one backend the one that puts it on this node counts. */
+  readonly selfNodeName: string;
+  readonly reader: SliceReader;
+}
+
 /**
  * A Service with its slices as kube-proxy understands them. `slices` are those whose label names the service, in any order: the outcome
- * doesn't depend on it. `selfNodeName`: of two sayings about one backend the one that puts it on this node counts.
+ * doesn't depend on it.
  */
-export function serviceInfo(service: Service, slices: Iterable<EndpointSlice>, selfNodeName: string): ServiceOutcome {
+export function serviceInfo(
+  service: Service,
+  slices: Iterable<EndpointSlice>,
+  context: ServiceContext,
+): ServiceOutcome {
   if (!isProxied(service)) return { info: undefined, problems: [] };
   const found = new Set<string>();
   const { spec } = service;
@@ -32,9 +43,7 @@ export function serviceInfo(service: Service, slices: Iterable<EndpointSlice>, s
   const counted = [...slices].filter(({ metadata }) => !isOthers(metadata.labels));
   const backendsIn = (family: Family) => {
     const isReached = (family === 4 ? clusterIps.ipv4 : clusterIps.ipv6) !== undefined;
-    const type = `IPv${family}`;
-    const ofFamily = isReached ? counted.filter(({ addressType }) => addressType === type) : [];
-    return backendsOf(ports, ofFamily, family, selfNodeName, found);
+    return backendsOf(ports, isReached ? counted : [], family, context, found);
   };
   const [ipv4, ipv6] = [backendsIn(4), backendsIn(6)];
   const problems = [...found].toSorted();
@@ -58,7 +67,9 @@ export function serviceInfo(service: Service, slices: Iterable<EndpointSlice>, s
 }
 
 /** A port as the Service has it. */
-interface FrontendPort extends PortIdentity {
+interface FrontendPort {
+  readonly name: string;
+  readonly protocol: number;
   readonly port: number;
 }
 
@@ -108,4 +119,27 @@ function portsOf({ ports }: Service['spec'], problems: Set<string>): readonly Fr
     else byPort.set(key, port);
   }
   return [...byPort.values()].toSorted((a, b) => a.protocol - b.protocol || a.port - b.port);
+}
+
+/** The backends of each port in their order: the slice's port of its name and protocol, whose number may be another in each slice. */
+function backendsOf(
+  ports: readonly FrontendPort[],
+  slices: readonly EndpointSlice[],
+  family: Family,
+  { selfNodeName, reader }: ServiceContext,
+  problems: Set<string>,
+): readonly (readonly BackendInfo[])[] {
+  const lists = ports.map((): (readonly BackendInfo[])[] => []);
+  for (const slice of slices) {
+    if (slice.addressType !== `IPv${family}`) continue;
+    const view = reader.read(slice, family);
+    const found = [...view.problems];
+    for (const { name, protocol, port, backends } of view.ports) {
+      const index = ports.findIndex((candidate) => candidate.name === name && candidate.protocol === protocol);
+      if (index >= 0 && port === 0) found.push(`port "${name}" has no number`);
+      lists[index]?.push(backends);
+    }
+    for (const what of found) problems.add(`EndpointSlice ${slice.metadata.name}: ${what}`);
+  }
+  return lists.map((list) => mergedBackends(list, selfNodeName));
 }

@@ -31,9 +31,9 @@ const slice = (name: string, of: string | undefined, ...addresses: string[]): Ki
 class Bed {
   readonly looked: string[] = [];
   readonly #slices = new SlicesByService();
-  readonly services = new Services('me', this.#slices, (object, slices, self) => {
+  readonly services = new Services('me', this.#slices, (object, slices, context) => {
     this.looked.push(keyText(object.metadata));
-    return serviceInfo(object, slices, self);
+    return serviceInfo(object, slices, context);
   });
   readonly said = new Map<string, ServiceInfo>();
 

@@ -2,14 +2,15 @@ import type { KindMap } from '#api/kinds.ts';
 import type { ServiceId } from '#dataplanes/services.ts';
 import { Pending, type Changes } from '../pending.ts';
 import { sameData } from '../same-data.ts';
-import { serviceInfo } from './service-info.ts';
+import { SliceReader } from './backends.ts';
+import { serviceInfo, type ServiceContext } from './service-info.ts';
 import type { SliceChange, SlicesByService } from './slices-by-service.ts';
 
 type Service = KindMap['Service'];
 
 /** Keeps what is said of Services equal to what they and their slices say. Whatever changes, only the services that it belongs to are looked at. */
 export class Services {
-  readonly #selfNodeName: string;
+  readonly #context: ServiceContext;
   readonly #slices: SlicesByService;
   readonly #resolve: typeof serviceInfo;
   readonly #services = new Map<ServiceId, Service>();
@@ -20,7 +21,7 @@ export class Services {
 
   /** `resolve`: replaced by tests that count. */
   constructor(selfNodeName: string, slices: SlicesByService, resolve = serviceInfo) {
-    this.#selfNodeName = selfNodeName;
+    this.#context = { selfNodeName, reader: new SliceReader() };
     this.#slices = slices;
     this.#resolve = resolve;
   }
@@ -61,7 +62,7 @@ export class Services {
     const { info, problems } =
       service === undefined
         ? { info: undefined, problems: [] }
-        : this.#resolve(service, this.#slices.of(id).values(), this.#selfNodeName);
+        : this.#resolve(service, this.#slices.of(id).values(), this.#context);
     this.#pending.set(id, info && { type: 'serviceUpdate', id, service: info }, { type: 'serviceRemove', id });
     if (sameData(problems, this.#problems.get(id) ?? [])) return;
     this.#haveProblemsChanged = true;
