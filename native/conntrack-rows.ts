@@ -160,53 +160,77 @@ function namesOf<Name extends string>(names: readonly Name[]): (bits: number) =>
 const statusOf: (bits: number) => readonly ConntrackStatus[] = namesOf(conntrackStatusNames);
 const tcpFlagsOf: (bits: number) => readonly ConntrackTcpFlag[] = namesOf(conntrackTcpFlagNames);
 
-/** A key as the addon takes it, or why there is none: what isn't of the right form is left for the addon to find and to name. */
-export function writeKey(key: ConntrackKey): object {
-  const { family, original, zone, zoneDirection, id } = key;
-  return { family, original, zone, id, zoneDirection: indexOf(zoneDirections, zoneDirection ?? 'both') };
+/**
+ * A key as the addon takes it. What isn't of the right form goes on as it is: the addon finds and names it, as that one's failure (so do those
+ * below).
+ */
+export function writeKey(key: ConntrackKey): unknown {
+  if (!isObject(key)) return key;
+  const { family, original, zone, zoneDirection = 'both', id } = key;
+  return { family, original, zone, id, zoneDirection: indexOf(zoneDirections, zoneDirection) };
 }
 
-/** A new entry as the addon takes it, likewise. */
-export function writeEntry(entry: NewConntrackEntry): object {
-  const { family, original, reply, nat, zone, zoneDirection, timeoutSeconds, status, mark, tcp, sctp } = entry;
+/** A new entry as the addon takes it. */
+export function writeEntry(entry: NewConntrackEntry): unknown {
+  if (!isObject(entry)) return entry;
+  const {
+    family,
+    original,
+    reply,
+    nat,
+    zone,
+    zoneDirection = 'both',
+    timeoutSeconds,
+    status = [],
+    mark,
+    tcp,
+    sctp,
+  } = entry;
   return {
     family,
     original,
     reply,
     nat,
     zone,
-    zoneDirection: indexOf(zoneDirections, zoneDirection ?? 'both'),
+    zoneDirection: indexOf(zoneDirections, zoneDirection),
     timeoutSeconds,
     mark,
-    status: bitsOf(conntrackStatusNames, status ?? []),
-    tcp: tcp && {
-      state: indexOf(conntrackTcpStates, tcp.state),
-      original: writeSide(tcp.original),
-      reply: writeSide(tcp.reply),
-    },
-    sctp: sctp && {
-      state: indexOf(conntrackSctpStates, sctp.state),
-      originalTag: sctp.originalTag,
-      replyTag: sctp.replyTag,
-    },
+    status: bitsOf(conntrackStatusNames, status),
+    tcp: isObject(tcp)
+      ? {
+          state: indexOf(conntrackTcpStates, tcp.state),
+          original: writeSide(tcp.original),
+          reply: writeSide(tcp.reply),
+        }
+      : tcp,
+    sctp: isObject(sctp)
+      ? { state: indexOf(conntrackSctpStates, sctp.state), originalTag: sctp.originalTag, replyTag: sctp.replyTag }
+      : sctp,
   };
 }
 
-function writeSide({ flags, windowScale }: ConntrackTcpSide): object {
-  return { flags: bitsOf(conntrackTcpFlagNames, flags), windowScale };
+function writeSide(side: ConntrackTcpSide): unknown {
+  return isObject(side) ? { flags: bitsOf(conntrackTcpFlagNames, side.flags), windowScale: side.windowScale } : side;
 }
 
-/** The name's number; a name that isn't there stays a text, which the addon refuses by name. */
-function indexOf(names: readonly string[], name: string): number | string {
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null;
+}
+
+/** The name's number; null for what is no text, so that no number passes for a name. */
+function indexOf(names: readonly string[], name: string): number | string | null {
+  if (typeof name !== 'string') return null;
   const index = names.indexOf(name);
   return index < 0 ? name : index;
 }
 
-function bitsOf(names: readonly string[], given: readonly string[]): number | string {
+/** The bits of these names; a name that isn't there instead. */
+function bitsOf(names: readonly string[], given: readonly string[]): number | string | null {
+  if (!Array.isArray(given)) return null;
   let bits = 0;
-  for (const name of given) {
+  for (const name of given as readonly string[]) {
     const bit = names.indexOf(name);
-    if (bit < 0) return name;
+    if (bit < 0) return typeof name === 'string' ? name : null;
     bits |= 1 << bit;
   }
   return bits;

@@ -39,8 +39,8 @@ export interface ConntrackTable extends Disposable {
 }
 
 interface ConntrackWriter {
-  create(entries: readonly object[], replace: boolean): Promise<readonly ConntrackCreated[]>;
-  delete(keys: readonly object[]): Promise<readonly ConntrackDeleted[]>;
+  create(entries: readonly unknown[], replace: boolean): Promise<readonly ConntrackCreated[]>;
+  delete(keys: readonly unknown[]): Promise<readonly ConntrackDeleted[]>;
   close(): void;
 }
 

@@ -1,4 +1,5 @@
 import { describe, expect, test } from '@jest/globals';
+import fc from 'fast-check';
 import { readdirSync } from 'node:fs';
 import { openConntrackTable, sameEntryAgain } from '#native/conntrack-table.ts';
 import type { ConntrackEntry, ConntrackNat, ConntrackTcp, NewConntrackEntry } from '#native/conntrack-types.ts';
@@ -321,6 +322,41 @@ describe('an entry that can not be made again', () => {
 });
 
 describe('a table', () => {
+  test('takes anything at all as an entry or key: each has an outcome, and none is a crash', async () => {
+    await using ns = await createNetns();
+    using table = openConntrackTable({ path: ns.path });
+    const fields = [
+      ...Object.keys(tcpEntry(4)),
+      'reply',
+      'nat',
+      'zone',
+      'zoneDirection',
+      'status',
+      'mark',
+      'sctp',
+      'id',
+    ];
+    const changed = fc
+      .tuple(
+        fc.constantFrom(4, 6),
+        fc.dictionary(fc.constantFrom(...fields), fc.anything({ maxDepth: 2 }), { minKeys: 1 }),
+      )
+      .map(([family, changes]): unknown => ({ ...tcpEntry(family as 4), ...changes }));
+    const entry = fc.oneof({ weight: 5, arbitrary: changed }, fc.anything());
+    await fc.assert(
+      fc.asyncProperty(fc.array(entry, { maxLength: 30 }), async (entries) => {
+        const given = entries as NewConntrackEntry[];
+        for (const outcomes of [await table.create(given), await table.replace(given), await table.delete(given)]) {
+          expect(outcomes).toHaveLength(given.length);
+          for (const outcome of outcomes) {
+            if (!outcome.ok) expect(outcome.error).toMatchObject({ code: expect.stringMatching(/^E[A-Z]+$/) });
+          }
+        }
+      }),
+      { numRuns: 500, interruptAfterTimeLimit: 1_500 },
+    );
+  });
+
   test('that is closed rejects with EBADF, and leaves no descriptor', async () => {
     const before = readdirSync('/proc/self/fd').length;
     const table = openConntrackTable();
