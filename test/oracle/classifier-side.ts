@@ -181,7 +181,7 @@ export class ClassifierSide {
   }
 
   #compare(about: string, unit: Unit, packet: Packet, now: TwinDecision): void {
-    const [kind, address = '', direction] = about.split(' ') as [string, string, Direction];
+    const [kind, address, direction] = about.split(' ') as [string, string, Direction];
     const wanted =
       kind === 'pod'
         ? this.evaluator.decide(address, direction, packet)

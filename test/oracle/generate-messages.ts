@@ -19,15 +19,29 @@ const networks = [
   'fd00::/96',
   '::/0',
 ];
-const members = [...addresses[4].map((each) => `${each}/32`), ...addresses[6].map((each) => `${each}/128`), ...networks];
+const members = [
+  ...addresses[4].map((each) => `${each}/32`),
+  ...addresses[6].map((each) => `${each}/128`),
+  ...networks,
+];
 const services = ['6:80', '6:81', '17:80', '132:81'];
-const portMembers = [...addresses[4], ...addresses[6]].flatMap((each) => services.map((service) => `${each},${service}`));
+const portMembers = [...addresses[4], ...addresses[6]].flatMap((each) =>
+  services.map((service) => `${each},${service}`),
+);
 const netSets = ['n0', 'n1', 'n2', 'n3', 'n4'];
 const portSets = ['p0', 'p1', 'p2'];
 const policies = ['a', 'b', 'c', 'd'];
 const profiles = ['x', 'y'];
 const endpoints = [0, 1, 2];
-const nobody: PeerMatch = { sets: [], notSets: [], ports: [], portSets: [], notPorts: [], notPortSets: [], ipPortSets: [] };
+const nobody: PeerMatch = {
+  sets: [],
+  notSets: [],
+  ports: [],
+  portSets: [],
+  notPorts: [],
+  notPortSets: [],
+  ipPortSets: [],
+};
 
 /** One node's random past. */
 export class DenseNode {

@@ -230,7 +230,9 @@ export class Classifier {
     const { family } = lists;
     const rules = flatRules(lists, this.#units, (rule) => canMatch(rule, family));
     if (rules.chunks > UNIT_CHUNKS) {
-      throw new UnitTooLarge(`it takes ${rules.chunks} chunks of 512 rules, and ${UNIT_CHUNKS} is what a lookup follows`);
+      throw new UnitTooLarge(
+        `it takes ${rules.chunks} chunks of 512 rules, and ${UNIT_CHUNKS} is what a lookup follows`,
+      );
     }
     const acquired: number[] = [];
     const free = () => {

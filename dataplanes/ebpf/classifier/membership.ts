@@ -55,11 +55,7 @@ export class Membership {
   /** What may have to become something else since the last call, in the order in which it has to be written. */
   takeDirty(): Element[] {
     // Ports before names: what a named port is depends on its port's class.
-    const elements: Element[] = [
-      ...this.ports.takeDirty(),
-      ...this.named.takeDirty(),
-      ...this.addresses.takeDirty(),
-    ];
+    const elements: Element[] = [...this.ports.takeDirty(), ...this.named.takeDirty(), ...this.addresses.takeDirty()];
     return elements.sort((a, b) => a.rank - b.rank);
   }
 

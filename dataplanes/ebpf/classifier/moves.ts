@@ -70,8 +70,7 @@ export function groupMoves(
     const key = `${space === membership.addressSpace ? 'a' : isNamed ? 'n' : 'p'}${from.key}>${to.key}`;
     const known = groups.get(key);
     if (known !== undefined) known.elements.push(element);
-    else
-      groups.set(key, { space, from, to, isNamed, elements: [element], affected: [], target: undefined });
+    else groups.set(key, { space, from, to, isNamed, elements: [element], affected: [], target: undefined });
   }
   for (const group of groups.values()) {
     const { space, from, to } = group;
@@ -86,8 +85,5 @@ export function groupMoves(
 
 /** How many entries of packets of the family change. */
 export function countOf({ elements }: MoveGroup, family: Family): number {
-  return elements.reduce(
-    (sum, { family: own }) => (own === undefined || own === family ? sum + 1 : sum),
-    0,
-  );
+  return elements.reduce((sum, { family: own }) => (own === undefined || own === family ? sum + 1 : sum), 0);
 }

@@ -151,9 +151,7 @@ export class Ports {
 }
 
 /** The table of a protocol's destination ports and that of its source ports; undefined: it has no ports here. */
-export function portTablesOf(
-  protocol: number,
-): { readonly destination: number; readonly source: number } | undefined {
+export function portTablesOf(protocol: number): { readonly destination: number; readonly source: number } | undefined {
   switch (protocol) {
     case 6:
       return { destination: PortTable.tcp, source: PortTable.sourceTcp };

@@ -103,7 +103,7 @@ export class Twin implements ClassifierMaps {
     const rows = classes.map(
       (entry, dimension) => this.rows.get(`${number} ${dimension} ${entry}`) ?? record.defaultRow[dimension] ?? 0,
     );
-    for (let chunk = 0; chunk < record.chunks; ) {
+    for (let chunk = 0; chunk < record.chunks;) {
       const bit = this.#firstBit(rows, record.mask, chunk);
       if (bit === undefined) {
         chunk++;
@@ -155,7 +155,7 @@ export class Twin implements ClassifierMaps {
 
   #classesOf(packet: TwinPacket, mask: number): number[] {
     const { from, to, protocol, port = 0, sourcePort = 0, icmp } = packet;
-    const { family } = parseIp(from);
+    const { family } = known(from);
     const classes: number[] = [];
     classes[Dimension.source] = this.#infoOf(from).class;
     classes[Dimension.destination] = this.#infoOf(to).class;
@@ -172,7 +172,7 @@ export class Twin implements ClassifierMaps {
     const namedOr = (dimension: number, address: string, number: number, other: number) =>
       (mask & (1 << (8 + dimension))) === 0 || tables === undefined
         ? other
-        : (this.named.get(`${family} ${parseIp(address).value} ${protocol} ${number}`) ?? other);
+        : (this.named.get(`${family} ${known(address).value} ${protocol} ${number}`) ?? other);
     classes[Dimension.service] = namedOr(Dimension.service, to, port, service);
     const source = tables === undefined ? 0 : ofPort(tables[1], sourcePort);
     classes[Dimension.sourcePort] = namedOr(Dimension.sourcePort, from, sourcePort, source);
@@ -180,9 +180,9 @@ export class Twin implements ClassifierMaps {
   }
 
   #infoOf(text: string): { readonly class: number; readonly hop: number } {
-    const { family, value } = parseIp(text);
-    for (const length of this.#lengths[family]) {
-      const found = this.addresses.get(`${family} ${cut(family, value, length)}/${length}`);
+    const address = known(text);
+    for (const length of this.#lengths[address.family]) {
+      const found = this.addresses.get(address.keyOf(length));
       if (found !== undefined) return found;
     }
     return NOTHING;
@@ -239,6 +239,28 @@ export class Twin implements ClassifierMaps {
     if (map.startsWith('tortie_addr')) return whole;
     return [...lengths.values()].reduce((sum, count) => sum + count, 0) - whole;
   }
+}
+
+interface KnownAddress {
+  readonly family: Family;
+  readonly value: AddressValue;
+  /** Under which key its prefix of this length is in the maps. */
+  keyOf(length: number): string;
+}
+
+/** The same few addresses are read millions of times. */
+const addresses = new Map<string, KnownAddress>();
+function known(text: string): KnownAddress {
+  const found = addresses.get(text);
+  if (found !== undefined) return found;
+  const { family, value } = parseIp(text);
+  const keys = Array.from(
+    { length: bitsOf(family) + 1 },
+    (_, length) => `${family} ${cut(family, value, length)}/${length}`,
+  );
+  const address: KnownAddress = { family, value, keyOf: (length) => keys[length] ?? '' };
+  addresses.set(text, address);
+  return address;
 }
 
 function put<K, V>(map: Map<K, V>, key: K, value: V | undefined): void {
