@@ -1,0 +1,74 @@
+/** Random policies, compiled into the kernel's maps and judged there, against the messages judged as they stand. */
+import { expect, test } from '@jest/globals';
+import { seededRandom, soakMs } from '#test/lab/agent-lab.ts';
+import { CalcSide, eventsFor, nodeNames, type ClusterEvent } from '#test/oracle/calc-side.ts';
+import type { Doc } from '#test/oracle/cluster.ts';
+import { DenseNode } from '#test/oracle/generate-messages.ts';
+import { changed, imaginaryGround, keyOf, randomCluster, randomPacket } from '#test/oracle/generate.ts';
+import { Random } from '#test/oracle/random.ts';
+import { KernelSide } from './classifier-kernel-side.ts';
+
+const budgetMs = soakMs(4);
+
+function steps(before: readonly Doc[], after: readonly Doc[]): ClusterEvent[] {
+  const removed = before.filter((doc) => !after.some((other) => keyOf(other) === keyOf(doc)));
+  return [
+    ...removed.map((doc) => ({ do: 'remove', doc }) as const),
+    ...after.filter((doc) => !before.includes(doc)).map((doc) => ({ do: 'set', doc }) as const),
+    { do: 'flush' },
+  ];
+}
+
+test(
+  'clusters: the kernel says what the messages say, by the same rules, change after change',
+  async () => {
+    const random = new Random(seededRandom('bpf-classifier-oracle, clusters'));
+    const end = Date.now() + budgetMs;
+    let checked = 0;
+    while (Date.now() < end || checked === 0) {
+      using kernel = await KernelSide.create();
+      const ground = imaginaryGround(random);
+      let docs = randomCluster(random, ground);
+      const names = nodeNames(docs);
+      const here = random.pick(names);
+      const calc = new CalcSide(names, (node, updates) => {
+        if (node === here) kernel.take(updates);
+      });
+      for (const event of eventsFor(docs)) calc.handle(event);
+      for (let change = 0; change <= 6; change += 1) {
+        await kernel.flush();
+        for (let i = 0; i < 40; i += 1) checked += kernel.check(randomPacket(random, docs, { real: false }));
+        if (random.chance(0.3)) await kernel.settle();
+        const next = changed(random, ground, docs);
+        for (const event of steps(docs, next)) calc.handle(event);
+        docs = next;
+      }
+    }
+    process.stdout.write(`${checked} verdicts\n`);
+    expect(checked).toBeGreaterThan(0);
+  },
+  budgetMs + 60_000,
+);
+
+test(
+  'few addresses in many sets that change together',
+  async () => {
+    const random = new Random(seededRandom('bpf-classifier-oracle, dense'));
+    const end = Date.now() + budgetMs;
+    let checked = 0;
+    while (Date.now() < end || checked === 0) {
+      using kernel = await KernelSide.create();
+      const node = new DenseNode(random);
+      kernel.take(node.begin());
+      for (let change = 0; change < 20; change += 1) {
+        kernel.take(node.change());
+        await kernel.flush();
+        for (let i = 0; i < 40; i += 1) checked += kernel.check(node.packet());
+        if (random.chance(0.3)) await kernel.settle();
+      }
+    }
+    process.stdout.write(`${checked} verdicts\n`);
+    expect(checked).toBeGreaterThan(0);
+  },
+  budgetMs + 60_000,
+);
