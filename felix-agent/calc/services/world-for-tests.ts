@@ -2,16 +2,20 @@
 import fc from 'fast-check';
 import { parseAs, type KindMap } from '#api/kinds.ts';
 
-const namespaces = fc.constantFrom('red', 'blue');
+/** Mostly the first: what is unusual must not keep the usual from meeting. */
+const mostly = <T>(usual: T, ...others: T[]) =>
+  fc.oneof(
+    { weight: 3 * others.length, arbitrary: fc.constant(usual) },
+    ...others.map((other) => ({ weight: 1, arbitrary: fc.constant(other) })),
+  );
+const namespaces = mostly('red', 'blue');
 const names = fc.constantFrom('svc', 'other');
-const protocols = fc.constantFrom('TCP', 'TCP', 'UDP', 'SCTP');
-const portNames = fc.constantFrom('', 'http', 'dns');
-const labels = fc.constantFrom(
-  {},
-  {},
-  {},
-  { 'service.kubernetes.io/service-proxy-name': 'mesh' },
-  { 'service.kubernetes.io/headless': '' },
+const protocols = mostly('TCP', 'UDP', 'SCTP');
+const portNames = mostly('http', 'dns', '');
+const labels = fc.oneof(
+  { weight: 20, arbitrary: fc.constant({}) },
+  { weight: 1, arbitrary: fc.constant({ 'service.kubernetes.io/service-proxy-name': 'mesh' }) },
+  { weight: 1, arbitrary: fc.constant({ 'service.kubernetes.io/headless': '' }) },
 );
 
 /** Any Service: ports by name and number are what an API server lets pass, addresses are canonical. */
@@ -20,16 +24,8 @@ export const services: fc.Arbitrary<KindMap['Service']> = fc
     metadata: fc.record({ name: names, namespace: namespaces, labels }),
     spec: fc
       .record({
-        type: fc.constantFrom('ClusterIP', 'ClusterIP', 'NodePort', 'LoadBalancer', 'ExternalName'),
-        ips: fc.constantFrom(
-          ['10.96.0.1'],
-          ['10.96.0.1'],
-          ['10.96.0.2', 'fd01::2'],
-          ['fd01::2', '10.96.0.2'],
-          ['fd01::1'],
-          ['None'],
-          [''],
-        ),
+        type: mostly('ClusterIP', 'NodePort', 'LoadBalancer', 'ExternalName'),
+        ips: mostly(['10.96.0.1'], ['10.96.0.2', 'fd01::2'], ['fd01::2', '10.96.0.2'], ['fd01::1'], ['None'], ['']),
         isOld: fc.boolean(),
         sessionAffinity: fc.constantFrom('None', 'ClientIP'),
         sessionAffinityConfig: fc.option(fc.constant({ clientIP: { timeoutSeconds: 60 } }), { nil: undefined }),
@@ -57,16 +53,20 @@ const condition = fc.constantFrom(undefined, true, true, false);
 const endpoints = fc.array(
   fc.record(
     {
-      addresses: fc.uniqueArray(fc.constantFrom('10.0.0.1', '10.0.0.2', '10.0.0.10', 'fd00::1', 'fd00::2'), {
-        maxLength: 2,
-      }),
+      addresses: fc.uniqueArray(
+        fc.constantFrom('10.0.0.1', '10.0.0.2', '10.0.0.10', '10.0.0.11', 'fd00::1', 'fd00::2'),
+        {
+          maxLength: 2,
+          size: 'max',
+        },
+      ),
       conditions: fc.record({ ready: condition, serving: condition, terminating: condition }),
       nodeName: fc.constantFrom('me', 'other', 'third'),
       zone: fc.constantFrom('a', 'b'),
     },
     { requiredKeys: ['addresses'] },
   ),
-  { maxLength: 4 },
+  { maxLength: 4, size: 'max' },
 );
 
 /** Any EndpointSlice, of services that may be there or not. */
@@ -76,14 +76,14 @@ export const slices: fc.Arbitrary<KindMap['EndpointSlice']> = fc
     namespace: namespaces,
     service: fc.option(names, { nil: undefined, freq: 8 }),
     labels,
-    addressType: fc.constantFrom('IPv4', 'IPv4', 'IPv6', 'FQDN'),
+    addressType: mostly('IPv4', 'IPv6', 'FQDN'),
     endpoints,
     ports: fc.array(
       fc.record(
-        { name: portNames, protocol: protocols, port: fc.constantFrom(0, 80, 8080) },
+        { name: portNames, protocol: protocols, port: mostly(8080, 80, 0) },
         { requiredKeys: ['name', 'protocol'] },
       ),
-      { maxLength: 3 },
+      { minLength: 1, maxLength: 3 },
     ),
   })
   .map(({ name, namespace, service, labels: more, ...body }) => {
