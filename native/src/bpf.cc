@@ -53,6 +53,7 @@ void InitBpf(Napi::Env env, Napi::Object exports)
 	InitBpfProbe(env, exports);
 	InitBpfGrace(env, exports);
 	InitBpfLink(env, exports);
+	InitBpfAttached(env, exports);
 	InitBpfRing(env, exports);
 }
 

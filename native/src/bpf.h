@@ -21,6 +21,7 @@ void InitBpfObject(Napi::Env env, Napi::Object exports);
 void InitBpfProbe(Napi::Env env, Napi::Object exports);
 void InitBpfGrace(Napi::Env env, Napi::Object exports);
 void InitBpfLink(Napi::Env env, Napi::Object exports);
+void InitBpfAttached(Napi::Env env, Napi::Object exports);
 void InitBpfRing(Napi::Env env, Napi::Object exports);
 
 // A second descriptor of the same thing, for work on another thread: closing the first meanwhile can't hand a
