@@ -41,3 +41,7 @@ gen:: $(BPF_OBJECTS) $(BPF_CLASSIFIER) $(NODE) ## Regenerate what is generated a
 gen-check:: $(BPF_OBJECTS) $(BPF_CLASSIFIER) $(NODE) ## Fail if a generated file isn't current
 	$(Q)mkdir -p $(BUILD) && $(NODE) scripts/gen-bpf-types.mjs $(BPF_TYPES_OF) >$(BUILD)/bpf-types.gen.ts
 	$(Q)diff -u $(BPF_TYPES) $(BUILD)/bpf-types.gen.ts || { echo "tortie: $(BPF_TYPES) is not what bpf/ says: run make gen" >&2; exit 1; }
+
+# Not part of gen: to accept a rise is a decision.
+bpf-instructions: native bpf $(NODE) ## Record what the verifier goes through for each program, on this kernel (root)
+	$(Q)$(NODE) test/bpf/record-instructions.ts

@@ -47,6 +47,11 @@ export class LoadedObject implements Disposable {
     return this.#programs.get(name) ?? missing('program', name, this.#programs);
   }
 
+  /** All that were loaded. */
+  get programs(): readonly BpfProgram[] {
+    return [...this.#programs.values()];
+  }
+
   [Symbol.dispose](): void {
     for (const handle of [...this.#maps.values(), ...this.#programs.values()]) handle[Symbol.dispose]();
   }

@@ -5,7 +5,15 @@ import { run } from './run.ts';
 
 /** Of the project, what the tests on the kernel need; the rest comes from package.json's dependencies. */
 const PARTS = ['api', 'native', 'datastore', 'ipam', 'cni-plugin', 'dataplanes', 'felix-agent', 'scripts', 'test'];
-const BUILT = ['dist/bin/node', 'dist/lib', 'dist/bpf', 'build/bpf', 'package.json', 'jest.config.mjs'];
+const BUILT = [
+  'dist/bin/node',
+  'dist/lib',
+  'dist/bpf',
+  'build/bpf',
+  'bpf/instructions.json',
+  'package.json',
+  'jest.config.mjs',
+];
 const TEST_PACKAGES = ['jest', '@jest/globals', 'fast-check'];
 /** Programs that tests call. */
 const PROGRAMS = ['ip', 'tc'];
