@@ -1,6 +1,7 @@
 /**
  * The memory of an array map, shared with the kernel and all programs that use the map. Its pages stay mapped until the garbage collector
- * has taken the buffer or the view is disposed of, whichever is first; after disposal every access throws.
+ * has taken the buffer or the view is disposed of, whichever is first. After disposal every method throws, and arrays that were taken from it
+ * are empty.
  */
 export class MappedArray implements Disposable {
   readonly #name: string;
