@@ -1,14 +1,9 @@
 import type { Family } from '#api/cidr.ts';
-import type { UnitRecord } from '../bpf-types.gen.ts';
+import { classifierConstants, type UnitRecord } from '../bpf-types.gen.ts';
 
 /** Rules of one chunk, and the 32-bit words that their bits take. */
-export const CHUNK_RULES = 512;
+export const CHUNK_RULES = classifierConstants.chunkRules;
 export const CHUNK_WORDS = CHUNK_RULES / 32;
-/** Chunks that no row has to store: no bit, all bits. */
-export const EMPTY_CHUNK = 0;
-export const FULL_CHUNK = 1;
-/** Chunks that the lookup follows in one unit (UNIT_CHUNKS of bpf/classifier.h). */
-export const UNIT_CHUNKS = 1024;
 
 /** An address as a number: IPv4 below 2^32, IPv6 as a BigInt. */
 export type AddressValue = number | bigint;

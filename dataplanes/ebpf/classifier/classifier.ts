@@ -1,6 +1,7 @@
 import type { CidrText, DataplaneUpdate } from '../../messages.ts';
+import { classifierConstants } from '../bpf-types.gen.ts';
 import type { ClassEntry } from './class-space.ts';
-import { type ClassifierMaps, UNIT_CHUNKS } from './classifier-maps.ts';
+import type { ClassifierMaps } from './classifier-maps.ts';
 import type { Element } from './element.ts';
 import { flatRules } from './flat-rules.ts';
 import { ClassifierFull } from './full-error.ts';
@@ -229,9 +230,9 @@ export class Classifier {
   #compile(lists: UnitLists): CompiledUnit {
     const { family } = lists;
     const rules = flatRules(lists, this.#units, (rule) => canMatch(rule, family));
-    if (rules.chunks > UNIT_CHUNKS) {
+    if (rules.chunks > classifierConstants.unitChunks) {
       throw new UnitTooLarge(
-        `it takes ${rules.chunks} chunks of 512 rules, and ${UNIT_CHUNKS} is what a lookup follows`,
+        `it takes ${rules.chunks} chunks of 512 rules, and ${classifierConstants.unitChunks} is what a lookup follows`,
       );
     }
     const acquired: number[] = [];

@@ -1,9 +1,12 @@
-import { CHUNK_WORDS, EMPTY_CHUNK, FULL_CHUNK, type MapSizes } from './classifier-maps.ts';
+import { classifierConstants } from '../bpf-types.gen.ts';
+import { CHUNK_WORDS, type MapSizes } from './classifier-maps.ts';
 import { ClassifierFull } from './full-error.ts';
 import { IdPool } from './id-pool.ts';
 import { RangePool } from './range-pool.ts';
 import { type Retirement, Shared } from './retirement.ts';
 import type { WriteQueue } from './write-queue.ts';
+
+const { chunkEmpty: EMPTY_CHUNK, chunkFull: FULL_CHUNK } = classifierConstants;
 
 /** A stored row: where its chunk numbers are. */
 export interface Row {
@@ -35,6 +38,8 @@ export class RowStore {
     this.#sizes = sizes;
     this.#chunkIds = new IdPool(FULL_CHUNK + 1, sizes.tortie_chunks.entries);
     this.#ranges = new RangePool(0, sizes.tortie_rowtab.entries);
+    queue.push({ map: 'chunks', index: EMPTY_CHUNK, words: new Uint32Array(CHUNK_WORDS) });
+    queue.push({ map: 'chunks', index: FULL_CHUNK, words: new Uint32Array(CHUNK_WORDS).fill(0xffffffff) });
   }
 
   /** The row of these bits (`CHUNK_WORDS` words a chunk), with one user more. Throws `ClassifierFull`. */

@@ -6,7 +6,6 @@ import {
   CHUNK_RULES,
   CHUNK_WORDS,
   type ClassifierMaps,
-  FULL_CHUNK,
   type MapSizes,
   type MapWrite,
   type SizedMap,
@@ -65,8 +64,6 @@ export class Twin implements ClassifierMaps {
 
   constructor(sizes: MapSizes) {
     this.sizes = sizes;
-    this.#chunks.set(0, new Uint32Array(CHUNK_WORDS));
-    this.#chunks.set(FULL_CHUNK, new Uint32Array(CHUNK_WORDS).fill(0xffffffff));
   }
 
   async write(writes: readonly MapWrite[]): Promise<void> {

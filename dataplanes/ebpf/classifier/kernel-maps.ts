@@ -1,0 +1,184 @@
+import { bitsOf, type Family } from '#api/cidr.ts';
+import { bpfGrace, type BpfMap, type MappedArray } from '#native/bpf.ts';
+import { AddressInfo, NamedKey4, NamedKey6, NetKey4, NetKey6, RowKey, UnitRecord } from '../bpf-types.gen.ts';
+import type { Dimension } from '../bpf-types.gen.ts';
+import { u32Key } from '../keys.ts';
+import { type AddressValue, type ClassifierMaps, type MapSizes, type MapWrite, sizedMaps } from './classifier-maps.ts';
+
+/** Elements that are cheaper written one by one (about a microsecond each) than by a worker. */
+const SINGLY = 32;
+const arrays = [
+  'tortie_ports',
+  'tortie_units',
+  'tortie_records',
+  'tortie_rowtab',
+  'tortie_chunks',
+  'tortie_rules',
+  'tortie_hits',
+] as const;
+type ArrayName = (typeof arrays)[number];
+/** Classes that a port's 16 bits have room for. */
+const PORT_CLASSES = 65_536;
+
+/** Elements of one map that are all set or all deleted. */
+interface Batch {
+  readonly map: BpfMap;
+  readonly keys: Uint8Array[];
+  /** Empty: deleted. */
+  readonly values: Uint8Array[];
+}
+
+/** The classifier's maps in the kernel (bpf/classify.h). Owns its views of the arrays, not the maps. */
+export class KernelMaps implements ClassifierMaps, Disposable {
+  readonly sizes: MapSizes;
+  readonly #mapOf: (name: string) => BpfMap;
+  readonly #arrays: Readonly<Record<ArrayName, MappedArray>>;
+
+  /** `mapOf`: the open map of a name. `settingOf`: which setting says how large it is. */
+  constructor(mapOf: (name: string) => BpfMap, settingOf: (name: string) => string) {
+    this.#mapOf = mapOf;
+    this.sizes = Object.fromEntries(
+      sizedMaps.map((name) => [
+        name,
+        {
+          entries: name === 'tortie_ports' ? PORT_CLASSES : mapOf(name).shape.maxEntries,
+          setting: settingOf(name),
+        },
+      ]),
+    ) as unknown as MapSizes;
+    this.#arrays = Object.fromEntries(arrays.map((name) => [name, mapOf(name).mmap()])) as Record<
+      ArrayName,
+      MappedArray
+    >;
+  }
+
+  async write(writes: readonly MapWrite[]): Promise<void> {
+    let batch: Batch | undefined;
+    for (const write of writes) {
+      const element = this.#elementOf(write);
+      if (element === undefined) {
+        // What nothing refers to yet may be stored before elements that wait; what packets see may not.
+        if (write.map === 'units' || write.map === 'ports') {
+          await put(batch);
+          batch = undefined;
+        }
+        this.#store(write);
+        continue;
+      }
+      const { map, key, value } = element;
+      if (batch?.map !== map || batch.values.length > 0 !== (value !== undefined)) {
+        await put(batch);
+        batch = { map, keys: [], values: [] };
+      }
+      batch.keys.push(key);
+      if (value !== undefined) batch.values.push(value);
+    }
+    await put(batch);
+  }
+
+  async grace(): Promise<void> {
+    await bpfGrace();
+  }
+
+  [Symbol.dispose](): void {
+    for (const array of Object.values(this.#arrays)) array[Symbol.dispose]();
+  }
+
+  #elementOf(
+    write: MapWrite,
+  ): { readonly map: BpfMap; readonly key: Uint8Array; readonly value: Uint8Array | undefined } | undefined {
+    switch (write.map) {
+      case 'addresses': {
+        const { family, prefix, value } = write;
+        const address = addressBytes(family, write.address);
+        const isWhole = prefix === bitsOf(family);
+        const net = family === 4 ? NetKey4 : NetKey6;
+        return {
+          map: this.#mapOf(`tortie_${isWhole ? 'addr' : 'net'}${family}`),
+          key: isWhole ? address : net.encode({ prefixLen: prefix, address }),
+          value: value === undefined ? undefined : AddressInfo.encode(value),
+        };
+      }
+      case 'named': {
+        const { family, port, protocol } = write;
+        const named = family === 4 ? NamedKey4 : NamedKey6;
+        return {
+          map: this.#mapOf(`tortie_named${family}`),
+          key: named.encode({ address: addressBytes(family, write.address), port, protocol }),
+          value: write.class === undefined ? undefined : u32Key(write.class),
+        };
+      }
+      case 'rows': {
+        const { record, dimension } = write;
+        return {
+          map: this.#mapOf('tortie_rows'),
+          key: RowKey.encode({ record, dimension: dimension as Dimension, class: write.class }),
+          value: write.row === undefined ? undefined : u32Key(write.row),
+        };
+      }
+      default:
+        return undefined;
+    }
+  }
+
+  #store(write: MapWrite): void {
+    switch (write.map) {
+      case 'ports': {
+        const table = this.#arrays.tortie_ports.value(write.table);
+        const classes = new Uint16Array(table.buffer, table.byteOffset, table.byteLength / 2);
+        classes.fill(write.class, write.min, write.max + 1);
+        return;
+      }
+      case 'rowtab':
+        for (const [offset, chunk] of write.chunks.entries()) {
+          this.#arrays.tortie_rowtab.store32(write.index + offset, 0, chunk);
+        }
+        return;
+      case 'chunks': {
+        const { buffer, byteOffset, byteLength } = write.words;
+        this.#arrays.tortie_chunks.value(write.index).set(new Uint8Array(buffer, byteOffset, byteLength));
+        return;
+      }
+      case 'rules':
+        for (const [offset, word] of write.words.entries()) {
+          this.#arrays.tortie_hits.value(write.index + offset).fill(0);
+          this.#arrays.tortie_rules.store32(write.index + offset, 0, word);
+        }
+        return;
+      case 'records':
+        this.#arrays.tortie_records.value(write.index).set(UnitRecord.encode(write.record));
+        return;
+      case 'units':
+        this.#arrays.tortie_units.store32(write.index, 0, write.record);
+        return;
+      default:
+    }
+  }
+}
+
+async function put(batch: Batch | undefined): Promise<void> {
+  if (batch === undefined) return;
+  const { map, keys, values } = batch;
+  if (keys.length > SINGLY) {
+    await (values.length > 0
+      ? map.setMany(values.map((value, index) => ({ key: keys[index] ?? value, value })))
+      : map.deleteMany(keys));
+    return;
+  }
+  for (const [index, key] of keys.entries()) {
+    const value = values[index];
+    if (value === undefined) map.delete(key);
+    else map.set(key, value);
+  }
+}
+
+function addressBytes(family: Family, address: AddressValue): Uint8Array {
+  const bytes = new Uint8Array(family === 4 ? 4 : 16);
+  const view = new DataView(bytes.buffer);
+  if (family === 4) view.setUint32(0, Number(address));
+  else {
+    view.setBigUint64(0, BigInt(address) >> 64n);
+    view.setBigUint64(8, BigInt(address) & 0xffff_ffff_ffff_ffffn);
+  }
+  return bytes;
+}
