@@ -1,5 +1,5 @@
 /** Programs attached to devices and control groups by links: native/bpf-links.ts. */
-import { mkdirSync, mkdtempSync, rmdirSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals';
@@ -302,4 +302,19 @@ test('a pinned link is a link', async () => {
   });
   expect(await openPinnedLink(join(bpffs, 'nothing'))).toBeUndefined();
   rmSync(path);
+});
+
+test('no descriptor is left by links, nor by attempts that fail', async () => {
+  const round = async (): Promise<void> => {
+    await using link = await attachTcx(program('drops'), 'ingress', lo);
+    await link.update(program('second_of_tc'), program('drops'));
+    await link.info();
+    await attachedPrograms({ ...lo, hook: 'ingress' });
+    await expect(attachTcx(program('passes'), 'ingress', lo)).rejects.toMatchObject({ code: 'EINVAL' });
+    await expect(attachCgroup(program('allows'), 'connect4', dir)).rejects.toMatchObject({ code: 'EBADF' });
+  };
+  await round();
+  const before = readdirSync('/proc/self/fd').length;
+  for (let i = 0; i < 5; i++) await round();
+  expect(readdirSync('/proc/self/fd').length).toBe(before);
 });
