@@ -359,8 +359,7 @@ export class Classifier {
     const { form } = rows.compiled;
     for (const dimension of space.dimensions) {
       if (entry.isNamed && !form.isNamed(dimension)) continue;
-      const bits = form.dimensions[dimension]?.bits(as);
-      if (bits !== undefined) this.#records.addRow(rows, dimension, entry.id, bits);
+      this.#records.addRow(rows, dimension, entry.id, as);
     }
   }
 

@@ -5,6 +5,7 @@ import { IdPool } from './id-pool.ts';
 import { RangePool } from './range-pool.ts';
 import { type Retirement, Shared } from './retirement.ts';
 import type { Row, RowStore } from './row-store.ts';
+import type { Signature } from './signature.ts';
 import type { UnitForm } from './unit-form.ts';
 import type { WriteQueue } from './write-queue.ts';
 
@@ -23,6 +24,8 @@ export interface UnitRows {
   readonly defaults: readonly (Row | undefined)[];
   /** By dimension, by class. */
   readonly rows: readonly Map<number, Row>[];
+  /** By dimension, by groups that say something else: thousands of classes have few rows. One that has no user may be gone. */
+  readonly known: readonly Map<string, Row>[];
 }
 
 /** Records, their rows' keys, and rule words. */
@@ -76,13 +79,23 @@ export class Records {
     const defaultRow = defaults.map((row) => row?.index ?? 0);
     const { chunks, mask } = form;
     this.#queue.push({ map: 'records', index: number, record: { chunks, firstRule, mask, defaultRow } });
-    return { number, compiled, defaults, rows: Array.from({ length: dimensionCount }, () => new Map<number, Row>()) };
+    const byDimension = <K>() => Array.from({ length: dimensionCount }, () => new Map<K, Row>());
+    return { number, compiled, defaults, rows: byDimension<number>(), known: byDimension<string>() };
   }
 
-  /** The class's row in a dimension. Throws `ClassifierFull`. */
-  addRow({ number, rows }: UnitRows, dimension: number, classId: number, bits: Uint32Array): void {
+  /** The class's row in a dimension, where it isn't the default one. Throws `ClassifierFull`. */
+  addRow(record: UnitRows, dimension: number, classId: number, signature: Signature): void {
+    const { number, rows, known, compiled } = record;
+    const form = compiled.form.dimensions[dimension];
+    const groups = form?.otherGroups(signature) ?? [];
+    if (form === undefined || groups.length === 0) return;
     if (this.#keys >= this.#sizes.tortie_rows.entries) throw new ClassifierFull('tortie_rows', this.#sizes);
-    const row = this.#store.acquire(bits);
+    const key = groups.join(',');
+    let row = known[dimension]?.get(key);
+    if (row === undefined || row.users.users === 0) {
+      row = this.#store.acquire(form.bits(groups));
+      known[dimension]?.set(key, row);
+    } else row.users.acquire();
     this.#keys++;
     rows[dimension]?.set(classId, row);
     this.#queue.push({ map: 'rows', record: number, dimension, class: classId, row: row.index });

@@ -41,35 +41,37 @@ class DimensionForm {
     return this.#byTrait.keys();
   }
 
-  /** The bits of a class; undefined: those of a class without traits. */
-  bits(signature: Signature): Uint32Array | undefined {
-    let bits: Uint32Array | undefined;
-    for (const group of this.#concerned(signature.traits)) {
-      if (matches(group.condition, signature) === group.matchesNothing) continue;
-      bits ??= this.defaultBits.slice();
-      flip(bits, group.positions);
+  /** The groups that say something else of the class than of one without traits; empty: its row is the default one. */
+  otherGroups(signature: Signature): readonly number[] {
+    const other: number[] = [];
+    for (const index of this.#concerned(signature.traits)) {
+      const group = this.#groups[index];
+      if (group !== undefined && matches(group.condition, signature) !== group.matchesNothing) other.push(index);
     }
+    return other.sort((one, next) => one - next);
+  }
+
+  /** The bits of classes of which these groups say something else. */
+  bits(otherGroups: readonly number[]): Uint32Array {
+    const bits = this.defaultBits.slice();
+    for (const index of otherGroups) flip(bits, this.#groups[index]?.positions ?? []);
     return bits;
   }
 
   /** True if some rule says of one what it doesn't say of the other. */
   tellsApart(one: Signature, other: Signature, apart: readonly number[]): boolean {
-    for (const { condition } of this.#concerned(apart)) {
+    for (const index of this.#concerned(apart)) {
+      const condition = this.#groups[index]?.condition ?? NO_TRAITS;
       if (matches(condition, one) !== matches(condition, other)) return true;
     }
     return false;
   }
 
-  *#concerned(traits: Iterable<number>): Iterable<Group> {
-    const seen = new Set<number>();
-    for (const trait of traits) {
-      for (const index of this.#byTrait.get(trait) ?? []) {
-        const group = this.#groups[index];
-        if (group === undefined || seen.has(index)) continue;
-        seen.add(index);
-        yield group;
-      }
-    }
+  /** The groups that name one of the traits, each once. */
+  #concerned(traits: Iterable<number>): Set<number> {
+    const found = new Set<number>();
+    for (const trait of traits) for (const index of this.#byTrait.get(trait) ?? []) found.add(index);
+    return found;
   }
 }
 
@@ -148,6 +150,7 @@ export const ADDRESS_DIMENSIONS: readonly number[] = [Dimension.source, Dimensio
 export const SERVICE_DIMENSIONS: readonly number[] = [Dimension.service, Dimension.sourcePort];
 
 const NOTHING: Condition = { all: [], any: [], none: [] };
+const NO_TRAITS: Condition<number> = { all: [], any: [], none: [] };
 const isNothing = ({ all, any, none }: Condition<number>): boolean => all.length + any.length + none.length === 0;
 const onNothing = ({ all, any }: Condition<number>): boolean => all.length + any.length === 0;
 
