@@ -55,7 +55,9 @@ export function statusText(status: AgentStatus): string {
     ...datastore.problems.map(({ source, message }) => `            - ${source}: ${message}`),
     ...status.cluster.problems.map((problem) => `cluster     ${problem}`),
     ...addressLines(status.addresses),
-    ...status.policy.problems.map(({ object, message }) => `policy      ${object}: ${message}`),
+    ...status.policy.problems.map(
+      ({ object, message }) => `${object.startsWith('Service ') ? 'service' : 'policy '}     ${object}: ${message}`,
+    ),
     ...status.services.failures.map((failure) => `service     ${failure}`),
     ...(status.preflight ?? []).flatMap((problem) => {
       const [first = '', ...rest] = problemLines(problem);
