@@ -16,7 +16,7 @@ const BUILT = [
 ];
 const TEST_PACKAGES = ['jest', '@jest/globals', 'fast-check'];
 /** Programs that tests call. */
-const PROGRAMS = ['ip', 'tc'];
+const PROGRAMS = ['ip', 'tc', 'bash'];
 /** Of the kernel's modules: the network, and what it is made of. The rest is for disks, cards and file systems. */
 const MODULES = ['kernel/net', 'kernel/lib', 'kernel/crypto', 'kernel/drivers/net/*.ko*', 'kernel/drivers/net/vxlan'];
 
