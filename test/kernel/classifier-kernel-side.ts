@@ -2,6 +2,7 @@
 import { familyOf } from '#api/cidr.ts';
 import { RuleAction, ruleActionTexts } from '#dataplanes/ebpf/bpf-types.gen.ts';
 import { Classifier, type ClassifierUpdate } from '#dataplanes/ebpf/classifier/classifier.ts';
+import { KernelMaps } from '#dataplanes/ebpf/classifier/kernel-maps.ts';
 import { unitLists, type UnitLists } from '#dataplanes/ebpf/classifier/unit-lists.ts';
 import type { Unit } from '#dataplanes/ebpf/classifier/units.ts';
 import type { DataplaneUpdate, WorkloadEndpointInfo } from '#dataplanes/messages.ts';
@@ -10,7 +11,6 @@ import { type Decision, MessageEvaluator } from '#test/oracle/evaluate-messages.
 import type { Direction, Packet } from '#test/oracle/policy-model.ts';
 import { packetText } from '#test/oracle/report.ts';
 import { ClassifierBed } from './classifier-bed.ts';
-import { KernelMaps } from './classifier-kernel-maps.ts';
 
 const directions = ['ingress', 'egress'] as const;
 
@@ -25,6 +25,7 @@ interface Owner {
 /** Disposing takes the maps away. */
 export class KernelSide implements Disposable {
   readonly #bed: ClassifierBed;
+  readonly #maps: KernelMaps;
   readonly #classifier: Classifier;
   readonly #evaluator = new MessageEvaluator();
   readonly #pods = new Map<string, WorkloadEndpointInfo>();
@@ -33,7 +34,11 @@ export class KernelSide implements Disposable {
 
   private constructor(bed: ClassifierBed) {
     this.#bed = bed;
-    this.#classifier = new Classifier(new KernelMaps(bed));
+    this.#maps = new KernelMaps(
+      (name) => bed.map(name),
+      (name) => `${name}Size`,
+    );
+    this.#classifier = new Classifier(this.#maps);
   }
 
   static async create(): Promise<KernelSide> {
@@ -98,6 +103,7 @@ export class KernelSide implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#maps[Symbol.dispose]();
     this.#bed[Symbol.dispose]();
   }
 
