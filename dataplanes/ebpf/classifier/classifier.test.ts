@@ -235,3 +235,69 @@ test('while a grace period fails nothing is freed', async () => {
   await classifier.settle();
   expect(classifier.figures.records).toBe(0);
 });
+
+describe('while a flush is written', () => {
+  /** What becomes of the packet after each write of the change, the last included. */
+  async function seen(rules: readonly RuleInfo[], sets: Record<string, string[]>, change: Record<string, string[][]>) {
+    const { twin, classifier } = start();
+    for (const [id, members] of Object.entries(sets)) {
+      classifier.onUpdate({ type: 'ipSetUpdate', id, setType: 'net', members });
+    }
+    classifier.onUpdate({ type: 'policyUpdate', id: 'p', policy: policy(...rules) });
+    const unit = classifier.acquire(lists(['p']));
+    await classifier.flush();
+    await classifier.settle();
+    const actions = new Set<string>();
+    twin.onWrite = () => actions.add(twin.classify(unit.number, packet).action);
+    for (const [id, [added = [], removed = []]] of Object.entries(change)) {
+      classifier.onUpdate({ type: 'ipSetDelta', id, added, removed });
+    }
+    await classifier.flush();
+    await classifier.settle();
+    return [...actions];
+  }
+
+  test('an address that stays in a set keeps its verdict when the network around it leaves', async () => {
+    const rules = [rule('p 0', from('s'))];
+    expect(await seen(rules, { s: ['10.0.0.0/24'] }, { s: [['10.0.0.1/32'], ['10.0.0.0/24']] })).toEqual(['allow']);
+  });
+
+  test('an address that leaves a set while the other end joins one: never the one without the other', async () => {
+    const neither = {
+      source: { ...nobody, notSets: ['s'] },
+      destination: { ...nobody, notSets: ['t'] },
+    };
+    const change = { s: [[], ['10.0.0.1/32']], t: [['10.0.0.9/32'], []] };
+    expect(await seen([rule('p 0', neither)], { s: ['10.0.0.1/32'], t: [] }, change)).toEqual(['deny']);
+  });
+
+  test('both ends join a set that their rule asks for: allowed from one write on', async () => {
+    const both = { source: { ...nobody, sets: ['s'] }, destination: { ...nobody, sets: ['t'] } };
+    const change = { s: [['10.0.0.1/32'], []], t: [['10.0.0.9/32'], []] };
+    expect(await seen([rule('p 0', both)], { s: [], t: [] }, change)).toEqual(['deny', 'allow']);
+  });
+});
+
+test('a grace period begins only when the writes of flushes that came meanwhile are made', async () => {
+  const { twin, classifier } = start();
+  const unit = classifier.acquire(lists(['p']));
+  const change = (index: number) =>
+    classifier.onUpdate({ type: 'policyUpdate', id: 'p', policy: policy(rule(`p ${index}`, { protocol: index })) });
+  change(1);
+  await classifier.flush();
+  let graces = 0;
+  twin.onGrace = () => {
+    graces++;
+    expect(twin.units.get(unit.number)).toBe(unit.published?.number);
+  };
+  for (let index = 2; index < 30; index++) {
+    change(index);
+    const first = classifier.flush();
+    const settled = classifier.settle();
+    // At another moment of the other two each time.
+    for (let turn = 0; turn < index % 7; turn++) await Promise.resolve();
+    change(index + 100);
+    await Promise.all([first, settled, classifier.flush()]);
+  }
+  expect(graces).toBeGreaterThan(20);
+});

@@ -176,7 +176,9 @@ export class Classifier {
     const { traits, ports } = this.#membership;
     let left = -1;
     for (;;) {
-      await this.#queue.drain();
+      // A flush may come between; what it retired counts from when its writes are made.
+      do await this.#queue.drain();
+      while (!this.#queue.isEmpty);
       const [done, transitions] = [this.#retirement.take(), this.#transitions];
       this.#transitions = [];
       // What leaves may have to wait for room around it, and then nothing but the next flush helps.

@@ -45,10 +45,6 @@ export class TraitUsers {
     for (const trait of traits) for (const unit of this.#units.get(trait) ?? []) found.add(unit);
     return found;
   }
-
-  get size(): number {
-    return this.#units.size;
-  }
 }
 
 /** Groups what has to move. `isStale`: the class is a second one of its signature, and may be left. */

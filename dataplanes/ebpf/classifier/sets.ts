@@ -75,12 +75,6 @@ export class Sets {
     };
   }
 
-  /** True if it was announced and not removed. */
-  has(id: SetId, type: SetType): boolean {
-    const set = this.#known.get(id);
-    return set?.isAnnounced === true && set.type === type;
-  }
-
   get size(): number {
     return this.#known.size;
   }

@@ -60,11 +60,6 @@ export class Traits {
     return this.#unused.size > 0;
   }
 
-  /** For people: what the number stands for. */
-  nameOf(id: number): string {
-    return this.#byId.get(id)?.name ?? `trait ${id}`;
-  }
-
   get size(): number {
     return this.#byId.size;
   }

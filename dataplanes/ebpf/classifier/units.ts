@@ -117,11 +117,6 @@ export class Units {
     return this.#byKey.size;
   }
 
-  /** Numbers in use. */
-  get numbersUsed(): number {
-    return this.#numbers.used;
-  }
-
   #setPolicy(id: PolicyId, policy: PolicyInfo | undefined): void {
     const before = this.policies.get(id);
     if (policy === undefined) this.policies.delete(id);

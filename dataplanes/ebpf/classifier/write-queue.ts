@@ -19,6 +19,11 @@ export class WriteQueue {
     this.#writes.push(write);
   }
 
+  /** True if all that were pushed are made. */
+  get isEmpty(): boolean {
+    return this.#writes.length === 0 && this.#draining === undefined;
+  }
+
   /** Makes all that were pushed before the call. Throws what the map says; the next call goes on there. */
   async drain(): Promise<void> {
     while (this.#draining !== undefined) await this.#draining.catch(() => undefined);
@@ -32,11 +37,19 @@ export class WriteQueue {
   }
 
   async #run(): Promise<void> {
-    while (this.#writes.length > 0) {
-      const some = this.#writes.slice(0, WRITES_PER_CALL);
-      await this.#maps.write(some);
-      this.#writes.splice(0, some.length);
-      this.made += some.length;
+    const writes = this.#writes;
+    this.#writes = [];
+    let done = 0;
+    try {
+      while (done < writes.length) {
+        const some = writes.slice(done, done + WRITES_PER_CALL);
+        await this.#maps.write(some);
+        done += some.length;
+        this.made += some.length;
+      }
+    } finally {
+      // What was pushed meanwhile comes after what is left.
+      if (done < writes.length) this.#writes = [...writes.slice(done), ...this.#writes];
     }
   }
 }
