@@ -542,6 +542,7 @@ describe('the slow parser', () => {
         });
       }
     }
+    process.stdout.write(`${JSON.stringify(Object.fromEntries(counts))}\n`);
     // A fuzz that is refused at the door tests nothing.
     expect([...counts.keys()].sort()).toEqual(
       ['bad-fragment', 'ethertype', 'extensions', 'malformed', 'passed', 'truncated'].sort(),

@@ -217,6 +217,9 @@ test('every verdict that a packet can have is in these tables', () => {
     'spoofed-source',
     'spoofed-arp',
     'ipv6-disabled',
+    // These two are transport headers', in bpf-headers.test.ts.
+    'bad-fragment',
+    'extensions',
   ]);
 });
 
