@@ -77,7 +77,8 @@ chmod -R u=rwX,go=rX "$CONTEXT"
 base=${BASE:-}
 [ -n "$base" ] || base=$(own_base)
 say "$OUT ($REFERENCE)"
-storage bud -q --isolation chroot --layers --timestamp 0 --build-arg BASE="$base" -t "$REFERENCE" -f Containerfile "$CONTEXT" >/dev/null
+# Not more open files than this machine allows: buildah of Debian 13 asks for a million, which a container or a small machine refuses.
+storage bud -q --isolation chroot --ulimit nofile="$(ulimit -Hn):$(ulimit -Hn)" --layers --timestamp 0 --build-arg BASE="$base" -t "$REFERENCE" -f Containerfile "$CONTEXT" >/dev/null
 rm -f "$OUT.tmp"
 storage push -q "$REFERENCE" "docker-archive:$OUT.tmp:$REFERENCE" >/dev/null
 mv -f "$OUT.tmp" "$OUT"
