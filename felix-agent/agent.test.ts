@@ -4,7 +4,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { setImmediate } from 'node:timers/promises';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import { pino } from 'pino';
 import { parseAs } from '#api/kinds.ts';
 import { FakeClock } from '#api/fake-clock.ts';
@@ -115,8 +115,8 @@ describe('the agent', () => {
   });
 
   test('leaves nothing open when it is stopped in the midst of its start, wherever that is', async () => {
-    const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === 'Timeout').length;
-    const before = timers();
+    const began = jest.spyOn(globalThis, 'setInterval');
+    const ended = jest.spyOn(globalThis, 'clearInterval');
     const kindsOfTurn = [
       () => Promise.resolve(),
       () => new Promise<void>((done) => process.nextTick(done)),
@@ -132,7 +132,13 @@ describe('the agent', () => {
       expect(readdirSync(dir).filter((name) => name.endsWith('.sock'))).toEqual([]);
     }
     expect(process.getActiveResourcesInfo()).not.toContain('PipeServerWrap');
-    expect(timers()).toBe(before);
+    const running = new Set(began.mock.results.map(({ value }) => value as NodeJS.Timeout));
+    for (const [interval] of ended.mock.calls) running.delete(interval as NodeJS.Timeout);
+    expect(began).toHaveBeenCalled();
+    for (const interval of running) clearInterval(interval);
+    expect(running.size).toBe(0);
+    began.mockRestore();
+    ended.mockRestore();
   });
 
   test('answers probes before the datastore could be read: it lives, and is not ready for the reason that is given', async () => {
