@@ -77,8 +77,13 @@ chmod -R u=rwX,go=rX "$CONTEXT"
 base=${BASE:-}
 [ -n "$base" ] || base=$(own_base)
 say "$OUT ($REFERENCE)"
-# Not more open files than this machine allows: buildah of Debian 13 asks for a million, which a container or a small machine refuses.
-storage bud -q --isolation chroot --ulimit nofile="$(ulimit -Hn):$(ulimit -Hn)" --layers --timestamp 0 --build-arg BASE="$base" -t "$REFERENCE" -f Containerfile "$CONTEXT" >/dev/null
+# Limits as this machine has them: buildah of Debian 13 asks for a million open files and processes, which a container or a small machine refuses.
+limit() {
+	local hard
+	hard=$(ulimit "-H$1")
+	printf '%s' "${hard/unlimited/-1}:${hard/unlimited/-1}"
+}
+storage bud -q --isolation chroot --ulimit nofile="$(limit n)" --ulimit nproc="$(limit u)" --layers --timestamp 0 --build-arg BASE="$base" -t "$REFERENCE" -f Containerfile "$CONTEXT" >/dev/null
 rm -f "$OUT.tmp"
 storage push -q "$REFERENCE" "docker-archive:$OUT.tmp:$REFERENCE" >/dev/null
 mv -f "$OUT.tmp" "$OUT"
