@@ -77,11 +77,12 @@ chmod -R u=rwX,go=rX "$CONTEXT"
 base=${BASE:-}
 [ -n "$base" ] || base=$(own_base)
 say "$OUT ($REFERENCE)"
-# Limits as this machine has them: buildah of Debian 13 asks for a million open files and processes, which a container or a small machine refuses.
+# Few open files and processes: buildah of Debian 13 asks for a million of each, which a container or a small machine refuses; that of Debian 12 keeps to 32,768.
 limit() {
 	local hard
 	hard=$(ulimit "-H$1")
-	printf '%s' "${hard/unlimited/-1}:${hard/unlimited/-1}"
+	if [ "$hard" = unlimited ] || [ "$hard" -gt 32768 ]; then hard=32768; fi
+	printf '%s' "$hard:$hard"
 }
 storage bud -q --isolation chroot --ulimit nofile="$(limit n)" --ulimit nproc="$(limit u)" --layers --timestamp 0 --build-arg BASE="$base" -t "$REFERENCE" -f Containerfile "$CONTEXT" >/dev/null
 rm -f "$OUT.tmp"
