@@ -285,7 +285,7 @@ export class Agent {
 
   #enter(stage: string): void {
     this.#stage = stage;
-    this.#parts.log.debug({ stage }, 'start');
+    this.#parts.log.debug({ stage }, 'stage');
     this.#reporter.beat();
   }
 

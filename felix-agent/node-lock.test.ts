@@ -1,5 +1,7 @@
 import { expect, test } from '@jest/globals';
-import { mkdtempSync, rmSync, statSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
@@ -27,6 +29,34 @@ test.each([
     expect(isHeld).toBe(false);
     first[Symbol.dispose]();
     (await second)[Symbol.dispose]();
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
+});
+
+test('what a killed agent has set going on the kernel ends before the next agent begins', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'tortie-lock-'));
+  try {
+    const wanted = settings(join(dir, 'run'), join(dir, 'state'));
+    const code = `
+      const { lockNode } = await import('${new URL('node-lock.ts', import.meta.url).href}');
+      const { KernelFileLock } = await import('#native/flock.ts');
+      const { systemCommandRunner } = await import('#native/command-runner.ts');
+      await lockNode(${JSON.stringify(wanted)}, new KernelFileLock(), { warn() {} });
+      void systemCommandRunner.run('sh', ['-c', 'echo $$; sleep 0.3; echo done >${dir}/change'], { changes: true });
+      process.stdout.write('going');
+      setInterval(() => {}, 1000);`;
+    const root = new URL('..', import.meta.url).pathname;
+    const agent = spawn(process.execPath, ['--input-type=module', '-e', code], {
+      cwd: root,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    await once(agent.stdout, 'data');
+    agent.kill('SIGKILL');
+    await once(agent, 'exit');
+    expect(existsSync(join(dir, 'change'))).toBe(false);
+    using _next = await lockNode(wanted, new KernelFileLock(), silent);
+    expect(readFileSync(join(dir, 'change'), 'utf8')).toBe('done\n');
   } finally {
     rmSync(dir, { recursive: true });
   }

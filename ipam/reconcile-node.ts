@@ -51,21 +51,23 @@ interface Found {
 /** Fills blocks and ledger from the datastore, and decides on every address of this node. Throws what the datastore throws. */
 export async function reconcile(deps: ReconcileDeps, facts: NodeFacts): Promise<void> {
   const { claims, blocks, journal } = deps;
-  const [claimed, all] = await Promise.all([claims.ownBlocks(), claims.allBlocks()]);
-  for (const block of claimed) {
+  for (const block of await claims.ownBlocks()) {
     blocks.claimed(block);
   }
+  // The process before this one may have left writes on their way to the datastore: what is decided below must stay true.
+  const write = (specs: readonly BlockSpec[]) =>
+    Promise.all(specs.map(({ cidr }) => blocks.edit(cidr, (spec) => ({ spec: touch(spec), result: undefined }))));
+  const [all] = await Promise.all([claims.allBlocks(), write(blocks.specs())]);
+  const confirmed: BlockSpec[] = [];
   for (const block of all.filter((one) => claims.isOwn(one) && !blocks.holds(one.spec.cidr))) {
     // A block of ours without an affinity: confirm it.
-    const confirmed = await claims.claim(block.spec.cidr);
-    if (confirmed !== undefined) {
-      blocks.claimed(confirmed);
+    const claimed = await claims.claim(block.spec.cidr);
+    if (claimed !== undefined) {
+      blocks.claimed(claimed);
+      confirmed.push(claimed.spec);
     }
   }
-  // The process before this one may have left writes on their way to the datastore: what is decided below must stay true.
-  await Promise.all(
-    blocks.specs().map(({ cidr }) => blocks.edit(cidr, (spec) => ({ spec: touch(spec), result: undefined }))),
-  );
+  await write(confirmed);
   const own = blocks.specs();
   const foreign = all.map(({ spec }) => spec).filter(({ cidr }) => !blocks.holds(cidr));
   const records = new Map<string, AddressRecord>();

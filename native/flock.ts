@@ -22,12 +22,12 @@ export class KernelFileLock {
    * Waits for the lock on the file, which is made (mode 600) if it is missing; its folder must exist (`ENOENT`). Disposing of the result
    * releases it; doing so twice is harmless. No time limit. File systems that can't lock say `ENOLCK` or `EOPNOTSUPP`.
    */
-  async acquire(path: string): Promise<Disposable> {
+  async acquire(path: string): Promise<HeldLock> {
     const file = resolve(path);
     const queue = this.#queues.get(file) ?? { turns: new Turns(), users: 0 };
     this.#queues.set(file, queue);
     queue.users += 1;
-    const held = Promise.withResolvers<Disposable>();
+    const held = Promise.withResolvers<HeldLock>();
     const leave = (): void => {
       queue.users -= 1;
       if (queue.users === 0) this.#queues.delete(file);
@@ -48,13 +48,20 @@ export class KernelFileLock {
   }
 }
 
-class HeldLock implements Disposable {
+/** A lock that this process has. */
+export class HeldLock implements Disposable {
   #fd: number | undefined;
   readonly #released: () => void;
 
   constructor(fd: number, released: () => void) {
     this.#fd = fd;
     this.#released = released;
+  }
+
+  /** The descriptor that holds it; throws when it is let go. */
+  get fd(): number {
+    if (this.#fd === undefined) throw new Error('the lock is let go');
+    return this.#fd;
   }
 
   [Symbol.dispose](): void {

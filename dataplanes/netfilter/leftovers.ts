@@ -56,7 +56,7 @@ async function deleteNftTable(commands: CommandRunner, log: Logger, family: Fami
   try {
     const listed = await commands.run('nft', ['list', 'table', ...name]);
     if (listed.status !== 0 || !/^table \S+ \S+ \{\s*\}\s*$/m.test(listed.stdout)) return;
-    const deleted = await commands.run('nft', ['delete', 'table', ...name]);
+    const deleted = await commands.run('nft', ['delete', 'table', ...name], { changes: true });
     if (deleted.status !== 0)
       log.warn('an empty nftables table stays', { table: name.join(' '), reason: deleted.stderr.trim() });
   } catch (error) {

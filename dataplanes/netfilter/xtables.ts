@@ -65,7 +65,7 @@ export class Xtables {
   async #run(file: string, args: readonly string[], input?: string): Promise<CommandResult> {
     let result: CommandResult;
     try {
-      result = await this.#commands.run(file, args, { input, timeoutMs: TOOL_TIME_LIMIT_MS });
+      result = await this.#commands.run(file, args, { input, timeoutMs: TOOL_TIME_LIMIT_MS, changes: true });
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
         throw new XtablesError(

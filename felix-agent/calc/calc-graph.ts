@@ -226,7 +226,12 @@ export class CalcGraph {
 
   /** By object, what of it could not be converted and is left out or replaced by a denial. */
   problems(): ReadonlyMap<string, readonly string[]> {
-    return new Map([...this.#policies.problems(), ...this.#profiles.problems(), ...this.#services.problems()]);
+    return new Map([...this.policyProblems(), ...this.#services.problems()]);
+  }
+
+  /** Those of policies and profiles: what isn't enforced as it is written. */
+  policyProblems(): ReadonlyMap<string, readonly string[]> {
+    return new Map([...this.#policies.problems(), ...this.#profiles.problems()]);
   }
 
   /** Are the problems of Services others than when this was asked last? Those of policies and profiles change only with the objects themselves. */

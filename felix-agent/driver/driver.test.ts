@@ -57,6 +57,32 @@ describe('the driver', () => {
     expect(dataplane.applies).toBeLessThanOrEqual(2);
   });
 
+  test('applies with an update that is pushed at once what its change says in the turn after it', async () => {
+    driver.add(dataplane);
+    await driver.settled();
+    const { applies } = dataplane;
+    driver.push([endpoint('asks-at-once')]);
+    setImmediate(() => driver.push([endpoint('of-the-same-change')]));
+    await until(() => dataplane.applies > applies);
+    expect(dataplane.updates.map((update) => 'id' in update && update.id)).toEqual([
+      'asks-at-once',
+      'of-the-same-change',
+    ]);
+    await driver.settled();
+    expect(dataplane.applies).toBeLessThanOrEqual(applies + 2);
+  });
+
+  test('what is said of Services asks for no cycle, so what failed is not tried again before its time', async () => {
+    driver.add(dataplane);
+    dataplane.failing = [{ object: 'set a', reason: 'no room' }];
+    await driver.settled();
+    const { applies } = dataplane;
+    driver.push([{ type: 'serviceRemove', id: 'default/web' }]);
+    for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve));
+    expect(dataplane.applies).toBe(applies);
+    expect(dataplane.updates).toContainEqual({ type: 'serviceRemove', id: 'default/web' });
+  });
+
   test('answers for an endpoint as it was said last: what came during the apply, too', async () => {
     driver.add(dataplane);
     await driver.settled();

@@ -90,7 +90,8 @@ export class Driver implements AsyncDisposable {
       }
       for (const programmer of this.#programmers.keys()) programmer.onUpdate(update);
     }
-    this.#request();
+    // Nobody programs Services yet: what any endpoint of the cluster does must not make what failed be tried before its time.
+    if (updates.some(({ type }) => type !== 'serviceUpdate' && type !== 'serviceRemove')) this.#request();
   }
 
   /** Resolves when the endpoint, as last pushed, is in the kernel; rejects with the last reason when the signal aborts first. */
@@ -142,8 +143,9 @@ export class Driver implements AsyncDisposable {
   }
 
   async #run(): Promise<void> {
-    // One turn of the event loop, so that updates which arrive together are applied together.
-    await new Promise<void>((resolve) => setImmediate(resolve));
+    // Two turns of the event loop, so that updates which arrive together are applied together: who asks for this cycle at once (an ADD, a pod's
+    // labels) may stand in the midst of a change of many objects, whose rest comes with the turn that follows.
+    for (let turn = 0; turn < 2; turn++) await new Promise<void>((resolve) => setImmediate(resolve));
     this.#wanted = false;
     this.#begun++;
     this.#saidMeanwhile.clear();

@@ -49,7 +49,7 @@ export function watchAgent(metrics: Metrics, sources: MetricSources): void {
     }));
   });
   metrics.read('tortie_conversion_problems', () =>
-    one([...graph.problems().values()].reduce((sum, problems) => sum + problems.length, 0)),
+    one([...graph.policyProblems().values()].reduce((sum, problems) => sum + problems.length, 0)),
   );
   metrics.read('tortie_policy_rule_packets_total', async () => {
     const counters = (await dataplanes.active?.ruleCounters()) ?? new Map<string, never>();

@@ -144,13 +144,15 @@ export class DataplaneSwitch implements AsyncDisposable {
   }
 
   async #canRun(factory: DataplaneFactory): Promise<boolean> {
-    const dataplane = factory.create();
     try {
-      return (await dataplane.probe()).length === 0;
+      const dataplane = factory.create();
+      try {
+        return (await dataplane.probe()).length === 0;
+      } finally {
+        await this.#letGo(dataplane);
+      }
     } catch {
-      return false; // The next probe throws again, to somebody who says it.
-    } finally {
-      await this.#letGo(dataplane);
+      return false; // The next one throws again, to somebody who says it.
     }
   }
 
