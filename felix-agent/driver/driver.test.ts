@@ -60,16 +60,16 @@ describe('the driver', () => {
   test('applies with an update that is pushed at once what its change says in the turn after it', async () => {
     driver.add(dataplane);
     await driver.settled();
-    const { applies } = dataplane;
+    const toldAtApply: number[] = [];
+    const apply = dataplane.apply.bind(dataplane);
+    dataplane.apply = () => {
+      toldAtApply.push(dataplane.updates.length);
+      return apply();
+    };
     driver.push([endpoint('asks-at-once')]);
     setImmediate(() => driver.push([endpoint('of-the-same-change')]));
-    await until(() => dataplane.applies > applies);
-    expect(dataplane.updates.map((update) => 'id' in update && update.id)).toEqual([
-      'asks-at-once',
-      'of-the-same-change',
-    ]);
-    await driver.settled();
-    expect(dataplane.applies).toBeLessThanOrEqual(applies + 2);
+    await until(() => toldAtApply.length > 0);
+    expect(toldAtApply[0]).toBe(2);
   });
 
   test('what is said of Services asks for no cycle, so what failed is not tried again before its time', async () => {
