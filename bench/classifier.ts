@@ -10,7 +10,8 @@ import {
   sizedMaps,
 } from '#dataplanes/ebpf/classifier/classifier-maps.ts';
 import { unitLists } from '#dataplanes/ebpf/classifier/unit-lists.ts';
-import type { PeerMatch, RuleInfo } from '#dataplanes/policy.ts';
+import type { RuleInfo } from '#dataplanes/policy.ts';
+import { ANY_PEER as nobody } from '#dataplanes/shared/test-config.ts';
 
 class CountingMaps implements ClassifierMaps {
   readonly sizes = Object.fromEntries(
@@ -26,15 +27,6 @@ class CountingMaps implements ClassifierMaps {
   }
 }
 
-const nobody: PeerMatch = {
-  sets: [],
-  notSets: [],
-  ports: [],
-  portSets: [],
-  notPorts: [],
-  notPortSets: [],
-  ipPortSets: [],
-};
 const allow = (id: string, sets: readonly string[], port: number): RuleInfo => ({
   id,
   action: 'allow',

@@ -1,21 +1,17 @@
+import { helpers, mmapable, programTypes } from './bpf-numbers.ts';
 import { probeBpf, type ProbeAnswer, type ProbeRequest } from './bpf-probe.ts';
 
-/** Numbers of linux/bpf.h: program type sched_cls, map types, helpers, map flags. */
-const SCHED_CLS = 3;
+/** Map types of linux/bpf.h. */
 const ARRAY = 2;
 const RINGBUF = 27;
-const FOR_EACH_MAP_ELEM = 164;
-const LOOP = 181;
-const REDIRECT_PEER = 155;
-const BPF_F_MMAPABLE = 1 << 10;
 
 const requests = {
   tcx: { tcx: true },
   ringBuffer: { map: { type: RINGBUF, keySize: 0, valueSize: 0, flags: 0, entries: 1 << 16 } },
-  mappedArray: { map: { type: ARRAY, keySize: 4, valueSize: 8, flags: BPF_F_MMAPABLE } },
-  loop: { helper: LOOP, program: SCHED_CLS },
-  forEachElement: { helper: FOR_EACH_MAP_ELEM, program: SCHED_CLS },
-  redirectPeer: { helper: REDIRECT_PEER, program: SCHED_CLS },
+  mappedArray: { map: { type: ARRAY, keySize: 4, valueSize: 8, flags: mmapable } },
+  loop: { helper: helpers.loop, program: programTypes.schedCls },
+  forEachElement: { helper: helpers.forEachMapElem, program: programTypes.schedCls },
+  redirectPeer: { helper: helpers.redirectPeer, program: programTypes.schedCls },
   destroyTcpSockets: { sockDestroy: 'tcp' },
   destroyUdpSockets: { sockDestroy: 'udp' },
 } as const satisfies Record<string, ProbeRequest>;

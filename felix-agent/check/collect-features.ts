@@ -4,6 +4,7 @@ import { tryFeatures, type FeatureTrial } from '#dataplanes/iptables/probe.ts';
 import { mapShapes } from '#dataplanes/ebpf/bpf-types.gen.ts';
 import type { Variant } from '#dataplanes/netfilter/xtables.ts';
 import { probeBpf, type ProbeRequest } from '#native/bpf.ts';
+import { helpers, mmapable, programTypes } from '#native/bpf-numbers.ts';
 import type { CommandRunner } from '#native/command-runner.ts';
 import { openConntrack } from '#native/conntrack.ts';
 import { openIpset } from '#native/ipset.ts';
@@ -14,8 +15,7 @@ import { mountsOfType } from './host-view.ts';
 import { isForbidden } from './judge-netfilter.ts';
 import { tryToKnow, type Finding } from './result.ts';
 
-/** Numbers of linux/bpf.h. */
-const PROGRAM = { schedCls: 3, xdp: 6, cgroupSock: 9, cgroupSockAddr: 18, syscall: 31 } as const;
+/** `enum bpf_attach_type` of linux/bpf.h. */
 const ATTACH = {
   inet4PostBind: 12,
   inet4Connect: 10,
@@ -24,15 +24,6 @@ const ATTACH = {
   udp4Recvmsg: 19,
   inet4Getpeername: 29,
 } as const;
-const HELPER = {
-  fibLookup: 69,
-  getNetnsCookie: 122,
-  redirectNeigh: 152,
-  redirectPeer: 155,
-  forEachMapElem: 164,
-  loop: 181,
-} as const;
-const MMAPABLE = 1 << 10;
 
 interface Trial {
   readonly id: CheckId;
@@ -55,7 +46,7 @@ const bpfTrials: readonly Trial[] = [
   { id: 'bpf-maps', subject: 'device map (hash)', what: { map: shapeOf('tortie_devices') } },
   { id: 'bpf-maps', subject: 'source map (LPM trie)', what: { map: shapeOf('tortie_sources') } },
   { id: 'bpf-maps', subject: 'counters (per-CPU hash)', what: { map: shapeOf('tortie_counters') } },
-  { id: 'bpf-maps', subject: 'array in shared memory', what: map(2, { flags: MMAPABLE }), laterFor: 'policy in eBPF' },
+  { id: 'bpf-maps', subject: 'array in shared memory', what: map(2, { flags: mmapable }), laterFor: 'policy in eBPF' },
   { id: 'bpf-maps', subject: 'LRU hash', what: map(9), laterFor: 'connection tracking in eBPF' },
   {
     id: 'bpf-maps',
@@ -63,18 +54,18 @@ const bpfTrials: readonly Trial[] = [
     what: map(25, { valueSize: 4 }),
     laterFor: 'load balancing at the uplink',
   },
-  { id: 'bpf-pods', subject: 'sched_cls program', what: { program: PROGRAM.schedCls } },
-  { id: 'bpf-xdp', subject: 'program', what: { program: PROGRAM.xdp } },
-  ...Object.entries(HELPER).map(([name, helper]): Trial => ({
+  { id: 'bpf-pods', subject: 'sched_cls program', what: { program: programTypes.schedCls } },
+  { id: 'bpf-xdp', subject: 'program', what: { program: programTypes.xdp } },
+  ...Object.entries(helpers).map(([name, helper]): Trial => ({
     id: 'bpf-helpers',
     subject: name,
-    what: { helper, program: PROGRAM.schedCls },
+    what: { helper, program: programTypes.schedCls },
   })),
-  { id: 'bpf-helpers', subject: 'syscall program', what: { program: PROGRAM.syscall, sleepable: true } },
+  { id: 'bpf-helpers', subject: 'syscall program', what: { program: programTypes.syscall, sleepable: true } },
   ...Object.entries(ATTACH).map(([name, attachType]): Trial => ({
     id: 'bpf-cgroup',
     subject: `${name} program`,
-    what: { program: name === 'inet4PostBind' ? PROGRAM.cgroupSock : PROGRAM.cgroupSockAddr, attachType },
+    what: { program: name === 'inet4PostBind' ? programTypes.cgroupSock : programTypes.cgroupSockAddr, attachType },
   })),
 ];
 

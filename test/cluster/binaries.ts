@@ -45,10 +45,8 @@ const coreDnsDir = fileURLToPath(new URL('go/coredns/', import.meta.url));
 export const coreDnsVersion = requiredVersion(`${coreDnsDir}go.mod`, 'github.com/coredns/coredns');
 
 /** Path of CoreDNS, with the plugins that a cluster needs; built first where it is missing. */
-export async function coreDnsProgram(say: Say = () => {}): Promise<string> {
-  const program = { name: 'coredns', version: coreDnsVersion, dir: coreDnsDir, target: '.', ldflags: '-s -w' };
-  if (!existsSync(programPath(program))) say(`building CoreDNS ${coreDnsVersion}: once, about two minutes`);
-  return goProgram(program);
+export function coreDnsProgram(say?: Say): Promise<string> {
+  return built({ name: 'coredns', version: coreDnsVersion, dir: coreDnsDir, target: '.' }, 'about two minutes', say);
 }
 
 const etcdDir = fileURLToPath(new URL('go/etcd/', import.meta.url));
@@ -58,10 +56,14 @@ const etcdModule = 'go.etcd.io/etcd/server/v3';
 export const etcdVersion = requiredVersion(`${etcdDir}go.mod`, etcdModule);
 
 /** Path of etcd; built first where it is missing. */
-export async function etcdProgram(say: Say = () => {}): Promise<string> {
-  const program = { name: 'etcd', version: etcdVersion, dir: etcdDir, target: etcdModule, ldflags: '-s -w' };
-  if (!existsSync(programPath(program))) say(`building etcd ${etcdVersion}: once, about a minute`);
-  return goProgram(program);
+export function etcdProgram(say?: Say): Promise<string> {
+  return built({ name: 'etcd', version: etcdVersion, dir: etcdDir, target: etcdModule }, 'about a minute', say);
+}
+
+/** Path of a program that has a go.mod of its own; built first, without its symbols, where it is missing. */
+async function built(program: GoProgram, howLong: string, say: Say = () => {}): Promise<string> {
+  if (!existsSync(programPath(program))) say(`building ${program.name} ${program.version}: once, ${howLong}`);
+  return goProgram({ ...program, ldflags: '-s -w' });
 }
 
 /** Version of a module that a go.mod requires; throws when it doesn't. */

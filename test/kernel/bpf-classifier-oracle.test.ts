@@ -1,22 +1,12 @@
 /** Random clusters' policies, compiled into the kernel's maps and judged there, against the messages judged as they stand. */
 import { expect, test } from '@jest/globals';
 import { seededRandom, soakMs } from '#test/lab/agent-lab.ts';
-import { CalcSide, eventsFor, nodeNames, type ClusterEvent } from '#test/oracle/calc-side.ts';
-import type { Doc } from '#test/oracle/cluster.ts';
-import { changed, imaginaryGround, keyOf, randomCluster, randomPacket } from '#test/oracle/generate.ts';
+import { CalcSide, eventsBetween, eventsFor, nodeNames } from '#test/oracle/calc-side.ts';
+import { changed, imaginaryGround, randomCluster, randomPacket } from '#test/oracle/generate.ts';
 import { Random } from '#test/oracle/random.ts';
 import { KernelSide } from './classifier-kernel-side.ts';
 
 const budgetMs = soakMs(4);
-
-function steps(before: readonly Doc[], after: readonly Doc[]): ClusterEvent[] {
-  const removed = before.filter((doc) => !after.some((other) => keyOf(other) === keyOf(doc)));
-  return [
-    ...removed.map((doc) => ({ do: 'remove', doc }) as const),
-    ...after.filter((doc) => !before.includes(doc)).map((doc) => ({ do: 'set', doc }) as const),
-    { do: 'flush' },
-  ];
-}
 
 test(
   'clusters: the kernel says what the messages say, by the same rules, change after change',
@@ -39,7 +29,8 @@ test(
         for (let i = 0; i < 40; i += 1) checked += kernel.check(randomPacket(random, docs, { real: false }));
         if (random.chance(0.3)) await kernel.settle();
         const next = changed(random, ground, docs);
-        for (const event of steps(docs, next)) calc.handle(event);
+        for (const event of eventsBetween(docs, next)) calc.handle(event);
+        calc.handle({ do: 'flush' });
         docs = next;
       }
     }

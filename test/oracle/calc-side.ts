@@ -8,6 +8,7 @@ import type { ObjectKey } from '#api/meta.ts';
 import { endpointId } from '#agent/endpoints/endpoint-info.ts';
 import type { DataplaneUpdate } from '#dataplanes/messages.ts';
 import type { Doc } from './cluster.ts';
+import { keyOf } from './generate.ts';
 import { MessageEvaluator, type Decision } from './evaluate-messages.ts';
 import type { Packet } from './policy-model.ts';
 import type { Verdict } from './reference.ts';
@@ -166,6 +167,20 @@ function endpointOf({ metadata, spec, status }: KindMap['Pod']): KindMap['Worklo
 /** The events that make this cluster out of nothing, in the order of the objects. */
 export function eventsFor(docs: readonly Doc[]): readonly ClusterEvent[] {
   return [...docs.map((doc) => ({ do: 'set', doc }) as const), { do: 'flush' }];
+}
+
+/** The events that lead from one cluster to the other; of what stays as it is, those that `saidAgain` picks are said once more. */
+export function eventsBetween(
+  before: readonly Doc[],
+  after: readonly Doc[],
+  saidAgain: () => boolean = () => false,
+): readonly ClusterEvent[] {
+  const removed = before.filter((doc) => !after.some((other) => keyOf(other) === keyOf(doc)));
+  const set = after.filter((doc) => !before.includes(doc) || saidAgain());
+  return [
+    ...removed.map((doc) => ({ do: 'remove', doc }) as const),
+    ...set.map((doc) => ({ do: 'set', doc }) as const),
+  ];
 }
 
 /** The nodes that pods and host endpoints are on, and those that exist. */

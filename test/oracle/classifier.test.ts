@@ -1,25 +1,15 @@
 /** Messages through the classifier to the kernel's maps, against the messages judged as they stand. */
 import { expect, it } from '@jest/globals';
 import { seededRandom, soakMs } from '#test/lab/agent-lab.ts';
-import { CalcSide, eventsFor, nodeNames, type ClusterEvent } from './calc-side.ts';
+import { CalcSide, eventsBetween, eventsFor, nodeNames } from './calc-side.ts';
 import { ClassifierSide } from './classifier-side.ts';
-import type { Doc } from './cluster.ts';
 import { DenseNode } from './generate-messages.ts';
-import { changed, imaginaryGround, keyOf, randomCluster, randomPacket } from './generate.ts';
+import { changed, imaginaryGround, randomCluster, randomPacket } from './generate.ts';
 import { Random } from './random.ts';
 
 const budgetMs = soakMs(5);
 const changesEach = 8;
 const packetsEach = 10;
-
-function steps(before: readonly Doc[], after: readonly Doc[]): ClusterEvent[] {
-  const removed = before.filter((doc) => !after.some((other) => keyOf(other) === keyOf(doc)));
-  return [
-    ...removed.map((doc) => ({ do: 'remove', doc }) as const),
-    ...after.filter((doc) => !before.includes(doc)).map((doc) => ({ do: 'set', doc }) as const),
-    { do: 'flush' },
-  ];
-}
 
 it(
   'clusters: the maps say what the messages say, at every write the old or the new, and nothing is left in the end',
@@ -38,7 +28,8 @@ it(
       for (let change = 0; change <= changesEach; change++) {
         if (change > 0) {
           const next = changed(random, ground, docs);
-          for (const event of steps(docs, next)) side.handle(event);
+          for (const event of eventsBetween(docs, next)) side.handle(event);
+          side.handle({ do: 'flush' });
           docs = next;
           // Changes that come together are made together.
           if (random.chance(0.3) && change < changesEach) continue;

@@ -3,6 +3,7 @@ import type { DataplaneUpdate } from '#dataplanes/messages.ts';
 import type { PeerMatch, PolicyInfo, RuleInfo, TierInfo } from '#dataplanes/policy.ts';
 import type { Packet } from './policy-model.ts';
 import type { Random } from './random.ts';
+import { ANY_PEER as nobody } from '#dataplanes/shared/test-config.ts';
 
 const addresses = {
   4: ['10.0.0.1', '10.0.0.2', '10.0.0.5', '10.0.1.1', '192.0.2.1'],
@@ -33,16 +34,6 @@ const portSets = ['p0', 'p1', 'p2'];
 const policies = ['a', 'b', 'c', 'd'];
 const profiles = ['x', 'y'];
 const endpoints = [0, 1, 2];
-const nobody: PeerMatch = {
-  sets: [],
-  notSets: [],
-  ports: [],
-  portSets: [],
-  notPorts: [],
-  notPortSets: [],
-  ipPortSets: [],
-};
-
 /** One node's random past. */
 export class DenseNode {
   readonly #random: Random;

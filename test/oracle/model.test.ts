@@ -1,9 +1,9 @@
 /** Objects through calc to messages, against the reference: many clusters a second, no kernel. */
 import { expect, it } from '@jest/globals';
 import { seededRandom, soakMs } from '#test/lab/agent-lab.ts';
-import { CalcSide, nodeNames, type ClusterEvent } from './calc-side.ts';
+import { CalcSide, eventsBetween, nodeNames, type ClusterEvent } from './calc-side.ts';
 import type { Doc } from './cluster.ts';
-import { changed, imaginaryGround, keyOf, randomCluster, randomPacket } from './generate.ts';
+import { changed, imaginaryGround, randomCluster, randomPacket } from './generate.ts';
 import { docsAfter, explainDifference } from './model-case.ts';
 import { Random } from './random.ts';
 import { Reference } from './reference.ts';
@@ -23,16 +23,6 @@ function beginning(random: Random, docs: readonly Doc[]): ClusterEvent[] {
   return [...events, { do: 'flush' }];
 }
 
-/** What leads from one to the other; sometimes unchanged objects are said once more. */
-function steps(random: Random, before: readonly Doc[], after: readonly Doc[]): ClusterEvent[] {
-  const removed = before.filter((doc) => !after.some((other) => keyOf(other) === keyOf(doc)));
-  const set = after.filter((doc) => !before.includes(doc) || random.chance(0.02));
-  return [
-    ...removed.map((doc) => ({ do: 'remove', doc }) as const),
-    ...set.map((doc) => ({ do: 'set', doc }) as const),
-  ];
-}
-
 it(
   'calc says what the reference says, whatever the cluster and whatever happened before',
   async () => {
@@ -49,7 +39,7 @@ it(
       for (let change = 0; change <= changesEach; change++) {
         if (change > 0) {
           const next = changed(random, ground, docs);
-          events.push(...steps(random, docs, next));
+          events.push(...eventsBetween(docs, next, () => random.chance(0.02)));
           docs = next;
           // Changes that come together are squashed.
           if (random.chance(0.3) && change < changesEach) continue;

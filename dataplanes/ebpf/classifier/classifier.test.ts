@@ -1,19 +1,11 @@
 import { describe, expect, test } from '@jest/globals';
-import type { PeerMatch, PolicyInfo, RuleInfo } from '../../policy.ts';
+import type { PolicyInfo, RuleInfo } from '../../policy.ts';
 import { Classifier } from './classifier.ts';
 import { CHUNK_RULES, type SizedMap } from './classifier-maps.ts';
 import { testSizes, Twin } from './twin-for-tests.ts';
 import { type UnitKind, unitLists } from './unit-lists.ts';
+import { ANY_PEER as nobody } from '../../shared/test-config.ts';
 
-const nobody: PeerMatch = {
-  sets: [],
-  notSets: [],
-  ports: [],
-  portSets: [],
-  notPorts: [],
-  notPortSets: [],
-  ipPortSets: [],
-};
 const rule = (id: string, fields: Partial<RuleInfo> = {}): RuleInfo => ({
   id,
   action: 'allow',
