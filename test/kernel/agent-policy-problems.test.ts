@@ -160,6 +160,11 @@ describe('an invalid policy', () => {
     await node.waitFor(({ policy: { problems } }) => problems.some(({ message }) => message.includes('rule 1')));
     lab.apply('policy', []);
     await node.waitFor((status) => status.policy.problems.length === 0);
+    // The log comes by another way than status does, and may be a line behind.
+    await eventually(
+      () => lines().filter(({ msg }) => /no longer so/.test(msg)).length === 2,
+      () => node.logTail(),
+    );
     expect(
       lines().map(({ level, object, msg }) => [
         level >= 40,
