@@ -1,16 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * From a packet to what policy and connection tracking ask about: ports behind IPv4 options or IPv6 extension
- * headers, fragments, ICMP's type and code, the packet that an ICMP error quotes. Compiled for one family
- * (see classify.h).
+ * headers, fragments, ICMP's type and code, the packet that an ICMP error quotes. For one family (see
+ * family.h).
  *
  * Everything is copied out by bpf_skb_load_bytes: no pointers into the packet, whose places would have to be
  * proven again behind each header of variable length, and nothing is made linear, which copies the head of a
  * clone.
  */
-#ifndef TORTIE_L4_H
-#define TORTIE_L4_H
-
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
@@ -18,7 +15,18 @@
 #include "classify.h"
 #include "parse.h"
 
+/* What both families share. */
+#ifndef TORTIE_L4_H
+#define TORTIE_L4_H
+
 #define flow_headers OF_FAMILY(flow_headers)
+#define has_icmp_id OF_FAMILY(has_icmp_id)
+#define is_icmp_error OF_FAMILY(is_icmp_error)
+#define parse_transport OF_FAMILY(parse_transport)
+#define note_fragment OF_FAMILY(note_fragment)
+#define parse_network OF_FAMILY(parse_network)
+#define parse_headers OF_FAMILY(parse_headers)
+#define find_network OF_FAMILY(find_network)
 
 enum fragment_kind {
 	/* The packet is whole. */
@@ -37,25 +45,6 @@ enum fragment_kind {
 #define TCP_RST 0x04
 #define TCP_PSH 0x08
 #define TCP_ACK 0x10
-
-/* What the headers of a packet say. */
-struct flow_headers {
-	struct flow_tuple tuple;
-	/* Identification of the fragmented packet, as on the wire; 0 if it isn't one. */
-	__u32 fragment_id;
-	enum fragment_kind fragment;
-	/* From the frame's begin: the network header; the transport header (of a later fragment: its
-	 * payload); the end of what IP says is there. */
-	__u32 l3_offset;
-	__u32 l4_offset;
-	__u32 end;
-	__u8 tcp_flags;
-	/* TTL or hop limit. */
-	__u8 hops;
-	/* 1: an ICMP error that quotes a packet, which begins 8 bytes behind l4_offset. */
-	__u8 is_error;
-	__u8 _reserved;
-};
 
 /* Extension headers that a packet may have: each kind once, destination options twice (RFC 8200 4.1), and one
  * to spare. */
@@ -83,6 +72,34 @@ static __always_inline int load(const struct __sk_buff *skb, __u32 offset, __u32
 {
 	return offset + length <= end && bpf_skb_load_bytes(skb, offset, to, length) == 0;
 }
+
+#endif /* what both families share */
+
+#if (FAMILY == 4 && !defined(TORTIE_L4_4_H)) || (FAMILY == 6 && !defined(TORTIE_L4_6_H))
+#if FAMILY == 4
+#define TORTIE_L4_4_H
+#else
+#define TORTIE_L4_6_H
+#endif
+
+/* What the headers of a packet say. */
+struct flow_headers {
+	struct flow_tuple tuple;
+	/* Identification of the fragmented packet, as on the wire; 0 if it isn't one. */
+	__u32 fragment_id;
+	enum fragment_kind fragment;
+	/* From the frame's begin: the network header; the transport header (of a later fragment: its
+	 * payload); the end of what IP says is there. */
+	__u32 l3_offset;
+	__u32 l4_offset;
+	__u32 end;
+	__u8 tcp_flags;
+	/* TTL or hop limit. */
+	__u8 hops;
+	/* 1: an ICMP error that quotes a packet, which begins 8 bytes behind l4_offset. */
+	__u8 is_error;
+	__u8 _reserved;
+};
 
 /* Which ICMP messages carry an identifier where others have something else. */
 static __always_inline int has_icmp_id(__u8 type)

@@ -467,53 +467,6 @@ export const Judgement4 = {
   },
 } as const;
 
-/** struct net_key4, 8 bytes */
-export interface NetKey4 {
-  readonly prefixLen: number;
-  readonly address: Uint8Array;
-}
-export const NetKey4 = {
-  size: 8,
-  offsets: { prefixLen: 0, address: 4 },
-  read(view: DataView, at = 0): NetKey4 {
-    return { prefixLen: view.getUint32(at, true), address: bytesAt(view, at + 4, 4) };
-  },
-  write(value: NetKey4, view: DataView, at = 0): void {
-    view.setUint32(at, value.prefixLen, true);
-    setBytes(view, at + 4, value.address, 4);
-  },
-  encode(value: NetKey4): Uint8Array {
-    const bytes = new Uint8Array(8);
-    NetKey4.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct named_key4, 8 bytes */
-export interface NamedKey4 {
-  readonly address: Uint8Array;
-  readonly port: number;
-  readonly protocol: number;
-}
-export const NamedKey4 = {
-  size: 8,
-  offsets: { address: 0, port: 4, protocol: 6 },
-  read(view: DataView, at = 0): NamedKey4 {
-    return { address: bytesAt(view, at, 4), port: view.getUint16(at + 4, true), protocol: view.getUint8(at + 6) };
-  },
-  write(value: NamedKey4, view: DataView, at = 0): void {
-    setBytes(view, at, value.address, 4);
-    view.setUint16(at + 4, value.port, true);
-    view.setUint8(at + 6, value.protocol);
-    setZero(view, at + 7, 1);
-  },
-  encode(value: NamedKey4): Uint8Array {
-    const bytes = new Uint8Array(8);
-    NamedKey4.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
 /** struct port_classes, 131072 bytes */
 export interface PortClasses {
   readonly class: Uint16Array;
@@ -597,6 +550,53 @@ export const RuleHits = {
   encode(value: RuleHits): Uint8Array {
     const bytes = new Uint8Array(16);
     RuleHits.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct net_key4, 8 bytes */
+export interface NetKey4 {
+  readonly prefixLen: number;
+  readonly address: Uint8Array;
+}
+export const NetKey4 = {
+  size: 8,
+  offsets: { prefixLen: 0, address: 4 },
+  read(view: DataView, at = 0): NetKey4 {
+    return { prefixLen: view.getUint32(at, true), address: bytesAt(view, at + 4, 4) };
+  },
+  write(value: NetKey4, view: DataView, at = 0): void {
+    view.setUint32(at, value.prefixLen, true);
+    setBytes(view, at + 4, value.address, 4);
+  },
+  encode(value: NetKey4): Uint8Array {
+    const bytes = new Uint8Array(8);
+    NetKey4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct named_key4, 8 bytes */
+export interface NamedKey4 {
+  readonly address: Uint8Array;
+  readonly port: number;
+  readonly protocol: number;
+}
+export const NamedKey4 = {
+  size: 8,
+  offsets: { address: 0, port: 4, protocol: 6 },
+  read(view: DataView, at = 0): NamedKey4 {
+    return { address: bytesAt(view, at, 4), port: view.getUint16(at + 4, true), protocol: view.getUint8(at + 6) };
+  },
+  write(value: NamedKey4, view: DataView, at = 0): void {
+    setBytes(view, at, value.address, 4);
+    view.setUint16(at + 4, value.port, true);
+    view.setUint8(at + 6, value.protocol);
+    setZero(view, at + 7, 1);
+  },
+  encode(value: NamedKey4): Uint8Array {
+    const bytes = new Uint8Array(8);
+    NamedKey4.write(value, new DataView(bytes.buffer));
     return bytes;
   },
 } as const;
