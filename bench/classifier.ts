@@ -25,6 +25,9 @@ class CountingMaps implements ClassifierMaps {
   grace(): Promise<void> {
     return Promise.resolve();
   }
+  hits() {
+    return { packets: 0, bytes: 0 };
+  }
 }
 
 const allow = (id: string, sets: readonly string[], port: number): RuleInfo => ({

@@ -1,4 +1,5 @@
 import type { Family } from '#api/cidr.ts';
+import type { Counter } from '../../contract.ts';
 import { classifierConstants, type UnitRecord } from '../bpf-types.gen.ts';
 
 /** Rules of one chunk, and the 32-bit words that their bits take. */
@@ -8,7 +9,10 @@ export const CHUNK_WORDS = CHUNK_RULES / 32;
 /** An address as a number: IPv4 below 2^32, IPv6 as a BigInt. */
 export type AddressValue = number | bigint;
 
-/** One write. Made twice it changes nothing, so a failed series may be begun anew. Without a value (or class, or row): deletes. */
+/**
+ * One write. Without a value (or class, or row): deletes. Made twice in a row it changes nothing; a series that was made must not be begun
+ * anew, because numbers come back in it.
+ */
 export type MapWrite =
   | {
       /** `tortie_addr*` where the prefix is the whole address, else `tortie_net*`. */
@@ -70,11 +74,34 @@ export type SizedMap = (typeof sizedMaps)[number];
 /** Elements that a map holds, and the setting that says so. `tortie_ports`: classes of ports, at most 65,536. */
 export type MapSizes = Readonly<Record<SizedMap, { readonly entries: number; readonly setting: string }>>;
 
+/** Elements in one call that are made one by one, without a worker: a batch that has no memory at once goes on so. */
+export const WRITES_SINGLY = 32;
+
+/** A map refused a write. `code` is the kernel's word for it (`ENOMEM`, `E2BIG`, ...), `cause` what it threw. */
+export class WriteFailure extends Error {
+  override readonly name = 'WriteFailure';
+  readonly code: string;
+  /**
+   * How many of the call's writes, from the first on, are made: the next is the one that was refused. Of those behind it only such may be
+   * made already that nothing refers to (rows, chunks, rule words, records), so they are made again without harm.
+   */
+  readonly made: number;
+
+  constructor(made: number, cause: unknown) {
+    super(cause instanceof Error ? cause.message : String(cause), { cause });
+    const { code } = cause as { readonly code?: unknown };
+    this.code = typeof code === 'string' ? code : 'UNKNOWN';
+    this.made = made;
+  }
+}
+
 /** What the classifier writes to: the kernel's maps, or their twin in tests. */
 export interface ClassifierMaps {
   readonly sizes: MapSizes;
-  /** In this order, each visible before the next. Throws at the first that fails: any number before it has been made. */
+  /** In this order, each visible before the next. Throws `WriteFailure` at the first that fails. */
   write(writes: readonly MapWrite[]): Promise<void>;
   /** Resolves when no lookup that began before the call is under way any more. */
   grace(): Promise<void>;
+  /** What the rule word of this index has counted since its last write. */
+  hits(rule: number): Counter;
 }

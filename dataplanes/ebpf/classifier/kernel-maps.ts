@@ -1,12 +1,19 @@
 import { bitsOf, type Family } from '#api/cidr.ts';
 import { bpfGrace, type BpfMap, type MappedArray } from '#native/bpf.ts';
-import { AddressInfo, NamedKey4, NamedKey6, NetKey4, NetKey6, RowKey, UnitRecord } from '../bpf-types.gen.ts';
+import { AddressInfo, NamedKey4, NamedKey6, NetKey4, NetKey6, RowKey, RuleHits, UnitRecord } from '../bpf-types.gen.ts';
 import type { Dimension } from '../bpf-types.gen.ts';
 import { u32Key } from '../keys.ts';
-import { type AddressValue, type ClassifierMaps, type MapSizes, type MapWrite, sizedMaps } from './classifier-maps.ts';
+import type { Counter } from '../../contract.ts';
+import {
+  type AddressValue,
+  type ClassifierMaps,
+  type MapSizes,
+  type MapWrite,
+  sizedMaps,
+  WriteFailure,
+  WRITES_SINGLY,
+} from './classifier-maps.ts';
 
-/** Elements that are cheaper written one by one (about a microsecond each) than by a worker. */
-const SINGLY = 32;
 const arrays = [
   'tortie_ports',
   'tortie_units',
@@ -26,6 +33,8 @@ interface Batch {
   readonly keys: Uint8Array[];
   /** Empty: deleted. */
   readonly values: Uint8Array[];
+  /** Which of the call's writes they are. */
+  readonly writes: number[];
 }
 
 /** The classifier's maps in the kernel (bpf/classify.h). Owns its views of the arrays, not the maps. */
@@ -34,18 +43,20 @@ export class KernelMaps implements ClassifierMaps, Disposable {
   readonly #mapOf: (name: string) => BpfMap;
   readonly #arrays: Readonly<Record<ArrayName, MappedArray>>;
 
-  /** `mapOf`: the open map of a name. `settingOf`: which setting says how large it is. */
+  /** `mapOf`: the open map of a name. `settingOf`: which setting says how large it is. Throws `RangeError` for sizes that don't fit together. */
   constructor(mapOf: (name: string) => BpfMap, settingOf: (name: string) => string) {
     this.#mapOf = mapOf;
     this.sizes = Object.fromEntries(
       sizedMaps.map((name) => [
         name,
         {
-          entries: name === 'tortie_ports' ? PORT_CLASSES : mapOf(name).shape.maxEntries,
+          entries: entriesOf(name, mapOf(name)),
           setting: settingOf(name),
         },
       ]),
     ) as unknown as MapSizes;
+    const [rules, hits] = [mapOf('tortie_rules').shape.maxEntries, mapOf('tortie_hits').shape.maxEntries];
+    if (hits < rules) throw new RangeError(`tortie_hits has ${hits} entries, and tortie_rules ${rules}`);
     this.#arrays = Object.fromEntries(arrays.map((name) => [name, mapOf(name).mmap()])) as Record<
       ArrayName,
       MappedArray
@@ -54,7 +65,7 @@ export class KernelMaps implements ClassifierMaps, Disposable {
 
   async write(writes: readonly MapWrite[]): Promise<void> {
     let batch: Batch | undefined;
-    for (const write of writes) {
+    for (const [index, write] of writes.entries()) {
       const element = this.#elementOf(write);
       if (element === undefined) {
         // What nothing refers to yet may be stored before elements that wait; what packets see may not.
@@ -68,9 +79,10 @@ export class KernelMaps implements ClassifierMaps, Disposable {
       const { map, key, value } = element;
       if (batch?.map !== map || batch.values.length > 0 !== (value !== undefined)) {
         await put(batch);
-        batch = { map, keys: [], values: [] };
+        batch = { map, keys: [], values: [], writes: [] };
       }
       batch.keys.push(key);
+      batch.writes.push(index);
       if (value !== undefined) batch.values.push(value);
     }
     await put(batch);
@@ -78,6 +90,12 @@ export class KernelMaps implements ClassifierMaps, Disposable {
 
   async grace(): Promise<void> {
     await bpfGrace();
+  }
+
+  hits(rule: number): Counter {
+    const { buffer, byteOffset } = this.#arrays.tortie_hits.value(rule);
+    const { packets, bytes } = RuleHits.read(new DataView(buffer, byteOffset));
+    return { packets: Number(packets), bytes: Number(bytes) };
   }
 
   [Symbol.dispose](): void {
@@ -156,19 +174,32 @@ export class KernelMaps implements ClassifierMaps, Disposable {
   }
 }
 
+/** A trie that is full refuses updates of what it has (kernels before 6.13), so one entry stays free. */
+function entriesOf(name: string, { shape }: BpfMap): number {
+  if (name === 'tortie_ports') return PORT_CLASSES;
+  return name.startsWith('tortie_net') ? shape.maxEntries - 1 : shape.maxEntries;
+}
+
 async function put(batch: Batch | undefined): Promise<void> {
   if (batch === undefined) return;
-  const { map, keys, values } = batch;
-  if (keys.length > SINGLY) {
-    await (values.length > 0
-      ? map.setMany(values.map((value, index) => ({ key: keys[index] ?? value, value })))
-      : map.deleteMany(keys));
-    return;
-  }
-  for (const [index, key] of keys.entries()) {
-    const value = values[index];
-    if (value === undefined) map.delete(key);
-    else map.set(key, value);
+  const { map, keys, values, writes } = batch;
+  let done = 0;
+  try {
+    if (keys.length > WRITES_SINGLY) {
+      await (values.length > 0
+        ? map.setMany(values.map((value, index) => ({ key: keys[index] ?? value, value })))
+        : map.deleteMany(keys));
+      return;
+    }
+    for (const [index, key] of keys.entries()) {
+      const value = values[index];
+      if (value === undefined) map.delete(key);
+      else map.set(key, value);
+      done++;
+    }
+  } catch (error) {
+    const { completed } = error as { readonly completed?: number };
+    throw new WriteFailure(writes[completed ?? done] ?? 0, error);
   }
 }
 

@@ -1,5 +1,6 @@
 /** The kernel's side of the classifier in memory: maps with their sizes, and the lookup of bpf/classify.h, step by step. */
 import { bitsOf, type Family, parseIp } from '#api/cidr.ts';
+import type { Counter } from '../../contract.ts';
 import { Dimension, dimensionCount, PortTable, portTableCount, RuleAction, type UnitRecord } from '../bpf-types.gen.ts';
 import {
   type AddressValue,
@@ -79,6 +80,10 @@ export class Twin implements ClassifierMaps {
   async grace(): Promise<void> {
     this.onGrace();
     await Promise.resolve();
+  }
+
+  hits(): Counter {
+    return { packets: 0, bytes: 0 };
   }
 
   /** How many writes there were. */
