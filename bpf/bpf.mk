@@ -14,7 +14,7 @@ BPF_CLASSIFIER := $(foreach family,4 6,$(BUILD)/bpf/classify$(family).bpf.o)
 BPF_TEST_OBJECTS := $(patsubst test/bpf/%.bpf.c,$(BUILD)/bpf/%.bpf.o,$(filter-out $(BPF_OF_FAMILY),$(wildcard test/bpf/*.bpf.c))) \
 	$(BPF_CLASSIFIER)
 # The numbers in the header are TypeScript's, too.
-BPF_TYPES_OF := $(BPF_OBJECTS) -- classifier bpf/classifier.h $(BPF_CLASSIFIER)
+BPF_TYPES_OF := $(BPF_OBJECTS) -- classifier bpf/classifier.h $(BPF_CLASSIFIER) -- flow bpf/flow-maps.h bpf/endpoint-maps.h bpf/service-maps.h $(BUILD)/bpf/flow.bpf.o
 
 bpf: $(BPF_OBJECTS) $(BPF_TEST_OBJECTS) ## The BPF programs
 
@@ -34,11 +34,11 @@ $(BUILD)/bpf/%6.bpf.o: test/bpf/%.bpf.c $(wildcard bpf/*.h) bpf/bpf.mk
 	@echo "  BPF     $@"
 	$(Q)mkdir -p $(@D) && $(CLANG_BPF) $(BPF_CFLAGS) -DFAMILY=6 -c $< -o $@.tmp && mv -f $@.tmp $@
 
-gen:: $(BPF_OBJECTS) $(BPF_CLASSIFIER) $(NODE) ## Regenerate what is generated and committed
+gen:: $(BPF_OBJECTS) $(BPF_TEST_OBJECTS) $(NODE) ## Regenerate what is generated and committed
 	@echo "  GEN     $(BPF_TYPES)"
 	$(Q)$(NODE) scripts/gen-bpf-types.mjs $(BPF_TYPES_OF) >$(BPF_TYPES).tmp && mv -f $(BPF_TYPES).tmp $(BPF_TYPES)
 
-gen-check:: $(BPF_OBJECTS) $(BPF_CLASSIFIER) $(NODE) ## Fail if a generated file isn't current
+gen-check:: $(BPF_OBJECTS) $(BPF_TEST_OBJECTS) $(NODE) ## Fail if a generated file isn't current
 	$(Q)mkdir -p $(BUILD) && $(NODE) scripts/gen-bpf-types.mjs $(BPF_TYPES_OF) >$(BUILD)/bpf-types.gen.ts
 	$(Q)diff -u $(BPF_TYPES) $(BUILD)/bpf-types.gen.ts || { echo "tortie: $(BPF_TYPES) is not what bpf/ says: run make gen" >&2; exit 1; }
 

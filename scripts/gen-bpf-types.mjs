@@ -1,5 +1,5 @@
 // Writes the TypeScript twin of the BPF programs' types, read from the BTF in their object files:
-// `gen-bpf-types.mjs x.bpf.o... -- GROUP header.h... y.bpf.o... > z.gen.ts`.
+// `gen-bpf-types.mjs x.bpf.o... [-- GROUP header.h... y.bpf.o...]... > z.gen.ts`.
 // Taken over: enums; maps with their shapes; read-only configuration variables; the structs that these use; the plain numbers that a
 // header defines. What stands behind `-- GROUP` comes in lists of that name's own: `mapShapes` there is `groupMapShapes`, and its programs
 // aren't listed, since they are tests'. A map whose name doesn't start with tortie_ only tells the types that it holds.
@@ -16,6 +16,7 @@ const bpfMapTypes = {
   2: 'array',
   6: 'percpu_array',
   9: 'lru_hash',
+  27: 'ringbuf',
 };
 
 /** An array of more numbers than this is a typed array (in the machine's byte order: little-endian wherever we run). */
@@ -220,17 +221,22 @@ function readEnums(btf) {
 function readMap(btf, variable, maps) {
   const definition = btf.plain(variable.type_id);
   const number = btf.number(definition, 'type');
-  const [key, value] = ['key', 'value'].map(
-    (name) => btf.pointee(definition, name) ?? fail(`map ${variable.name} has no ${name}`),
-  );
+  const kind = bpfMapTypes[number] ?? fail(`map ${variable.name}: type ${number} has no name in this script`);
+  // A ring buffer's records have no key, and no one size.
+  const [key, value] =
+    kind === 'ringbuf'
+      ? []
+      : ['key', 'value'].map(
+          (name) => btf.pointee(definition, name) ?? fail(`map ${variable.name} has no ${name}`),
+        );
   const map = {
     type: number,
-    kind: bpfMapTypes[number] ?? fail(`map ${variable.name}: type ${number} has no name in this script`),
-    keySize: btf.size(key),
-    valueSize: btf.size(value),
+    kind,
+    keySize: key === undefined ? 0 : btf.size(key),
+    valueSize: value === undefined ? 0 : btf.size(value),
     maxEntries: btf.number(definition, 'max_entries'),
     flags: btf.number(definition, 'map_flags'),
-    holds: `${typeName(btf, key, structs)} -> ${typeName(btf, value, structs)}`,
+    holds: key === undefined ? 'records' : `${typeName(btf, key, structs)} -> ${typeName(btf, value, structs)}`,
   };
   const known = maps.get(variable.name);
   if (known !== undefined && JSON.stringify(known) !== JSON.stringify(map))
@@ -265,12 +271,14 @@ function readGroup(files) {
 }
 
 const args = process.argv.slice(2);
-const divider = args.indexOf('--');
-const files = divider === -1 ? args : args.slice(0, divider);
+const parts = args
+  .join('\0')
+  .split(/(?:^|\0)--\0/)
+  .map((part) => part.split('\0').filter((text) => text !== ''));
+const [files = [], ...groupParts] = parts;
 if (files.length === 0) fail('which object files?');
 const { maps, configs, programs } = readGroup(files);
-const groupName = divider === -1 ? undefined : args[divider + 1];
-const group = groupName === undefined ? undefined : readGroup(args.slice(divider + 2));
+const groups = groupParts.map(([name, ...ofGroup]) => ({ name, ...readGroup(ofGroup) }));
 
 const sorted = (map) => [...map].sort(([a], [b]) => (a < b ? -1 : 1));
 
@@ -283,7 +291,7 @@ function mapsText(list) {
     .join('\n');
 }
 
-function groupText(name, { maps: list, constants }) {
+function groupText({ name, maps: list, constants }) {
   return `
 /** The maps of the ${name}, with the sizes that the C says. */
 export const ${name}MapShapes = {
@@ -350,4 +358,4 @@ export const programNames = [${[...programs]
   .sort()
   .map((name) => `'${name}'`)
   .join(', ')}] as const;
-${group === undefined ? '' : groupText(groupName, group)}`);
+${groups.map(groupText).join('')}`);

@@ -33,6 +33,7 @@ export const DecisionReason = {
   noUnit: 1,
   noRule: 2,
   broken: 3,
+  unstable: 4,
 } as const;
 export type DecisionReason = (typeof DecisionReason)[keyof typeof DecisionReason];
 /** The names of decision_reason for people, by number. */
@@ -41,6 +42,7 @@ export const decisionReasonTexts = {
   1: 'no-unit',
   2: 'no-rule',
   3: 'broken',
+  4: 'unstable',
 } as const satisfies Record<DecisionReason, string>;
 
 /** enum dimension */
@@ -85,6 +87,46 @@ export const familyTexts = {
   6: 'ipv6',
 } as const satisfies Record<Family, string>;
 
+/** enum flow_flag */
+export const FlowFlag = {
+  egressOk: 1,
+  ingressOk: 2,
+  opener1: 4,
+  answered: 8,
+  established: 16,
+  finOpener: 32,
+  finOther: 64,
+  reset: 128,
+  viaStack: 256,
+  destination: 512,
+  source: 1024,
+  pointer: 2048,
+  marked: 4096,
+  oneWay: 8192,
+  ofHost: 16384,
+  adopted: 32768,
+} as const;
+export type FlowFlag = (typeof FlowFlag)[keyof typeof FlowFlag];
+/** The names of flow_flag for people, by number. */
+export const flowFlagTexts = {
+  1: 'egress-ok',
+  2: 'ingress-ok',
+  4: 'opener-1',
+  8: 'answered',
+  16: 'established',
+  32: 'fin-opener',
+  64: 'fin-other',
+  128: 'reset',
+  256: 'via-stack',
+  512: 'destination',
+  1024: 'source',
+  2048: 'pointer',
+  4096: 'marked',
+  8192: 'one-way',
+  16384: 'of-host',
+  32768: 'adopted',
+} as const satisfies Record<FlowFlag, string>;
+
 /** enum fragment_kind */
 export const FragmentKind = {
   none: 0,
@@ -98,6 +140,22 @@ export const fragmentKindTexts = {
   1: 'first',
   2: 'later',
 } as const satisfies Record<FragmentKind, string>;
+
+/** enum hop_kind */
+export const HopKind = {
+  none: 0,
+  pod: 1,
+  host: 2,
+  stack: 3,
+} as const;
+export type HopKind = (typeof HopKind)[keyof typeof HopKind];
+/** The names of hop_kind for people, by number. */
+export const hopKindTexts = {
+  0: 'none',
+  1: 'pod',
+  2: 'host',
+  3: 'stack',
+} as const satisfies Record<HopKind, string>;
 
 /** enum port_table */
 export const PortTable = {
@@ -766,6 +824,474 @@ export const NamedKey6 = {
   },
 } as const;
 
+/** struct pod_slot, 48 bytes */
+export interface PodSlot {
+  readonly unit: readonly number[];
+  readonly staged: readonly number[];
+  readonly ifindex: number;
+  readonly podMac: Uint8Array;
+  readonly hostMac: Uint8Array;
+}
+export const PodSlot = {
+  size: 48,
+  offsets: { unit: 0, staged: 16, ifindex: 32, podMac: 36, hostMac: 42 },
+  dims: { unit: [4], staged: [4] },
+  read(view: DataView, at = 0): PodSlot {
+    return { unit: listAt(4, 4, at, (at) => view.getUint32(at, true)), staged: listAt(4, 4, at + 16, (at) => view.getUint32(at, true)), ifindex: view.getUint32(at + 32, true), podMac: bytesAt(view, at + 36, 6), hostMac: bytesAt(view, at + 42, 6) };
+  },
+  write(value: PodSlot, view: DataView, at = 0): void {
+    setList(value.unit, 4, 4, at, (value, at) => { view.setUint32(at, value, true); });
+    setList(value.staged, 4, 4, at + 16, (value, at) => { view.setUint32(at, value, true); });
+    view.setUint32(at + 32, value.ifindex, true);
+    setBytes(view, at + 36, value.podMac, 6);
+    setBytes(view, at + 42, value.hostMac, 6);
+  },
+  encode(value: PodSlot): Uint8Array {
+    const bytes = new Uint8Array(48);
+    PodSlot.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct hop, 16 bytes */
+export interface Hop {
+  readonly kind: HopKind;
+  readonly flags: number;
+  readonly ifindex: number;
+  readonly slot: number;
+}
+export const Hop = {
+  size: 16,
+  offsets: { kind: 0, flags: 4, ifindex: 8, slot: 12 },
+  read(view: DataView, at = 0): Hop {
+    return { kind: view.getUint32(at, true) as HopKind, flags: view.getUint32(at + 4, true), ifindex: view.getUint32(at + 8, true), slot: view.getUint32(at + 12, true) };
+  },
+  write(value: Hop, view: DataView, at = 0): void {
+    view.setUint32(at, value.kind, true);
+    view.setUint32(at + 4, value.flags, true);
+    view.setUint32(at + 8, value.ifindex, true);
+    view.setUint32(at + 12, value.slot, true);
+  },
+  encode(value: Hop): Uint8Array {
+    const bytes = new Uint8Array(16);
+    Hop.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct run_state, 28 bytes */
+export interface RunState {
+  readonly adopting: number;
+  readonly events: number;
+  readonly host4: Uint8Array;
+  readonly host6: Uint8Array;
+}
+export const RunState = {
+  size: 28,
+  offsets: { adopting: 0, events: 4, host4: 8, host6: 12 },
+  read(view: DataView, at = 0): RunState {
+    return { adopting: view.getUint32(at, true), events: view.getUint32(at + 4, true), host4: bytesAt(view, at + 8, 4), host6: bytesAt(view, at + 12, 16) };
+  },
+  write(value: RunState, view: DataView, at = 0): void {
+    view.setUint32(at, value.adopting, true);
+    view.setUint32(at + 4, value.events, true);
+    setBytes(view, at + 8, value.host4, 4);
+    setBytes(view, at + 12, value.host6, 16);
+  },
+  encode(value: RunState): Uint8Array {
+    const bytes = new Uint8Array(28);
+    RunState.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct flow_end4, 8 bytes */
+export interface FlowEnd4 {
+  readonly address: Uint8Array;
+  readonly port: number;
+}
+export const FlowEnd4 = {
+  size: 8,
+  offsets: { address: 0, port: 4 },
+  read(view: DataView, at = 0): FlowEnd4 {
+    return { address: bytesAt(view, at, 4), port: view.getUint16(at + 4, true) };
+  },
+  write(value: FlowEnd4, view: DataView, at = 0): void {
+    setBytes(view, at, value.address, 4);
+    view.setUint16(at + 4, value.port, true);
+    setZero(view, at + 6, 2);
+  },
+  encode(value: FlowEnd4): Uint8Array {
+    const bytes = new Uint8Array(8);
+    FlowEnd4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct flow_key4, 20 bytes */
+export interface FlowKey4 {
+  readonly end: readonly FlowEnd4[];
+  readonly protocol: number;
+}
+export const FlowKey4 = {
+  size: 20,
+  offsets: { end: 0, protocol: 16 },
+  dims: { end: [2] },
+  read(view: DataView, at = 0): FlowKey4 {
+    return { end: listAt(2, 8, at, (at) => FlowEnd4.read(view, at)), protocol: view.getUint8(at + 16) };
+  },
+  write(value: FlowKey4, view: DataView, at = 0): void {
+    setList(value.end, 2, 8, at, (value, at) => { FlowEnd4.write(value, view, at); });
+    view.setUint8(at + 16, value.protocol);
+    setZero(view, at + 17, 3);
+  },
+  encode(value: FlowKey4): Uint8Array {
+    const bytes = new Uint8Array(20);
+    FlowKey4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct flow_record4, 96 bytes */
+export interface FlowRecord4 {
+  readonly key: FlowKey4;
+  readonly before: FlowEnd4;
+  readonly sourceBefore: FlowEnd4;
+  readonly created: bigint;
+  readonly lastSeen: bigint;
+  readonly packets: readonly bigint[];
+  readonly bytes: readonly bigint[];
+  readonly state: bigint;
+}
+export const FlowRecord4 = {
+  size: 96,
+  offsets: { key: 0, before: 20, sourceBefore: 28, created: 40, lastSeen: 48, packets: 56, bytes: 72, state: 88 },
+  dims: { packets: [2], bytes: [2] },
+  read(view: DataView, at = 0): FlowRecord4 {
+    return { key: FlowKey4.read(view, at), before: FlowEnd4.read(view, at + 20), sourceBefore: FlowEnd4.read(view, at + 28), created: view.getBigUint64(at + 40, true), lastSeen: view.getBigUint64(at + 48, true), packets: listAt(2, 8, at + 56, (at) => view.getBigUint64(at, true)), bytes: listAt(2, 8, at + 72, (at) => view.getBigUint64(at, true)), state: view.getBigUint64(at + 88, true) };
+  },
+  write(value: FlowRecord4, view: DataView, at = 0): void {
+    FlowKey4.write(value.key, view, at);
+    FlowEnd4.write(value.before, view, at + 20);
+    FlowEnd4.write(value.sourceBefore, view, at + 28);
+    view.setBigUint64(at + 40, value.created, true);
+    view.setBigUint64(at + 48, value.lastSeen, true);
+    setList(value.packets, 2, 8, at + 56, (value, at) => { view.setBigUint64(at, value, true); });
+    setList(value.bytes, 2, 8, at + 72, (value, at) => { view.setBigUint64(at, value, true); });
+    view.setBigUint64(at + 88, value.state, true);
+  },
+  encode(value: FlowRecord4): Uint8Array {
+    const bytes = new Uint8Array(96);
+    FlowRecord4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct fragment_key4, 16 bytes */
+export interface FragmentKey4 {
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  readonly id: number;
+  readonly protocol: number;
+}
+export const FragmentKey4 = {
+  size: 16,
+  offsets: { source: 0, destination: 4, id: 8, protocol: 12 },
+  read(view: DataView, at = 0): FragmentKey4 {
+    return { source: bytesAt(view, at, 4), destination: bytesAt(view, at + 4, 4), id: view.getUint32(at + 8, true), protocol: view.getUint8(at + 12) };
+  },
+  write(value: FragmentKey4, view: DataView, at = 0): void {
+    setBytes(view, at, value.source, 4);
+    setBytes(view, at + 4, value.destination, 4);
+    view.setUint32(at + 8, value.id, true);
+    view.setUint8(at + 12, value.protocol);
+    setZero(view, at + 13, 3);
+  },
+  encode(value: FragmentKey4): Uint8Array {
+    const bytes = new Uint8Array(16);
+    FragmentKey4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct fragment_ports, 8 bytes */
+export interface FragmentPorts {
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+  readonly protocol: number;
+}
+export const FragmentPorts = {
+  size: 8,
+  offsets: { sourcePort: 0, destinationPort: 2, protocol: 4 },
+  read(view: DataView, at = 0): FragmentPorts {
+    return { sourcePort: view.getUint16(at, true), destinationPort: view.getUint16(at + 2, true), protocol: view.getUint8(at + 4) };
+  },
+  write(value: FragmentPorts, view: DataView, at = 0): void {
+    view.setUint16(at, value.sourcePort, true);
+    view.setUint16(at + 2, value.destinationPort, true);
+    view.setUint8(at + 4, value.protocol);
+    setZero(view, at + 5, 3);
+  },
+  encode(value: FragmentPorts): Uint8Array {
+    const bytes = new Uint8Array(8);
+    FragmentPorts.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct frontend_key4, 8 bytes */
+export interface FrontendKey4 {
+  readonly address: Uint8Array;
+  readonly port: number;
+  readonly protocol: number;
+}
+export const FrontendKey4 = {
+  size: 8,
+  offsets: { address: 0, port: 4, protocol: 6 },
+  read(view: DataView, at = 0): FrontendKey4 {
+    return { address: bytesAt(view, at, 4), port: view.getUint16(at + 4, true), protocol: view.getUint8(at + 6) };
+  },
+  write(value: FrontendKey4, view: DataView, at = 0): void {
+    setBytes(view, at, value.address, 4);
+    view.setUint16(at + 4, value.port, true);
+    view.setUint8(at + 6, value.protocol);
+    setZero(view, at + 7, 1);
+  },
+  encode(value: FrontendKey4): Uint8Array {
+    const bytes = new Uint8Array(8);
+    FrontendKey4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct backend4, 8 bytes */
+export interface Backend4 {
+  readonly address: Uint8Array;
+  readonly port: number;
+}
+export const Backend4 = {
+  size: 8,
+  offsets: { address: 0, port: 4 },
+  read(view: DataView, at = 0): Backend4 {
+    return { address: bytesAt(view, at, 4), port: view.getUint16(at + 4, true) };
+  },
+  write(value: Backend4, view: DataView, at = 0): void {
+    setBytes(view, at, value.address, 4);
+    view.setUint16(at + 4, value.port, true);
+    setZero(view, at + 6, 2);
+  },
+  encode(value: Backend4): Uint8Array {
+    const bytes = new Uint8Array(8);
+    Backend4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct flow_end6, 20 bytes */
+export interface FlowEnd6 {
+  readonly address: Uint8Array;
+  readonly port: number;
+}
+export const FlowEnd6 = {
+  size: 20,
+  offsets: { address: 0, port: 16 },
+  read(view: DataView, at = 0): FlowEnd6 {
+    return { address: bytesAt(view, at, 16), port: view.getUint16(at + 16, true) };
+  },
+  write(value: FlowEnd6, view: DataView, at = 0): void {
+    setBytes(view, at, value.address, 16);
+    view.setUint16(at + 16, value.port, true);
+    setZero(view, at + 18, 2);
+  },
+  encode(value: FlowEnd6): Uint8Array {
+    const bytes = new Uint8Array(20);
+    FlowEnd6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct flow_key6, 44 bytes */
+export interface FlowKey6 {
+  readonly end: readonly FlowEnd6[];
+  readonly protocol: number;
+}
+export const FlowKey6 = {
+  size: 44,
+  offsets: { end: 0, protocol: 40 },
+  dims: { end: [2] },
+  read(view: DataView, at = 0): FlowKey6 {
+    return { end: listAt(2, 20, at, (at) => FlowEnd6.read(view, at)), protocol: view.getUint8(at + 40) };
+  },
+  write(value: FlowKey6, view: DataView, at = 0): void {
+    setList(value.end, 2, 20, at, (value, at) => { FlowEnd6.write(value, view, at); });
+    view.setUint8(at + 40, value.protocol);
+    setZero(view, at + 41, 3);
+  },
+  encode(value: FlowKey6): Uint8Array {
+    const bytes = new Uint8Array(44);
+    FlowKey6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct flow_record6, 144 bytes */
+export interface FlowRecord6 {
+  readonly key: FlowKey6;
+  readonly before: FlowEnd6;
+  readonly sourceBefore: FlowEnd6;
+  readonly created: bigint;
+  readonly lastSeen: bigint;
+  readonly packets: readonly bigint[];
+  readonly bytes: readonly bigint[];
+  readonly state: bigint;
+}
+export const FlowRecord6 = {
+  size: 144,
+  offsets: { key: 0, before: 44, sourceBefore: 64, created: 88, lastSeen: 96, packets: 104, bytes: 120, state: 136 },
+  dims: { packets: [2], bytes: [2] },
+  read(view: DataView, at = 0): FlowRecord6 {
+    return { key: FlowKey6.read(view, at), before: FlowEnd6.read(view, at + 44), sourceBefore: FlowEnd6.read(view, at + 64), created: view.getBigUint64(at + 88, true), lastSeen: view.getBigUint64(at + 96, true), packets: listAt(2, 8, at + 104, (at) => view.getBigUint64(at, true)), bytes: listAt(2, 8, at + 120, (at) => view.getBigUint64(at, true)), state: view.getBigUint64(at + 136, true) };
+  },
+  write(value: FlowRecord6, view: DataView, at = 0): void {
+    FlowKey6.write(value.key, view, at);
+    FlowEnd6.write(value.before, view, at + 44);
+    FlowEnd6.write(value.sourceBefore, view, at + 64);
+    view.setBigUint64(at + 88, value.created, true);
+    view.setBigUint64(at + 96, value.lastSeen, true);
+    setList(value.packets, 2, 8, at + 104, (value, at) => { view.setBigUint64(at, value, true); });
+    setList(value.bytes, 2, 8, at + 120, (value, at) => { view.setBigUint64(at, value, true); });
+    view.setBigUint64(at + 136, value.state, true);
+  },
+  encode(value: FlowRecord6): Uint8Array {
+    const bytes = new Uint8Array(144);
+    FlowRecord6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct fragment_key6, 40 bytes */
+export interface FragmentKey6 {
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  readonly id: number;
+  readonly protocol: number;
+}
+export const FragmentKey6 = {
+  size: 40,
+  offsets: { source: 0, destination: 16, id: 32, protocol: 36 },
+  read(view: DataView, at = 0): FragmentKey6 {
+    return { source: bytesAt(view, at, 16), destination: bytesAt(view, at + 16, 16), id: view.getUint32(at + 32, true), protocol: view.getUint8(at + 36) };
+  },
+  write(value: FragmentKey6, view: DataView, at = 0): void {
+    setBytes(view, at, value.source, 16);
+    setBytes(view, at + 16, value.destination, 16);
+    view.setUint32(at + 32, value.id, true);
+    view.setUint8(at + 36, value.protocol);
+    setZero(view, at + 37, 3);
+  },
+  encode(value: FragmentKey6): Uint8Array {
+    const bytes = new Uint8Array(40);
+    FragmentKey6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct frontend_key6, 20 bytes */
+export interface FrontendKey6 {
+  readonly address: Uint8Array;
+  readonly port: number;
+  readonly protocol: number;
+}
+export const FrontendKey6 = {
+  size: 20,
+  offsets: { address: 0, port: 16, protocol: 18 },
+  read(view: DataView, at = 0): FrontendKey6 {
+    return { address: bytesAt(view, at, 16), port: view.getUint16(at + 16, true), protocol: view.getUint8(at + 18) };
+  },
+  write(value: FrontendKey6, view: DataView, at = 0): void {
+    setBytes(view, at, value.address, 16);
+    view.setUint16(at + 16, value.port, true);
+    view.setUint8(at + 18, value.protocol);
+    setZero(view, at + 19, 1);
+  },
+  encode(value: FrontendKey6): Uint8Array {
+    const bytes = new Uint8Array(20);
+    FrontendKey6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct backend6, 20 bytes */
+export interface Backend6 {
+  readonly address: Uint8Array;
+  readonly port: number;
+}
+export const Backend6 = {
+  size: 20,
+  offsets: { address: 0, port: 16 },
+  read(view: DataView, at = 0): Backend6 {
+    return { address: bytesAt(view, at, 16), port: view.getUint16(at + 16, true) };
+  },
+  write(value: Backend6, view: DataView, at = 0): void {
+    setBytes(view, at, value.address, 16);
+    view.setUint16(at + 16, value.port, true);
+    setZero(view, at + 18, 2);
+  },
+  encode(value: Backend6): Uint8Array {
+    const bytes = new Uint8Array(20);
+    Backend6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct flow_event, 88 bytes */
+export interface FlowEvent {
+  readonly time: bigint;
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  readonly before: Uint8Array;
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+  readonly beforePort: number;
+  readonly protocol: number;
+  readonly family: number;
+  readonly ifindex: number;
+  readonly direction: Direction;
+  readonly verdict: Verdict;
+  readonly unit: number;
+  readonly rule: number;
+  readonly staged: number;
+}
+export const FlowEvent = {
+  size: 88,
+  offsets: { time: 0, source: 8, destination: 24, before: 40, sourcePort: 56, destinationPort: 58, beforePort: 60, protocol: 62, family: 63, ifindex: 64, direction: 68, verdict: 72, unit: 76, rule: 80, staged: 84 },
+  read(view: DataView, at = 0): FlowEvent {
+    return { time: view.getBigUint64(at, true), source: bytesAt(view, at + 8, 16), destination: bytesAt(view, at + 24, 16), before: bytesAt(view, at + 40, 16), sourcePort: view.getUint16(at + 56, true), destinationPort: view.getUint16(at + 58, true), beforePort: view.getUint16(at + 60, true), protocol: view.getUint8(at + 62), family: view.getUint8(at + 63), ifindex: view.getUint32(at + 64, true), direction: view.getUint32(at + 68, true) as Direction, verdict: view.getUint32(at + 72, true) as Verdict, unit: view.getUint32(at + 76, true), rule: view.getUint32(at + 80, true), staged: view.getUint32(at + 84, true) };
+  },
+  write(value: FlowEvent, view: DataView, at = 0): void {
+    view.setBigUint64(at, value.time, true);
+    setBytes(view, at + 8, value.source, 16);
+    setBytes(view, at + 24, value.destination, 16);
+    setBytes(view, at + 40, value.before, 16);
+    view.setUint16(at + 56, value.sourcePort, true);
+    view.setUint16(at + 58, value.destinationPort, true);
+    view.setUint16(at + 60, value.beforePort, true);
+    view.setUint8(at + 62, value.protocol);
+    view.setUint8(at + 63, value.family);
+    view.setUint32(at + 64, value.ifindex, true);
+    view.setUint32(at + 68, value.direction, true);
+    view.setUint32(at + 72, value.verdict, true);
+    view.setUint32(at + 76, value.unit, true);
+    view.setUint32(at + 80, value.rule, true);
+    view.setUint32(at + 84, value.staged, true);
+  },
+  encode(value: FlowEvent): Uint8Array {
+    const bytes = new Uint8Array(88);
+    FlowEvent.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
 /** The maps, with the sizes that the C says. `flags` are those of map creation. */
 export const mapShapes = {
   /** percpu_hash: u32 -> DeviceCounters */
@@ -825,4 +1351,60 @@ export const classifierConstants = {
   unitChunks: 1024,
   decisionLogs: 4,
   ruleIndexNone: 0xffffffff,
+} as const;
+
+/** The maps of the flow, with the sizes that the C says. */
+export const flowMapShapes = {
+  /** array: u32 -> Backend4 */
+  tortie_back4: { name: 'tortie_back4', type: 2, keySize: 4, valueSize: 8, maxEntries: 262144, flags: 1024 },
+  /** array: u32 -> Backend6 */
+  tortie_back6: { name: 'tortie_back6', type: 2, keySize: 4, valueSize: 20, maxEntries: 262144, flags: 1024 },
+  /** ringbuf: records */
+  tortie_events: { name: 'tortie_events', type: 27, keySize: 0, valueSize: 0, maxEntries: 262144, flags: 0 },
+  /** hash: FlowKey4 -> FlowRecord4 */
+  tortie_flow4a: { name: 'tortie_flow4a', type: 1, keySize: 20, valueSize: 96, maxEntries: 131072, flags: 1 },
+  /** hash: FlowKey4 -> FlowRecord4 */
+  tortie_flow4b: { name: 'tortie_flow4b', type: 1, keySize: 20, valueSize: 96, maxEntries: 131072, flags: 1 },
+  /** hash: FlowKey4 -> FlowRecord4 */
+  tortie_flow4c: { name: 'tortie_flow4c', type: 1, keySize: 20, valueSize: 96, maxEntries: 131072, flags: 1 },
+  /** hash: FlowKey4 -> FlowRecord4 */
+  tortie_flow4d: { name: 'tortie_flow4d', type: 1, keySize: 20, valueSize: 96, maxEntries: 131072, flags: 1 },
+  /** hash: FlowKey6 -> FlowRecord6 */
+  tortie_flow6a: { name: 'tortie_flow6a', type: 1, keySize: 44, valueSize: 144, maxEntries: 131072, flags: 1 },
+  /** hash: FlowKey6 -> FlowRecord6 */
+  tortie_flow6b: { name: 'tortie_flow6b', type: 1, keySize: 44, valueSize: 144, maxEntries: 131072, flags: 1 },
+  /** hash: FlowKey6 -> FlowRecord6 */
+  tortie_flow6c: { name: 'tortie_flow6c', type: 1, keySize: 44, valueSize: 144, maxEntries: 131072, flags: 1 },
+  /** hash: FlowKey6 -> FlowRecord6 */
+  tortie_flow6d: { name: 'tortie_flow6d', type: 1, keySize: 44, valueSize: 144, maxEntries: 131072, flags: 1 },
+  /** lru_hash: FragmentKey4 -> FragmentPorts */
+  tortie_frag4: { name: 'tortie_frag4', type: 9, keySize: 16, valueSize: 8, maxEntries: 8192, flags: 0 },
+  /** lru_hash: FragmentKey6 -> FragmentPorts */
+  tortie_frag6: { name: 'tortie_frag6', type: 9, keySize: 40, valueSize: 8, maxEntries: 8192, flags: 0 },
+  /** hash: FrontendKey4 -> u64 */
+  tortie_front4: { name: 'tortie_front4', type: 1, keySize: 8, valueSize: 8, maxEntries: 65536, flags: 1 },
+  /** hash: FrontendKey6 -> u64 */
+  tortie_front6: { name: 'tortie_front6', type: 1, keySize: 20, valueSize: 8, maxEntries: 65536, flags: 1 },
+  /** array: u32 -> Hop */
+  tortie_hops: { name: 'tortie_hops', type: 2, keySize: 4, valueSize: 16, maxEntries: 16384, flags: 1024 },
+  /** lru_hash: FlowKey4 -> FlowRecord4 */
+  tortie_new4: { name: 'tortie_new4', type: 9, keySize: 20, valueSize: 96, maxEntries: 65536, flags: 0 },
+  /** lru_hash: FlowKey6 -> FlowRecord6 */
+  tortie_new6: { name: 'tortie_new6', type: 9, keySize: 44, valueSize: 144, maxEntries: 65536, flags: 0 },
+  /** array: u32 -> PodSlot */
+  tortie_pods: { name: 'tortie_pods', type: 2, keySize: 4, valueSize: 48, maxEntries: 4096, flags: 1024 },
+  /** array: u32 -> RunState */
+  tortie_run: { name: 'tortie_run', type: 2, keySize: 4, valueSize: 28, maxEntries: 1, flags: 1024 },
+  /** hash: u32 -> u64 */
+  tortie_slots: { name: 'tortie_slots', type: 1, keySize: 4, valueSize: 8, maxEntries: 4096, flags: 1 },
+} as const;
+
+/** The numbers that the C of the flow defines. */
+export const flowConstants = {
+  flowShards: 4,
+  unitEgress: 0,
+  unitIngress: 2,
+  unitKinds: 4,
+  hopInPool: 1,
+  frontendCountMask: 0xffffff,
 } as const;

@@ -9,8 +9,8 @@ import { mapShapes, PodConfig } from './bpf-types.gen.ts';
 /** Changes with the meaning of what is pinned: maps of another layout are never used, only removed or converted. */
 export const layoutVersion = 'v1';
 
-type MapName = keyof typeof mapShapes;
-const mapNames = Object.keys(mapShapes) as MapName[];
+const mapNames = ['tortie_devices', 'tortie_sources', 'tortie_counters'] as const;
+type MapName = (typeof mapNames)[number];
 const podPrograms = ['tortie_from_pod', 'tortie_to_pod'] as const;
 
 /** How many elements the maps hold. */
