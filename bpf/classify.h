@@ -26,8 +26,8 @@
 #define find_named OF_FAMILY(find_named)
 #define service_class OF_FAMILY(service_class)
 #define source_port_class OF_FAMILY(source_port_class)
-#define service_row OF_FAMILY(service_row)
-#define source_port_row OF_FAMILY(source_port_row)
+#define find_service OF_FAMILY(find_service)
+#define find_source_port OF_FAMILY(find_source_port)
 #define classify OF_FAMILY(classify)
 #endif
 
@@ -81,31 +81,56 @@ struct {
 } tortie_named SEC(".maps");
 
 /* What the address is, as the most exact thing that was said of it; class 0 and no hop if nothing was. */
-static __always_inline struct address_info find_address(const __u8 *address)
+static __always_inline enum found find_address(const __u8 *address, struct address_info *info)
 {
 	struct net_key key = {.prefix_len = 8 * ADDRESS_BYTES};
-	const struct address_info *info;
 
 	/* A copy: before 6.2 the verifier takes no key out of memory that a function was handed. */
 	__builtin_memcpy(key.address, address, ADDRESS_BYTES);
-	info = bpf_map_lookup_elem(&tortie_addr, key.address);
-	if (info)
-		return *info;
-	info = bpf_map_lookup_elem(&tortie_net, &key);
-	return info ? *info : (struct address_info){};
+#pragma unroll
+	for (int i = 0; i < STABLE_READS; i++) {
+		const struct address_info *found = bpf_map_lookup_elem(&tortie_addr, key.address);
+		const struct address_info *net;
+
+		if (found) {
+			info->class = *(const volatile __u32 *)&found->class;
+			info->hop = *(const volatile __u32 *)&found->hop;
+			order_reads();
+			if (bpf_map_lookup_elem(&tortie_addr, key.address) == found)
+				return FOUND_VALUE;
+			continue;
+		}
+		order_reads();
+		net = bpf_map_lookup_elem(&tortie_net, &key);
+		*info = net ? *net : (struct address_info){};
+		/* The address may have got an element of its own, and the prefix lost what it said of it, in
+		 * between.
+		 */
+		order_reads();
+		if (!bpf_map_lookup_elem(&tortie_addr, key.address))
+			return net ? FOUND_VALUE : FOUND_NONE;
+	}
+	*info = (struct address_info){};
+	return FOUND_UNSTABLE;
 }
 
-static __always_inline int find_named(const __u8 *address, __u16 port, __u8 protocol, __u32 *class)
+static __always_inline enum found find_named(const __u8 *address, __u16 port, __u8 protocol, __u32 *class)
 {
 	struct named_key key = {.port = port, .protocol = protocol};
-	const __u32 *found;
 
 	__builtin_memcpy(key.address, address, ADDRESS_BYTES);
-	found = bpf_map_lookup_elem(&tortie_named, &key);
-	if (!found)
-		return 0;
-	*class = *found;
-	return 1;
+#pragma unroll
+	for (int i = 0; i < STABLE_READS; i++) {
+		const __u32 *found = bpf_map_lookup_elem(&tortie_named, &key);
+
+		if (!found)
+			return FOUND_NONE;
+		*class = *(const volatile __u32 *)found;
+		order_reads();
+		if (bpf_map_lookup_elem(&tortie_named, &key) == found)
+			return FOUND_VALUE;
+	}
+	return FOUND_UNSTABLE;
 }
 
 static __always_inline __u32 service_class(const struct flow_tuple *tuple)
@@ -143,28 +168,28 @@ static __always_inline __u32 source_port_class(const struct flow_tuple *tuple)
 	}
 }
 
-/* The row of the destination's service, and of the source's: by a named tuple where the unit asks for those,
- * else by port. */
-static __always_inline __u32 service_row(__u32 record, const struct unit_record *rules,
-					 const struct flow_tuple *tuple)
+/* The class of the destination's service, and of the source's: by a named tuple where the unit asks for
+ * those, else by port. */
+static __always_inline enum found find_service(__u32 mask, const struct flow_tuple *tuple, __u32 *class)
 {
-	__u32 class;
+	enum found named = FOUND_NONE;
 
-	if (!(rules->mask & UNIT_NAMED(DIMENSION_SERVICE)) || !has_ports(tuple->protocol) ||
-	    !find_named(tuple->destination, tuple->destination_port, tuple->protocol, &class))
-		class = service_class(tuple);
-	return row_of(record, rules, DIMENSION_SERVICE, class);
+	if (mask & UNIT_NAMED(DIMENSION_SERVICE) && has_ports(tuple->protocol))
+		named = find_named(tuple->destination, tuple->destination_port, tuple->protocol, class);
+	if (named == FOUND_NONE)
+		*class = service_class(tuple);
+	return named;
 }
 
-static __always_inline __u32 source_port_row(__u32 record, const struct unit_record *rules,
-					     const struct flow_tuple *tuple)
+static __always_inline enum found find_source_port(__u32 mask, const struct flow_tuple *tuple, __u32 *class)
 {
-	__u32 class;
+	enum found named = FOUND_NONE;
 
-	if (!(rules->mask & UNIT_NAMED(DIMENSION_SOURCE_PORT)) || !has_ports(tuple->protocol) ||
-	    !find_named(tuple->source, tuple->source_port, tuple->protocol, &class))
-		class = source_port_class(tuple);
-	return row_of(record, rules, DIMENSION_SOURCE_PORT, class);
+	if (mask & UNIT_NAMED(DIMENSION_SOURCE_PORT) && has_ports(tuple->protocol))
+		named = find_named(tuple->source, tuple->source_port, tuple->protocol, class);
+	if (named == FOUND_NONE)
+		*class = source_port_class(tuple);
+	return named;
 }
 
 /*
@@ -177,20 +202,22 @@ __noinline int classify(__u32 unit, const struct flow_tuple *tuple, __u32 bytes,
 	struct search search = {.decision = decision, .bytes = bytes};
 	const struct unit_record *rules;
 	const __u32 *place;
-	__u32 record;
+	__u32 record, class;
 
 	if (!tuple || !decision)
 		return -1;
 	__builtin_memset(decision, 0, sizeof(*decision));
 	decision->action = RULE_ACTION_DENY;
 	decision->rule = RULE_INDEX_NONE;
-	decision->reason = DECISION_REASON_NO_UNIT;
 	place = bpf_map_lookup_elem(&tortie_units, &unit);
 	/* Read once: it may be another the next time. */
 	record = place ? *(const volatile __u32 *)place : 0;
 	/* Classes only then: an older class might be none that the record knows. */
 	order_reads();
-	decision->destination = find_address(tuple->destination);
+	decision->reason = DECISION_REASON_UNSTABLE;
+	if (find_address(tuple->destination, &decision->destination) == FOUND_UNSTABLE)
+		return 0;
+	decision->reason = DECISION_REASON_NO_UNIT;
 	if (!record)
 		return 0;
 	rules = bpf_map_lookup_elem(&tortie_records, &record);
@@ -199,22 +226,29 @@ __noinline int classify(__u32 unit, const struct flow_tuple *tuple, __u32 bytes,
 	search.chunks = rules->chunks;
 	search.first_rule = rules->first_rule;
 	search.mask = rules->mask;
-	if (search.chunks > UNIT_CHUNKS) {
-		decision->reason = DECISION_REASON_BROKEN;
+	decision->reason = DECISION_REASON_BROKEN;
+	if (search.chunks > UNIT_CHUNKS)
 		return 0;
-	}
+	decision->reason = DECISION_REASON_UNSTABLE;
 	if (search.mask & 1U << DIMENSION_SOURCE) {
-		decision->source = find_address(tuple->source);
+		if (find_address(tuple->source, &decision->source) == FOUND_UNSTABLE)
+			return 0;
 		search.row[DIMENSION_SOURCE] =
 		    row_of(record, rules, DIMENSION_SOURCE, decision->source.class);
 	}
 	if (search.mask & 1U << DIMENSION_DESTINATION)
 		search.row[DIMENSION_DESTINATION] =
 		    row_of(record, rules, DIMENSION_DESTINATION, decision->destination.class);
-	if (search.mask & 1U << DIMENSION_SERVICE)
-		search.row[DIMENSION_SERVICE] = service_row(record, rules, tuple);
-	if (search.mask & 1U << DIMENSION_SOURCE_PORT)
-		search.row[DIMENSION_SOURCE_PORT] = source_port_row(record, rules, tuple);
+	if (search.mask & 1U << DIMENSION_SERVICE) {
+		if (find_service(search.mask, tuple, &class) == FOUND_UNSTABLE)
+			return 0;
+		search.row[DIMENSION_SERVICE] = row_of(record, rules, DIMENSION_SERVICE, class);
+	}
+	if (search.mask & 1U << DIMENSION_SOURCE_PORT) {
+		if (find_source_port(search.mask, tuple, &class) == FOUND_UNSTABLE)
+			return 0;
+		search.row[DIMENSION_SOURCE_PORT] = row_of(record, rules, DIMENSION_SOURCE_PORT, class);
+	}
 	decision->reason = DECISION_REASON_NO_RULE;
 	/* A pass may leave out chunks, and each step takes one at least. */
 	bpf_loop(search.chunks, search_chunk, &search, 0);

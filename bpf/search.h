@@ -18,6 +18,8 @@ enum decision_reason {
 	DECISION_REASON_NO_RULE = 2,
 	/* A number points outside its table, or backwards. */
 	DECISION_REASON_BROKEN = 3,
+	/* What was looked up was being written each time that it was read. */
+	DECISION_REASON_UNSTABLE = 4,
 };
 
 struct decision {
@@ -128,7 +130,27 @@ static __always_inline int has_ports(__u8 protocol)
 	return protocol == PROTOCOL_TCP || protocol == PROTOCOL_UDP || protocol == PROTOCOL_SCTP;
 }
 
-/* Where the row begins that says which rules of the record the class may match. */
+/*
+ * An element of a hash that isn't preallocated is free as soon as it is replaced or deleted, without a grace
+ * period, and the next write of that CPU takes it: a value that was found may be another key's before it is
+ * read. It is this key's if the key still leads to it after it was read. Else it is read again, so often;
+ * each time another thread must have written this very key in some 20 ns.
+ */
+#define STABLE_READS 4
+
+enum found {
+	/* There is none. */
+	FOUND_NONE,
+	FOUND_VALUE,
+	/* It was another each time. */
+	FOUND_UNSTABLE,
+};
+
+/*
+ * Where the row begins that says which rules of the record the class may match. Read without STABLE_READS: a
+ * key of a record that is looked at is written once and deleted a grace period after the last look, as are
+ * the row, the chunks and the rule words that it leads to, which no second look would protect.
+ */
 static __always_inline __u32 row_of(__u32 record, const struct unit_record *rules, enum dimension dimension,
 				    __u32 class)
 {
