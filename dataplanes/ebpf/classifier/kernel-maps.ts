@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises';
 import { bitsOf, type Family } from '#api/cidr.ts';
 import { bpfGrace, type BpfMap, type MappedArray } from '#native/bpf.ts';
 import { AddressInfo, NamedKey4, NamedKey6, NetKey4, NetKey6, RowKey, RuleHits, UnitRecord } from '../bpf-types.gen.ts';
@@ -27,9 +28,25 @@ type ArrayName = (typeof arrays)[number];
 /** Classes that a port's 16 bits have room for. */
 const PORT_CLASSES = 65_536;
 
+/** What the kernel says when another try may succeed: no memory in reach of a CPU (it is brought by an interrupt), a bucket's lock is taken. */
+const passing: ReadonlySet<unknown> = new Set(['ENOMEM', 'EBUSY', 'EAGAIN']);
+/** Pauses before an element is tried again, in ms; after the last the write has failed. */
+const PAUSES = [1, 4, 16, 64];
+
+/** What is used of an open map. */
+export type ClassifierMap = Pick<BpfMap, 'shape' | 'set' | 'delete' | 'setMany' | 'deleteMany' | 'mmap'>;
+
+/** How writes are made. */
+export interface WriteManner {
+  /** Elements in one call that are made one by one. 0: all by workers. */
+  readonly singly?: number;
+  /** Waits, in ms. */
+  readonly pause?: (milliseconds: number) => Promise<unknown>;
+}
+
 /** Elements of one map that are all set or all deleted. */
 interface Batch {
-  readonly map: BpfMap;
+  readonly map: ClassifierMap;
   readonly keys: Uint8Array[];
   /** Empty: deleted. */
   readonly values: Uint8Array[];
@@ -40,12 +57,20 @@ interface Batch {
 /** The classifier's maps in the kernel (bpf/classify.h). Owns its views of the arrays, not the maps. */
 export class KernelMaps implements ClassifierMaps, Disposable {
   readonly sizes: MapSizes;
-  readonly #mapOf: (name: string) => BpfMap;
+  readonly #mapOf: (name: string) => ClassifierMap;
+  readonly #singly: number;
+  readonly #pause: (milliseconds: number) => Promise<unknown>;
   readonly #arrays: Readonly<Record<ArrayName, MappedArray>>;
 
   /** `mapOf`: the open map of a name. `settingOf`: which setting says how large it is. Throws `RangeError` for sizes that don't fit together. */
-  constructor(mapOf: (name: string) => BpfMap, settingOf: (name: string) => string) {
+  constructor(
+    mapOf: (name: string) => ClassifierMap,
+    settingOf: (name: string) => string,
+    { singly = WRITES_SINGLY, pause = setTimeout }: WriteManner = {},
+  ) {
     this.#mapOf = mapOf;
+    this.#singly = singly;
+    this.#pause = pause;
     this.sizes = Object.fromEntries(
       sizedMaps.map((name) => [
         name,
@@ -70,22 +95,27 @@ export class KernelMaps implements ClassifierMaps, Disposable {
       if (element === undefined) {
         // What nothing refers to yet may be stored before elements that wait; what packets see may not.
         if (write.map === 'units' || write.map === 'ports') {
-          await put(batch);
+          await this.#put(batch);
           batch = undefined;
         }
-        this.#store(write);
+        try {
+          this.#store(write);
+        } catch (error) {
+          await this.#put(batch);
+          throw new WriteFailure(index, error);
+        }
         continue;
       }
       const { map, key, value } = element;
       if (batch?.map !== map || batch.values.length > 0 !== (value !== undefined)) {
-        await put(batch);
+        await this.#put(batch);
         batch = { map, keys: [], values: [], writes: [] };
       }
       batch.keys.push(key);
       batch.writes.push(index);
       if (value !== undefined) batch.values.push(value);
     }
-    await put(batch);
+    await this.#put(batch);
   }
 
   async grace(): Promise<void> {
@@ -104,7 +134,7 @@ export class KernelMaps implements ClassifierMaps, Disposable {
 
   #elementOf(
     write: MapWrite,
-  ): { readonly map: BpfMap; readonly key: Uint8Array; readonly value: Uint8Array | undefined } | undefined {
+  ): { readonly map: ClassifierMap; readonly key: Uint8Array; readonly value: Uint8Array | undefined } | undefined {
     switch (write.map) {
       case 'addresses': {
         const { family, prefix, value } = write;
@@ -136,6 +166,43 @@ export class KernelMaps implements ClassifierMaps, Disposable {
       }
       default:
         return undefined;
+    }
+  }
+
+  /** Makes all of a batch, in order. */
+  async #put(batch: Batch | undefined): Promise<void> {
+    if (batch === undefined) return;
+    const { keys, writes } = batch;
+    let done = 0;
+    try {
+      while (done < keys.length) {
+        if (keys.length - done > this.#singly) {
+          const { made, error } = await byWorker(batch, done);
+          done += made;
+          if (error === undefined) continue;
+          if (!isPassing(error)) throw error;
+        }
+        // What a batch has no memory for single calls mostly have: each lets the interrupt in that brings more.
+        const end = Math.min(keys.length, done + Math.max(this.#singly, 1));
+        for (; done < end; done++) await this.#putOne(batch, done);
+      }
+    } catch (error) {
+      throw new WriteFailure(writes[done] ?? 0, error);
+    }
+  }
+
+  async #putOne({ map, keys, values }: Batch, index: number): Promise<void> {
+    const [key, value] = [keys[index] ?? new Uint8Array(), values[index]];
+    for (let tries = 0; ; tries++) {
+      try {
+        if (value === undefined) map.delete(key);
+        else map.set(key, value);
+        return;
+      } catch (error) {
+        const pause = PAUSES[tries];
+        if (pause === undefined || !isPassing(error)) throw error;
+        await this.#pause(pause);
+      }
     }
   }
 
@@ -175,32 +242,30 @@ export class KernelMaps implements ClassifierMaps, Disposable {
 }
 
 /** A trie that is full refuses updates of what it has (kernels before 6.13), so one entry stays free. */
-function entriesOf(name: string, { shape }: BpfMap): number {
+function entriesOf(name: string, { shape }: ClassifierMap): number {
   if (name === 'tortie_ports') return PORT_CLASSES;
   return name.startsWith('tortie_net') ? shape.maxEntries - 1 : shape.maxEntries;
 }
 
-async function put(batch: Batch | undefined): Promise<void> {
-  if (batch === undefined) return;
-  const { map, keys, values, writes } = batch;
-  let done = 0;
+/** The batch from its element `first` on; how many were made, and what stopped it. */
+async function byWorker(
+  { map, keys, values }: Batch,
+  first: number,
+): Promise<{ readonly made: number; readonly error: unknown }> {
   try {
-    if (keys.length > WRITES_SINGLY) {
-      await (values.length > 0
-        ? map.setMany(values.map((value, index) => ({ key: keys[index] ?? value, value })))
-        : map.deleteMany(keys));
-      return;
-    }
-    for (const [index, key] of keys.entries()) {
-      const value = values[index];
-      if (value === undefined) map.delete(key);
-      else map.set(key, value);
-      done++;
-    }
+    const rest = keys.slice(first);
+    await (values.length > 0
+      ? map.setMany(values.slice(first).map((value, index) => ({ key: rest[index] ?? value, value })))
+      : map.deleteMany(rest));
+    return { made: rest.length, error: undefined };
   } catch (error) {
     const { completed } = error as { readonly completed?: number };
-    throw new WriteFailure(writes[completed ?? done] ?? 0, error);
+    return { made: completed ?? 0, error };
   }
+}
+
+function isPassing(error: unknown): boolean {
+  return passing.has((error as { readonly code?: unknown } | undefined)?.code);
 }
 
 function addressBytes(family: Family, address: AddressValue): Uint8Array {
