@@ -38,6 +38,28 @@ enum verdict {
 	VERDICT_BAD_FRAGMENT = 8,
 	/* IPv6 extension headers: too many, or in an order that nobody may send. */
 	VERDICT_EXTENSIONS = 9,
+	/* The agent is between two builds: the programs behind the filter aren't there. */
+	VERDICT_NOT_LOADED = 10,
+	/* Policy refuses the flow. */
+	VERDICT_POLICY = 11,
+	/* The flow was answered, and there is no room to remember that. */
+	VERDICT_CONNTRACK_FULL = 12,
+	/* TCP to a Service's address, in the midst of a flow of which nothing is known. */
+	VERDICT_MID_FLOW = 13,
+	/* A Service without a backend. */
+	VERDICT_NO_BACKEND = 14,
+	/* A fragment whose first one was not seen, or that goes where fragments can't be translated to. */
+	VERDICT_FRAGMENT = 15,
+	/* An ICMP error about a packet of no flow. */
+	VERDICT_UNRELATED_ICMP = 16,
+	/* SCTP to a Service whose backends have another port: its checksum can't be made anew. */
+	VERDICT_SCTP_PORT = 17,
+	/* It may not be forwarded once more. */
+	VERDICT_HOP_LIMIT = 18,
+	/* The frame is addressed to another host's MAC. */
+	VERDICT_OTHER_HOST = 19,
+	/* The packet could not be changed: it is not what its headers say, or memory ran out. */
+	VERDICT_REWRITE = 20,
 	VERDICT__COUNT,
 };
 
@@ -45,6 +67,13 @@ enum verdict {
 #define VERDICT_SLOTS 32
 
 _Static_assert(VERDICT__COUNT <= VERDICT_SLOTS, "more slots need a new layout version");
+
+/* What a filter goes on with: places in tortie_jump. */
+enum jump {
+	JUMP_POD_OUT,
+	JUMP_POD_IN,
+	JUMP__COUNT,
+};
 
 /* Address families as keys spell them. */
 enum family {

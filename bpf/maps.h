@@ -49,6 +49,11 @@ struct {
 struct pod_config {
 	/* 0: IPv6 is dropped in both directions. */
 	__u8 ipv6_enabled;
+	__u8 _reserved[3];
+	/* Bits of a packet's mark: set on what a pod's program gives to the stack; set by OUTPUT on what the
+	 * node itself sends. 0: no such bits. */
+	__u32 mark_seen;
+	__u32 mark_host;
 };
 
 const volatile struct pod_config pod_config = {.ipv6_enabled = 1};

@@ -2,13 +2,15 @@
 // `gen-bpf-types.mjs x.bpf.o... [-- GROUP header.h... y.bpf.o...]... > z.gen.ts`.
 // Taken over: enums; maps with their shapes; read-only configuration variables; the structs that these use; the plain numbers that a
 // header defines. What stands behind `-- GROUP` comes in lists of that name's own: `mapShapes` there is `groupMapShapes`, and its programs
-// aren't listed, since they are tests'. A map whose name doesn't start with tortie_ only tells the types that it holds.
+// aren't listed, since they are tests'. A map whose name doesn't start with tortie_ only tells the types that it holds; a global function
+// without it is a subprogram.
 // A struct's fields whose names start with _ are padding: nothing reads them, and zero is written.
 // An enum member `X__COUNT` is the number of members and becomes `xCount`.
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 
 const bpfMapTypes = {
+  3: 'prog_array',
   5: 'percpu_hash',
   11: 'lpm_trie',
   25: 'devmap_hash',
@@ -265,7 +267,7 @@ function readGroup(files) {
           group.configs.set(variable.name, typeName(btf, variable.type_id, structs));
       }
     }
-    for (const type of btf.all('FUNC')) if (type.linkage === 'global') group.programs.add(type.name);
+    for (const type of btf.all('FUNC')) if (type.linkage === 'global' && type.name.startsWith('tortie_')) group.programs.add(type.name);
   }
   return group;
 }
@@ -353,7 +355,7 @@ ${sorted(configs)
   .join('\n')}
 } as const;
 
-/** Global functions: programs (and subprograms that are not static). */
+/** Programs: the global functions whose names start with tortie_. */
 export const programNames = [${[...programs]
   .sort()
   .map((name) => `'${name}'`)

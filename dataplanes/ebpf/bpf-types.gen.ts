@@ -157,6 +157,19 @@ export const hopKindTexts = {
   3: 'stack',
 } as const satisfies Record<HopKind, string>;
 
+/** enum jump */
+export const Jump = {
+  podOut: 0,
+  podIn: 1,
+} as const;
+export type Jump = (typeof Jump)[keyof typeof Jump];
+/** The names of jump for people, by number. */
+export const jumpTexts = {
+  0: 'pod-out',
+  1: 'pod-in',
+} as const satisfies Record<Jump, string>;
+export const jumpCount = 2;
+
 /** enum port_table */
 export const PortTable = {
   tcp: 0,
@@ -216,6 +229,17 @@ export const Verdict = {
   ipv6Disabled: 7,
   badFragment: 8,
   extensions: 9,
+  notLoaded: 10,
+  policy: 11,
+  conntrackFull: 12,
+  midFlow: 13,
+  noBackend: 14,
+  fragment: 15,
+  unrelatedIcmp: 16,
+  sctpPort: 17,
+  hopLimit: 18,
+  otherHost: 19,
+  rewrite: 20,
 } as const;
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 /** The names of verdict for people, by number. */
@@ -230,8 +254,19 @@ export const verdictTexts = {
   7: 'ipv6-disabled',
   8: 'bad-fragment',
   9: 'extensions',
+  10: 'not-loaded',
+  11: 'policy',
+  12: 'conntrack-full',
+  13: 'mid-flow',
+  14: 'no-backend',
+  15: 'fragment',
+  16: 'unrelated-icmp',
+  17: 'sctp-port',
+  18: 'hop-limit',
+  19: 'other-host',
+  20: 'rewrite',
 } as const satisfies Record<Verdict, string>;
-export const verdictCount = 10;
+export const verdictCount = 21;
 
 /** struct source_key, 28 bytes */
 export interface SourceKey {
@@ -302,22 +337,108 @@ export const DeviceCounters = {
   },
 } as const;
 
-/** struct pod_config, 1 bytes */
+/** struct pod_config, 12 bytes */
 export interface PodConfig {
   readonly ipv6Enabled: number;
+  readonly markSeen: number;
+  readonly markHost: number;
 }
 export const PodConfig = {
-  size: 1,
-  offsets: { ipv6Enabled: 0 },
+  size: 12,
+  offsets: { ipv6Enabled: 0, markSeen: 4, markHost: 8 },
   read(view: DataView, at = 0): PodConfig {
-    return { ipv6Enabled: view.getUint8(at) };
+    return { ipv6Enabled: view.getUint8(at), markSeen: view.getUint32(at + 4, true), markHost: view.getUint32(at + 8, true) };
   },
   write(value: PodConfig, view: DataView, at = 0): void {
     view.setUint8(at, value.ipv6Enabled);
+    setZero(view, at + 1, 3);
+    view.setUint32(at + 4, value.markSeen, true);
+    view.setUint32(at + 8, value.markHost, true);
   },
   encode(value: PodConfig): Uint8Array {
-    const bytes = new Uint8Array(1);
+    const bytes = new Uint8Array(12);
     PodConfig.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct pod_slot, 48 bytes */
+export interface PodSlot {
+  readonly unit: readonly number[];
+  readonly staged: readonly number[];
+  readonly ifindex: number;
+  readonly podMac: Uint8Array;
+  readonly hostMac: Uint8Array;
+}
+export const PodSlot = {
+  size: 48,
+  offsets: { unit: 0, staged: 16, ifindex: 32, podMac: 36, hostMac: 42 },
+  dims: { unit: [4], staged: [4] },
+  read(view: DataView, at = 0): PodSlot {
+    return { unit: listAt(4, 4, at, (at) => view.getUint32(at, true)), staged: listAt(4, 4, at + 16, (at) => view.getUint32(at, true)), ifindex: view.getUint32(at + 32, true), podMac: bytesAt(view, at + 36, 6), hostMac: bytesAt(view, at + 42, 6) };
+  },
+  write(value: PodSlot, view: DataView, at = 0): void {
+    setList(value.unit, 4, 4, at, (value, at) => { view.setUint32(at, value, true); });
+    setList(value.staged, 4, 4, at + 16, (value, at) => { view.setUint32(at, value, true); });
+    view.setUint32(at + 32, value.ifindex, true);
+    setBytes(view, at + 36, value.podMac, 6);
+    setBytes(view, at + 42, value.hostMac, 6);
+  },
+  encode(value: PodSlot): Uint8Array {
+    const bytes = new Uint8Array(48);
+    PodSlot.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct hop, 16 bytes */
+export interface Hop {
+  readonly kind: HopKind;
+  readonly flags: number;
+  readonly ifindex: number;
+  readonly slot: number;
+}
+export const Hop = {
+  size: 16,
+  offsets: { kind: 0, flags: 4, ifindex: 8, slot: 12 },
+  read(view: DataView, at = 0): Hop {
+    return { kind: view.getUint32(at, true) as HopKind, flags: view.getUint32(at + 4, true), ifindex: view.getUint32(at + 8, true), slot: view.getUint32(at + 12, true) };
+  },
+  write(value: Hop, view: DataView, at = 0): void {
+    view.setUint32(at, value.kind, true);
+    view.setUint32(at + 4, value.flags, true);
+    view.setUint32(at + 8, value.ifindex, true);
+    view.setUint32(at + 12, value.slot, true);
+  },
+  encode(value: Hop): Uint8Array {
+    const bytes = new Uint8Array(16);
+    Hop.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct run_state, 28 bytes */
+export interface RunState {
+  readonly adopting: number;
+  readonly events: number;
+  readonly host4: Uint8Array;
+  readonly host6: Uint8Array;
+}
+export const RunState = {
+  size: 28,
+  offsets: { adopting: 0, events: 4, host4: 8, host6: 12 },
+  read(view: DataView, at = 0): RunState {
+    return { adopting: view.getUint32(at, true), events: view.getUint32(at + 4, true), host4: bytesAt(view, at + 8, 4), host6: bytesAt(view, at + 12, 16) };
+  },
+  write(value: RunState, view: DataView, at = 0): void {
+    view.setUint32(at, value.adopting, true);
+    view.setUint32(at + 4, value.events, true);
+    setBytes(view, at + 8, value.host4, 4);
+    setBytes(view, at + 12, value.host6, 16);
+  },
+  encode(value: RunState): Uint8Array {
+    const bytes = new Uint8Array(28);
+    RunState.write(value, new DataView(bytes.buffer));
     return bytes;
   },
 } as const;
@@ -824,87 +945,6 @@ export const NamedKey6 = {
   },
 } as const;
 
-/** struct pod_slot, 48 bytes */
-export interface PodSlot {
-  readonly unit: readonly number[];
-  readonly staged: readonly number[];
-  readonly ifindex: number;
-  readonly podMac: Uint8Array;
-  readonly hostMac: Uint8Array;
-}
-export const PodSlot = {
-  size: 48,
-  offsets: { unit: 0, staged: 16, ifindex: 32, podMac: 36, hostMac: 42 },
-  dims: { unit: [4], staged: [4] },
-  read(view: DataView, at = 0): PodSlot {
-    return { unit: listAt(4, 4, at, (at) => view.getUint32(at, true)), staged: listAt(4, 4, at + 16, (at) => view.getUint32(at, true)), ifindex: view.getUint32(at + 32, true), podMac: bytesAt(view, at + 36, 6), hostMac: bytesAt(view, at + 42, 6) };
-  },
-  write(value: PodSlot, view: DataView, at = 0): void {
-    setList(value.unit, 4, 4, at, (value, at) => { view.setUint32(at, value, true); });
-    setList(value.staged, 4, 4, at + 16, (value, at) => { view.setUint32(at, value, true); });
-    view.setUint32(at + 32, value.ifindex, true);
-    setBytes(view, at + 36, value.podMac, 6);
-    setBytes(view, at + 42, value.hostMac, 6);
-  },
-  encode(value: PodSlot): Uint8Array {
-    const bytes = new Uint8Array(48);
-    PodSlot.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct hop, 16 bytes */
-export interface Hop {
-  readonly kind: HopKind;
-  readonly flags: number;
-  readonly ifindex: number;
-  readonly slot: number;
-}
-export const Hop = {
-  size: 16,
-  offsets: { kind: 0, flags: 4, ifindex: 8, slot: 12 },
-  read(view: DataView, at = 0): Hop {
-    return { kind: view.getUint32(at, true) as HopKind, flags: view.getUint32(at + 4, true), ifindex: view.getUint32(at + 8, true), slot: view.getUint32(at + 12, true) };
-  },
-  write(value: Hop, view: DataView, at = 0): void {
-    view.setUint32(at, value.kind, true);
-    view.setUint32(at + 4, value.flags, true);
-    view.setUint32(at + 8, value.ifindex, true);
-    view.setUint32(at + 12, value.slot, true);
-  },
-  encode(value: Hop): Uint8Array {
-    const bytes = new Uint8Array(16);
-    Hop.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct run_state, 28 bytes */
-export interface RunState {
-  readonly adopting: number;
-  readonly events: number;
-  readonly host4: Uint8Array;
-  readonly host6: Uint8Array;
-}
-export const RunState = {
-  size: 28,
-  offsets: { adopting: 0, events: 4, host4: 8, host6: 12 },
-  read(view: DataView, at = 0): RunState {
-    return { adopting: view.getUint32(at, true), events: view.getUint32(at + 4, true), host4: bytesAt(view, at + 8, 4), host6: bytesAt(view, at + 12, 16) };
-  },
-  write(value: RunState, view: DataView, at = 0): void {
-    view.setUint32(at, value.adopting, true);
-    view.setUint32(at + 4, value.events, true);
-    setBytes(view, at + 8, value.host4, 4);
-    setBytes(view, at + 12, value.host6, 16);
-  },
-  encode(value: RunState): Uint8Array {
-    const bytes = new Uint8Array(28);
-    RunState.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
 /** struct flow_end4, 8 bytes */
 export interface FlowEnd4 {
   readonly address: Uint8Array;
@@ -1298,6 +1338,18 @@ export const mapShapes = {
   tortie_counters: { name: 'tortie_counters', type: 5, keySize: 4, valueSize: 1024, maxEntries: 4096, flags: 1 },
   /** devmap_hash: u32 -> u32 */
   tortie_devices: { name: 'tortie_devices', type: 25, keySize: 4, valueSize: 4, maxEntries: 4096, flags: 0 },
+  /** ringbuf: records */
+  tortie_events: { name: 'tortie_events', type: 27, keySize: 0, valueSize: 0, maxEntries: 262144, flags: 0 },
+  /** array: u32 -> Hop */
+  tortie_hops: { name: 'tortie_hops', type: 2, keySize: 4, valueSize: 16, maxEntries: 16384, flags: 1024 },
+  /** prog_array: u32 -> u32 */
+  tortie_jump: { name: 'tortie_jump', type: 3, keySize: 4, valueSize: 4, maxEntries: 2, flags: 0 },
+  /** array: u32 -> PodSlot */
+  tortie_pods: { name: 'tortie_pods', type: 2, keySize: 4, valueSize: 48, maxEntries: 4096, flags: 1024 },
+  /** array: u32 -> RunState */
+  tortie_run: { name: 'tortie_run', type: 2, keySize: 4, valueSize: 28, maxEntries: 1, flags: 1024 },
+  /** hash: u32 -> u64 */
+  tortie_slots: { name: 'tortie_slots', type: 1, keySize: 4, valueSize: 8, maxEntries: 4096, flags: 1 },
   /** lpm_trie: SourceKey -> u32 */
   tortie_sources: { name: 'tortie_sources', type: 11, keySize: 28, valueSize: 4, maxEntries: 16384, flags: 1 },
 } as const;
@@ -1307,8 +1359,8 @@ export const configVariables = {
   pod_config: PodConfig,
 } as const;
 
-/** Global functions: programs (and subprograms that are not static). */
-export const programNames = ['tortie_from_pod', 'tortie_to_pod'] as const;
+/** Programs: the global functions whose names start with tortie_. */
+export const programNames = ['tortie_from_pod', 'tortie_pod_in', 'tortie_pod_out', 'tortie_to_pod'] as const;
 
 /** The maps of the classifier, with the sizes that the C says. */
 export const classifierMapShapes = {

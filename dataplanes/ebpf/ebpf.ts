@@ -210,7 +210,7 @@ export class EbpfDataplane implements Dataplane {
     const { place, log, openMonitor, clock } = this.#deps;
     const unusable = prepareBpffs(place.dir);
     if (unusable !== undefined) throw new Error(unusable);
-    const programs = await openPodPrograms(place, { ipv6Enabled: ipv6Enabled ? 1 : 0 });
+    const programs = await openPodPrograms(place, { ipv6Enabled: ipv6Enabled ? 1 : 0, markSeen: 0, markHost: 0 });
     log.info(programs.adopted ? 'adopted the pinned BPF programs' : 'loaded the BPF programs', {
       fromPod: programs.fromPod.id,
       toPod: programs.toPod.id,

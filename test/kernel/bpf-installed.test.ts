@@ -14,19 +14,19 @@ test.each(objects)('the kernel takes every program of dist/bpf/%s', async (name)
   expect(object).toBeDefined();
 });
 
-test('each program that the generated types name is in one of these objects', async () => {
+test('each program that the generated types name is in these objects', async () => {
   const loaded = await Promise.all(objects.map((name) => loadObject({ name: 'tortie', elf: join(folder, name) })));
   try {
     const found = (program: string) =>
-      loaded.filter((object) => {
+      loaded.some((object) => {
         try {
           return object.program(program).verifiedInstructions > 0;
         } catch (error) {
           if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
           throw error;
         }
-      }).length;
-    expect(programNames.map((program) => [program, found(program)])).toEqual(programNames.map((name) => [name, 1]));
+      });
+    expect(programNames.filter((program) => !found(program))).toEqual([]);
   } finally {
     for (const object of loaded) object[Symbol.dispose]();
   }
