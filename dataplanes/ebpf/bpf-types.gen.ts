@@ -443,6 +443,249 @@ export const RunState = {
   },
 } as const;
 
+/** struct flow_end4, 8 bytes */
+export interface FlowEnd4 {
+  readonly address: Uint8Array;
+  readonly port: number;
+}
+export const FlowEnd4 = {
+  size: 8,
+  offsets: { address: 0, port: 4 },
+  read(view: DataView, at = 0): FlowEnd4 {
+    return { address: bytesAt(view, at, 4), port: view.getUint16(at + 4, true) };
+  },
+  write(value: FlowEnd4, view: DataView, at = 0): void {
+    setBytes(view, at, value.address, 4);
+    view.setUint16(at + 4, value.port, true);
+    setZero(view, at + 6, 2);
+  },
+  encode(value: FlowEnd4): Uint8Array {
+    const bytes = new Uint8Array(8);
+    FlowEnd4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct flow_key4, 20 bytes */
+export interface FlowKey4 {
+  readonly end: readonly FlowEnd4[];
+  readonly protocol: number;
+}
+export const FlowKey4 = {
+  size: 20,
+  offsets: { end: 0, protocol: 16 },
+  dims: { end: [2] },
+  read(view: DataView, at = 0): FlowKey4 {
+    return { end: listAt(2, 8, at, (at) => FlowEnd4.read(view, at)), protocol: view.getUint8(at + 16) };
+  },
+  write(value: FlowKey4, view: DataView, at = 0): void {
+    setList(value.end, 2, 8, at, (value, at) => { FlowEnd4.write(value, view, at); });
+    view.setUint8(at + 16, value.protocol);
+    setZero(view, at + 17, 3);
+  },
+  encode(value: FlowKey4): Uint8Array {
+    const bytes = new Uint8Array(20);
+    FlowKey4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct flow_record4, 96 bytes */
+export interface FlowRecord4 {
+  readonly key: FlowKey4;
+  readonly before: FlowEnd4;
+  readonly sourceBefore: FlowEnd4;
+  readonly created: bigint;
+  readonly lastSeen: bigint;
+  readonly packets: readonly bigint[];
+  readonly bytes: readonly bigint[];
+  readonly state: bigint;
+}
+export const FlowRecord4 = {
+  size: 96,
+  offsets: { key: 0, before: 20, sourceBefore: 28, created: 40, lastSeen: 48, packets: 56, bytes: 72, state: 88 },
+  dims: { packets: [2], bytes: [2] },
+  read(view: DataView, at = 0): FlowRecord4 {
+    return { key: FlowKey4.read(view, at), before: FlowEnd4.read(view, at + 20), sourceBefore: FlowEnd4.read(view, at + 28), created: view.getBigUint64(at + 40, true), lastSeen: view.getBigUint64(at + 48, true), packets: listAt(2, 8, at + 56, (at) => view.getBigUint64(at, true)), bytes: listAt(2, 8, at + 72, (at) => view.getBigUint64(at, true)), state: view.getBigUint64(at + 88, true) };
+  },
+  write(value: FlowRecord4, view: DataView, at = 0): void {
+    FlowKey4.write(value.key, view, at);
+    FlowEnd4.write(value.before, view, at + 20);
+    FlowEnd4.write(value.sourceBefore, view, at + 28);
+    view.setBigUint64(at + 40, value.created, true);
+    view.setBigUint64(at + 48, value.lastSeen, true);
+    setList(value.packets, 2, 8, at + 56, (value, at) => { view.setBigUint64(at, value, true); });
+    setList(value.bytes, 2, 8, at + 72, (value, at) => { view.setBigUint64(at, value, true); });
+    view.setBigUint64(at + 88, value.state, true);
+  },
+  encode(value: FlowRecord4): Uint8Array {
+    const bytes = new Uint8Array(96);
+    FlowRecord4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct fragment_key4, 16 bytes */
+export interface FragmentKey4 {
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  readonly id: number;
+  readonly protocol: number;
+}
+export const FragmentKey4 = {
+  size: 16,
+  offsets: { source: 0, destination: 4, id: 8, protocol: 12 },
+  read(view: DataView, at = 0): FragmentKey4 {
+    return { source: bytesAt(view, at, 4), destination: bytesAt(view, at + 4, 4), id: view.getUint32(at + 8, true), protocol: view.getUint8(at + 12) };
+  },
+  write(value: FragmentKey4, view: DataView, at = 0): void {
+    setBytes(view, at, value.source, 4);
+    setBytes(view, at + 4, value.destination, 4);
+    view.setUint32(at + 8, value.id, true);
+    view.setUint8(at + 12, value.protocol);
+    setZero(view, at + 13, 3);
+  },
+  encode(value: FragmentKey4): Uint8Array {
+    const bytes = new Uint8Array(16);
+    FragmentKey4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct fragment_ports, 8 bytes */
+export interface FragmentPorts {
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+  readonly protocol: number;
+}
+export const FragmentPorts = {
+  size: 8,
+  offsets: { sourcePort: 0, destinationPort: 2, protocol: 4 },
+  read(view: DataView, at = 0): FragmentPorts {
+    return { sourcePort: view.getUint16(at, true), destinationPort: view.getUint16(at + 2, true), protocol: view.getUint8(at + 4) };
+  },
+  write(value: FragmentPorts, view: DataView, at = 0): void {
+    view.setUint16(at, value.sourcePort, true);
+    view.setUint16(at + 2, value.destinationPort, true);
+    view.setUint8(at + 4, value.protocol);
+    setZero(view, at + 5, 3);
+  },
+  encode(value: FragmentPorts): Uint8Array {
+    const bytes = new Uint8Array(8);
+    FragmentPorts.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct flow_end6, 20 bytes */
+export interface FlowEnd6 {
+  readonly address: Uint8Array;
+  readonly port: number;
+}
+export const FlowEnd6 = {
+  size: 20,
+  offsets: { address: 0, port: 16 },
+  read(view: DataView, at = 0): FlowEnd6 {
+    return { address: bytesAt(view, at, 16), port: view.getUint16(at + 16, true) };
+  },
+  write(value: FlowEnd6, view: DataView, at = 0): void {
+    setBytes(view, at, value.address, 16);
+    view.setUint16(at + 16, value.port, true);
+    setZero(view, at + 18, 2);
+  },
+  encode(value: FlowEnd6): Uint8Array {
+    const bytes = new Uint8Array(20);
+    FlowEnd6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct flow_key6, 44 bytes */
+export interface FlowKey6 {
+  readonly end: readonly FlowEnd6[];
+  readonly protocol: number;
+}
+export const FlowKey6 = {
+  size: 44,
+  offsets: { end: 0, protocol: 40 },
+  dims: { end: [2] },
+  read(view: DataView, at = 0): FlowKey6 {
+    return { end: listAt(2, 20, at, (at) => FlowEnd6.read(view, at)), protocol: view.getUint8(at + 40) };
+  },
+  write(value: FlowKey6, view: DataView, at = 0): void {
+    setList(value.end, 2, 20, at, (value, at) => { FlowEnd6.write(value, view, at); });
+    view.setUint8(at + 40, value.protocol);
+    setZero(view, at + 41, 3);
+  },
+  encode(value: FlowKey6): Uint8Array {
+    const bytes = new Uint8Array(44);
+    FlowKey6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct flow_record6, 144 bytes */
+export interface FlowRecord6 {
+  readonly key: FlowKey6;
+  readonly before: FlowEnd6;
+  readonly sourceBefore: FlowEnd6;
+  readonly created: bigint;
+  readonly lastSeen: bigint;
+  readonly packets: readonly bigint[];
+  readonly bytes: readonly bigint[];
+  readonly state: bigint;
+}
+export const FlowRecord6 = {
+  size: 144,
+  offsets: { key: 0, before: 44, sourceBefore: 64, created: 88, lastSeen: 96, packets: 104, bytes: 120, state: 136 },
+  dims: { packets: [2], bytes: [2] },
+  read(view: DataView, at = 0): FlowRecord6 {
+    return { key: FlowKey6.read(view, at), before: FlowEnd6.read(view, at + 44), sourceBefore: FlowEnd6.read(view, at + 64), created: view.getBigUint64(at + 88, true), lastSeen: view.getBigUint64(at + 96, true), packets: listAt(2, 8, at + 104, (at) => view.getBigUint64(at, true)), bytes: listAt(2, 8, at + 120, (at) => view.getBigUint64(at, true)), state: view.getBigUint64(at + 136, true) };
+  },
+  write(value: FlowRecord6, view: DataView, at = 0): void {
+    FlowKey6.write(value.key, view, at);
+    FlowEnd6.write(value.before, view, at + 44);
+    FlowEnd6.write(value.sourceBefore, view, at + 64);
+    view.setBigUint64(at + 88, value.created, true);
+    view.setBigUint64(at + 96, value.lastSeen, true);
+    setList(value.packets, 2, 8, at + 104, (value, at) => { view.setBigUint64(at, value, true); });
+    setList(value.bytes, 2, 8, at + 120, (value, at) => { view.setBigUint64(at, value, true); });
+    view.setBigUint64(at + 136, value.state, true);
+  },
+  encode(value: FlowRecord6): Uint8Array {
+    const bytes = new Uint8Array(144);
+    FlowRecord6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct fragment_key6, 40 bytes */
+export interface FragmentKey6 {
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  readonly id: number;
+  readonly protocol: number;
+}
+export const FragmentKey6 = {
+  size: 40,
+  offsets: { source: 0, destination: 16, id: 32, protocol: 36 },
+  read(view: DataView, at = 0): FragmentKey6 {
+    return { source: bytesAt(view, at, 16), destination: bytesAt(view, at + 16, 16), id: view.getUint32(at + 32, true), protocol: view.getUint8(at + 36) };
+  },
+  write(value: FragmentKey6, view: DataView, at = 0): void {
+    setBytes(view, at, value.source, 16);
+    setBytes(view, at + 16, value.destination, 16);
+    view.setUint32(at + 32, value.id, true);
+    view.setUint8(at + 36, value.protocol);
+    setZero(view, at + 37, 3);
+  },
+  encode(value: FragmentKey6): Uint8Array {
+    const bytes = new Uint8Array(40);
+    FragmentKey6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
 /** struct unit_record, 32 bytes */
 export interface UnitRecord {
   readonly chunks: number;
@@ -945,140 +1188,6 @@ export const NamedKey6 = {
   },
 } as const;
 
-/** struct flow_end4, 8 bytes */
-export interface FlowEnd4 {
-  readonly address: Uint8Array;
-  readonly port: number;
-}
-export const FlowEnd4 = {
-  size: 8,
-  offsets: { address: 0, port: 4 },
-  read(view: DataView, at = 0): FlowEnd4 {
-    return { address: bytesAt(view, at, 4), port: view.getUint16(at + 4, true) };
-  },
-  write(value: FlowEnd4, view: DataView, at = 0): void {
-    setBytes(view, at, value.address, 4);
-    view.setUint16(at + 4, value.port, true);
-    setZero(view, at + 6, 2);
-  },
-  encode(value: FlowEnd4): Uint8Array {
-    const bytes = new Uint8Array(8);
-    FlowEnd4.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct flow_key4, 20 bytes */
-export interface FlowKey4 {
-  readonly end: readonly FlowEnd4[];
-  readonly protocol: number;
-}
-export const FlowKey4 = {
-  size: 20,
-  offsets: { end: 0, protocol: 16 },
-  dims: { end: [2] },
-  read(view: DataView, at = 0): FlowKey4 {
-    return { end: listAt(2, 8, at, (at) => FlowEnd4.read(view, at)), protocol: view.getUint8(at + 16) };
-  },
-  write(value: FlowKey4, view: DataView, at = 0): void {
-    setList(value.end, 2, 8, at, (value, at) => { FlowEnd4.write(value, view, at); });
-    view.setUint8(at + 16, value.protocol);
-    setZero(view, at + 17, 3);
-  },
-  encode(value: FlowKey4): Uint8Array {
-    const bytes = new Uint8Array(20);
-    FlowKey4.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct flow_record4, 96 bytes */
-export interface FlowRecord4 {
-  readonly key: FlowKey4;
-  readonly before: FlowEnd4;
-  readonly sourceBefore: FlowEnd4;
-  readonly created: bigint;
-  readonly lastSeen: bigint;
-  readonly packets: readonly bigint[];
-  readonly bytes: readonly bigint[];
-  readonly state: bigint;
-}
-export const FlowRecord4 = {
-  size: 96,
-  offsets: { key: 0, before: 20, sourceBefore: 28, created: 40, lastSeen: 48, packets: 56, bytes: 72, state: 88 },
-  dims: { packets: [2], bytes: [2] },
-  read(view: DataView, at = 0): FlowRecord4 {
-    return { key: FlowKey4.read(view, at), before: FlowEnd4.read(view, at + 20), sourceBefore: FlowEnd4.read(view, at + 28), created: view.getBigUint64(at + 40, true), lastSeen: view.getBigUint64(at + 48, true), packets: listAt(2, 8, at + 56, (at) => view.getBigUint64(at, true)), bytes: listAt(2, 8, at + 72, (at) => view.getBigUint64(at, true)), state: view.getBigUint64(at + 88, true) };
-  },
-  write(value: FlowRecord4, view: DataView, at = 0): void {
-    FlowKey4.write(value.key, view, at);
-    FlowEnd4.write(value.before, view, at + 20);
-    FlowEnd4.write(value.sourceBefore, view, at + 28);
-    view.setBigUint64(at + 40, value.created, true);
-    view.setBigUint64(at + 48, value.lastSeen, true);
-    setList(value.packets, 2, 8, at + 56, (value, at) => { view.setBigUint64(at, value, true); });
-    setList(value.bytes, 2, 8, at + 72, (value, at) => { view.setBigUint64(at, value, true); });
-    view.setBigUint64(at + 88, value.state, true);
-  },
-  encode(value: FlowRecord4): Uint8Array {
-    const bytes = new Uint8Array(96);
-    FlowRecord4.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct fragment_key4, 16 bytes */
-export interface FragmentKey4 {
-  readonly source: Uint8Array;
-  readonly destination: Uint8Array;
-  readonly id: number;
-  readonly protocol: number;
-}
-export const FragmentKey4 = {
-  size: 16,
-  offsets: { source: 0, destination: 4, id: 8, protocol: 12 },
-  read(view: DataView, at = 0): FragmentKey4 {
-    return { source: bytesAt(view, at, 4), destination: bytesAt(view, at + 4, 4), id: view.getUint32(at + 8, true), protocol: view.getUint8(at + 12) };
-  },
-  write(value: FragmentKey4, view: DataView, at = 0): void {
-    setBytes(view, at, value.source, 4);
-    setBytes(view, at + 4, value.destination, 4);
-    view.setUint32(at + 8, value.id, true);
-    view.setUint8(at + 12, value.protocol);
-    setZero(view, at + 13, 3);
-  },
-  encode(value: FragmentKey4): Uint8Array {
-    const bytes = new Uint8Array(16);
-    FragmentKey4.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct fragment_ports, 8 bytes */
-export interface FragmentPorts {
-  readonly sourcePort: number;
-  readonly destinationPort: number;
-  readonly protocol: number;
-}
-export const FragmentPorts = {
-  size: 8,
-  offsets: { sourcePort: 0, destinationPort: 2, protocol: 4 },
-  read(view: DataView, at = 0): FragmentPorts {
-    return { sourcePort: view.getUint16(at, true), destinationPort: view.getUint16(at + 2, true), protocol: view.getUint8(at + 4) };
-  },
-  write(value: FragmentPorts, view: DataView, at = 0): void {
-    view.setUint16(at, value.sourcePort, true);
-    view.setUint16(at + 2, value.destinationPort, true);
-    view.setUint8(at + 4, value.protocol);
-    setZero(view, at + 5, 3);
-  },
-  encode(value: FragmentPorts): Uint8Array {
-    const bytes = new Uint8Array(8);
-    FragmentPorts.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
 /** struct frontend_key4, 8 bytes */
 export interface FrontendKey4 {
   readonly address: Uint8Array;
@@ -1123,115 +1232,6 @@ export const Backend4 = {
   encode(value: Backend4): Uint8Array {
     const bytes = new Uint8Array(8);
     Backend4.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct flow_end6, 20 bytes */
-export interface FlowEnd6 {
-  readonly address: Uint8Array;
-  readonly port: number;
-}
-export const FlowEnd6 = {
-  size: 20,
-  offsets: { address: 0, port: 16 },
-  read(view: DataView, at = 0): FlowEnd6 {
-    return { address: bytesAt(view, at, 16), port: view.getUint16(at + 16, true) };
-  },
-  write(value: FlowEnd6, view: DataView, at = 0): void {
-    setBytes(view, at, value.address, 16);
-    view.setUint16(at + 16, value.port, true);
-    setZero(view, at + 18, 2);
-  },
-  encode(value: FlowEnd6): Uint8Array {
-    const bytes = new Uint8Array(20);
-    FlowEnd6.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct flow_key6, 44 bytes */
-export interface FlowKey6 {
-  readonly end: readonly FlowEnd6[];
-  readonly protocol: number;
-}
-export const FlowKey6 = {
-  size: 44,
-  offsets: { end: 0, protocol: 40 },
-  dims: { end: [2] },
-  read(view: DataView, at = 0): FlowKey6 {
-    return { end: listAt(2, 20, at, (at) => FlowEnd6.read(view, at)), protocol: view.getUint8(at + 40) };
-  },
-  write(value: FlowKey6, view: DataView, at = 0): void {
-    setList(value.end, 2, 20, at, (value, at) => { FlowEnd6.write(value, view, at); });
-    view.setUint8(at + 40, value.protocol);
-    setZero(view, at + 41, 3);
-  },
-  encode(value: FlowKey6): Uint8Array {
-    const bytes = new Uint8Array(44);
-    FlowKey6.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct flow_record6, 144 bytes */
-export interface FlowRecord6 {
-  readonly key: FlowKey6;
-  readonly before: FlowEnd6;
-  readonly sourceBefore: FlowEnd6;
-  readonly created: bigint;
-  readonly lastSeen: bigint;
-  readonly packets: readonly bigint[];
-  readonly bytes: readonly bigint[];
-  readonly state: bigint;
-}
-export const FlowRecord6 = {
-  size: 144,
-  offsets: { key: 0, before: 44, sourceBefore: 64, created: 88, lastSeen: 96, packets: 104, bytes: 120, state: 136 },
-  dims: { packets: [2], bytes: [2] },
-  read(view: DataView, at = 0): FlowRecord6 {
-    return { key: FlowKey6.read(view, at), before: FlowEnd6.read(view, at + 44), sourceBefore: FlowEnd6.read(view, at + 64), created: view.getBigUint64(at + 88, true), lastSeen: view.getBigUint64(at + 96, true), packets: listAt(2, 8, at + 104, (at) => view.getBigUint64(at, true)), bytes: listAt(2, 8, at + 120, (at) => view.getBigUint64(at, true)), state: view.getBigUint64(at + 136, true) };
-  },
-  write(value: FlowRecord6, view: DataView, at = 0): void {
-    FlowKey6.write(value.key, view, at);
-    FlowEnd6.write(value.before, view, at + 44);
-    FlowEnd6.write(value.sourceBefore, view, at + 64);
-    view.setBigUint64(at + 88, value.created, true);
-    view.setBigUint64(at + 96, value.lastSeen, true);
-    setList(value.packets, 2, 8, at + 104, (value, at) => { view.setBigUint64(at, value, true); });
-    setList(value.bytes, 2, 8, at + 120, (value, at) => { view.setBigUint64(at, value, true); });
-    view.setBigUint64(at + 136, value.state, true);
-  },
-  encode(value: FlowRecord6): Uint8Array {
-    const bytes = new Uint8Array(144);
-    FlowRecord6.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct fragment_key6, 40 bytes */
-export interface FragmentKey6 {
-  readonly source: Uint8Array;
-  readonly destination: Uint8Array;
-  readonly id: number;
-  readonly protocol: number;
-}
-export const FragmentKey6 = {
-  size: 40,
-  offsets: { source: 0, destination: 16, id: 32, protocol: 36 },
-  read(view: DataView, at = 0): FragmentKey6 {
-    return { source: bytesAt(view, at, 16), destination: bytesAt(view, at + 16, 16), id: view.getUint32(at + 32, true), protocol: view.getUint8(at + 36) };
-  },
-  write(value: FragmentKey6, view: DataView, at = 0): void {
-    setBytes(view, at, value.source, 16);
-    setBytes(view, at + 16, value.destination, 16);
-    view.setUint32(at + 32, value.id, true);
-    view.setUint8(at + 36, value.protocol);
-    setZero(view, at + 37, 3);
-  },
-  encode(value: FragmentKey6): Uint8Array {
-    const bytes = new Uint8Array(40);
-    FragmentKey6.write(value, new DataView(bytes.buffer));
     return bytes;
   },
 } as const;
@@ -1332,6 +1332,102 @@ export const FlowEvent = {
   },
 } as const;
 
+/** struct sweep_timeouts, 64 bytes */
+export interface SweepTimeouts {
+  readonly creation: bigint;
+  readonly tcpSynSent: bigint;
+  readonly tcpEstablished: bigint;
+  readonly tcpFinsSeen: bigint;
+  readonly tcpResetSeen: bigint;
+  readonly udp: bigint;
+  readonly icmp: bigint;
+  readonly generic: bigint;
+}
+export const SweepTimeouts = {
+  size: 64,
+  offsets: { creation: 0, tcpSynSent: 8, tcpEstablished: 16, tcpFinsSeen: 24, tcpResetSeen: 32, udp: 40, icmp: 48, generic: 56 },
+  read(view: DataView, at = 0): SweepTimeouts {
+    return { creation: view.getBigUint64(at, true), tcpSynSent: view.getBigUint64(at + 8, true), tcpEstablished: view.getBigUint64(at + 16, true), tcpFinsSeen: view.getBigUint64(at + 24, true), tcpResetSeen: view.getBigUint64(at + 32, true), udp: view.getBigUint64(at + 40, true), icmp: view.getBigUint64(at + 48, true), generic: view.getBigUint64(at + 56, true) };
+  },
+  write(value: SweepTimeouts, view: DataView, at = 0): void {
+    view.setBigUint64(at, value.creation, true);
+    view.setBigUint64(at + 8, value.tcpSynSent, true);
+    view.setBigUint64(at + 16, value.tcpEstablished, true);
+    view.setBigUint64(at + 24, value.tcpFinsSeen, true);
+    view.setBigUint64(at + 32, value.tcpResetSeen, true);
+    view.setBigUint64(at + 40, value.udp, true);
+    view.setBigUint64(at + 48, value.icmp, true);
+    view.setBigUint64(at + 56, value.generic, true);
+  },
+  encode(value: SweepTimeouts): Uint8Array {
+    const bytes = new Uint8Array(64);
+    SweepTimeouts.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct sweep_counts, 64 bytes */
+export interface SweepCounts {
+  readonly visited: bigint;
+  readonly pointers: bigint;
+  readonly marked: bigint;
+  readonly deletedTcp: bigint;
+  readonly deletedUdp: bigint;
+  readonly deletedIcmp: bigint;
+  readonly deletedOther: bigint;
+  readonly deletedPointers: bigint;
+}
+export const SweepCounts = {
+  size: 64,
+  offsets: { visited: 0, pointers: 8, marked: 16, deletedTcp: 24, deletedUdp: 32, deletedIcmp: 40, deletedOther: 48, deletedPointers: 56 },
+  read(view: DataView, at = 0): SweepCounts {
+    return { visited: view.getBigUint64(at, true), pointers: view.getBigUint64(at + 8, true), marked: view.getBigUint64(at + 16, true), deletedTcp: view.getBigUint64(at + 24, true), deletedUdp: view.getBigUint64(at + 32, true), deletedIcmp: view.getBigUint64(at + 40, true), deletedOther: view.getBigUint64(at + 48, true), deletedPointers: view.getBigUint64(at + 56, true) };
+  },
+  write(value: SweepCounts, view: DataView, at = 0): void {
+    view.setBigUint64(at, value.visited, true);
+    view.setBigUint64(at + 8, value.pointers, true);
+    view.setBigUint64(at + 16, value.marked, true);
+    view.setBigUint64(at + 24, value.deletedTcp, true);
+    view.setBigUint64(at + 32, value.deletedUdp, true);
+    view.setBigUint64(at + 40, value.deletedIcmp, true);
+    view.setBigUint64(at + 48, value.deletedOther, true);
+    view.setBigUint64(at + 56, value.deletedPointers, true);
+  },
+  encode(value: SweepCounts): Uint8Array {
+    const bytes = new Uint8Array(64);
+    SweepCounts.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct sweep_context, 144 bytes */
+export interface SweepContext {
+  readonly family: Family;
+  readonly shard: number;
+  readonly now: bigint;
+  readonly timeouts: SweepTimeouts;
+  readonly counts: SweepCounts;
+}
+export const SweepContext = {
+  size: 144,
+  offsets: { family: 0, shard: 4, now: 8, timeouts: 16, counts: 80 },
+  read(view: DataView, at = 0): SweepContext {
+    return { family: view.getUint32(at, true) as Family, shard: view.getUint32(at + 4, true), now: view.getBigUint64(at + 8, true), timeouts: SweepTimeouts.read(view, at + 16), counts: SweepCounts.read(view, at + 80) };
+  },
+  write(value: SweepContext, view: DataView, at = 0): void {
+    view.setUint32(at, value.family, true);
+    view.setUint32(at + 4, value.shard, true);
+    view.setBigUint64(at + 8, value.now, true);
+    SweepTimeouts.write(value.timeouts, view, at + 16);
+    SweepCounts.write(value.counts, view, at + 80);
+  },
+  encode(value: SweepContext): Uint8Array {
+    const bytes = new Uint8Array(144);
+    SweepContext.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
 /** The maps, with the sizes that the C says. `flags` are those of map creation. */
 export const mapShapes = {
   /** percpu_hash: u32 -> DeviceCounters */
@@ -1340,10 +1436,34 @@ export const mapShapes = {
   tortie_devices: { name: 'tortie_devices', type: 25, keySize: 4, valueSize: 4, maxEntries: 4096, flags: 0 },
   /** ringbuf: records */
   tortie_events: { name: 'tortie_events', type: 27, keySize: 0, valueSize: 0, maxEntries: 262144, flags: 0 },
+  /** hash: FlowKey4 -> FlowRecord4 */
+  tortie_flow4a: { name: 'tortie_flow4a', type: 1, keySize: 20, valueSize: 96, maxEntries: 131072, flags: 1 },
+  /** hash: FlowKey4 -> FlowRecord4 */
+  tortie_flow4b: { name: 'tortie_flow4b', type: 1, keySize: 20, valueSize: 96, maxEntries: 131072, flags: 1 },
+  /** hash: FlowKey4 -> FlowRecord4 */
+  tortie_flow4c: { name: 'tortie_flow4c', type: 1, keySize: 20, valueSize: 96, maxEntries: 131072, flags: 1 },
+  /** hash: FlowKey4 -> FlowRecord4 */
+  tortie_flow4d: { name: 'tortie_flow4d', type: 1, keySize: 20, valueSize: 96, maxEntries: 131072, flags: 1 },
+  /** hash: FlowKey6 -> FlowRecord6 */
+  tortie_flow6a: { name: 'tortie_flow6a', type: 1, keySize: 44, valueSize: 144, maxEntries: 131072, flags: 1 },
+  /** hash: FlowKey6 -> FlowRecord6 */
+  tortie_flow6b: { name: 'tortie_flow6b', type: 1, keySize: 44, valueSize: 144, maxEntries: 131072, flags: 1 },
+  /** hash: FlowKey6 -> FlowRecord6 */
+  tortie_flow6c: { name: 'tortie_flow6c', type: 1, keySize: 44, valueSize: 144, maxEntries: 131072, flags: 1 },
+  /** hash: FlowKey6 -> FlowRecord6 */
+  tortie_flow6d: { name: 'tortie_flow6d', type: 1, keySize: 44, valueSize: 144, maxEntries: 131072, flags: 1 },
+  /** lru_hash: FragmentKey4 -> FragmentPorts */
+  tortie_frag4: { name: 'tortie_frag4', type: 9, keySize: 16, valueSize: 8, maxEntries: 8192, flags: 0 },
+  /** lru_hash: FragmentKey6 -> FragmentPorts */
+  tortie_frag6: { name: 'tortie_frag6', type: 9, keySize: 40, valueSize: 8, maxEntries: 8192, flags: 0 },
   /** array: u32 -> Hop */
   tortie_hops: { name: 'tortie_hops', type: 2, keySize: 4, valueSize: 16, maxEntries: 16384, flags: 1024 },
   /** prog_array: u32 -> u32 */
   tortie_jump: { name: 'tortie_jump', type: 3, keySize: 4, valueSize: 4, maxEntries: 2, flags: 0 },
+  /** lru_hash: FlowKey4 -> FlowRecord4 */
+  tortie_new4: { name: 'tortie_new4', type: 9, keySize: 20, valueSize: 96, maxEntries: 65536, flags: 0 },
+  /** lru_hash: FlowKey6 -> FlowRecord6 */
+  tortie_new6: { name: 'tortie_new6', type: 9, keySize: 44, valueSize: 144, maxEntries: 65536, flags: 0 },
   /** array: u32 -> PodSlot */
   tortie_pods: { name: 'tortie_pods', type: 2, keySize: 4, valueSize: 48, maxEntries: 4096, flags: 1024 },
   /** array: u32 -> RunState */
@@ -1360,7 +1480,7 @@ export const configVariables = {
 } as const;
 
 /** Programs: the global functions whose names start with tortie_. */
-export const programNames = ['tortie_from_pod', 'tortie_pod_in', 'tortie_pod_out', 'tortie_to_pod'] as const;
+export const programNames = ['tortie_from_pod', 'tortie_pod_in', 'tortie_pod_out', 'tortie_sweep', 'tortie_to_pod'] as const;
 
 /** The maps of the classifier, with the sizes that the C says. */
 export const classifierMapShapes = {
