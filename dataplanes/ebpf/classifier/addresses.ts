@@ -2,34 +2,35 @@ import { bitsOf, type Family, tryParseIpInNetwork } from '#api/cidr.ts';
 import type { ClassEntry } from './class-space.ts';
 import type { AddressValue, MapWrite, SizedMap } from './classifier-maps.ts';
 import type { Element } from './element.ts';
-import type { Signature, Signatures } from './signature.ts';
+import { arithmetic, PrefixTree } from './prefix-tree.ts';
+import { OwnTraits, type Signature, type Signatures } from './signature.ts';
 
 /**
  * Addresses and prefixes of which something is said: sets that they are in, next hops. They form a forest: a prefix stands around everything
  * in it, and hands its sets and (where that has none of its own) its hop on. The kernel asks the most exact entry only, so each entry says all.
  */
 export class Addresses {
-  readonly #signatures: Signatures;
   readonly #families: Readonly<Record<Family, FamilyForest>>;
   readonly #dirty = new Set<AddressElement>();
+  /** Changed by themselves: whatever is inside has to be looked at, too. */
+  readonly #changed = new Set<AddressElement>();
 
   constructor(signatures: Signatures, nothing: ClassEntry) {
-    this.#signatures = signatures;
     this.#families = { 4: new FamilyForest(4, signatures, nothing), 6: new FamilyForest(6, signatures, nothing) };
   }
 
   /** The address or prefix gets a trait. Throws `RangeError` for other text. */
   addTrait(net: string, trait: number): void {
     const element = this.#insert(net);
-    element.own = this.#signatures.with(element.own, trait);
-    this.#touch(element);
+    element.own.add(trait);
+    this.#changed.add(element);
   }
 
   removeTrait(net: string, trait: number): void {
     const element = this.#find(net);
     if (element === undefined) return;
-    element.own = this.#signatures.without(element.own, trait);
-    this.#touch(element);
+    element.own.remove(trait);
+    this.#changed.add(element);
   }
 
   /** Packets to the address or prefix go by this hop (an index into the next hops); 0: by what stands around it. */
@@ -37,11 +38,21 @@ export class Addresses {
     const element = hop === 0 ? this.#find(net) : this.#insert(net);
     if (element === undefined || element.ownHop === hop) return;
     element.ownHop = hop;
-    this.#touch(element);
+    this.#changed.add(element);
   }
 
   /** What has to be looked at since the last call. */
   takeDirty(): AddressElement[] {
+    // Each once, however many changes there were around it.
+    const seen = new Set<AddressElement>();
+    const open = [...this.#changed];
+    this.#changed.clear();
+    for (let element = open.pop(); element !== undefined; element = open.pop()) {
+      if (seen.has(element)) continue;
+      seen.add(element);
+      this.#dirty.add(element);
+      for (const inner of element.inside) open.push(inner);
+    }
     const dirty = [...this.#dirty];
     this.#dirty.clear();
     return dirty;
@@ -66,12 +77,10 @@ export class Addresses {
     const { family, value, prefix } = parse(net);
     return this.#families[family].insert(value, prefix);
   }
-
-  #touch(element: AddressElement): void {
-    this.#dirty.add(element);
-    for (const inner of element.inside) this.#touch(inner);
-  }
 }
+
+/** What most have inside. */
+const nobody: readonly AddressElement[] = [];
 
 /** An address or a prefix. */
 export class AddressElement implements Element {
@@ -81,22 +90,41 @@ export class AddressElement implements Element {
   readonly prefix: number;
   readonly map: SizedMap;
   /** The sets that name it itself. */
-  own: Signature;
+  readonly own: OwnTraits;
   ownHop = 0;
   written: ClassEntry | undefined;
   writtenHop = 0;
   /** What stands next around it; undefined only for the root, which is everything. */
   around: AddressElement | undefined;
-  readonly inside = new Set<AddressElement>();
+  #inside: Set<AddressElement> | undefined;
 
-  constructor(forest: FamilyForest, value: AddressValue, prefix: number, around: AddressElement | undefined) {
+  constructor(forest: FamilyForest, value: AddressValue, prefix: number) {
     this.#forest = forest;
     this.family = forest.family;
     this.value = value;
     this.prefix = prefix;
     this.map = `tortie_${prefix === bitsOf(forest.family) ? 'addr' : 'net'}${forest.family}`;
-    this.own = forest.signatures.empty;
+    this.own = new OwnTraits(forest.signatures);
+  }
+
+  /** What stands in it with nothing in between. */
+  get inside(): Iterable<AddressElement> {
+    return this.#inside ?? nobody;
+  }
+
+  /** Its place in the forest is in this one from now on. */
+  moveInto(around: AddressElement): void {
+    this.leave();
     this.around = around;
+    (around.#inside ??= new Set()).add(this);
+  }
+
+  leave(): void {
+    const { around } = this;
+    if (around === undefined) return;
+    around.#inside?.delete(this);
+    // Most have nothing inside, and an empty set isn't small.
+    if (around.#inside?.size === 0) around.#inside = undefined;
   }
 
   get rank(): number {
@@ -104,7 +132,7 @@ export class AddressElement implements Element {
   }
 
   get isLeaving(): boolean {
-    return this.own.traits.size === 0 && this.ownHop === 0;
+    return this.own.signature.traits.size === 0 && this.ownHop === 0;
   }
 
   get hasOtherChange(): boolean {
@@ -117,11 +145,12 @@ export class AddressElement implements Element {
   }
 
   now(): Signature {
-    return this.written?.signature ?? this.around?.now() ?? this.own;
+    return this.written?.signature ?? this.around?.now() ?? this.own.signature;
   }
 
   wanted(): Signature {
-    return this.around === undefined ? this.own : this.#forest.signatures.union(this.own, this.around.wanted());
+    const own = this.own.signature;
+    return this.around === undefined ? own : this.#forest.signatures.union(own, this.around.wanted());
   }
 
   write(to: ClassEntry): MapWrite {
@@ -166,14 +195,14 @@ class FamilyForest {
   readonly signatures: Signatures;
   readonly #root: AddressElement;
   readonly #byPrefix = new Map<number, Map<AddressValue, AddressElement>>();
-  /** Lengths that occur, the long ones first. */
-  #lengths: readonly number[] = [];
+  readonly #tree: PrefixTree<AddressElement>;
   size = 0;
 
   constructor(family: Family, signatures: Signatures, nothing: ClassEntry) {
     this.family = family;
     this.signatures = signatures;
-    this.#root = new AddressElement(this, 0, -1, undefined);
+    this.#tree = new PrefixTree(arithmetic[family]);
+    this.#root = new AddressElement(this, 0, -1);
     this.#root.written = nothing;
   }
 
@@ -184,19 +213,14 @@ class FamilyForest {
   insert(value: AddressValue, prefix: number): AddressElement {
     const known = this.find(value, prefix);
     if (known !== undefined) return known;
-    const around = this.#around(value, prefix);
-    const element = new AddressElement(this, value, prefix, around);
-    if (prefix < bitsOf(this.family)) {
-      for (const inner of around.inside) {
-        if (inner.prefix > prefix && this.#cut(inner.value, prefix) === value) moveTo(element, inner);
-      }
-    }
-    around.inside.add(element);
+    const element = new AddressElement(this, value, prefix);
+    element.moveInto(this.#tree.around(value, prefix) ?? this.#root);
+    for (const inner of this.#tree.inside(value, prefix)) inner.moveInto(element);
+    this.#tree.set(value, prefix, element);
     let ofLength = this.#byPrefix.get(prefix);
     if (ofLength === undefined) {
       ofLength = new Map();
       this.#byPrefix.set(prefix, ofLength);
-      this.#lengths = [...this.#byPrefix.keys()].sort((a, b) => b - a);
     }
     ofLength.set(value, element);
     this.size++;
@@ -205,39 +229,12 @@ class FamilyForest {
 
   remove(element: AddressElement): void {
     const { around, value, prefix } = element;
-    const ofLength = this.#byPrefix.get(prefix);
-    if (around === undefined || ofLength?.delete(value) !== true) return;
-    if (ofLength.size === 0) {
-      this.#byPrefix.delete(prefix);
-      this.#lengths = this.#lengths.filter((length) => length !== prefix);
-    }
-    around.inside.delete(element);
-    for (const inner of element.inside) moveTo(around, inner);
+    if (around === undefined || this.#byPrefix.get(prefix)?.delete(value) !== true) return;
+    this.#tree.delete(value, prefix);
+    element.leave();
+    for (const inner of [...element.inside]) inner.moveInto(around);
     this.size--;
   }
-
-  #around(value: AddressValue, prefix: number): AddressElement {
-    for (const length of this.#lengths) {
-      if (length >= prefix) continue;
-      const found = this.find(this.#cut(value, length), length);
-      if (found !== undefined) return found;
-    }
-    return this.#root;
-  }
-
-  #cut(value: AddressValue, prefix: number): AddressValue {
-    if (typeof value === 'bigint') {
-      const rest = BigInt(128 - prefix);
-      return (value >> rest) << rest;
-    }
-    return prefix === 0 ? 0 : (value & (0xffffffff << (32 - prefix))) >>> 0;
-  }
-}
-
-function moveTo(around: AddressElement, inner: AddressElement): void {
-  inner.around?.inside.delete(inner);
-  inner.around = around;
-  around.inside.add(inner);
 }
 
 function parse(net: string): { readonly family: Family; readonly value: AddressValue; readonly prefix: number } {

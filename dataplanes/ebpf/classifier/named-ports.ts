@@ -3,7 +3,7 @@ import type { ClassEntry } from './class-space.ts';
 import type { AddressValue, MapWrite, SizedMap } from './classifier-maps.ts';
 import type { Element } from './element.ts';
 import { type PortRun, type Ports, portTablesOf } from './ports.ts';
-import type { Signature, Signatures } from './signature.ts';
+import { OwnTraits, type Signature, type Signatures } from './signature.ts';
 
 /** {address, protocol, port} in some set. It is what its port is, as a destination's and as a source's, and in its sets besides. */
 export class NamedPort implements Element {
@@ -15,7 +15,7 @@ export class NamedPort implements Element {
   readonly address: AddressValue;
   readonly protocol: number;
   readonly port: number;
-  own: Signature;
+  readonly own: OwnTraits;
   written: ClassEntry | undefined;
 
   constructor(
@@ -31,7 +31,7 @@ export class NamedPort implements Element {
     this.address = value;
     this.protocol = protocol;
     this.port = port;
-    this.own = owner.signatures.empty;
+    this.own = new OwnTraits(owner.signatures);
   }
 
   get map(): SizedMap {
@@ -39,7 +39,7 @@ export class NamedPort implements Element {
   }
 
   get isLeaving(): boolean {
-    return this.own.traits.size === 0;
+    return this.own.signature.traits.size === 0;
   }
 
   now(): Signature {
@@ -48,7 +48,7 @@ export class NamedPort implements Element {
 
   wanted(): Signature {
     return this.#owner.signatures.union(
-      this.own,
+      this.own.signature,
       this.#owner.ofPort(this, (run) => run.wanted()),
     );
   }
@@ -81,8 +81,8 @@ export class NamedPorts {
   readonly signatures: Signatures;
   #ports: Ports | undefined;
   readonly #known = new Map<string, NamedPort>();
-  /** By {table, number} of the destination: what a change of the ports' classes concerns. */
-  readonly #atPort = new Map<number, Set<NamedPort>>();
+  /** By table and number: what a change of the ports' classes concerns. */
+  readonly #atPort = new Map<number, Map<number, Set<NamedPort>>>();
   readonly #dirty = new Set<NamedPort>();
 
   constructor(signatures: Signatures) {
@@ -98,23 +98,26 @@ export class NamedPorts {
   addTrait(member: string, trait: number): void {
     const element = this.#known.get(member) ?? this.#insert(member);
     if (element === undefined) return;
-    element.own = this.signatures.with(element.own, trait);
+    element.own.add(trait);
     this.#dirty.add(element);
   }
 
   removeTrait(member: string, trait: number): void {
     const element = this.#known.get(member);
     if (element === undefined) return;
-    element.own = this.signatures.without(element.own, trait);
+    element.own.remove(trait);
     this.#dirty.add(element);
   }
 
   /** The classes of these ports change. */
   touch({ table, min, max }: PortRun): void {
-    for (const [key, elements] of this.#atPort) {
-      const number = key % 65_536;
-      if (Math.floor(key / 65_536) !== table || number < min || number > max) continue;
-      for (const element of elements) this.#dirty.add(element);
+    const ofTable = this.#atPort.get(table);
+    if (ofTable === undefined) return;
+    // Whichever are fewer: the run's numbers, or those that have a name.
+    const numbers = max - min < ofTable.size ? range(min, max) : ofTable.keys();
+    for (const number of numbers) {
+      if (number < min || number > max) continue;
+      for (const element of ofTable.get(number) ?? []) this.#dirty.add(element);
     }
   }
 
@@ -142,10 +145,11 @@ export class NamedPorts {
 
   forget(element: NamedPort): void {
     this.#known.delete(element.text);
-    for (const key of keysOf(element)) {
-      const elements = this.#atPort.get(key);
+    for (const table of tablesOf(element)) {
+      const ofTable = this.#atPort.get(table);
+      const elements = ofTable?.get(element.port);
       elements?.delete(element);
-      if (elements?.size === 0) this.#atPort.delete(key);
+      if (elements?.size === 0) ofTable?.delete(element.port);
     }
   }
 
@@ -156,17 +160,22 @@ export class NamedPorts {
     if (portTablesOf(Number(protocol)) === undefined) return undefined;
     const element = new NamedPort(this, member, ip, Number(protocol), Number(port));
     this.#known.set(member, element);
-    for (const key of keysOf(element)) {
-      const elements = this.#atPort.get(key);
-      if (elements === undefined) this.#atPort.set(key, new Set([element]));
-      else elements.add(element);
+    for (const table of tablesOf(element)) {
+      const ofTable = this.#atPort.get(table) ?? new Map<number, Set<NamedPort>>();
+      this.#atPort.set(table, ofTable);
+      const elements = ofTable.get(element.port) ?? new Set();
+      ofTable.set(element.port, elements.add(element));
     }
     return element;
   }
 }
 
-/** Table and number, of the destination and of the source. */
-function keysOf({ protocol, port }: NamedPort): number[] {
+/** The tables of its destination port and of its source port. */
+function tablesOf({ protocol }: NamedPort): number[] {
   const tables = portTablesOf(protocol);
-  return tables === undefined ? [] : [tables.destination * 65_536 + port, tables.source * 65_536 + port];
+  return tables === undefined ? [] : [tables.destination, tables.source];
+}
+
+function* range(min: number, max: number): Generator<number> {
+  for (let number = min; number <= max; number++) yield number;
 }
