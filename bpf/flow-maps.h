@@ -53,6 +53,13 @@ enum flow_flag {
 
 #endif
 
+#if (FAMILY == 4 && !defined(TORTIE_FLOW_MAPS4_H)) || (FAMILY == 6 && !defined(TORTIE_FLOW_MAPS6_H))
+#if FAMILY == 4
+#define TORTIE_FLOW_MAPS4_H
+#else
+#define TORTIE_FLOW_MAPS6_H
+#endif
+
 /* Addresses in network byte order, ports in the machine's. */
 struct flow_end {
 	__u8 address[ADDRESS_BYTES];
@@ -136,3 +143,5 @@ struct {
 	__type(key, struct fragment_key);
 	__type(value, struct fragment_ports);
 } OF_FAMILY(tortie_frag) SEC(".maps");
+
+#endif

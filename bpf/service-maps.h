@@ -16,6 +16,13 @@
 
 #endif
 
+#if (FAMILY == 4 && !defined(TORTIE_SERVICE_MAPS4_H)) || (FAMILY == 6 && !defined(TORTIE_SERVICE_MAPS6_H))
+#if FAMILY == 4
+#define TORTIE_SERVICE_MAPS4_H
+#else
+#define TORTIE_SERVICE_MAPS6_H
+#endif
+
 struct frontend_key {
 	__u8 address[ADDRESS_BYTES];
 	/* The machine's byte order. */
@@ -45,3 +52,5 @@ struct {
 	__type(key, __u32);
 	__type(value, struct backend);
 } OF_FAMILY(tortie_back) SEC(".maps");
+
+#endif
