@@ -1,9 +1,9 @@
 import type { CommandRunner } from '#native/command-runner.ts';
 import type { Family } from '#native/types.ts';
 import type { Logger } from '../logger.ts';
-import { CHAIN_PREFIX } from './rules.ts';
+import { CALI_RULES, type RuleOwner } from './rules.ts';
 import type { SavedTable } from './saved.ts';
-import { TABLE_IS_OURS } from './table.ts';
+import { madeByUs } from './table.ts';
 import { type Variant, Xtables, type XtablesError } from './xtables.ts';
 
 /** Where to look for what is ours. */
@@ -12,6 +12,8 @@ export interface Places {
   readonly families: readonly Family[];
   readonly tables: readonly string[];
   readonly lockTimeoutS: number;
+  /** Whose; absent: what is named as Calico does. */
+  readonly owner?: RuleOwner;
 }
 
 /**
@@ -23,7 +25,7 @@ export async function removeLeftovers(commands: CommandRunner, log: Logger, plac
   for (const variant of places.variants) {
     for (const family of places.families) {
       try {
-        await removeFrom(new Xtables(commands, variant, family), commands, log, places);
+        await removeFrom(new Xtables(commands, variant, family, places.owner ?? CALI_RULES), commands, log, places);
       } catch (error) {
         if ((error as XtablesError).code !== 'XTABLES_MISSING') errors.push(error);
       }
@@ -86,8 +88,8 @@ export async function removeOurs(
   await tools.restore([`*${table}`, ...lines, 'COMMIT', ''].join('\n'), lockTimeoutS);
   const othersUseIt =
     actual.ruleCounts.others > 0 ||
-    [...actual.names].some((name) => !name.startsWith(CHAIN_PREFIX) && actual.others.get(name)?.policy !== 'ACCEPT');
-  if (!actual.ours.has(TABLE_IS_OURS) || othersUseIt) return 'removed';
+    [...actual.names].some((name) => !name.startsWith(tools.owner.chainPrefix) && actual.others.get(name)?.policy !== 'ACCEPT');
+  if (!actual.ours.has(madeByUs(tools.owner)) || othersUseIt) return 'removed';
   await tools.deleteEmptyChains(table);
   return 'tableIsEmpty';
 }

@@ -1,10 +1,21 @@
 import { hash } from 'node:crypto';
 
-/** Each rule of ours carries a comment that begins with this, as Calico's do: it says whose it is and what it should be. */
-const COMMENT_PREFIX = 'cali:';
+/**
+ * Who of us keeps rules in a table. Two may have theirs in one table at a time (while one dataplane takes over from the other), and neither
+ * touches the other's: to each of them the other is somebody else, who may only not be told to have moved its rules.
+ */
+export interface RuleOwner {
+  /** Its chains begin with this. */
+  readonly chainPrefix: string;
+  /** Each of its rules carries a comment that begins with this: it says whose it is and what it should be. */
+  readonly commentPrefix: string;
+}
 
-/** Chains of ours begin with this. */
-export const CHAIN_PREFIX = 'cali-';
+/** The iptables dataplane and natOutgoing: as Calico names what is its. */
+export const CALI_RULES: RuleOwner = { chainPrefix: 'cali-', commentPrefix: 'cali:' };
+/** The eBPF dataplane: what netfilter has to do in its mode. */
+export const TORTIE_RULES: RuleOwner = { chainPrefix: 'tortie-', commentPrefix: 'tortie:' };
+export const RULE_OWNERS: readonly RuleOwner[] = [CALI_RULES, TORTIE_RULES];
 
 /** Characters of a list's hash: 78 bits. */
 const HASH_LENGTH = 13;
@@ -46,10 +57,10 @@ export const signature = (listHash: string, length: number): string => (length =
 export const tagsOf = ({ rules, hash }: HashedRules): string[] => rules.map((_, index) => ruleTag(hash, index));
 
 /** A rule with its comment, which stands last: the kernel asks matches in their order, and this one of packets that match otherwise only. */
-export const taggedRule = (rule: string, tag: string): string =>
-  `${rule} -m comment --comment "${COMMENT_PREFIX}${tag}"`;
+export const taggedRule = (rule: string, tag: string, owner: RuleOwner): string =>
+  `${rule} -m comment --comment "${owner.commentPrefix}${tag}"`;
 
 /** The rules as lines of an iptables-restore input. `verb` is `-A chain` or `-I chain`. */
-export function renderRules(verb: string, { rules, hash }: HashedRules): string[] {
-  return rules.map((rule, index) => `${verb} ${taggedRule(rule, ruleTag(hash, index))}`);
+export function renderRules(verb: string, { rules, hash }: HashedRules, owner: RuleOwner = CALI_RULES): string[] {
+  return rules.map((rule, index) => `${verb} ${taggedRule(rule, ruleTag(hash, index), owner)}`);
 }

@@ -1,4 +1,4 @@
-import { CHAIN_PREFIX, FOREIGN_SIGNATURE, ruleTag, signature } from './rules.ts';
+import { CALI_RULES, FOREIGN_SIGNATURE, RULE_OWNERS, type RuleOwner, ruleTag, signature } from './rules.ts';
 
 /** One rule as iptables-save prints it. */
 export interface SavedRule {
@@ -6,6 +6,8 @@ export interface SavedRule {
   readonly text: string;
   /** The tag in the comment, when the rule is ours. */
   readonly tag?: string;
+  /** It is another of our owners'. */
+  readonly isSiblings?: true;
 }
 
 /** One chain as iptables-save prints it. */
@@ -23,7 +25,7 @@ export interface SavedTable {
   readonly ours: ReadonlyMap<string, string>;
   /** The kernel's own chains, and others' that hold rules of ours. */
   readonly others: ReadonlyMap<string, SavedChain>;
-  /** How many rules there are, ours by their comments. */
+  /** How many rules there are, ours by their comments, whichever of our owners'. */
   readonly ruleCounts: { readonly ours: number; readonly others: number };
   /** The tool can't show what is in it (rules of nft's that iptables doesn't have). */
   readonly isUnreadable: boolean;
@@ -38,14 +40,15 @@ export const EMPTY_TABLE: SavedTable = {
   isUnreadable: false,
 };
 
-const OUR_COMMENT = /--comment "?cali:([A-Za-z0-9_-]{16})"?(?: |$)/;
+const TAGGED_COMMENT = /--comment "?([a-z]+:)([A-Za-z0-9_-]{16})"?(?: |$)/;
+const commentPrefixes = RULE_OWNERS.map(({ commentPrefix }) => commentPrefix);
 const UNREADABLE = /^# Table `(\S+)' is incompatible/;
 
 /** Reads what iptables-save printed: the tables by name. Lines it doesn't know (comments, COMMIT) say nothing about rules. */
-export function parseSave(text: string): ReadonlyMap<string, SavedTable> {
+export function parseSave(text: string, owner: RuleOwner = CALI_RULES): ReadonlyMap<string, SavedTable> {
   const readers = new Map<string, TableReader>();
   const unreadable = new Map<string, SavedTable>();
-  let table = new TableReader();
+  let table = new TableReader(owner);
   for (const line of text.split('\n')) {
     if (line.startsWith('-A ')) {
       table.addRule(line);
@@ -53,7 +56,7 @@ export function parseSave(text: string): ReadonlyMap<string, SavedTable> {
       const [name = '', policy = '-'] = line.slice(1).split(' ', 2);
       table.addChain(name, policy);
     } else if (line.startsWith('*')) {
-      table = new TableReader();
+      table = new TableReader(owner);
       readers.set(line.slice(1).trim(), table);
     } else if (line.startsWith('#')) {
       const name = UNREADABLE.exec(line)?.[1];
@@ -72,10 +75,15 @@ interface OwnChain {
 
 /** Takes a table's lines one by one. */
 class TableReader {
+  readonly #owner: RuleOwner;
   readonly #names = new Set<string>();
   readonly #ruleCounts = { ours: 0, others: 0 };
   readonly #own = new Map<string, OwnChain>();
   readonly #other = new Map<string, { policy: string; rules: SavedRule[]; hasOurs: boolean }>();
+
+  constructor(owner: RuleOwner) {
+    this.#owner = owner;
+  }
 
   finish(): SavedTable {
     const ours = new Map<string, string>();
@@ -89,7 +97,7 @@ class TableReader {
 
   addChain(name: string, policy: string): void {
     this.#names.add(name);
-    if (name.startsWith(CHAIN_PREFIX)) this.#own.set(name, { hash: undefined, length: 0, isForeign: false });
+    if (name.startsWith(this.#owner.chainPrefix)) this.#own.set(name, { hash: undefined, length: 0, isForeign: false });
     else this.#other.set(name, { policy, rules: [], hasOurs: false });
   }
 
@@ -97,8 +105,9 @@ class TableReader {
   addRule(line: string): void {
     const end = line.indexOf(' ', 3);
     const name = line.slice(3, end < 0 ? undefined : end);
-    const tag = line.includes('cali:') ? OUR_COMMENT.exec(line)?.[1] : undefined;
-    this.#ruleCounts[tag === undefined ? 'others' : 'ours'] += 1;
+    const { prefix, tag: anyTag } = tagIn(line);
+    const tag = prefix === this.#owner.commentPrefix ? anyTag : undefined;
+    this.#ruleCounts[prefix === undefined ? 'others' : 'ours'] += 1;
     const own = this.#own.get(name);
     if (own !== undefined) {
       own.hash ??= tag?.slice(0, -3);
@@ -112,8 +121,20 @@ class TableReader {
     other.hasOurs ||= tag !== undefined;
     // Of others' chains without rules of ours nobody asks what is in them.
     if (other.policy !== '-' || tag !== undefined || other.hasOurs)
-      other.rules.push(tag === undefined ? { text } : { text, tag });
+      other.rules.push({
+        text,
+        ...(tag === undefined ? {} : { tag }),
+        ...(tag === undefined && prefix !== undefined ? { isSiblings: true as const } : {}),
+      });
   }
+}
+
+/** The tag in a rule's comment, and whose it is; undefined where it is none of our owners'. */
+function tagIn(line: string): { readonly prefix: string | undefined; readonly tag: string | undefined } {
+  const none = { prefix: undefined, tag: undefined };
+  if (!commentPrefixes.some((prefix) => line.includes(prefix))) return none;
+  const [, prefix = '', tag] = TAGGED_COMMENT.exec(line) ?? [];
+  return commentPrefixes.includes(prefix) ? { prefix, tag } : none;
 }
 
 /** A rule of ours with what it has counted. */
@@ -128,13 +149,13 @@ export interface SavedCounter {
 const COUNTED_RULE = /^\[(\d+):(\d+)\] -A (\S+) (.*)$/;
 
 /** Reads what `iptables-save -c` printed: the counters of our rules in our chains. */
-export function* parseCounters(text: string): Generator<SavedCounter> {
+export function* parseCounters(text: string, owner: RuleOwner = CALI_RULES): Generator<SavedCounter> {
   let table = '';
   for (const line of text.split('\n')) {
     if (line.startsWith('*')) table = line.slice(1).trim();
-    if (!line.startsWith('[') || !line.includes(` -A ${CHAIN_PREFIX}`)) continue;
+    if (!line.startsWith('[') || !line.includes(` -A ${owner.chainPrefix}`)) continue;
     const [, packets, bytes, chain = '', rest = ''] = COUNTED_RULE.exec(line) ?? [];
-    const tag = OUR_COMMENT.exec(rest)?.[1];
-    if (tag !== undefined) yield { table, chain, tag, packets: Number(packets), bytes: Number(bytes) };
+    const { prefix, tag } = tagIn(rest);
+    if (tag !== undefined && prefix === owner.commentPrefix) yield { table, chain, tag, packets: Number(packets), bytes: Number(bytes) };
   }
 }

@@ -1,4 +1,13 @@
-import { CHAIN_PREFIX, hashRules, type HashedRules, renderRules, signatureOf, taggedRule, tagsOf } from './rules.ts';
+import {
+  hashRules,
+  type HashedRules,
+  renderRules,
+  RULE_OWNERS,
+  type RuleOwner,
+  signatureOf,
+  taggedRule,
+  tagsOf,
+} from './rules.ts';
 import { EMPTY_TABLE, type SavedChain, type SavedRule, type SavedTable } from './saved.ts';
 
 /** Our rules in one of the kernel's chains. */
@@ -11,9 +20,10 @@ export interface Hook {
 
 /**
  * In a table of nft's that wasn't there before us: an empty chain that says so, for cleanup, also after a crash. (Of the kernel's chains in a
- * table of others nobody can tell: iptables-nft-save prints those that aren't there, too.)
+ * table of others nobody can tell: iptables-nft-save prints those that aren't there, too.) Who comes to a table that another of our owners made
+ * says the same of it, so that the last to go removes it.
  */
-export const TABLE_IS_OURS = `${CHAIN_PREFIX}table-is-ours`;
+export const madeByUs = ({ chainPrefix }: RuleOwner): string => `${chainPrefix}table-is-ours`;
 
 /** What a chain is while iptables refuses its rules: nothing passes. */
 const CLOSED = ['-j DROP'];
@@ -50,6 +60,7 @@ export class Table {
   #actual = new Map<string, string>();
   #kernelChains = new Map<string, SavedChain>();
   readonly #marksMade: boolean;
+  readonly #owner: RuleOwner;
   #wasRead = false;
   #insertMode: 'insert' | 'append';
   /** `keep`: what hooks the kernel has stays, nothing is known yet. */
@@ -58,7 +69,11 @@ export class Table {
   #isComplete = false;
 
   /** `marksMade`: note in the table if it wasn't there before us (nft). */
-  constructor(name: string, options: { readonly insertMode: 'insert' | 'append'; readonly marksMade: boolean }) {
+  constructor(
+    name: string,
+    options: { readonly insertMode: 'insert' | 'append'; readonly marksMade: boolean; readonly owner: RuleOwner },
+  ) {
+    this.#owner = options.owner;
     this.name = name;
     this.#insertMode = options.insertMode;
     this.#marksMade = options.marksMade;
@@ -71,8 +86,9 @@ export class Table {
 
   /** The chain and all its rules, in order. True if that is something new. */
   setChain(name: string, rules: readonly string[]): boolean {
-    if (!name.startsWith(CHAIN_PREFIX))
-      throw new TypeError(`chain ${name} is not one of ours: its name must begin with ${CHAIN_PREFIX}`);
+    const { chainPrefix } = this.#owner;
+    if (!name.startsWith(chainPrefix))
+      throw new TypeError(`chain ${name} is not one of ours: its name must begin with ${chainPrefix}`);
     const hashed = hashRules(name, rules);
     if (this.#chains.get(name)?.hash === hashed.hash) return false;
     this.#chains.set(name, hashed);
@@ -155,7 +171,8 @@ export class Table {
   /** Takes over what was read (undefined: there is no such table); answers what others had changed since the last reading or write, in words. */
   adopt(found: SavedTable | undefined): string[] {
     const saved = found ?? EMPTY_TABLE;
-    if (this.#marksMade && (found === undefined || found.ours.has(TABLE_IS_OURS))) this.setChain(TABLE_IS_OURS, []);
+    const isMadeByUs = found === undefined || RULE_OWNERS.some((owner) => found.names.has(madeByUs(owner)));
+    if (this.#marksMade && isMadeByUs) this.setChain(madeByUs(this.#owner), []);
     const changes = this.#wasRead ? this.#differences(saved) : [];
     this.#actual = new Map(saved.ours);
     this.#kernelChains = new Map(saved.others);
@@ -183,7 +200,7 @@ export class Table {
         continue;
       }
       declare.push(`:${name} - [0:0]`);
-      add.push(...renderRules(`-A ${name}`, rules));
+      add.push(...renderRules(`-A ${name}`, rules, this.#owner));
       written.set(name, signatureOf(rules));
     }
     const { unhook, hook, hooked } = this.#planHooks();
@@ -233,10 +250,12 @@ export class Table {
       }
       const insert = this.#insertMode === 'insert';
       hook.push(
-        ...(insert ? renderRules(`-I ${name}`, wanted.first).toReversed() : renderRules(`-A ${name}`, wanted.first)),
-        ...renderRules(`-A ${name}`, wanted.last),
+        ...(insert
+          ? renderRules(`-I ${name}`, wanted.first, this.#owner).toReversed()
+          : renderRules(`-A ${name}`, wanted.first, this.#owner)),
+        ...renderRules(`-A ${name}`, wanted.last, this.#owner),
       );
-      const [first, last] = [asSaved(wanted.first), asSaved(wanted.last)];
+      const [first, last] = [asSaved(wanted.first, this.#owner), asSaved(wanted.last, this.#owner)];
       hooked.set(name, {
         ...chain,
         rules: insert ? [...first, ...others, ...last] : [...others, ...first, ...last],
@@ -245,9 +264,9 @@ export class Table {
     return { unhook, hook, hooked };
   }
 
-  /** True if exactly our rules are in the kernel's chain, in their places. */
+  /** True if exactly our rules are in the kernel's chain, in their places; those of another owner of us may stand before and behind. */
   #hookIsRight(name: string, chain: SavedChain | undefined): boolean {
-    const rules = chain?.rules ?? [];
+    const rules = (chain?.rules ?? []).filter(({ isSiblings }) => isSiblings !== true);
     const hook = this.#hooked === 'yes' ? this.#hooks.get(name) : undefined;
     if (hook === undefined) return !rules.some(isOurs);
     const wanted = [...tagsOf(hook.first), ...tagsOf(hook.last)];
@@ -276,7 +295,7 @@ export class Table {
 const isOurs = (rule: { readonly tag?: string }): boolean => rule.tag !== undefined;
 
 /** Rules as a save would show them: `-D` needs them before the kernel is read again. */
-const asSaved = (list: HashedRules): SavedRule[] =>
-  tagsOf(list).map((tag, index) => ({ text: taggedRule(list.rules[index] ?? '', tag), tag }));
+const asSaved = (list: HashedRules, owner: RuleOwner): SavedRule[] =>
+  tagsOf(list).map((tag, index) => ({ text: taggedRule(list.rules[index] ?? '', tag, owner), tag }));
 
 const ourTags = (chain: SavedChain | undefined): string[] => (chain?.rules ?? []).flatMap((rule) => rule.tag ?? []);

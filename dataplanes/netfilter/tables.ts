@@ -80,7 +80,11 @@ export class Tables implements Disposable {
     this.#tables = new Map(
       names.map((name) => [
         name,
-        new Table(name, { insertMode: settings.insertMode, marksMade: tools.variant === 'nft' }),
+        new Table(name, {
+          insertMode: settings.insertMode,
+          marksMade: tools.variant === 'nft',
+          owner: tools.owner,
+        }),
       ]),
     );
   }
@@ -134,7 +138,7 @@ export class Tables implements Disposable {
 
   /** The counters of our rules; waits for a cycle under way. Forks one process. */
   counters(): Promise<Iterable<SavedCounter>> {
-    return this.#turns.run(async () => parseCounters(await this.#tools.saveWithCounters()));
+    return this.#turns.run(async () => parseCounters(await this.#tools.saveWithCounters(), this.#tools.owner));
   }
 
   [Symbol.dispose](): void {

@@ -1,5 +1,6 @@
 import type { CommandResult, CommandRunner } from '#native/command-runner.ts';
 import type { Family } from '#native/types.ts';
+import { CALI_RULES, type RuleOwner } from './rules.ts';
 import { parseSave, type SavedTable } from './saved.ts';
 
 /** The two implementations of iptables: rules in the kernel's own xtables, or in nf_tables. A host may have rules in both. */
@@ -23,9 +24,12 @@ const TOOL_TIME_LIMIT_MS = 60_000;
 export class Xtables {
   readonly variant: Variant;
   readonly family: Family;
+  /** Whose rules count as ours in what it reads. */
+  readonly owner: RuleOwner;
   readonly #commands: CommandRunner;
 
-  constructor(commands: CommandRunner, variant: Variant, family: Family) {
+  constructor(commands: CommandRunner, variant: Variant, family: Family, owner: RuleOwner = CALI_RULES) {
+    this.owner = owner;
     this.#commands = commands;
     this.variant = variant;
     this.family = family;
@@ -38,7 +42,7 @@ export class Xtables {
 
   /** What is there, by table: only tables that exist, and none is created by asking. */
   async save(): Promise<ReadonlyMap<string, SavedTable>> {
-    return parseSave((await this.#run(`${this.name}-save`, [])).stdout);
+    return parseSave((await this.#run(`${this.name}-save`, [])).stdout, this.owner);
   }
 
   /** As the tool prints it with counters. */

@@ -1,5 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
-import { TABLE_IS_OURS } from '#dataplanes/netfilter/table.ts';
+import { CALI_RULES } from '#dataplanes/netfilter/rules.ts';
+import { madeByUs } from '#dataplanes/netfilter/table.ts';
 import { checkTable, type CheckId } from './check-table.ts';
 import { evaluate, exitStatusOf, problemsOf } from './evaluate.ts';
 import {
@@ -302,7 +303,7 @@ const cases: readonly Case[] = [
   },
   {
     node: 'with our own chains, one of which somebody has changed',
-    facts: saved(save('nft', 4, calico.replace('COMMIT', `:${TABLE_IS_OURS} - [0:0]\nCOMMIT`))),
+    facts: saved(save('nft', 4, calico.replace('COMMIT', `:${madeByUs(CALI_RULES)} - [0:0]\nCOMMIT`))),
     id: 'other-plugin',
     outcome: 'yes',
   },
