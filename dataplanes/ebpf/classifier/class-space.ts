@@ -24,6 +24,7 @@ export class ClassSpace {
   readonly #onFree: (entry: ClassEntry) => void;
   readonly #ids: IdPool;
   readonly #namedIds = new IdPool(FIRST_NAMED_CLASS, CLASSES_END);
+  readonly #all = new Set<ClassEntry>();
   readonly #primary = new Map<string, ClassEntry>();
   readonly #byTrait = new Map<number, Set<ClassEntry>>();
 
@@ -34,6 +35,7 @@ export class ClassSpace {
     this.#ids = new IdPool(1, end);
     this.zero = { id: 0, signature: empty, isNamed: false, users: new Shared(retirement, () => undefined) };
     this.zero.users.acquire();
+    this.#all.add(this.zero);
     this.#primary.set(primaryKey(empty, false), this.zero);
   }
 
@@ -49,6 +51,7 @@ export class ClassSpace {
     if (id === undefined) return undefined;
     const key = primaryKey(signature, isNamed);
     const users = new Shared(this.#retirement, () => {
+      this.#all.delete(entry);
       if (this.#primary.get(key) === entry) this.#primary.delete(key);
       for (const trait of signature.traits) {
         const classes = this.#byTrait.get(trait);
@@ -59,6 +62,7 @@ export class ClassSpace {
       ids.give(id);
     });
     const entry: ClassEntry = { id, signature, isNamed, users };
+    this.#all.add(entry);
     for (const trait of signature.traits) {
       const classes = this.#byTrait.get(trait);
       if (classes === undefined) this.#byTrait.set(trait, new Set([entry]));
@@ -80,6 +84,16 @@ export class ClassSpace {
   /** All classes that have the trait, and those that nothing is in any more but may still be asked for. */
   withTrait(trait: number): ReadonlySet<ClassEntry> {
     return this.#byTrait.get(trait) ?? noClasses;
+  }
+
+  /** Numbers for unnamed classes that are free. */
+  get free(): number {
+    return this.#ids.free;
+  }
+
+  /** Class 0 and all others. */
+  get all(): ReadonlySet<ClassEntry> {
+    return this.#all;
   }
 
   /** How many there are besides class 0. */

@@ -35,7 +35,8 @@ const actions = {
 
 /**
  * Lays the rules of a unit out. What a pass goes on with begins a chunk, and a log rule ends one, so that the lookup has no more to do
- * than to choose the next chunk. Staged policies aren't there. A policy or profile that was never announced denies in its place.
+ * than to choose the next chunk. A staged policy's rules are there and count: what they would decide goes on behind the policy. A policy or
+ * profile that was never announced denies in its place.
  * `canMatch`: leaves out rules that no packet of the family can match.
  */
 export function flatRules(
@@ -55,9 +56,12 @@ export function flatRules(
       layout.add(RuleAction.deny, `tier ${name}: ${missing}, which was never announced`);
       return layout.finish();
     }
-    const enforced = ids.flatMap((id) => policies.get(id) ?? []).filter(({ staged }) => !staged);
-    if (enforced.length === 0) continue;
-    for (const policy of enforced) addRules(policy[direction]);
+    const known = ids.flatMap((id) => policies.get(id) ?? []);
+    for (const policy of known) {
+      if (policy.staged) layout.addStaged(policy[direction].filter((rule) => canMatch(rule)));
+      else addRules(policy[direction]);
+    }
+    if (known.every(({ staged }) => staged)) continue;
     const end = kind === 'early' || defaultAction === 'pass' ? RuleAction.pass : RuleAction.deny;
     layout.add(end, `the end of tier ${name}`);
     // Nothing behind it is ever reached.
@@ -82,16 +86,32 @@ export function flatRules(
   return layout.finish();
 }
 
+type Entry = { position: number; word: number; id: string; rule?: RuleInfo };
+
 class Layout {
-  readonly #rules: { position: number; word: number; id: string; rule?: RuleInfo }[] = [];
-  #open: { word: number }[] = [];
+  readonly #rules: Entry[] = [];
+  #open: Entry[] = [];
   #next = 0;
 
   add(action: number, id: string, rule?: RuleInfo): void {
-    const entry = { position: this.#next++, word: action, id, ...(rule === undefined ? {} : { rule }) };
-    this.#rules.push(entry);
+    const entry = this.#push(action, id, rule);
     if (action === RuleAction.pass) this.#open.push(entry);
     if (action === RuleAction.log) this.#beginChunk();
+  }
+
+  /** The first of these that matches counts, and a log rule before it; then it goes on behind them all. */
+  addStaged(rules: readonly RuleInfo[]): void {
+    if (rules.length === 0) return;
+    const decided: Entry[] = [];
+    for (const rule of rules) {
+      const entry = this.#push(RuleAction.pass, rule.id, rule);
+      if (rule.action === 'log') {
+        this.#beginChunk();
+        this.#passTo([entry]);
+      } else decided.push(entry);
+    }
+    this.#beginChunk();
+    this.#passTo(decided);
   }
 
   /** True if some rule passes to what comes. */
@@ -101,12 +121,23 @@ class Layout {
 
   passHere(): void {
     this.#beginChunk();
-    for (const entry of this.#open) entry.word = RuleAction.pass | ((this.#next / CHUNK_RULES) << 8);
+    this.#passTo(this.#open);
     this.#open = [];
   }
 
   finish(): FlatRules {
     return { rules: this.#rules, chunks: Math.ceil(this.#next / CHUNK_RULES) };
+  }
+
+  #push(word: number, id: string, rule: RuleInfo | undefined): Entry {
+    const entry = { position: this.#next++, word, id, ...(rule === undefined ? {} : { rule }) };
+    this.#rules.push(entry);
+    return entry;
+  }
+
+  /** The chunk that begins here is where these go on. */
+  #passTo(entries: readonly Entry[]): void {
+    for (const entry of entries) entry.word = RuleAction.pass | ((this.#next / CHUNK_RULES) << 8);
   }
 
   #beginChunk(): void {

@@ -5,10 +5,13 @@ export class ClassifierFull extends Error {
   override readonly name = 'ClassifierFull';
   readonly code = 'CLASSIFIER_FULL';
   readonly map: SizedMap;
+  /** Entries that it takes, as far as that is known. */
+  readonly need: number;
 
-  constructor(map: SizedMap, sizes: MapSizes) {
+  constructor(map: SizedMap, sizes: MapSizes, need = 1) {
     const { entries, setting } = sizes[map];
     super(`${map} is full (${entries} entries; setting ${setting})`);
     this.map = map;
+    this.need = need;
   }
 }

@@ -12,11 +12,17 @@ export class IdPool {
     this.#next = first;
   }
 
-  /** A number that nobody has; undefined when there is none. */
-  take(): number | undefined {
+  /** A number that nobody has, if `left` more are free besides; else undefined. */
+  take(left = 0): number | undefined {
+    if (this.free <= left) return undefined;
     const returned = this.#free.pop();
     if (returned !== undefined) return returned;
     return this.#next < this.#end ? this.#next++ : undefined;
+  }
+
+  /** How many are free. */
+  get free(): number {
+    return this.#end - this.#first - this.used;
   }
 
   give(id: number): void {

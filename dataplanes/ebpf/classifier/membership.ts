@@ -15,6 +15,8 @@ import { ADDRESS_DIMENSIONS, SERVICE_DIMENSIONS } from './unit-form.ts';
 export interface Space {
   readonly classes: ClassSpace;
   readonly dimensions: readonly number[];
+  /** True if a record's default row may be another than that of a class without traits: all its classes can be asked for by all units. */
+  readonly mayInvert: boolean;
 }
 
 /** Who has which traits: the sets, and everything that can be a member of one or in a range. */
@@ -35,10 +37,12 @@ export class Membership {
     this.addressSpace = {
       classes: new ClassSpace(empty, retirement, 2 ** 32, (entry) => onFree(this.addressSpace, entry)),
       dimensions: ADDRESS_DIMENSIONS,
+      mayInvert: true,
     };
     this.serviceSpace = {
       classes: new ClassSpace(empty, retirement, portClasses, (entry) => onFree(this.serviceSpace, entry)),
       dimensions: SERVICE_DIMENSIONS,
+      mayInvert: false,
     };
     this.addresses = new Addresses(signatures, this.addressSpace.classes.zero);
     this.named = new NamedPorts(signatures);
@@ -47,9 +51,17 @@ export class Membership {
     this.sets = new Sets({ net: this.addresses, ipPort: this.named });
   }
 
-  /** The number of a trait, with one user more. Throws `UnknownSet`. */
+  /** The number of a trait, with one user more. Throws `UnknownSet`, `BrokenSet`, and `RangeError` for a network that is none. */
   acquire(name: TraitName): number {
-    return this.traits.acquire(traitKey(name), () => this.#source(name));
+    const trait = this.traits.acquire(traitKey(name), this.#source(name));
+    try {
+      // Its members are looked at only when somebody asks for them.
+      if (name.kind === 'set' || name.kind === 'ipPort') this.sets.check(name.set);
+    } catch (error) {
+      this.traits.release(trait);
+      throw error;
+    }
+    return trait;
   }
 
   /** What may have to become something else since the last call, in the order in which it has to be written. */
@@ -66,6 +78,11 @@ export class Membership {
     else if (element instanceof PortRun) this.ports.mark(element);
   }
 
+  /** True if its entry has to be there whatever units ask for: it says the next hop. */
+  isHop(element: Element): boolean {
+    return element instanceof AddressElement && element.ownHop !== 0;
+  }
+
   spaceOf(element: Element): Space {
     return element instanceof AddressElement ? this.addressSpace : this.serviceSpace;
   }
@@ -78,12 +95,14 @@ export class Membership {
         return this.sets.source(name.set, 'ipPort');
       case 'net':
         return {
+          of: this.addresses,
           activate: (trait) => this.addresses.addTrait(name.net, trait),
           deactivate: (trait) => this.addresses.removeTrait(name.net, trait),
         };
       case 'ports': {
         const { table, min, max } = name;
         return {
+          of: this.ports,
           activate: (trait) => this.ports.addTrait(table, min, max, trait),
           deactivate: (trait) => this.ports.removeTrait(table, min, max, trait),
         };

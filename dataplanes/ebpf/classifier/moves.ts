@@ -72,14 +72,23 @@ export function groupMoves(
     const { space, from, to } = group;
     group.affected = [...users.of(difference(from, to))].filter(
       (unit) =>
-        unit.published?.compiled.form.tellsApart(space.dimensions, from, to) === true &&
-        countOf(group, unit.lists.family) > 0,
+        (unit.published?.compiled.form.tellsApart(space.dimensions, from, to) ?? 0) > 0 &&
+        elementsOf(group, unit.lists.family) > 0,
     );
   }
   return [...groups.values()];
 }
 
-/** How many entries of packets of the family change. */
-export function countOf({ elements }: MoveGroup, family: Family): number {
+/**
+ * How many changes it is for the unit's packets: one for each entry and dimension. A lookup reads the entry of a network that both ends are
+ * in twice, and between the two it may be written.
+ */
+export function countOf(group: MoveGroup, { published, lists }: Unit): number {
+  const { space, from, to } = group;
+  const dimensions = published?.compiled.form.tellsApart(space.dimensions, from, to) ?? 0;
+  return dimensions * elementsOf(group, lists.family);
+}
+
+function elementsOf({ elements }: MoveGroup, family: Family): number {
   return elements.reduce((sum, { family: own }) => (own === undefined || own === family ? sum + 1 : sum), 0);
 }

@@ -3,6 +3,7 @@
  * equal things leave is taken by equal things.
  */
 export class RangePool {
+  readonly #first: number;
   readonly #end: number;
   readonly #lengthAt = new Map<number, number>();
   readonly #startBefore = new Map<number, number>();
@@ -12,12 +13,14 @@ export class RangePool {
 
   /** Slots `first` to `end` - 1. */
   constructor(first: number, end: number) {
+    this.#first = first;
     this.#next = first;
     this.#end = end;
   }
 
-  /** The first slot of `length` free ones; undefined when there are none in one run. */
-  take(length: number): number | undefined {
+  /** The first slot of `length` free ones in one run, if `left` more are free besides; else undefined. */
+  take(length: number, left = 0): number | undefined {
+    if (this.free < length + left) return undefined;
     let best = Infinity;
     if (this.#startsOf.has(length)) best = length;
     else for (const free of this.#startsOf.keys()) if (free > length && free < best) best = free;
@@ -55,6 +58,11 @@ export class RangePool {
   /** How many slots are taken. */
   get used(): number {
     return this.#used;
+  }
+
+  /** How many slots are free, in runs of any length. */
+  get free(): number {
+    return this.#end - this.#first - this.#used;
   }
 
   #add(start: number, length: number): void {

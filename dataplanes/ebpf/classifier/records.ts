@@ -1,111 +1,100 @@
 import { dimensionCount } from '../bpf-types.gen.ts';
+import { Claim, shareOf } from './claim.ts';
+import type { ClassEntry } from './class-space.ts';
 import type { MapSizes } from './classifier-maps.ts';
+import type { CompiledUnit, CompiledUnits } from './compiled-units.ts';
 import { ClassifierFull } from './full-error.ts';
 import { IdPool } from './id-pool.ts';
-import { RangePool } from './range-pool.ts';
-import { type Retirement, Shared } from './retirement.ts';
+import type { Space } from './membership.ts';
+import type { Retirement } from './retirement.ts';
 import type { Row, RowStore } from './row-store.ts';
 import type { Signature } from './signature.ts';
-import type { UnitForm } from './unit-form.ts';
+import type { DimensionForm } from './unit-form.ts';
 import type { WriteQueue } from './write-queue.ts';
-
-/** A form whose rule words are stored. Records are its users; the words' counters live as long as it does. */
-export interface CompiledUnit {
-  readonly form: UnitForm;
-  /** Index of the first word. */
-  readonly firstRule: number;
-  readonly users: Shared;
-}
 
 /** A unit's rules with rows for every class. What a unit's number points to is never changed but for rows of new classes. */
 export interface UnitRows {
   readonly number: number;
   readonly compiled: CompiledUnit;
-  readonly defaults: readonly (Row | undefined)[];
-  /** By dimension, by class. */
-  readonly rows: readonly Map<number, Row>[];
-  /** By dimension, by groups that say something else: thousands of classes have few rows. One that has no user may be gone. */
-  readonly known: readonly Map<string, Row>[];
+  /** By dimension; undefined where no rule asks anything. */
+  readonly dimensions: readonly (DimensionRows | undefined)[];
 }
 
-/** Records, their rows' keys, and rule words. */
+/** A record's rows in one dimension. */
+interface DimensionRows {
+  readonly form: DimensionForm;
+  readonly defaultRow: Row;
+  /** Which row that is. */
+  readonly defaultKey: string;
+  /** By class: those that have a key. */
+  readonly rows: Map<number, Row>;
+  /** By what they say: thousands of classes have few rows. One that has no user may be gone. */
+  readonly known: Map<string, Row>;
+}
+
+/** Keys below which nobody asks whether another default row would save some. */
+const FEW_KEYS = 32;
+const keyOf = (groups: readonly number[]): string => groups.join(',');
+
+/** Records and their rows' keys. */
 export class Records {
   readonly #sizes: MapSizes;
   readonly #queue: WriteQueue;
   readonly #retirement: Retirement;
   readonly #store: RowStore;
+  readonly #compiled: CompiledUnits;
   readonly #numbers: IdPool;
-  readonly #words: RangePool;
   #keys = 0;
+  /** Records that have got many keys since they were made. */
+  readonly #grown = new Set<UnitRows>();
+  /** Since the start: records that nothing points to any more, and how many of them nobody can be reading. */
+  #retired = 0;
+  #unread = 0;
 
-  constructor(sizes: MapSizes, queue: WriteQueue, retirement: Retirement, store: RowStore) {
+  constructor(sizes: MapSizes, queue: WriteQueue, retirement: Retirement, store: RowStore, compiled: CompiledUnits) {
     this.#sizes = sizes;
     this.#queue = queue;
     this.#retirement = retirement;
     this.#store = store;
+    this.#compiled = compiled;
     this.#numbers = new IdPool(1, sizes.tortie_records.entries);
-    this.#words = new RangePool(0, sizes.tortie_rules.entries);
   }
 
-  /** Stores a form's words, with one user. `onFree`: no lookup follows it any more. Throws `ClassifierFull`. */
-  compile(form: UnitForm, onFree: () => void): CompiledUnit {
-    const firstRule = this.#words.take(form.words.length);
-    if (firstRule === undefined) throw new ClassifierFull('tortie_rules', this.#sizes);
-    this.#queue.push({ map: 'rules', index: firstRule, words: form.words });
-    const users = new Shared(this.#retirement, () => {
-      this.#words.give(firstRule, form.words.length);
-      onFree();
-    });
-    users.acquire();
-    return { form, firstRule, users };
-  }
-
-  /** A record that nothing points to yet, and that has default rows only. Throws `ClassifierFull`. */
-  open(compiled: CompiledUnit): UnitRows {
-    const { form, firstRule } = compiled;
-    const number = this.#numbers.take();
-    if (number === undefined) throw new ClassifierFull('tortie_records', this.#sizes);
-    const defaults: (Row | undefined)[] = [];
+  /** A record that nothing points to yet, with rows for all classes. Throws `ClassifierFull`, and then nothing of it is left. */
+  make(compiled: CompiledUnit, spaces: readonly Space[]): UnitRows {
+    const claim = new Claim(true);
     try {
-      for (const dimension of form.dimensions) {
-        defaults.push(dimension === undefined ? undefined : this.#store.acquire(dimension.defaultBits));
-      }
+      return this.#make(compiled, spaces, claim);
     } catch (error) {
-      for (const row of defaults) row?.users.release();
-      this.#numbers.give(number);
+      claim.giveUp();
       throw error;
     }
-    compiled.users.acquire();
-    const defaultRow = defaults.map((row) => row?.index ?? 0);
-    const { chunks, mask } = form;
-    this.#queue.push({ map: 'records', index: number, record: { chunks, firstRule, mask, defaultRow } });
-    const byDimension = <K>() => Array.from({ length: dimensionCount }, () => new Map<K, Row>());
-    return { number, compiled, defaults, rows: byDimension<number>(), known: byDimension<string>() };
   }
 
-  /** The class's row in a dimension, where it isn't the default one. Throws `ClassifierFull`. */
+  /** A new class's row in a record in force, where it isn't the default one. Throws `ClassifierFull`. */
   addRow(record: UnitRows, dimension: number, classId: number, signature: Signature): void {
-    const { number, rows, known, compiled } = record;
-    const form = compiled.form.dimensions[dimension];
-    const groups = form?.otherGroups(signature) ?? [];
-    if (form === undefined || groups.length === 0) return;
+    const rows = record.dimensions[dimension];
+    if (rows === undefined) return;
+    const groups = rows.form.otherGroups(signature);
+    if (keyOf(groups) === rows.defaultKey) return;
     if (this.#keys >= this.#sizes.tortie_rows.entries) throw new ClassifierFull('tortie_rows', this.#sizes);
-    const key = groups.join(',');
-    let row = known[dimension]?.get(key);
-    if (row === undefined || row.users.users === 0) {
-      row = this.#store.acquire(form.bits(groups));
-      known[dimension]?.set(key, row);
-    } else row.users.acquire();
-    this.#keys++;
-    rows[dimension]?.set(classId, row);
-    this.#queue.push({ map: 'rows', record: number, dimension, class: classId, row: row.index });
+    const claim = new Claim(false);
+    try {
+      this.#setRow(record, dimension, classId, groups, claim);
+    } catch (error) {
+      claim.giveUp();
+      throw error;
+    }
+    const { size } = rows.rows;
+    if (size >= FEW_KEYS && (size & (size - 1)) === 0) this.#grown.add(record);
   }
 
   /** Nothing asks for the class any more. */
-  removeRow({ number, rows }: UnitRows, dimension: number, classId: number): void {
-    const row = rows[dimension]?.get(classId);
+  removeRow({ number, dimensions }: UnitRows, dimension: number, classId: number): void {
+    const rows = dimensions[dimension]?.rows;
+    const row = rows?.get(classId);
     if (row === undefined) return;
-    rows[dimension]?.delete(classId);
+    rows?.delete(classId);
     this.#keys--;
     this.#queue.push({ map: 'rows', record: number, dimension, class: classId, row: undefined });
     row.users.release();
@@ -113,18 +102,153 @@ export class Records {
 
   /** Nothing points to it any more; a grace period later it is gone. */
   retire(record: UnitRows): void {
+    this.#retired++;
+    this.#grown.delete(record);
     this.#retirement.add(() => {
-      for (const [dimension, rows] of record.rows.entries()) {
-        for (const classId of [...rows.keys()]) this.removeRow(record, dimension, classId);
+      for (const [dimension, rows] of record.dimensions.entries()) {
+        for (const classId of [...(rows?.rows.keys() ?? [])]) this.removeRow(record, dimension, classId);
+        rows?.defaultRow.users.release();
       }
-      for (const row of record.defaults) row?.users.release();
-      record.compiled.users.release();
+      this.#compiled.release(record.compiled);
       this.#numbers.give(record.number);
     });
   }
 
-  /** Slots in use. */
-  get used(): { readonly records: number; readonly rows: number; readonly words: number } {
-    return { records: this.#numbers.used, rows: this.#keys, words: this.#words.used };
+  /** True if a lookup may be reading a record that gets no rows for new classes any more. */
+  get isReadAfterEnd(): boolean {
+    return this.#unread < this.#retired;
   }
+
+  /** For `onGrace`: which records a grace period that begins now is for. */
+  get retired(): number {
+    return this.#retired;
+  }
+
+  /** A grace period is over (or stands in the queue before what comes) that began when so many were retired. */
+  onGrace(retired: number): void {
+    this.#unread = Math.max(this.#unread, retired);
+  }
+
+  /** Records that have more than four times the keys that they would have with another default row; each is named once as it doubles. */
+  takeWasteful(spaces: readonly Space[]): UnitRows[] {
+    const wasteful = [...this.#grown].filter(({ dimensions }) =>
+      spaces.some(
+        (space) =>
+          space.mayInvert &&
+          space.dimensions.some((dimension) => {
+            const rows = dimensions[dimension]?.rows ?? new Map<number, Row>();
+            const counts = new Map<Row, number>();
+            for (const row of rows.values()) counts.set(row, (counts.get(row) ?? 0) + 1);
+            return 4 * (space.classes.all.size - Math.max(...counts.values())) < rows.size;
+          }),
+      ),
+    );
+    this.#grown.clear();
+    return wasteful;
+  }
+
+  get hasGrown(): boolean {
+    return this.#grown.size > 0;
+  }
+
+  /** What is free for new records. */
+  get free(): { readonly tortie_records: number; readonly tortie_rows: number } {
+    return { tortie_records: this.#numbers.free, tortie_rows: this.#freeKeys };
+  }
+
+  /** Slots in use. */
+  get used(): { readonly records: number; readonly rows: number } {
+    return { records: this.#numbers.used, rows: this.#keys };
+  }
+
+  get #freeKeys(): number {
+    const { entries } = this.#sizes.tortie_rows;
+    return entries - shareOf(entries) - this.#keys;
+  }
+
+  #make(compiled: CompiledUnit, spaces: readonly Space[], claim: Claim): UnitRows {
+    const { form, firstRule } = compiled;
+    const number = this.#numbers.take();
+    if (number === undefined) throw new ClassifierFull('tortie_records', this.#sizes);
+    claim.took(() => this.#numbers.give(number));
+    const layouts = form.dimensions.map((ofDimension, dimension) => {
+      const space = spaces.find(({ dimensions }) => dimensions.includes(dimension));
+      return ofDimension === undefined || space === undefined
+        ? undefined
+        : { ofDimension, ...layoutOf(ofDimension, space, form.isNamed(dimension)) };
+    });
+    const need = layouts.reduce((sum, layout) => sum + (layout?.keys.size ?? 0), 0);
+    if (need > this.#freeKeys) throw new ClassifierFull('tortie_rows', this.#sizes, need);
+    const dimensions = layouts.map((layout): DimensionRows | undefined => {
+      if (layout === undefined) return undefined;
+      const { ofDimension, defaultGroups } = layout;
+      const defaultRow = this.#store.acquire(ofDimension.bits(defaultGroups), claim);
+      return { form: ofDimension, defaultRow, defaultKey: keyOf(defaultGroups), rows: new Map(), known: new Map() };
+    });
+    const record: UnitRows = { number, compiled, dimensions };
+    this.#compiled.use(compiled, claim);
+    const defaultRow = Array.from({ length: dimensionCount }, (_, index) => dimensions[index]?.defaultRow.index ?? 0);
+    const { chunks, mask } = form;
+    const queued = this.#queue.push({ map: 'records', index: number, record: { chunks, firstRule, mask, defaultRow } });
+    claim.took(() => this.#queue.cancel(queued));
+    for (const [dimension, layout] of layouts.entries()) {
+      for (const [entry, groups] of layout?.keys ?? []) this.#setRow(record, dimension, entry.id, groups, claim);
+    }
+    compiled.isSeen = true;
+    return record;
+  }
+
+  #setRow(record: UnitRows, dimension: number, classId: number, groups: readonly number[], claim: Claim): void {
+    const ofDimension = record.dimensions[dimension];
+    if (ofDimension === undefined) return;
+    const { known, rows, form } = ofDimension;
+    const key = keyOf(groups);
+    const before = known.get(key);
+    const row =
+      before === undefined || before.users.users === 0 ? this.#store.acquire(form.bits(groups), claim) : before;
+    if (row === before) {
+      row.users.acquire();
+      claim.took(() => row.users.undoAcquire());
+    }
+    known.set(key, row);
+    rows.set(classId, row);
+    this.#keys++;
+    const queued = this.#queue.push({ map: 'rows', record: record.number, dimension, class: classId, row: row.index });
+    claim.took(() => {
+      rows.delete(classId);
+      this.#keys--;
+      this.#queue.cancel(queued);
+    });
+  }
+}
+
+/** Which row is the default one, and which classes need a key for another. */
+interface Layout {
+  readonly defaultGroups: readonly number[];
+  readonly keys: ReadonlyMap<ClassEntry, readonly number[]>;
+}
+
+/** The commonest row becomes the default: where a rule names a set of everybody, the few that aren't in it have keys. */
+function layoutOf(form: DimensionForm, { classes, mayInvert }: Space, isNamed: boolean): Layout {
+  const concerned = new Map<ClassEntry, readonly number[]>();
+  const counts = new Map<string, { groups: readonly number[]; count: number }>();
+  for (const trait of form.traits) {
+    for (const entry of classes.withTrait(trait)) {
+      if (concerned.has(entry) || (entry.isNamed && !isNamed)) continue;
+      const groups = form.otherGroups(entry.signature);
+      concerned.set(entry, groups);
+      const key = keyOf(groups);
+      const known = counts.get(key);
+      if (known === undefined) counts.set(key, { groups, count: 1 });
+      else known.count++;
+    }
+  }
+  const nothing = (counts.get('')?.count ?? 0) + classes.all.size - concerned.size;
+  let best: { readonly groups: readonly number[]; readonly count: number } = { groups: [], count: nothing };
+  if (mayInvert) for (const each of counts.values()) if (each.groups.length > 0 && each.count > best.count) best = each;
+  const defaultKey = keyOf(best.groups);
+  // With the row of nothing as default, nobody has a key whom no rule names.
+  if (defaultKey !== '') for (const entry of classes.all) if (!concerned.has(entry)) concerned.set(entry, []);
+  const keys = [...concerned].filter(([, groups]) => keyOf(groups) !== defaultKey);
+  return { defaultGroups: best.groups, keys: new Map(keys) };
 }

@@ -28,6 +28,17 @@ export class Shared {
       if (this.#users === 0 && end === this.#ended) this.#free();
     });
   }
+
+  /** Takes the last `acquire` back as though it had not been: what waited for its end goes on to wait. */
+  undoAcquire(): void {
+    this.#users--;
+  }
+
+  /** One user less of something that no lookup can have met: after the last it is freed at once. */
+  releaseUnseen(): void {
+    this.#users--;
+    if (this.#users === 0) this.#free();
+  }
 }
 
 /** What waits for a grace period. */

@@ -1,4 +1,5 @@
 import { classifierConstants } from '../bpf-types.gen.ts';
+import { type Claim, shareOf } from './claim.ts';
 import { CHUNK_WORDS, type MapSizes } from './classifier-maps.ts';
 import { ClassifierFull } from './full-error.ts';
 import { IdPool } from './id-pool.ts';
@@ -42,25 +43,15 @@ export class RowStore {
     queue.push({ map: 'chunks', index: FULL_CHUNK, words: new Uint32Array(CHUNK_WORDS).fill(0xffffffff) });
   }
 
-  /** The row of these bits (`CHUNK_WORDS` words a chunk), with one user more. Throws `ClassifierFull`. */
-  acquire(bits: Uint32Array): Row {
-    const chunks: Chunk[] = [];
-    try {
-      for (let start = 0; start < bits.length; start += CHUNK_WORDS) {
-        chunks.push(this.#acquireChunk(bits.subarray(start, start + CHUNK_WORDS)));
-      }
-      const ids = chunks.map(({ id }) => id);
-      const key = ids.join(',');
-      const known = this.#rows.get(key);
-      const row = known ?? this.#add(key, ids, chunks);
-      row.users.acquire();
-      // The row is a user of its chunks, however many use the row.
-      if (known !== undefined) for (const chunk of chunks) chunk.users?.release();
-      return row;
-    } catch (error) {
-      for (const chunk of chunks) chunk.users?.release();
-      throw error;
-    }
+  /** The row of these bits (`CHUNK_WORDS` words a chunk), with one user more. Throws `ClassifierFull`; what it took is in `claim`. */
+  acquire(bits: Uint32Array, claim: Claim): Row {
+    const parts = Array.from({ length: bits.length / CHUNK_WORDS }, (_, index) =>
+      bits.slice(index * CHUNK_WORDS, (index + 1) * CHUNK_WORDS),
+    );
+    const row = this.#rows.get(this.#keyOf(parts)) ?? this.#add(parts, claim);
+    row.users.acquire();
+    claim.took(() => row.users.undoAcquire());
+    return row;
   }
 
   /** Stored chunks besides the two constant ones. */
@@ -73,39 +64,69 @@ export class RowStore {
     return this.#ranges.used;
   }
 
-  #add(key: string, ids: readonly number[], chunks: readonly Chunk[]): Row {
-    const index = this.#ranges.take(ids.length);
-    if (index === undefined) throw new ClassifierFull('tortie_rowtab', this.#sizes);
-    this.#queue.push({ map: 'rowtab', index, chunks: ids });
+  /** Numbers of what is free, by map. */
+  get free(): { readonly tortie_rowtab: number; readonly tortie_chunks: number } {
+    return { tortie_rowtab: this.#ranges.free, tortie_chunks: this.#chunkIds.free };
+  }
+
+  /** Its chunks' numbers; a chunk that isn't stored has none, and then there is no such row. */
+  #keyOf(parts: readonly Uint32Array[]): string {
+    return parts.map((words) => this.#chunks.get(contentOf(words))?.id).join(',');
+  }
+
+  #add(parts: readonly Uint32Array[], claim: Claim): Row {
+    // The row is a user of its chunks, however many use the row.
+    const chunks = parts.map((words) => this.#acquireChunk(words, claim));
+    const ids = chunks.map(({ id }) => id);
+    const { entries } = this.#sizes.tortie_rowtab;
+    const index = this.#ranges.take(ids.length, claim.leavesShare ? shareOf(entries) : 0);
+    if (index === undefined) throw new ClassifierFull('tortie_rowtab', this.#sizes, ids.length);
+    const key = ids.join(',');
+    const forget = () => {
+      this.#rows.delete(key);
+      this.#ranges.give(index, ids.length);
+    };
     const row: Row = {
       index,
       users: new Shared(this.#retirement, () => {
-        this.#rows.delete(key);
-        this.#ranges.give(index, ids.length);
+        forget();
         for (const chunk of chunks) chunk.users?.release();
       }),
     };
     this.#rows.set(key, row);
+    const queued = this.#queue.push({ map: 'rowtab', index, chunks: ids });
+    claim.took(() => {
+      forget();
+      this.#queue.cancel(queued);
+    });
     return row;
   }
 
-  #acquireChunk(words: Uint32Array): Chunk {
+  #acquireChunk(words: Uint32Array, claim: Claim): Chunk {
     const content = contentOf(words);
     const known = this.#chunks.get(content);
     if (known !== undefined) {
-      known.users?.acquire();
+      const { users } = known;
+      users?.acquire();
+      claim.took(() => users?.undoAcquire());
       return known;
     }
-    const id = this.#chunkIds.take();
+    const { entries } = this.#sizes.tortie_chunks;
+    const id = this.#chunkIds.take(claim.leavesShare ? shareOf(entries) : 0);
     if (id === undefined) throw new ClassifierFull('tortie_chunks', this.#sizes);
-    this.#queue.push({ map: 'chunks', index: id, words: words.slice() });
-    const users = new Shared(this.#retirement, () => {
+    const forget = () => {
       this.#chunks.delete(content);
       this.#chunkIds.give(id);
-    });
+    };
+    const users = new Shared(this.#retirement, forget);
     users.acquire();
     const chunk: Chunk = { id, users };
     this.#chunks.set(content, chunk);
+    const queued = this.#queue.push({ map: 'chunks', index: id, words });
+    claim.took(() => {
+      forget();
+      this.#queue.cancel(queued);
+    });
     return chunk;
   }
 }

@@ -11,8 +11,11 @@ interface MemberSink {
 }
 
 interface KnownSet {
+  readonly id: SetId;
   readonly type: SetType;
   readonly members: Set<string>;
+  /** Members that are none, while it has a trait, and why. */
+  readonly broken: Map<string, string>;
   /** False when it was removed and its members still have its trait. */
   isAnnounced: boolean;
   trait: number | undefined;
@@ -24,16 +27,23 @@ export class UnknownSet extends Error {
   readonly code = 'UNKNOWN_SET';
 }
 
+/** A set has a member that isn't one of its type: its other members are right, but who asks for it can't be answered. */
+export class BrokenSet extends Error {
+  override readonly name = 'BrokenSet';
+  readonly code = 'BROKEN_SET';
+}
+
 /** The sets that were announced. Only members of those that a unit's rules name become addresses or named ports with a class. */
 export class Sets {
   readonly #sinks: Readonly<Record<SetType, MemberSink>>;
   readonly #known = new Map<SetId, KnownSet>();
+  readonly #newlyBroken = new Set<KnownSet>();
 
   constructor(sinks: Readonly<Record<SetType, MemberSink>>) {
     this.#sinks = sinks;
   }
 
-  /** Takes a message in. A set of another type replaces what was known under its id. */
+  /** Takes a message in; a member that is none breaks its set, and nothing else. A set of another type replaces what was known under its id. */
   onUpdate(message: SetMessage): void {
     switch (message.type) {
       case 'ipSetUpdate':
@@ -55,24 +65,45 @@ export class Sets {
     }
   }
 
-  /** For `Traits`. Throws `UnknownSet` if there is no such set of this type. */
+  /** For `Traits`. Throws `UnknownSet` if there is no such set of this type, `BrokenSet` if it is known to have a bad member. */
   source(id: SetId, type: SetType): TraitSource {
     const set = this.#known.get(id);
     if (set?.isAnnounced !== true || set.type !== type) {
       throw new UnknownSet(`set ${id} is ${set?.isAnnounced === true ? `not of type ${type}` : 'not known'}`);
     }
-    const sink = this.#sinks[type];
+    this.#check(set);
     return {
+      of: set,
       activate: (trait) => {
         set.trait = trait;
-        for (const member of set.members) sink.addTrait(member, trait);
+        for (const member of set.members) this.#addTrait(set, member, trait);
       },
       deactivate: (trait) => {
         set.trait = undefined;
-        for (const member of set.members) sink.removeTrait(member, trait);
+        for (const member of set.members) {
+          if (!set.broken.has(member)) this.#sinks[type].removeTrait(member, trait);
+        }
+        set.broken.clear();
+        this.#newlyBroken.delete(set);
         if (!set.isAnnounced && this.#known.get(id) === set) this.#known.delete(id);
       },
     };
+  }
+
+  /** Throws `BrokenSet` where members of a set in use are none. */
+  check(id: SetId): void {
+    const set = this.#known.get(id);
+    if (set !== undefined) this.#check(set);
+  }
+
+  /** The sets in use that have got a bad member since the last call, by trait. */
+  takeBroken(): { readonly trait: number; readonly error: BrokenSet }[] {
+    const broken = [...this.#newlyBroken].flatMap((set) => {
+      const error = errorOf(set);
+      return set.trait === undefined || error === undefined ? [] : [{ trait: set.trait, error }];
+    });
+    this.#newlyBroken.clear();
+    return broken;
   }
 
   get size(): number {
@@ -82,7 +113,14 @@ export class Sets {
   #replace(id: SetId, type: SetType, members: readonly string[]): void {
     const known = this.#known.get(id);
     if (known?.type !== type) {
-      this.#known.set(id, { type, members: new Set(members), isAnnounced: true, trait: undefined });
+      this.#known.set(id, {
+        id,
+        type,
+        members: new Set(members),
+        broken: new Map(),
+        isAnnounced: true,
+        trait: undefined,
+      });
       return;
     }
     known.isAnnounced = true;
@@ -94,11 +132,30 @@ export class Sets {
   #add(set: KnownSet, member: string): void {
     if (set.members.has(member)) return;
     set.members.add(member);
-    if (set.trait !== undefined) this.#sinks[set.type].addTrait(member, set.trait);
+    if (set.trait !== undefined) this.#addTrait(set, member, set.trait);
   }
 
   #remove(set: KnownSet, member: string): void {
-    if (!set.members.delete(member)) return;
+    if (!set.members.delete(member) || set.broken.delete(member)) return;
     if (set.trait !== undefined) this.#sinks[set.type].removeTrait(member, set.trait);
   }
+
+  #addTrait(set: KnownSet, member: string, trait: number): void {
+    try {
+      this.#sinks[set.type].addTrait(member, trait);
+    } catch (error) {
+      set.broken.set(member, error instanceof Error ? error.message : String(error));
+      this.#newlyBroken.add(set);
+    }
+  }
+
+  #check(set: KnownSet): void {
+    const error = errorOf(set);
+    if (error !== undefined) throw error;
+  }
+}
+
+function errorOf({ id, broken }: KnownSet): BrokenSet | undefined {
+  const [first] = broken.values();
+  return first === undefined ? undefined : new BrokenSet(`set ${id}: ${first}`);
 }

@@ -1,6 +1,8 @@
 /** Where a trait's members are. */
 export interface TraitSource {
-  /** Its members get the trait. Throws where there is nothing of the name. */
+  /** Whose members they are: another source of the same name may be of something else. */
+  readonly of: object;
+  /** Its members get the trait. */
   activate(trait: number): void;
   /** Its members lose it. */
   deactivate(trait: number): void;
@@ -23,14 +25,13 @@ export class Traits {
   readonly #unused = new Set<Trait>();
   #next = 1;
 
-  /** The number of the trait, with one user more. */
-  acquire(name: string, source: () => TraitSource): number {
+  /** The number of the trait, with one user more. `source` is asked each time: what the name means may have changed, or be gone. */
+  acquire(name: string, source: TraitSource): number {
     let trait = this.#byName.get(name);
-    if (trait === undefined) {
-      trait = { name, id: this.#next, source: source(), users: 0 };
-      trait.source.activate(trait.id);
-      // Numbers don't come back: a double holds more than there will be.
-      this.#next++;
+    if (trait?.source.of !== source.of) {
+      // Numbers don't come back, also where this fails in the middle: a double holds more than there will be.
+      trait = { name, id: this.#next++, source, users: 0 };
+      source.activate(trait.id);
       this.#byName.set(name, trait);
       this.#byId.set(trait.id, trait);
     }
@@ -49,7 +50,7 @@ export class Traits {
   /** Takes the traits that nobody uses from their members. */
   endUnused(): void {
     for (const trait of this.#unused) {
-      this.#byName.delete(trait.name);
+      if (this.#byName.get(trait.name) === trait) this.#byName.delete(trait.name);
       this.#byId.delete(trait.id);
       trait.source.deactivate(trait.id);
     }

@@ -11,6 +11,7 @@ import {
   type MapWrite,
   type SizedMap,
   sizedMaps,
+  WriteFailure,
 } from './classifier-maps.ts';
 
 /** The first packet of a flow. */
@@ -69,8 +70,10 @@ export class Twin implements ClassifierMaps {
 
   async write(writes: readonly MapWrite[]): Promise<void> {
     await Promise.resolve();
-    for (const write of writes) {
-      if (this.failAfter-- <= 0) throw Object.assign(new Error('the kernel says no'), { code: 'ENOMEM' });
+    for (const [made, write] of writes.entries()) {
+      if (this.failAfter-- <= 0) {
+        throw new WriteFailure(made, Object.assign(new Error('the kernel says no'), { code: 'ENOMEM' }));
+      }
       this.#apply(write);
       this.counts.set(write.map, (this.counts.get(write.map) ?? 0) + 1);
       this.onWrite(write);

@@ -18,7 +18,7 @@ interface Group {
 }
 
 /** A unit's rules in one dimension. */
-class DimensionForm {
+export class DimensionForm {
   readonly #groups: readonly Group[];
   readonly #byTrait = new Map<number, number[]>();
   /** The bits of a class without traits. */
@@ -81,6 +81,8 @@ export interface UnitForm {
   readonly words: Uint32Array;
   /** By position; holes where no rule is. */
   readonly ruleIds: readonly (RuleId | undefined)[];
+  /** The places of rules; the others with an id are ends. */
+  readonly counted: ReadonlySet<number>;
   readonly mask: number;
   /** By dimension; undefined where no rule asks anything. */
   readonly dimensions: readonly (DimensionForm | undefined)[];
@@ -88,8 +90,8 @@ export interface UnitForm {
   readonly traits: readonly number[];
   /** True if the dimension is asked of named ports first. */
   isNamed(dimension: number): boolean;
-  /** True if, in one of the dimensions, some rule says of one what it doesn't say of the other. */
-  tellsApart(dimensions: readonly number[], one: Signature, other: Signature): boolean;
+  /** In how many of the dimensions some rule says of one what it doesn't say of the other. */
+  tellsApart(dimensions: readonly number[], one: Signature, other: Signature): number;
 }
 
 /** Compiles rules. `number` is called once for each trait that is named. */
@@ -97,6 +99,7 @@ export function unitForm({ rules, chunks }: FlatRules, family: Family, number: T
   const last = rules.at(-1)?.position ?? 0;
   const words = new Uint32Array(last + 1);
   const ruleIds: (RuleId | undefined)[] = [];
+  const counted = new Set<number>();
   const groups = Array.from({ length: dimensionCount }, () => new Map<string, Group>());
   const numbers = new Map<string, number>();
   const numberOf = (name: TraitName): number => {
@@ -109,6 +112,7 @@ export function unitForm({ rules, chunks }: FlatRules, family: Family, number: T
   for (const { position, word, id, rule } of rules) {
     words[position] = word;
     ruleIds[position] = id;
+    if (rule !== undefined) counted.add(position);
     const conditions = rule === undefined ? undefined : conditionsOf(rule, family);
     for (let dimension = 0; dimension < dimensionCount; dimension++) {
       const asked = conditions?.[dimension] ?? NOTHING;
@@ -134,13 +138,14 @@ export function unitForm({ rules, chunks }: FlatRules, family: Family, number: T
     chunks,
     words,
     ruleIds,
+    counted,
     mask: used | named,
     dimensions,
     traits: [...numbers.values()],
     isNamed: (dimension) => (named & (1 << (8 + dimension))) !== 0,
     tellsApart: (asked, one, other) => {
       const apart = difference(one, other);
-      return asked.some((dimension) => dimensions[dimension]?.tellsApart(one, other, apart) === true);
+      return asked.filter((dimension) => dimensions[dimension]?.tellsApart(one, other, apart) === true).length;
     },
   };
 }

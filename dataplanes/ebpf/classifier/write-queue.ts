@@ -1,33 +1,80 @@
-import type { ClassifierMaps, MapWrite } from './classifier-maps.ts';
+import { setImmediate, setTimeout } from 'node:timers/promises';
+import { type ClassifierMaps, type MapWrite, WriteFailure, WRITES_SINGLY } from './classifier-maps.ts';
+import type { Element } from './element.ts';
 
-/** Writes that one call makes at most: what a failure makes again. */
+/** Writes that one call makes at most. */
 const WRITES_PER_CALL = 8192;
+/** Milliseconds to wait, one after the other, where a write has no memory; then its flush fails. */
+const PAUSES = [1, 4, 16, 64];
+/** What passes. Hashes and tries take memory from a small stock of each processor, which is filled up a moment later. */
+const PASSES: ReadonlySet<string> = new Set(['ENOMEM', 'EAGAIN', 'EBUSY', 'EINTR']);
+/** What doesn't: the map has no room, whatever was counted. */
+const STAYS: ReadonlySet<string> = new Set(['ENOSPC', 'E2BIG']);
+
+/** A write in the queue. */
+export interface Queued {
+  /** undefined: a grace period. */
+  readonly write: MapWrite | undefined;
+  readonly about: WriteAbout;
+  state: 'waits' | 'made' | 'cancelled';
+}
+
+/** What a write is for. */
+export interface WriteAbout {
+  /** Whose entry it is. */
+  readonly owner?: Element;
+  /** It is in force. */
+  readonly onMade?: () => void;
+}
+
+/** What becomes of a write that can't be made. */
+export interface Refusal {
+  /** Units that would say something wrong without it: they deny from now on, and what is queued for them does. */
+  readonly deny: ReadonlySet<number>;
+  /** What has to be made then, before everything that is queued; a grace period is between. */
+  readonly then: readonly MapWrite[];
+}
 
 /** Writes in their order. What failed stays first in line, with everything behind it. */
 export class WriteQueue {
   readonly #maps: ClassifierMaps;
-  #writes: MapWrite[] = [];
+  readonly #onRefused: (queued: Queued, error: WriteFailure) => Refusal;
+  #queued: Queued[] = [];
   #draining: Promise<void> | undefined;
   /** How many were made since the start. */
   made = 0;
 
-  constructor(maps: ClassifierMaps) {
+  /** `onRefused`: a map has no room for a write, so it is passed over. */
+  constructor(maps: ClassifierMaps, onRefused: (queued: Queued, error: WriteFailure) => Refusal) {
     this.#maps = maps;
+    this.#onRefused = onRefused;
   }
 
-  push(write: MapWrite): void {
-    this.#writes.push(write);
+  push(write: MapWrite, about: WriteAbout = {}): Queued {
+    const queued: Queued = { write, about, state: 'waits' };
+    this.#queued.push(queued);
+    return queued;
+  }
+
+  /** What is pushed from now on waits for a grace period. */
+  pushGrace(): void {
+    this.#queued.push({ write: undefined, about: {}, state: 'waits' });
+  }
+
+  /** It needn't be made any more. */
+  cancel(queued: Queued): void {
+    if (queued.state === 'waits') queued.state = 'cancelled';
   }
 
   /** True if all that were pushed are made. */
   get isEmpty(): boolean {
-    return this.#writes.length === 0 && this.#draining === undefined;
+    return this.#queued.length === 0 && this.#draining === undefined;
   }
 
   /** Makes all that were pushed before the call. Throws what the map says; the next call goes on there. */
   async drain(): Promise<void> {
     while (this.#draining !== undefined) await this.#draining.catch(() => undefined);
-    if (this.#writes.length === 0) return;
+    if (this.#queued.length === 0) return;
     this.#draining = this.#run();
     try {
       await this.#draining;
@@ -37,19 +84,95 @@ export class WriteQueue {
   }
 
   async #run(): Promise<void> {
-    const writes = this.#writes;
-    this.#writes = [];
-    let done = 0;
+    let line = this.#queued;
+    this.#queued = [];
+    let at = 0;
+    let limit = WRITES_PER_CALL;
+    let pauses = 0;
     try {
-      while (done < writes.length) {
-        const some = writes.slice(done, done + WRITES_PER_CALL);
-        await this.#maps.write(some);
-        done += some.length;
-        this.made += some.length;
+      while (at < line.length) {
+        const first = line[at];
+        if (first !== undefined && first.write === undefined) {
+          if (first.state === 'waits') await this.#maps.grace();
+          at++;
+          continue;
+        }
+        const { some, writes, next } = slice(line, at, limit);
+        const failure = await this.#make(writes);
+        const made = failure?.made ?? some.length;
+        for (const queued of some.slice(0, made)) {
+          queued.state = 'made';
+          queued.about.onMade?.();
+        }
+        this.made += made;
+        const refused = some[made];
+        if (failure === undefined || refused === undefined) {
+          at = next;
+          // Breath between calls that are made without a worker.
+          if (limit === WRITES_SINGLY) await setImmediate();
+          continue;
+        }
+        at = line.indexOf(refused, at);
+        if (made > 0) pauses = 0;
+        if (STAYS.has(failure.code)) {
+          line = this.#refuse(refused, failure, line.slice(at + 1));
+          at = 0;
+        } else if (PASSES.has(failure.code) && pauses < PAUSES.length) {
+          limit = WRITES_SINGLY;
+          await setTimeout(PAUSES[pauses++]);
+        } else throw failure;
       }
     } finally {
       // What was pushed meanwhile comes after what is left.
-      if (done < writes.length) this.#writes = [...writes.slice(done), ...this.#writes];
+      if (at < line.length) this.#queued = [...line.slice(at), ...this.#queued];
     }
   }
+
+  async #make(writes: readonly MapWrite[]): Promise<WriteFailure | undefined> {
+    if (writes.length === 0) return undefined;
+    try {
+      await this.#maps.write(writes);
+      return undefined;
+    } catch (error) {
+      if (error instanceof WriteFailure) return error;
+      throw error;
+    }
+  }
+
+  /** What is to be made instead of `refused` and `behind`. */
+  #refuse(refused: Queued, failure: WriteFailure, behind: readonly Queued[]): Queued[] {
+    refused.state = 'cancelled';
+    const { deny, then } = this.#onRefused(refused, failure);
+    const { owner } = refused.about;
+    const denying = (queued: Queued): Queued => {
+      const { write } = queued;
+      const isDenied = write?.map === 'units' && write.record !== 0 && deny.has(write.index);
+      return isDenied ? { ...queued, write: { ...write, record: 0 } } : queued;
+    };
+    // What the same entry was to become later is told by what follows.
+    const isOfOwner = ({ about }: Queued) => owner !== undefined && about.owner === owner;
+    const left = [...behind, ...this.#queued].filter((queued) => !isOfOwner(queued)).map(denying);
+    this.#queued = [];
+    const queue = (write: MapWrite | undefined): Queued => ({ write, about: {}, state: 'waits' });
+    return [
+      ...[...deny].map((index) => queue({ map: 'units', index, record: 0 })),
+      ...(then.length > 0 ? [queue(undefined), ...then.map(queue)] : []),
+      ...left,
+    ];
+  }
+}
+
+/** The next writes up to a grace period, at most `limit`, without those that were cancelled; and what comes behind them. */
+function slice(line: readonly Queued[], from: number, limit: number) {
+  const some: Queued[] = [];
+  const writes: MapWrite[] = [];
+  let next = from;
+  for (; next < line.length && some.length < limit; next++) {
+    const queued = line[next];
+    if (queued?.write === undefined) break;
+    if (queued.state === 'cancelled') continue;
+    some.push(queued);
+    writes.push(queued.write);
+  }
+  return { some, writes, next };
 }
