@@ -29,17 +29,23 @@ function objects(): readonly { readonly name: string; readonly bytes: Uint8Array
   }));
 }
 
+/** Under which name this machine's counts are recorded: the compiler that made the objects, and the kernel. */
+export function recordLine(): string {
+  const compilers = objects().map(
+    ({ bytes }) => /clang version (\d+)/.exec(Buffer.from(bytes).toString('latin1'))?.[1] ?? 'unknown',
+  );
+  const [kernel = ''] = /^\d+\.\d+/.exec(release()) ?? [];
+  return `clang ${[...new Set(compilers)].join(' and ')}, kernel ${kernel}`;
+}
+
 /** Loads all of them. Throws a VerifierFailure if one is refused. */
-export async function countInstructions(): Promise<{ readonly line: string; readonly counts: Counts }> {
+export async function countInstructions(): Promise<Counts> {
   const counts: Record<string, number> = {};
-  const compilers = new Set<string>();
   for (const { name, bytes } of objects()) {
-    compilers.add(/clang version (\d+)/.exec(Buffer.from(bytes).toString('latin1'))?.[1] ?? 'unknown');
     using object = await loadObject({ name, elf: bytes });
     for (const program of object.programs) counts[`${name}/${program.name}`] = program.verifiedInstructions;
   }
-  const [kernel = ''] = /^\d+\.\d+/.exec(release()) ?? [];
-  return { line: `clang ${[...compilers].join(' and ')}, kernel ${kernel}`, counts };
+  return counts;
 }
 
 /** What is recorded now. */

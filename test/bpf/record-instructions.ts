@@ -1,8 +1,9 @@
 /** Records what the verifier goes through on this kernel: `make bpf-instructions`. */
 import { writeFileSync } from 'node:fs';
-import { compareCounts, countInstructions, readRecords, recordsFile } from './instructions.ts';
+import { compareCounts, countInstructions, readRecords, recordLine, recordsFile } from './instructions.ts';
 
-const { line, counts } = await countInstructions();
+const line = recordLine();
+const counts = await countInstructions();
 const records = readRecords();
 const { wrong, told } = compareCounts(counts, records[line] ?? {});
 for (const words of [...wrong, ...told]) process.stdout.write(`${words}\n`);
