@@ -1,0 +1,31 @@
+import type { DataplaneConfig } from '../messages.ts';
+
+/** Bits of a packet's mark by which programs and netfilter's rules tell each other what they know. */
+export interface PacketMarks {
+  /** A pod's program has judged it and given it to the node's stack. */
+  readonly seen: number;
+  /** The node itself sends it. */
+  readonly host: number;
+}
+
+/**
+ * The mask's lowest bits are those of the iptables dataplane's rules (which clear them in raw PREROUTING): while one dataplane takes over
+ * from the other both are at work, so ours come after them.
+ */
+const IPTABLES_BITS = 5;
+const names = ['seen', 'host'] as const satisfies readonly (keyof PacketMarks)[];
+
+/** Shares out the mask: its sixth and seventh lowest bit. Throws (`code` `E_MARK_BITS`) where it has too few. */
+export function packetMarks({ markMask }: Pick<DataplaneConfig, 'markMask'>): PacketMarks {
+  const bits = Array.from({ length: 32 }, (_, index) => 2 ** index).filter((bit) => (markMask & bit) !== 0);
+  const [seen, host] = bits.slice(IPTABLES_BITS);
+  if (seen !== undefined && host !== undefined) return { seen, host };
+  throw Object.assign(
+    new Error(
+      `iptablesMarkMask (FELIX_IPTABLESMARKMASK) is 0x${(markMask >>> 0).toString(16)}, which has ${bits.length} bits: ` +
+        `the eBPF dataplane needs ${IPTABLES_BITS + names.length}, of which it takes the last two (${names.join(', ')}); ` +
+        `set it to a mask with more bits that no other program uses`,
+    ),
+    { code: 'E_MARK_BITS' },
+  );
+}

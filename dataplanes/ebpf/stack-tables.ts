@@ -1,0 +1,165 @@
+import type { Clock } from '#api/clock.ts';
+import type { CommandRunner } from '#native/command-runner.ts';
+import type { Family } from '#native/types.ts';
+import type { ApplyFailure } from '../contract.ts';
+import type { Logger } from '../logger.ts';
+import type { CidrText, DataplaneConfig } from '../messages.ts';
+import { removeLeftovers } from '../netfilter/leftovers.ts';
+import { TORTIE_RULES } from '../netfilter/rules.ts';
+import { madeByUs } from '../netfilter/table.ts';
+import { settingsOf } from '../netfilter/table-settings.ts';
+import { Tables } from '../netfilter/tables.ts';
+import type { VariantChoice } from '../netfilter/variant-choice.ts';
+import { type Variant, Xtables } from '../netfilter/xtables.ts';
+import { STACK_TABLES, stackRules } from './stack-rules.ts';
+
+/** What the rules of netfilter are kept with. */
+export interface StackTablesDeps {
+  readonly commands: CommandRunner;
+  readonly variants: VariantChoice;
+  /** False when the kernel has no IPv6: its tables are then never touched. */
+  readonly hasIpv6: () => boolean;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/** Keeps `stackRules` in the kernel, in both families, and puts them right when others have changed them. */
+export class StackTables implements Disposable {
+  readonly #deps: StackTablesDeps;
+  readonly #onDue: () => void;
+  readonly #tables = new Map<Family, Tables>();
+  #config: DataplaneConfig | undefined;
+  #serviceRanges: readonly CidrText[] = [];
+  #variant: Variant | undefined;
+  /** Whether packets come by our chains; undefined: as an earlier agent left it. */
+  #isHooked: boolean | undefined;
+  #hasChanged = false;
+  /** Rules of ours may stand in the variant or family that isn't used. */
+  #othersMayBeLeft = true;
+
+  /** `onDue` is called when a comparison is due. */
+  constructor(deps: StackTablesDeps, onDue: () => void) {
+    this.#deps = deps;
+    this.#onDue = onDue;
+  }
+
+  setConfig(config: DataplaneConfig): void {
+    this.#config = config;
+    this.#hasChanged = true;
+  }
+
+  setServiceRanges(ranges: readonly CidrText[]): void {
+    this.#serviceRanges = ranges;
+    this.#hasChanged = true;
+  }
+
+  requestResync(): void {
+    for (const tables of this.#tables.values()) tables.requestResync();
+  }
+
+  /** Brings the rules into the kernel. Jumps to them stand there only after `hook`. */
+  async apply(): Promise<{ failed: ApplyFailure[]; repaired: string[] }> {
+    const failed: ApplyFailure[] = [];
+    const repaired: string[] = [];
+    const config = this.#config;
+    if (config === undefined) return { failed, repaired };
+    try {
+      if (this.#hasChanged) await this.#prepare(config);
+    } catch (error) {
+      this.#hasChanged = true;
+      return { failed: [{ object: 'netfilter rules', reason: (error as Error).message }], repaired };
+    }
+    for (const report of await Promise.all([...this.#tables.values()].map((tables) => tables.apply()))) {
+      failed.push(...report.failed.map(({ object, reason }) => ({ object, reason })));
+      repaired.push(...report.repaired);
+    }
+    if (failed.length === 0 && this.#isHooked === true && this.#othersMayBeLeft) failed.push(...(await this.#removeOthers()));
+    return { failed, repaired };
+  }
+
+  /** From now on packets come by the rules, or don't. Throws with the first table that fails. */
+  async hook(isHooked: boolean): Promise<void> {
+    this.#isHooked = isHooked;
+    if (!isHooked && this.#tables.size === 0) return;
+    for (const tables of this.#tables.values()) tables.setHooked(isHooked);
+    const [first] = (await this.apply()).failed;
+    if (first !== undefined)
+      throw new Error(`${isHooked ? 'entering' : 'leaving'} the packets' path: ${first.object}: ${first.reason}`);
+  }
+
+  /** Removes everything of ours, whoever of us made it. */
+  async cleanup(): Promise<void> {
+    this.#drop();
+    this.#variant = undefined;
+    this.#isHooked = undefined;
+    this.#hasChanged = true;
+    await this.#remove(['nft', 'legacy'], this.#deps.hasIpv6() ? [4, 6] : [4]);
+  }
+
+  [Symbol.dispose](): void {
+    this.#drop();
+  }
+
+  async #prepare(config: DataplaneConfig): Promise<void> {
+    this.#hasChanged = false; // What changes meanwhile is the next cycle's.
+    const families: readonly Family[] = config.ipv6Support && this.#deps.hasIpv6() ? [4, 6] : [4];
+    const rules = new Map(families.map((family) => [family, stackRules(family, config, this.#serviceRanges)]));
+    const variant = await this.#deps.variants.choose(families, config.iptablesBackend);
+    if (variant !== this.#variant) {
+      if (this.#variant !== undefined) this.#othersMayBeLeft = true;
+      this.#drop();
+    }
+    this.#variant = variant;
+    for (const [family, tables] of this.#tables) {
+      if (rules.has(family)) continue;
+      tables[Symbol.dispose]();
+      this.#tables.delete(family);
+      this.#othersMayBeLeft = true;
+    }
+    for (const [family, wanted] of rules) {
+      const tables = this.#tables.get(family) ?? this.#make(variant, family, config);
+      tables.setSettings(settingsOf(config));
+      for (const name of STACK_TABLES) {
+        const table = tables.table(name);
+        const { chains, hooks } = wanted[name];
+        for (const chain of [...table.chainNames]) {
+          if (!chains.has(chain) && chain !== madeByUs(TORTIE_RULES)) table.removeChain(chain);
+        }
+        for (const [chain, texts] of chains) table.setChain(chain, texts);
+        for (const [chain, hook] of hooks) table.setHook(chain, hook);
+      }
+    }
+  }
+
+  #make(variant: Variant, family: Family, config: DataplaneConfig): Tables {
+    const tools = new Xtables(this.#deps.commands, variant, family, TORTIE_RULES);
+    const tables = new Tables(tools, STACK_TABLES, settingsOf(config), this.#deps, this.#onDue);
+    tables.allowRemoval(); // The rules are known as a whole.
+    if (this.#isHooked !== undefined) tables.setHooked(this.#isHooked);
+    this.#tables.set(family, tables);
+    return tables;
+  }
+
+  async #removeOthers(): Promise<ApplyFailure[]> {
+    const other = this.#variant === 'nft' ? 'legacy' : 'nft';
+    try {
+      await this.#remove([other], this.#deps.hasIpv6() ? [4, 6] : [4]);
+      if (this.#deps.hasIpv6() && !this.#tables.has(6) && this.#variant !== undefined) await this.#remove([this.#variant], [6]);
+      this.#othersMayBeLeft = false;
+      return [];
+    } catch (error) {
+      return [{ object: `rules of ours in iptables-${other}`, reason: (error as Error).message }];
+    }
+  }
+
+  async #remove(variants: readonly Variant[], families: readonly Family[]): Promise<void> {
+    const { commands, log } = this.#deps;
+    const lockTimeoutS = this.#config?.iptablesLockTimeoutS ?? 0;
+    await removeLeftovers(commands, log, { variants, families, tables: STACK_TABLES, lockTimeoutS, owner: TORTIE_RULES });
+  }
+
+  #drop(): void {
+    for (const tables of this.#tables.values()) tables[Symbol.dispose]();
+    this.#tables.clear();
+  }
+}
