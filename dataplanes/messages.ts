@@ -66,6 +66,25 @@ export interface HostInfo {
   readonly ipv6?: IpText;
 }
 
+/** A time in ms, or `auto`: as the kernel's connection tracking has it. */
+export type FlowTimeout = number | 'auto';
+
+/** How long a flow without packets is remembered, where the dataplane itself remembers flows (bpfConntrackTimeouts). */
+export interface FlowTimeoutSettings {
+  /** Whatever its state, since its first packet. */
+  readonly creation: FlowTimeout;
+  /** TCP before both ends have confirmed. */
+  readonly tcpSynSent: FlowTimeout;
+  readonly tcpEstablished: FlowTimeout;
+  /** After the FINs of both ends. */
+  readonly tcpFinsSeen: FlowTimeout;
+  readonly tcpResetSeen: FlowTimeout;
+  readonly udp: FlowTimeout;
+  readonly icmp: FlowTimeout;
+  /** All other protocols. */
+  readonly generic: FlowTimeout;
+}
+
 /** The settings a dataplane acts on; FelixConfiguration merged with the environment. */
 export interface DataplaneConfig {
   readonly interfacePrefixes: readonly string[];
@@ -109,6 +128,7 @@ export interface DataplaneConfig {
   readonly vxlanPort: number;
   readonly failsafeInbound: readonly FailsafePort[];
   readonly failsafeOutbound: readonly FailsafePort[];
+  readonly flowTimeouts: FlowTimeoutSettings;
 }
 
 export type DataplaneUpdate =

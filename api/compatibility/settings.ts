@@ -49,6 +49,7 @@ const actedOn: readonly FelixFieldName[] = [
 /** Settings with a word of their own. */
 const noted: { readonly [K in FelixFieldName]?: FieldSupport } = {
   bpfEnabled: yesBut('switches a live node; the eBPF dataplane enforces no policy yet'),
+  bpfConntrackTimeouts: yesBut('Auto: as the sysctls of nf_conntrack have it at the time'),
   vxlanPort: partly('the port that pods may not send VXLAN to; there is no VXLAN device yet'),
   prometheusProcessMetricsEnabled: partly('they are always served'),
   nftablesMode: no('iptables is used, in its nft variant where others use that', 'Disabled'),

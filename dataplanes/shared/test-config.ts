@@ -32,6 +32,16 @@ export const TEST_CONFIG: DataplaneConfig = {
   vxlanPort: 4789,
   failsafeInbound: [],
   failsafeOutbound: [],
+  flowTimeouts: {
+    creation: 10_000,
+    tcpSynSent: 20_000,
+    tcpEstablished: 3_600_000,
+    tcpFinsSeen: 30_000,
+    tcpResetSeen: 40_000,
+    udp: 60_000,
+    icmp: 5000,
+    generic: 600_000,
+  },
 };
 
 /** Pod `n` on device `cali<n>` with one address of each family. */

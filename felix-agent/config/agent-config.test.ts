@@ -40,6 +40,21 @@ describe('the agent configuration', () => {
     ]);
   });
 
+  test('timeouts of flows: what is set, else Calico defaults, in ms; Auto is the kernel', () => {
+    expect(resolveAgentConfig({}, undefined, undefined).dataplane.flowTimeouts).toEqual({
+      creation: 10_000,
+      tcpSynSent: 20_000,
+      tcpEstablished: 3_600_000,
+      tcpFinsSeen: 'auto',
+      tcpResetSeen: 40_000,
+      udp: 60_000,
+      icmp: 5000,
+      generic: 600_000,
+    });
+    const set = felix('default', { bpfConntrackTimeouts: { udpTimeout: '3m', icmpTimeout: 'Auto' } });
+    expect(resolveAgentConfig({}, undefined, set).dataplane.flowTimeouts).toMatchObject({ udp: 180_000, icmp: 'auto' });
+  });
+
   test('a field that is set but not acted on is listed', () => {
     const config = resolveAgentConfig({}, undefined, felix('default', { wireguardEnabled: true, bpfEnabled: true }));
     expect(config.report.notActedOn).toEqual(['wireguardEnabled']);

@@ -2,7 +2,7 @@ import { isActedOn } from '#api/compatibility/settings.ts';
 import { felixFieldNames, felixVariable, type FelixSettings } from '#api/felix/felix-fields.ts';
 import { resolveFelix, type ResolvedFelix } from '#api/felix/felix-settings.ts';
 import type { KindMap } from '#api/kinds.ts';
-import type { DataplaneConfig } from '#dataplanes/messages.ts';
+import type { DataplaneConfig, FlowTimeoutSettings } from '#dataplanes/messages.ts';
 import type { AgentStatus } from '../status.ts';
 
 type FelixConfiguration = KindMap['FelixConfiguration'];
@@ -87,6 +87,7 @@ function dataplaneConfig(settings: FelixSettings): DataplaneConfig {
     vxlanPort: settings.vxlanPort,
     failsafeInbound: settings.failsafeInboundHostPorts,
     failsafeOutbound: settings.failsafeOutboundHostPorts,
+    flowTimeouts: flowTimeouts(settings.bpfConntrackTimeouts),
   };
 }
 
@@ -94,3 +95,18 @@ const endpointToHostActions = { Drop: 'drop', Return: 'return', Accept: 'accept'
 const loopPreventions = { Drop: 'drop', Reject: 'reject', Disabled: 'disabled' } as const;
 const allowActions = { Accept: 'accept', Return: 'return' } as const;
 const iptablesBackends = { Auto: 'auto', Legacy: 'legacy', NFT: 'nft' } as const;
+
+/** How long flows are remembered by the dataplane that does so itself. */
+function flowTimeouts(timeouts: FelixSettings['bpfConntrackTimeouts']): FlowTimeoutSettings {
+  const read = (timer: keyof typeof timeouts) => (timeouts[timer] === 'Auto' ? 'auto' : timeouts[timer]);
+  return {
+    creation: read('creationGracePeriod'),
+    tcpSynSent: read('tcpSynSent'),
+    tcpEstablished: read('tcpEstablished'),
+    tcpFinsSeen: read('tcpFinsSeen'),
+    tcpResetSeen: read('tcpResetSeen'),
+    udp: read('udpTimeout'),
+    icmp: read('icmpTimeout'),
+    generic: read('genericTimeout'),
+  };
+}
