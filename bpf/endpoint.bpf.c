@@ -9,6 +9,17 @@
 #include "endpoint-maps.h"
 #include "sender.h"
 
+#define FAMILY 4
+#include "classify.h"
+#include "flow-maps.h"
+#include "service-maps.h"
+#undef FAMILY
+#define FAMILY 6
+#include "classify.h"
+#include "flow-maps.h"
+#include "service-maps.h"
+#undef FAMILY
+
 static __always_inline enum verdict judge_from_pod(struct __sk_buff *skb)
 {
 	struct cursor cursor = {.skb = skb};

@@ -362,6 +362,34 @@ export const PodConfig = {
   },
 } as const;
 
+/** struct unit_record, 32 bytes */
+export interface UnitRecord {
+  readonly chunks: number;
+  readonly firstRule: number;
+  readonly mask: number;
+  readonly defaultRow: readonly number[];
+}
+export const UnitRecord = {
+  size: 32,
+  offsets: { chunks: 0, firstRule: 4, mask: 8, defaultRow: 16 },
+  dims: { defaultRow: [4] },
+  read(view: DataView, at = 0): UnitRecord {
+    return { chunks: view.getUint32(at, true), firstRule: view.getUint32(at + 4, true), mask: view.getUint32(at + 8, true), defaultRow: listAt(4, 4, at + 16, (at) => view.getUint32(at, true)) };
+  },
+  write(value: UnitRecord, view: DataView, at = 0): void {
+    view.setUint32(at, value.chunks, true);
+    view.setUint32(at + 4, value.firstRule, true);
+    view.setUint32(at + 8, value.mask, true);
+    setZero(view, at + 12, 4);
+    setList(value.defaultRow, 4, 4, at + 16, (value, at) => { view.setUint32(at, value, true); });
+  },
+  encode(value: UnitRecord): Uint8Array {
+    const bytes = new Uint8Array(32);
+    UnitRecord.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
 /** struct pod_slot, 48 bytes */
 export interface PodSlot {
   readonly unit: readonly number[];
@@ -439,6 +467,162 @@ export const RunState = {
   encode(value: RunState): Uint8Array {
     const bytes = new Uint8Array(28);
     RunState.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct port_classes, 131072 bytes */
+export interface PortClasses {
+  readonly class: Uint16Array;
+}
+export const PortClasses = {
+  size: 131072,
+  offsets: { class: 0 },
+  read(view: DataView, at = 0): PortClasses {
+    return { class: new Uint16Array(view.buffer.slice(view.byteOffset + at, view.byteOffset + at + 131072)) };
+  },
+  write(value: PortClasses, view: DataView, at = 0): void {
+    setNumbers(view, at, value.class, 65536);
+  },
+  encode(value: PortClasses): Uint8Array {
+    const bytes = new Uint8Array(131072);
+    PortClasses.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct row_key, 12 bytes */
+export interface RowKey {
+  readonly record: number;
+  readonly dimension: Dimension;
+  readonly class: number;
+}
+export const RowKey = {
+  size: 12,
+  offsets: { record: 0, dimension: 4, class: 8 },
+  read(view: DataView, at = 0): RowKey {
+    return { record: view.getUint32(at, true), dimension: view.getUint32(at + 4, true) as Dimension, class: view.getUint32(at + 8, true) };
+  },
+  write(value: RowKey, view: DataView, at = 0): void {
+    view.setUint32(at, value.record, true);
+    view.setUint32(at + 4, value.dimension, true);
+    view.setUint32(at + 8, value.class, true);
+  },
+  encode(value: RowKey): Uint8Array {
+    const bytes = new Uint8Array(12);
+    RowKey.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct chunk, 64 bytes */
+export interface Chunk {
+  readonly words: readonly bigint[];
+}
+export const Chunk = {
+  size: 64,
+  offsets: { words: 0 },
+  dims: { words: [8] },
+  read(view: DataView, at = 0): Chunk {
+    return { words: listAt(8, 8, at, (at) => view.getBigUint64(at, true)) };
+  },
+  write(value: Chunk, view: DataView, at = 0): void {
+    setList(value.words, 8, 8, at, (value, at) => { view.setBigUint64(at, value, true); });
+  },
+  encode(value: Chunk): Uint8Array {
+    const bytes = new Uint8Array(64);
+    Chunk.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct rule_hits, 16 bytes */
+export interface RuleHits {
+  readonly packets: bigint;
+  readonly bytes: bigint;
+}
+export const RuleHits = {
+  size: 16,
+  offsets: { packets: 0, bytes: 8 },
+  read(view: DataView, at = 0): RuleHits {
+    return { packets: view.getBigUint64(at, true), bytes: view.getBigUint64(at + 8, true) };
+  },
+  write(value: RuleHits, view: DataView, at = 0): void {
+    view.setBigUint64(at, value.packets, true);
+    view.setBigUint64(at + 8, value.bytes, true);
+  },
+  encode(value: RuleHits): Uint8Array {
+    const bytes = new Uint8Array(16);
+    RuleHits.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct address_info, 8 bytes */
+export interface AddressInfo {
+  readonly class: number;
+  readonly hop: number;
+}
+export const AddressInfo = {
+  size: 8,
+  offsets: { class: 0, hop: 4 },
+  read(view: DataView, at = 0): AddressInfo {
+    return { class: view.getUint32(at, true), hop: view.getUint32(at + 4, true) };
+  },
+  write(value: AddressInfo, view: DataView, at = 0): void {
+    view.setUint32(at, value.class, true);
+    view.setUint32(at + 4, value.hop, true);
+  },
+  encode(value: AddressInfo): Uint8Array {
+    const bytes = new Uint8Array(8);
+    AddressInfo.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct net_key4, 8 bytes */
+export interface NetKey4 {
+  readonly prefixLen: number;
+  readonly address: Uint8Array;
+}
+export const NetKey4 = {
+  size: 8,
+  offsets: { prefixLen: 0, address: 4 },
+  read(view: DataView, at = 0): NetKey4 {
+    return { prefixLen: view.getUint32(at, true), address: bytesAt(view, at + 4, 4) };
+  },
+  write(value: NetKey4, view: DataView, at = 0): void {
+    view.setUint32(at, value.prefixLen, true);
+    setBytes(view, at + 4, value.address, 4);
+  },
+  encode(value: NetKey4): Uint8Array {
+    const bytes = new Uint8Array(8);
+    NetKey4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct named_key4, 8 bytes */
+export interface NamedKey4 {
+  readonly address: Uint8Array;
+  readonly port: number;
+  readonly protocol: number;
+}
+export const NamedKey4 = {
+  size: 8,
+  offsets: { address: 0, port: 4, protocol: 6 },
+  read(view: DataView, at = 0): NamedKey4 {
+    return { address: bytesAt(view, at, 4), port: view.getUint16(at + 4, true), protocol: view.getUint8(at + 6) };
+  },
+  write(value: NamedKey4, view: DataView, at = 0): void {
+    setBytes(view, at, value.address, 4);
+    view.setUint16(at + 4, value.port, true);
+    view.setUint8(at + 6, value.protocol);
+    setZero(view, at + 7, 1);
+  },
+  encode(value: NamedKey4): Uint8Array {
+    const bytes = new Uint8Array(8);
+    NamedKey4.write(value, new DataView(bytes.buffer));
     return bytes;
   },
 } as const;
@@ -577,6 +761,101 @@ export const FragmentPorts = {
   },
 } as const;
 
+/** struct frontend_key4, 8 bytes */
+export interface FrontendKey4 {
+  readonly address: Uint8Array;
+  readonly port: number;
+  readonly protocol: number;
+}
+export const FrontendKey4 = {
+  size: 8,
+  offsets: { address: 0, port: 4, protocol: 6 },
+  read(view: DataView, at = 0): FrontendKey4 {
+    return { address: bytesAt(view, at, 4), port: view.getUint16(at + 4, true), protocol: view.getUint8(at + 6) };
+  },
+  write(value: FrontendKey4, view: DataView, at = 0): void {
+    setBytes(view, at, value.address, 4);
+    view.setUint16(at + 4, value.port, true);
+    view.setUint8(at + 6, value.protocol);
+    setZero(view, at + 7, 1);
+  },
+  encode(value: FrontendKey4): Uint8Array {
+    const bytes = new Uint8Array(8);
+    FrontendKey4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct backend4, 8 bytes */
+export interface Backend4 {
+  readonly address: Uint8Array;
+  readonly port: number;
+}
+export const Backend4 = {
+  size: 8,
+  offsets: { address: 0, port: 4 },
+  read(view: DataView, at = 0): Backend4 {
+    return { address: bytesAt(view, at, 4), port: view.getUint16(at + 4, true) };
+  },
+  write(value: Backend4, view: DataView, at = 0): void {
+    setBytes(view, at, value.address, 4);
+    view.setUint16(at + 4, value.port, true);
+    setZero(view, at + 6, 2);
+  },
+  encode(value: Backend4): Uint8Array {
+    const bytes = new Uint8Array(8);
+    Backend4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct net_key6, 20 bytes */
+export interface NetKey6 {
+  readonly prefixLen: number;
+  readonly address: Uint8Array;
+}
+export const NetKey6 = {
+  size: 20,
+  offsets: { prefixLen: 0, address: 4 },
+  read(view: DataView, at = 0): NetKey6 {
+    return { prefixLen: view.getUint32(at, true), address: bytesAt(view, at + 4, 16) };
+  },
+  write(value: NetKey6, view: DataView, at = 0): void {
+    view.setUint32(at, value.prefixLen, true);
+    setBytes(view, at + 4, value.address, 16);
+  },
+  encode(value: NetKey6): Uint8Array {
+    const bytes = new Uint8Array(20);
+    NetKey6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct named_key6, 20 bytes */
+export interface NamedKey6 {
+  readonly address: Uint8Array;
+  readonly port: number;
+  readonly protocol: number;
+}
+export const NamedKey6 = {
+  size: 20,
+  offsets: { address: 0, port: 16, protocol: 18 },
+  read(view: DataView, at = 0): NamedKey6 {
+    return { address: bytesAt(view, at, 16), port: view.getUint16(at + 16, true), protocol: view.getUint8(at + 18) };
+  },
+  write(value: NamedKey6, view: DataView, at = 0): void {
+    setBytes(view, at, value.address, 16);
+    view.setUint16(at + 16, value.port, true);
+    view.setUint8(at + 18, value.protocol);
+    setZero(view, at + 19, 1);
+  },
+  encode(value: NamedKey6): Uint8Array {
+    const bytes = new Uint8Array(20);
+    NamedKey6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
 /** struct flow_end6, 20 bytes */
 export interface FlowEnd6 {
   readonly address: Uint8Array;
@@ -686,30 +965,50 @@ export const FragmentKey6 = {
   },
 } as const;
 
-/** struct unit_record, 32 bytes */
-export interface UnitRecord {
-  readonly chunks: number;
-  readonly firstRule: number;
-  readonly mask: number;
-  readonly defaultRow: readonly number[];
+/** struct frontend_key6, 20 bytes */
+export interface FrontendKey6 {
+  readonly address: Uint8Array;
+  readonly port: number;
+  readonly protocol: number;
 }
-export const UnitRecord = {
-  size: 32,
-  offsets: { chunks: 0, firstRule: 4, mask: 8, defaultRow: 16 },
-  dims: { defaultRow: [4] },
-  read(view: DataView, at = 0): UnitRecord {
-    return { chunks: view.getUint32(at, true), firstRule: view.getUint32(at + 4, true), mask: view.getUint32(at + 8, true), defaultRow: listAt(4, 4, at + 16, (at) => view.getUint32(at, true)) };
+export const FrontendKey6 = {
+  size: 20,
+  offsets: { address: 0, port: 16, protocol: 18 },
+  read(view: DataView, at = 0): FrontendKey6 {
+    return { address: bytesAt(view, at, 16), port: view.getUint16(at + 16, true), protocol: view.getUint8(at + 18) };
   },
-  write(value: UnitRecord, view: DataView, at = 0): void {
-    view.setUint32(at, value.chunks, true);
-    view.setUint32(at + 4, value.firstRule, true);
-    view.setUint32(at + 8, value.mask, true);
-    setZero(view, at + 12, 4);
-    setList(value.defaultRow, 4, 4, at + 16, (value, at) => { view.setUint32(at, value, true); });
+  write(value: FrontendKey6, view: DataView, at = 0): void {
+    setBytes(view, at, value.address, 16);
+    view.setUint16(at + 16, value.port, true);
+    view.setUint8(at + 18, value.protocol);
+    setZero(view, at + 19, 1);
   },
-  encode(value: UnitRecord): Uint8Array {
-    const bytes = new Uint8Array(32);
-    UnitRecord.write(value, new DataView(bytes.buffer));
+  encode(value: FrontendKey6): Uint8Array {
+    const bytes = new Uint8Array(20);
+    FrontendKey6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct backend6, 20 bytes */
+export interface Backend6 {
+  readonly address: Uint8Array;
+  readonly port: number;
+}
+export const Backend6 = {
+  size: 20,
+  offsets: { address: 0, port: 16 },
+  read(view: DataView, at = 0): Backend6 {
+    return { address: bytesAt(view, at, 16), port: view.getUint16(at + 16, true) };
+  },
+  write(value: Backend6, view: DataView, at = 0): void {
+    setBytes(view, at, value.address, 16);
+    view.setUint16(at + 16, value.port, true);
+    setZero(view, at + 18, 2);
+  },
+  encode(value: Backend6): Uint8Array {
+    const bytes = new Uint8Array(20);
+    Backend6.write(value, new DataView(bytes.buffer));
     return bytes;
   },
 } as const;
@@ -806,28 +1105,6 @@ export const ParsedPacket4 = {
   },
 } as const;
 
-/** struct address_info, 8 bytes */
-export interface AddressInfo {
-  readonly class: number;
-  readonly hop: number;
-}
-export const AddressInfo = {
-  size: 8,
-  offsets: { class: 0, hop: 4 },
-  read(view: DataView, at = 0): AddressInfo {
-    return { class: view.getUint32(at, true), hop: view.getUint32(at + 4, true) };
-  },
-  write(value: AddressInfo, view: DataView, at = 0): void {
-    view.setUint32(at, value.class, true);
-    view.setUint32(at + 4, value.hop, true);
-  },
-  encode(value: AddressInfo): Uint8Array {
-    const bytes = new Uint8Array(8);
-    AddressInfo.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
 /** struct decision, 52 bytes */
 export interface Decision {
   readonly action: RuleAction;
@@ -885,140 +1162,6 @@ export const Judgement4 = {
   encode(value: Judgement4): Uint8Array {
     const bytes = new Uint8Array(76);
     Judgement4.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct port_classes, 131072 bytes */
-export interface PortClasses {
-  readonly class: Uint16Array;
-}
-export const PortClasses = {
-  size: 131072,
-  offsets: { class: 0 },
-  read(view: DataView, at = 0): PortClasses {
-    return { class: new Uint16Array(view.buffer.slice(view.byteOffset + at, view.byteOffset + at + 131072)) };
-  },
-  write(value: PortClasses, view: DataView, at = 0): void {
-    setNumbers(view, at, value.class, 65536);
-  },
-  encode(value: PortClasses): Uint8Array {
-    const bytes = new Uint8Array(131072);
-    PortClasses.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct row_key, 12 bytes */
-export interface RowKey {
-  readonly record: number;
-  readonly dimension: Dimension;
-  readonly class: number;
-}
-export const RowKey = {
-  size: 12,
-  offsets: { record: 0, dimension: 4, class: 8 },
-  read(view: DataView, at = 0): RowKey {
-    return { record: view.getUint32(at, true), dimension: view.getUint32(at + 4, true) as Dimension, class: view.getUint32(at + 8, true) };
-  },
-  write(value: RowKey, view: DataView, at = 0): void {
-    view.setUint32(at, value.record, true);
-    view.setUint32(at + 4, value.dimension, true);
-    view.setUint32(at + 8, value.class, true);
-  },
-  encode(value: RowKey): Uint8Array {
-    const bytes = new Uint8Array(12);
-    RowKey.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct chunk, 64 bytes */
-export interface Chunk {
-  readonly words: readonly bigint[];
-}
-export const Chunk = {
-  size: 64,
-  offsets: { words: 0 },
-  dims: { words: [8] },
-  read(view: DataView, at = 0): Chunk {
-    return { words: listAt(8, 8, at, (at) => view.getBigUint64(at, true)) };
-  },
-  write(value: Chunk, view: DataView, at = 0): void {
-    setList(value.words, 8, 8, at, (value, at) => { view.setBigUint64(at, value, true); });
-  },
-  encode(value: Chunk): Uint8Array {
-    const bytes = new Uint8Array(64);
-    Chunk.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct rule_hits, 16 bytes */
-export interface RuleHits {
-  readonly packets: bigint;
-  readonly bytes: bigint;
-}
-export const RuleHits = {
-  size: 16,
-  offsets: { packets: 0, bytes: 8 },
-  read(view: DataView, at = 0): RuleHits {
-    return { packets: view.getBigUint64(at, true), bytes: view.getBigUint64(at + 8, true) };
-  },
-  write(value: RuleHits, view: DataView, at = 0): void {
-    view.setBigUint64(at, value.packets, true);
-    view.setBigUint64(at + 8, value.bytes, true);
-  },
-  encode(value: RuleHits): Uint8Array {
-    const bytes = new Uint8Array(16);
-    RuleHits.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct net_key4, 8 bytes */
-export interface NetKey4 {
-  readonly prefixLen: number;
-  readonly address: Uint8Array;
-}
-export const NetKey4 = {
-  size: 8,
-  offsets: { prefixLen: 0, address: 4 },
-  read(view: DataView, at = 0): NetKey4 {
-    return { prefixLen: view.getUint32(at, true), address: bytesAt(view, at + 4, 4) };
-  },
-  write(value: NetKey4, view: DataView, at = 0): void {
-    view.setUint32(at, value.prefixLen, true);
-    setBytes(view, at + 4, value.address, 4);
-  },
-  encode(value: NetKey4): Uint8Array {
-    const bytes = new Uint8Array(8);
-    NetKey4.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct named_key4, 8 bytes */
-export interface NamedKey4 {
-  readonly address: Uint8Array;
-  readonly port: number;
-  readonly protocol: number;
-}
-export const NamedKey4 = {
-  size: 8,
-  offsets: { address: 0, port: 4, protocol: 6 },
-  read(view: DataView, at = 0): NamedKey4 {
-    return { address: bytesAt(view, at, 4), port: view.getUint16(at + 4, true), protocol: view.getUint8(at + 6) };
-  },
-  write(value: NamedKey4, view: DataView, at = 0): void {
-    setBytes(view, at, value.address, 4);
-    view.setUint16(at + 4, value.port, true);
-    view.setUint8(at + 6, value.protocol);
-    setZero(view, at + 7, 1);
-  },
-  encode(value: NamedKey4): Uint8Array {
-    const bytes = new Uint8Array(8);
-    NamedKey4.write(value, new DataView(bytes.buffer));
     return bytes;
   },
 } as const;
@@ -1137,149 +1280,6 @@ export const Judgement6 = {
   encode(value: Judgement6): Uint8Array {
     const bytes = new Uint8Array(100);
     Judgement6.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct net_key6, 20 bytes */
-export interface NetKey6 {
-  readonly prefixLen: number;
-  readonly address: Uint8Array;
-}
-export const NetKey6 = {
-  size: 20,
-  offsets: { prefixLen: 0, address: 4 },
-  read(view: DataView, at = 0): NetKey6 {
-    return { prefixLen: view.getUint32(at, true), address: bytesAt(view, at + 4, 16) };
-  },
-  write(value: NetKey6, view: DataView, at = 0): void {
-    view.setUint32(at, value.prefixLen, true);
-    setBytes(view, at + 4, value.address, 16);
-  },
-  encode(value: NetKey6): Uint8Array {
-    const bytes = new Uint8Array(20);
-    NetKey6.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct named_key6, 20 bytes */
-export interface NamedKey6 {
-  readonly address: Uint8Array;
-  readonly port: number;
-  readonly protocol: number;
-}
-export const NamedKey6 = {
-  size: 20,
-  offsets: { address: 0, port: 16, protocol: 18 },
-  read(view: DataView, at = 0): NamedKey6 {
-    return { address: bytesAt(view, at, 16), port: view.getUint16(at + 16, true), protocol: view.getUint8(at + 18) };
-  },
-  write(value: NamedKey6, view: DataView, at = 0): void {
-    setBytes(view, at, value.address, 16);
-    view.setUint16(at + 16, value.port, true);
-    view.setUint8(at + 18, value.protocol);
-    setZero(view, at + 19, 1);
-  },
-  encode(value: NamedKey6): Uint8Array {
-    const bytes = new Uint8Array(20);
-    NamedKey6.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct frontend_key4, 8 bytes */
-export interface FrontendKey4 {
-  readonly address: Uint8Array;
-  readonly port: number;
-  readonly protocol: number;
-}
-export const FrontendKey4 = {
-  size: 8,
-  offsets: { address: 0, port: 4, protocol: 6 },
-  read(view: DataView, at = 0): FrontendKey4 {
-    return { address: bytesAt(view, at, 4), port: view.getUint16(at + 4, true), protocol: view.getUint8(at + 6) };
-  },
-  write(value: FrontendKey4, view: DataView, at = 0): void {
-    setBytes(view, at, value.address, 4);
-    view.setUint16(at + 4, value.port, true);
-    view.setUint8(at + 6, value.protocol);
-    setZero(view, at + 7, 1);
-  },
-  encode(value: FrontendKey4): Uint8Array {
-    const bytes = new Uint8Array(8);
-    FrontendKey4.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct backend4, 8 bytes */
-export interface Backend4 {
-  readonly address: Uint8Array;
-  readonly port: number;
-}
-export const Backend4 = {
-  size: 8,
-  offsets: { address: 0, port: 4 },
-  read(view: DataView, at = 0): Backend4 {
-    return { address: bytesAt(view, at, 4), port: view.getUint16(at + 4, true) };
-  },
-  write(value: Backend4, view: DataView, at = 0): void {
-    setBytes(view, at, value.address, 4);
-    view.setUint16(at + 4, value.port, true);
-    setZero(view, at + 6, 2);
-  },
-  encode(value: Backend4): Uint8Array {
-    const bytes = new Uint8Array(8);
-    Backend4.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct frontend_key6, 20 bytes */
-export interface FrontendKey6 {
-  readonly address: Uint8Array;
-  readonly port: number;
-  readonly protocol: number;
-}
-export const FrontendKey6 = {
-  size: 20,
-  offsets: { address: 0, port: 16, protocol: 18 },
-  read(view: DataView, at = 0): FrontendKey6 {
-    return { address: bytesAt(view, at, 16), port: view.getUint16(at + 16, true), protocol: view.getUint8(at + 18) };
-  },
-  write(value: FrontendKey6, view: DataView, at = 0): void {
-    setBytes(view, at, value.address, 16);
-    view.setUint16(at + 16, value.port, true);
-    view.setUint8(at + 18, value.protocol);
-    setZero(view, at + 19, 1);
-  },
-  encode(value: FrontendKey6): Uint8Array {
-    const bytes = new Uint8Array(20);
-    FrontendKey6.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct backend6, 20 bytes */
-export interface Backend6 {
-  readonly address: Uint8Array;
-  readonly port: number;
-}
-export const Backend6 = {
-  size: 20,
-  offsets: { address: 0, port: 16 },
-  read(view: DataView, at = 0): Backend6 {
-    return { address: bytesAt(view, at, 16), port: view.getUint16(at + 16, true) };
-  },
-  write(value: Backend6, view: DataView, at = 0): void {
-    setBytes(view, at, value.address, 16);
-    view.setUint16(at + 16, value.port, true);
-    setZero(view, at + 18, 2);
-  },
-  encode(value: Backend6): Uint8Array {
-    const bytes = new Uint8Array(20);
-    Backend6.write(value, new DataView(bytes.buffer));
     return bytes;
   },
 } as const;
@@ -1430,6 +1430,16 @@ export const SweepContext = {
 
 /** The maps, with the sizes that the C says. `flags` are those of map creation. */
 export const mapShapes = {
+  /** hash: u32 -> AddressInfo */
+  tortie_addr4: { name: 'tortie_addr4', type: 1, keySize: 4, valueSize: 8, maxEntries: 131072, flags: 1 },
+  /** hash: u128 -> AddressInfo */
+  tortie_addr6: { name: 'tortie_addr6', type: 1, keySize: 16, valueSize: 8, maxEntries: 131072, flags: 1 },
+  /** array: u32 -> Backend4 */
+  tortie_back4: { name: 'tortie_back4', type: 2, keySize: 4, valueSize: 8, maxEntries: 262144, flags: 1024 },
+  /** array: u32 -> Backend6 */
+  tortie_back6: { name: 'tortie_back6', type: 2, keySize: 4, valueSize: 20, maxEntries: 262144, flags: 1024 },
+  /** array: u32 -> Chunk */
+  tortie_chunks: { name: 'tortie_chunks', type: 2, keySize: 4, valueSize: 64, maxEntries: 65536, flags: 1024 },
   /** percpu_hash: u32 -> DeviceCounters */
   tortie_counters: { name: 'tortie_counters', type: 5, keySize: 4, valueSize: 1024, maxEntries: 4096, flags: 1 },
   /** devmap_hash: u32 -> u32 */
@@ -1456,22 +1466,48 @@ export const mapShapes = {
   tortie_frag4: { name: 'tortie_frag4', type: 9, keySize: 16, valueSize: 8, maxEntries: 8192, flags: 0 },
   /** lru_hash: FragmentKey6 -> FragmentPorts */
   tortie_frag6: { name: 'tortie_frag6', type: 9, keySize: 40, valueSize: 8, maxEntries: 8192, flags: 0 },
+  /** hash: FrontendKey4 -> u64 */
+  tortie_front4: { name: 'tortie_front4', type: 1, keySize: 8, valueSize: 8, maxEntries: 65536, flags: 1 },
+  /** hash: FrontendKey6 -> u64 */
+  tortie_front6: { name: 'tortie_front6', type: 1, keySize: 20, valueSize: 8, maxEntries: 65536, flags: 1 },
+  /** array: u32 -> RuleHits */
+  tortie_hits: { name: 'tortie_hits', type: 2, keySize: 4, valueSize: 16, maxEntries: 262144, flags: 1024 },
   /** array: u32 -> Hop */
   tortie_hops: { name: 'tortie_hops', type: 2, keySize: 4, valueSize: 16, maxEntries: 16384, flags: 1024 },
   /** prog_array: u32 -> u32 */
   tortie_jump: { name: 'tortie_jump', type: 3, keySize: 4, valueSize: 4, maxEntries: 2, flags: 0 },
+  /** hash: NamedKey4 -> u32 */
+  tortie_named4: { name: 'tortie_named4', type: 1, keySize: 8, valueSize: 4, maxEntries: 65536, flags: 1 },
+  /** hash: NamedKey6 -> u32 */
+  tortie_named6: { name: 'tortie_named6', type: 1, keySize: 20, valueSize: 4, maxEntries: 65536, flags: 1 },
+  /** lpm_trie: NetKey4 -> AddressInfo */
+  tortie_net4: { name: 'tortie_net4', type: 11, keySize: 8, valueSize: 8, maxEntries: 131072, flags: 1 },
+  /** lpm_trie: NetKey6 -> AddressInfo */
+  tortie_net6: { name: 'tortie_net6', type: 11, keySize: 20, valueSize: 8, maxEntries: 131072, flags: 1 },
   /** lru_hash: FlowKey4 -> FlowRecord4 */
   tortie_new4: { name: 'tortie_new4', type: 9, keySize: 20, valueSize: 96, maxEntries: 65536, flags: 0 },
   /** lru_hash: FlowKey6 -> FlowRecord6 */
   tortie_new6: { name: 'tortie_new6', type: 9, keySize: 44, valueSize: 144, maxEntries: 65536, flags: 0 },
   /** array: u32 -> PodSlot */
   tortie_pods: { name: 'tortie_pods', type: 2, keySize: 4, valueSize: 48, maxEntries: 4096, flags: 1024 },
+  /** array: u32 -> PortClasses */
+  tortie_ports: { name: 'tortie_ports', type: 2, keySize: 4, valueSize: 131072, maxEntries: 9, flags: 1024 },
+  /** array: u32 -> UnitRecord */
+  tortie_records: { name: 'tortie_records', type: 2, keySize: 4, valueSize: 32, maxEntries: 16384, flags: 1024 },
+  /** hash: RowKey -> u32 */
+  tortie_rows: { name: 'tortie_rows', type: 1, keySize: 12, valueSize: 4, maxEntries: 524288, flags: 1 },
+  /** array: u32 -> u32 */
+  tortie_rowtab: { name: 'tortie_rowtab', type: 2, keySize: 4, valueSize: 4, maxEntries: 262144, flags: 1024 },
+  /** array: u32 -> u32 */
+  tortie_rules: { name: 'tortie_rules', type: 2, keySize: 4, valueSize: 4, maxEntries: 262144, flags: 1024 },
   /** array: u32 -> RunState */
   tortie_run: { name: 'tortie_run', type: 2, keySize: 4, valueSize: 28, maxEntries: 1, flags: 1024 },
   /** hash: u32 -> u64 */
   tortie_slots: { name: 'tortie_slots', type: 1, keySize: 4, valueSize: 8, maxEntries: 4096, flags: 1 },
   /** lpm_trie: SourceKey -> u32 */
   tortie_sources: { name: 'tortie_sources', type: 11, keySize: 28, valueSize: 4, maxEntries: 16384, flags: 1 },
+  /** array: u32 -> u32 */
+  tortie_units: { name: 'tortie_units', type: 2, keySize: 4, valueSize: 4, maxEntries: 8192, flags: 1024 },
 } as const;
 
 /** Read-only variables that are set before loading, and their types. */
