@@ -4,6 +4,11 @@
  */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { AddressInfo, Dimension, NetKey4, NetKey6, RuleAction, RuleHits } from '#dataplanes/ebpf/bpf-types.gen.ts';
+import { Classifier } from '#dataplanes/ebpf/classifier/classifier.ts';
+import { KernelMaps } from '#dataplanes/ebpf/classifier/kernel-maps.ts';
+import { unitLists } from '#dataplanes/ebpf/classifier/unit-lists.ts';
+import type { RuleInfo } from '#dataplanes/policy.ts';
+import { ANY_PEER } from '#dataplanes/shared/test-config.ts';
 import { ipv4, ipv6 } from '#test/lab/packets.ts';
 import type { BpfMap } from '#native/bpf.ts';
 import { addressBytes, ClassifierBed } from './classifier-bed.ts';
@@ -56,8 +61,18 @@ describe.each(families)('in IPv$family', ({ family, frame, net, x, others }) => 
   /** Judges packets from x while `write` is called again and again; how many met each of the rules, and how many none. */
   async function judgedWhile(write: () => Promise<unknown>): Promise<{ readonly by: number[]; readonly none: number }> {
     const first = tables.unit(unit, rules);
+    await judgeWhile(unit, write);
+    const by = [0, 1, 2].map((rule) => {
+      const { buffer, byteOffset } = bed.array('tortie_hits').value(first + rule);
+      return Number(RuleHits.read(new DataView(buffer, byteOffset)).packets);
+    });
+    return { by, none: PACKETS - by.reduce((sum, packets) => sum + packets, 0) };
+  }
+
+  /** Judges packets from x by the unit while `write` is called again and again. */
+  async function judgeWhile(judge: number, write: () => Promise<unknown>): Promise<void> {
     const context = new Uint8Array(192);
-    new DataView(context.buffer).setUint32(markOffset, unit, true);
+    new DataView(context.buffer).setUint32(markOffset, judge, true);
     let isDone = false;
     const run = bed
       .object(family)
@@ -69,11 +84,6 @@ describe.each(families)('in IPv$family', ({ family, frame, net, x, others }) => 
     } finally {
       await run;
     }
-    const by = [0, 1, 2].map((rule) => {
-      const { buffer, byteOffset } = bed.array('tortie_hits').value(first + rule);
-      return Number(RuleHits.read(new DataView(buffer, byteOffset)).packets);
-    });
-    return { by, none: PACKETS - by.reduce((sum, packets) => sum + packets, 0) };
   }
 
   const setMany = (map: BpfMap, elements: { readonly key: Uint8Array; readonly value: Uint8Array }[]) => () =>
@@ -109,5 +119,45 @@ describe.each(families)('in IPv$family', ({ family, frame, net, x, others }) => 
     });
     expect(by).toEqual([PACKETS - none, 0, 0]);
     expect(none).toBeLessThan(PACKETS / 1000);
+  });
+
+  test.each([
+    ['alone', 0],
+    ['with others, by new records', 2],
+  ])('the classifier moves an address between two sets %s: it is always in one', async (_, moving) => {
+    using maps = new KernelMaps((name) => bed.map(name), String);
+    const classifier = new Classifier(maps);
+    const moved = [x, ...others.slice(0, moving)].map((address) => `${address}/${depth + 1}`);
+    const rule = (id: string, set: string): RuleInfo => ({
+      id,
+      action: 'allow',
+      source: { ...ANY_PEER, sets: [set] },
+      destination: ANY_PEER,
+    });
+    classifier.onUpdate({ type: 'ipSetUpdate', id: 's', setType: 'net', members: moved });
+    classifier.onUpdate({ type: 'ipSetUpdate', id: 't', setType: 'net', members: [] });
+    const policy = { tier: 'default', staged: false, ingress: [rule('in s', 's'), rule('in t', 't')], egress: [] };
+    classifier.onUpdate({ type: 'policyUpdate', id: 'p', policy });
+    const tier = { name: 'default', defaultAction: 'deny', ingress: ['p'], egress: [] } as const;
+    const made = classifier.acquire(unitLists('endpoint', 'ingress', family, { tiers: [tier], profiles: [] }));
+    await classifier.flush();
+    let flips = 0;
+    await judgeWhile(made.number, async () => {
+      const [from, to] = flips++ % 2 === 0 ? ['s', 't'] : ['t', 's'];
+      classifier.onUpdate({ type: 'ipSetDelta', id: from, added: [], removed: moved });
+      classifier.onUpdate({ type: 'ipSetDelta', id: to, added: moved, removed: [] });
+      await classifier.flush();
+      if (flips % 8 === 0) await classifier.settle();
+    });
+    const { firstRule = 0, form } = made.published?.compiled ?? {};
+    const by = (form?.ruleIds ?? []).map((_id, index) => maps.hits(firstRule + index).packets);
+    const [inOne = 0, inOther = 0, ...denied] = by;
+    expect(denied).toEqual(denied.map(() => 0));
+    expect(denied.length).toBeGreaterThan(0);
+    expect(Math.min(inOne, inOther)).toBeGreaterThan(0);
+    expect(inOne + inOther).toBeGreaterThan(PACKETS * 0.999);
+    classifier.release(made);
+    await classifier.flush();
+    await classifier.settle();
   });
 });

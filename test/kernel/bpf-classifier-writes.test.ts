@@ -1,11 +1,13 @@
 /** What the classifier writes into the kernel's maps, judged by the program that reads them, against the messages judged as they stand. */
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
 import { Classifier, type ClassifierUpdate } from '#dataplanes/ebpf/classifier/classifier.ts';
-import { KernelMaps } from '#dataplanes/ebpf/classifier/kernel-maps.ts';
+import type { MapWrite } from '#dataplanes/ebpf/classifier/classifier-maps.ts';
+import { type ClassifierMap, KernelMaps, type WriteManner } from '#dataplanes/ebpf/classifier/kernel-maps.ts';
 import { unitLists } from '#dataplanes/ebpf/classifier/unit-lists.ts';
 import type { Unit } from '#dataplanes/ebpf/classifier/units.ts';
 import { RuleAction } from '#dataplanes/ebpf/bpf-types.gen.ts';
 import type { WorkloadEndpointInfo } from '#dataplanes/messages.ts';
+import type { BpfMap, MapElement } from '#native/bpf.ts';
 import { seededRandom, soakMs } from '#test/lab/agent-lab.ts';
 import { MessageEvaluator } from '#test/oracle/evaluate-messages.ts';
 import { DenseNode } from '#test/oracle/generate-messages.ts';
@@ -13,26 +15,48 @@ import { Random } from '#test/oracle/random.ts';
 import { packetText } from '#test/oracle/report.ts';
 import { ClassifierBed } from './classifier-bed.ts';
 
-const budgetMs = soakMs(4);
+const budgetMs = soakMs(2);
 let bed: ClassifierBed;
-let maps: KernelMaps;
 
 beforeAll(async () => {
   bed = await ClassifierBed.load();
-  maps = new KernelMaps(
-    (name) => bed.map(name),
-    (name) => `${name}Size`,
-  );
 });
-afterAll(() => {
-  (maps as KernelMaps | undefined)?.[Symbol.dispose]();
-  (bed as ClassifierBed | undefined)?.[Symbol.dispose]();
-});
+afterAll(() => (bed as ClassifierBed | undefined)?.[Symbol.dispose]());
 
-test(
-  'random messages: the kernel decides by the same rule, and its maps are empty in the end',
-  async () => {
-    const random = new Random(seededRandom('classifier, kernel maps'));
+/** The rows, which nobody may write twice: a lookup reads them without a second look (bpf/search.h). */
+function rowsOnce(map: BpfMap): ClassifierMap {
+  const check = (key: Uint8Array) => {
+    if (map.get(key) !== undefined)
+      throw new Error(`row ${Buffer.from(key).toString('hex')} is there and written again`);
+  };
+  return {
+    shape: map.shape,
+    set: (key, value) => {
+      check(key);
+      map.set(key, value);
+    },
+    setMany: async (elements) => {
+      for (const { key } of elements as readonly MapElement[]) check(key);
+      await map.setMany(elements);
+    },
+    delete: (key) => map.delete(key),
+    deleteMany: (keys) => map.deleteMany(keys),
+    mmap: () => map.mmap(),
+  };
+}
+
+test.each<[string, WriteManner]>([
+  ['few at once singly, many by workers', {}],
+  ['all by workers', { singly: 0 }],
+])(
+  'random messages, %s: the kernel decides by the same rule, and its maps are empty in the end',
+  async (manner, how) => {
+    using maps = new KernelMaps(
+      (name) => (name === 'tortie_rows' ? rowsOnce(bed.map(name)) : bed.map(name)),
+      (name) => `${name}Size`,
+      how,
+    );
+    const random = new Random(seededRandom(`classifier, kernel maps, ${manner}`));
     const end = Date.now() + budgetMs;
     let decisions = 0;
     while (Date.now() < end) {
@@ -92,3 +116,24 @@ test(
   },
   budgetMs + 60_000,
 );
+
+test('a map that is full says how many of the writes were made, and they are', async () => {
+  using small = await ClassifierBed.load({ tortie_addr4: 64 });
+  for (const singly of [0, 1000]) {
+    using maps = new KernelMaps(
+      (name) => small.map(name),
+      (name) => `${name}Size`,
+      { singly },
+    );
+    const write = (index: number, cls: number | undefined): MapWrite => {
+      const value = cls === undefined ? undefined : { class: cls, hop: 0 };
+      return { map: 'addresses', family: 4, address: 0x0a00_0000 + index, prefix: 32, value };
+    };
+    const writes = Array.from({ length: 100 }, (_, index) => write(index, 1));
+    await expect(maps.write(writes)).rejects.toMatchObject({ name: 'WriteFailure', code: 'E2BIG', made: 64 });
+    const keys = (await small.map('tortie_addr4').entries()).map(({ key }) => key[3] ?? 0).sort((a, b) => a - b);
+    expect(keys).toEqual(Array.from({ length: 64 }, (_, index) => index));
+    await maps.write(writes.map((_, index) => write(index, undefined)));
+    expect(await small.map('tortie_addr4').entries()).toEqual([]);
+  }
+});
