@@ -22,7 +22,7 @@ $(DIST)/bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) bpf/bpf.mk
 	@echo "  BPF     $@"
 	$(Q)mkdir -p $(@D) && $(CLANG_BPF) $(BPF_CFLAGS) -c $< -o $@.tmp && mv -f $@.tmp $@
 
-$(BUILD)/bpf/%.bpf.o: test/bpf/%.bpf.c $(wildcard bpf/*.h) bpf/bpf.mk
+$(BUILD)/bpf/%.bpf.o: test/bpf/%.bpf.c $(wildcard bpf/*.h test/bpf/*.h) bpf/bpf.mk
 	@echo "  BPF     $@"
 	$(Q)mkdir -p $(@D) && $(CLANG_BPF) $(BPF_CFLAGS) -c $< -o $@.tmp && mv -f $@.tmp $@
 

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Packets turned into an ICMP error to their sender. For one family (see family.h).
+ * A packet turned into an ICMP error to its sender. For one family (see family.h).
+ *
+ * An ICMP error for TCP, too, as kube-proxy does it: in SYN-SENT it ends connect() with ECONNREFUSED as a RST
+ * would, and it is one way for all protocols.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -18,6 +21,11 @@
 #ifndef TORTIE_REFUSE_H
 #define TORTIE_REFUSE_H
 
+#define ip_header OF_FAMILY(ip_header)
+#define is_answerable OF_FAMILY(is_answerable)
+#define refusal_packet OF_FAMILY(refusal_packet)
+#define fill_refusal OF_FAMILY(fill_refusal)
+#define send_refusal OF_FAMILY(send_refusal)
 #define refuse_packet OF_FAMILY(refuse_packet)
 
 /* What the sender is told. */
@@ -30,9 +38,60 @@ enum refusal {
 	REFUSAL_TOO_BIG = 2,
 };
 
+/* A router must limit how many errors it sends (RFC 1812 4.3.2.8, RFC 4443 2.4): per device, as many as Linux
+ * by itself sends to all. */
+#define REFUSALS_INTERVAL_NS 1000000
+#define REFUSALS_AT_ONCE 50
+
+/* bpf_csum_diff's limit. */
+#define SUM_BYTES 512
+#define SUM_STEPS 3
+
+/* What is being put together on this CPU: an IP packet. */
+struct refusal_room {
+	__u8 bytes[2048];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct refusal_room);
+} tortie_refusal SEC(".maps");
+
+/* ifindex -> when the device has its whole share again (CLOCK_MONOTONIC, ns); plain stores, which a race may
+ * lose. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u32);
+	__type(value, __u64);
+} tortie_refused SEC(".maps");
+
+/* Whether the device may have another one now; counts it. */
+static __always_inline int may_refuse(__u32 ifindex)
+{
+	__u64 *known = bpf_map_lookup_elem(&tortie_refused, &ifindex);
+	__u64 now = bpf_ktime_get_ns();
+	__u64 whole = known ? *(const volatile __u64 *)known : 0;
+
+	if (whole < now)
+		whole = now;
+	/* Anything further away was another device's, whose element this was. */
+	if (whole - now >= (__u64)REFUSALS_AT_ONCE * REFUSALS_INTERVAL_NS)
+		return 0;
+	whole += REFUSALS_INTERVAL_NS;
+	if (known)
+		*known = whole;
+	else
+		bpf_map_update_elem(&tortie_refused, &ifindex, &whole, BPF_ANY);
+	return 1;
+}
+
 /*
- * Back into the pod that the packet came from, to be returned by a program on clsact's ingress of the pod's
- * host end. Goes into the pod at once: tortie_to_pod doesn't see it, nothing needs to recognise it.
+ * Back into the pod that the packet came from; a program on clsact's ingress of the pod's host end returns
+ * what this returns. The packet goes into the pod at once: tortie_to_pod doesn't see it, and nothing needs to
+ * recognise it.
  */
 static __always_inline int send_back(struct __sk_buff *skb)
 {
@@ -41,15 +100,203 @@ static __always_inline int send_back(struct __sk_buff *skb)
 	return bpf_redirect_peer(skb->ifindex, 0);
 }
 
+static __always_inline __u16 fold_checksum(__u32 sum)
+{
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~((sum & 0xffff) + (sum >> 16));
+}
+
 #endif
+
+#undef ICMP_PROTOCOL
+#undef QUOTED_MOST
+#if FAMILY == 4
+#define ip_header4 ipv4_header
+#define ICMP_PROTOCOL PROTOCOL_ICMP
+/* As much as an error of 576 bytes has room for (RFC 1812 4.3.2.3). */
+#define QUOTED_MOST (576 - 20 - ICMP_HEADER)
+#else
+#define ip_header6 ipv6_header
+#define ICMP_PROTOCOL PROTOCOL_ICMPV6
+/* As much as the least MTU of IPv6 has room for (RFC 4443 2.4). */
+#define QUOTED_MOST (1280 - 40 - ICMP_HEADER)
+#endif
+
+/* An error, in a refusal_room. */
+struct refusal_packet {
+	struct ip_header ip;
+	/* From here on it is what the checksum covers. */
+	__u8 type;
+	__u8 code;
+	__u16 checksum;
+	__be16 value[2];
+	__u8 quoted[QUOTED_MOST];
+	/* The sum is made of whole words. */
+	__u8 padding[4];
+} __attribute__((packed, aligned(4)));
+
+_Static_assert(__builtin_offsetof(struct refusal_packet, type) + SUM_STEPS * SUM_BYTES <=
+		   sizeof(struct refusal_room),
+	       "the sum's last step may reach behind the packet");
+
+/* Whether an error about such a packet may be sent at all (RFC 1122 3.2.2, RFC 4443 2.4 e). */
+static __always_inline int is_answerable(const struct flow_headers *headers)
+{
+	const struct flow_tuple *tuple = &headers->tuple;
+	__u8 type = tuple->destination_port >> 8;
+
+	if (headers->fragment == FRAGMENT_KIND_LATER)
+		return 0;
+#if FAMILY == 4
+	/* Errors, and types of which nobody knows whether they are. */
+	if (tuple->protocol == PROTOCOL_ICMP && (headers->is_error || type > 18))
+		return 0;
+	/* Multicast, reserved, broadcast; sources that are not one host. */
+	return tuple->destination[0] < 224 && tuple->source[0] < 224 && tuple->source[0] != 0 &&
+	       tuple->source[0] != 127;
+#else
+	__u8 bits = 0;
+
+	/* All below 128 are errors; and redirects. */
+	if (tuple->protocol == PROTOCOL_ICMPV6 && (type < 128 || type == 137))
+		return 0;
+	if (tuple->destination[0] == 0xff || tuple->source[0] == 0xff)
+		return 0;
+	/* Unspecified, loopback. */
+#pragma unroll
+	for (int i = 0; i < ADDRESS_BYTES - 1; i++)
+		bits |= tuple->source[i];
+	return bits != 0;
+#endif
+}
+
+/* Everything but the quoted packet, of which `length` bytes are there. */
+static __always_inline void fill_refusal(struct refusal_packet *answer, const struct flow_headers *headers,
+					 enum refusal refusal, __u32 mtu, __u32 length)
+{
+	struct ip_header *ip = &answer->ip;
+	__u32 covered = ICMP_HEADER + length, sum = 0;
+
+#if FAMILY == 4
+	/* Its precedence is that of control messages (RFC 1812 4.3.2.5). */
+	__u8 tos = (answer->quoted[1] & 0x1e) | 0xc0;
+
+	__builtin_memset(ip, 0, sizeof(*ip));
+	ip->version_ihl = 0x45;
+	ip->tos = tos;
+	ip->total_length = bpf_htons(sizeof(*ip) + covered);
+	/* Don't fragment: it needs no identification then (RFC 6864 4.1). */
+	ip->fragment = bpf_htons(0x4000);
+	ip->ttl = 64;
+	ip->protocol = PROTOCOL_ICMP;
+#else
+	__builtin_memset(ip, 0, sizeof(*ip));
+	ip->version_class_flow = bpf_htonl(0x60000000);
+	ip->payload_length = bpf_htons(covered);
+	ip->next_header = PROTOCOL_ICMPV6;
+	ip->hop_limit = 64;
+#endif
+	__builtin_memcpy(ip->source, headers->tuple.destination, ADDRESS_BYTES);
+	__builtin_memcpy(ip->destination, headers->tuple.source, ADDRESS_BYTES);
+#if FAMILY == 4
+	ip->checksum = fold_checksum(bpf_csum_diff(NULL, 0, (__be32 *)ip, sizeof(*ip), 0));
+#else
+	/* The pseudo header (RFC 8200 8.1). */
+	sum = bpf_csum_diff(NULL, 0, (__be32 *)ip->source, 2 * ADDRESS_BYTES,
+			    bpf_htonl(covered + PROTOCOL_ICMPV6));
+#endif
+	answer->checksum = 0;
+	answer->value[0] = 0;
+	answer->value[1] = 0;
+	switch (refusal) {
+	case REFUSAL_HOPS:
+		answer->type = FAMILY == 4 ? 11 : 3;
+		answer->code = 0;
+		break;
+	case REFUSAL_TOO_BIG:
+		answer->type = FAMILY == 4 ? 3 : 2;
+		answer->code = FAMILY == 4 ? 4 : 0;
+		/* In IPv4 a word of 16 bits (RFC 1191 4), in IPv6 one of 32 (RFC 4443 3.2). */
+		answer->value[1] = bpf_htons(mtu > 0xffff ? 0xffff : mtu);
+		break;
+	default:
+		answer->type = FAMILY == 4 ? 3 : 1;
+		answer->code = FAMILY == 4 ? 3 : 4;
+	}
+	if (length <= QUOTED_MOST)
+		__builtin_memset(answer->quoted + length, 0, sizeof(answer->padding));
+	covered = (covered + 3) & ~3U;
+#pragma unroll
+	for (int step = 0; step < SUM_STEPS; step++) {
+		__u32 bytes = covered < SUM_BYTES ? covered : SUM_BYTES;
+
+		sum = bpf_csum_diff(NULL, 0, (__be32 *)(&answer->type + step * SUM_BYTES), bytes, sum);
+		covered -= bytes;
+	}
+	answer->checksum = fold_checksum(sum);
+}
+
+/* Puts `length` bytes of IP in the place of the packet. 0, or an error: then there is no packet any more. */
+static __always_inline int send_refusal(struct __sk_buff *skb, const struct refusal_packet *answer,
+					__u32 length)
+{
+	__u8 macs[12], swapped[12];
+	__u32 old;
+
+	if (bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)))
+		return -1;
+	__builtin_memcpy(swapped, macs + 6, 6);
+	__builtin_memcpy(swapped + 6, macs, 6);
+	/*
+	 * All that was there goes, and as much new comes behind it: so the place of a checksum that the
+	 * device was to make (CHECKSUM_PARTIAL) lies before the packet, and the kernel forgets about it.
+	 * Long packets are cut first, since there is a limit to what can be added; that also makes an
+	 * ordinary packet of one that was many (GSO).
+	 */
+	if (skb->len > sizeof(struct refusal_room) &&
+	    bpf_skb_change_tail(skb, sizeof(struct refusal_room), 0))
+		return -1;
+	old = skb->len;
+	if (bpf_skb_change_tail(skb, old + ETH_HLEN + length, 0) ||
+	    bpf_skb_adjust_room(skb, -(__s32)old, BPF_ADJ_ROOM_MAC, 0))
+		return -1;
+	if (length == 0 || length > sizeof(*answer))
+		return -1;
+	if (bpf_skb_store_bytes(skb, ETH_HLEN, answer, length, BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH))
+		return -1;
+	return bpf_skb_store_bytes(skb, 0, swapped, sizeof(swapped), 0);
+}
 
 /*
  * Turns the packet into the answer to its sender, from the address that it was sent to, MACs included; call
  * it before the packet is translated, since it quotes it. `mtu`: of REFUSAL_TOO_BIG, else 0. Returns 1: send
  * it (send_back); 0: there is no answer to such a packet (an error, a later fragment, a broadcast, a source
- * that is no host), or the sender has had enough of them: drop it. All that was known of the packet
- * (`headers`) is void then.
+ * that is no host), or the device had enough of them: drop it. All that was known of the packet (`headers`)
+ * is void then.
  */
-int refuse_packet(struct __sk_buff *skb, const struct flow_headers *headers, enum refusal refusal, __u32 mtu);
+__noinline int refuse_packet(struct __sk_buff *skb, const struct flow_headers *headers, enum refusal refusal,
+			     __u32 mtu)
+{
+	struct refusal_packet *answer;
+	__u32 first = 0, length;
+	__u8 group;
+
+	/* Frames with a tag inside have another length in front. */
+	if (!headers || headers->l3_offset != ETH_HLEN || !is_answerable(headers))
+		return 0;
+	/* Sent to more than one station. */
+	if (bpf_skb_load_bytes(skb, 0, &group, 1) || group & 1)
+		return 0;
+	answer = bpf_map_lookup_elem(&tortie_refusal, &first);
+	if (!answer || !may_refuse(skb->ifindex))
+		return 0;
+	length = headers->end - ETH_HLEN;
+	if (length > QUOTED_MOST)
+		length = QUOTED_MOST;
+	if (length < sizeof(struct ip_header) || bpf_skb_load_bytes(skb, ETH_HLEN, answer->quoted, length))
+		return 0;
+	fill_refusal(answer, headers, refusal, mtu, length);
+	return send_refusal(skb, answer, __builtin_offsetof(struct refusal_packet, quoted) + length) == 0;
+}
 
 #endif
