@@ -1,0 +1,161 @@
+import type { Clock } from '#api/clock.ts';
+import type { Family } from '#native/types.ts';
+import type { Logger } from '../../logger.ts';
+import { flowConstants } from '../bpf-types.gen.ts';
+import type { FlowTimeouts } from './flow-timeouts.ts';
+import type { SweepProgram, SweepResult } from './sweep-program.ts';
+
+/** One family's part of what sweeps did. */
+export interface FamilySweepStats {
+  /** Elements at the last sweep, and how many there may be; records and pointers. */
+  readonly elements: number;
+  readonly maxElements: number;
+  /** Of `elements`: pointers. */
+  readonly pointers: number;
+  /** Since the agent's start, by what they were. */
+  readonly deleted: Readonly<Record<'tcp' | 'udp' | 'icmp' | 'other' | 'pointer', number>>;
+}
+
+/** What sweeps did, for metrics. */
+export interface SweepStats {
+  readonly 4: FamilySweepStats;
+  readonly 6: FamilySweepStats;
+  /** Since the agent's start. */
+  readonly sweeps: number;
+  readonly failures: number;
+  /** Of the last whole sweep, and of its longest call; in s. */
+  readonly seconds: number;
+  readonly longestCallSeconds: number;
+  /** Why the last sweep wasn't whole. */
+  readonly failure?: string;
+}
+
+/** What the sweeper works with. */
+export interface FlowSweeperDeps {
+  readonly program: Pick<SweepProgram, 'sweep'>;
+  /** Asked before each sweep: the settings, and sysctls of `auto`, may change. */
+  readonly timeouts: () => FlowTimeouts;
+  /** How many elements a family's hashes hold together. */
+  readonly maxElements: Readonly<Record<Family, number>>;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+/** From the end of a sweep to the next, in ms. */
+export const sweepPauseMs = 10_000;
+
+const families = [4, 6] as const;
+const none = { tcp: 0, udp: 0, icmp: 0, other: 0, pointer: 0 };
+
+/**
+ * Expires flows: every 10 s each of the hashes, one after the other, so that one call is short and one thread of the pool is used. A hash that fails
+ * is said and tried again with the next sweep; the others are swept all the same.
+ */
+export class FlowSweeper implements AsyncDisposable {
+  readonly #deps: FlowSweeperDeps;
+  #timer: Disposable | undefined;
+  #running: Promise<void> = Promise.resolve();
+  #stopped = false;
+  #told: string | undefined;
+  #stats: SweepStats;
+
+  constructor(deps: FlowSweeperDeps) {
+    this.#deps = deps;
+    const empty = (family: Family): FamilySweepStats => ({
+      elements: 0,
+      maxElements: deps.maxElements[family],
+      pointers: 0,
+      deleted: none,
+    });
+    this.#stats = { 4: empty(4), 6: empty(6), sweeps: 0, failures: 0, seconds: 0, longestCallSeconds: 0 };
+  }
+
+  get stats(): SweepStats {
+    return this.#stats;
+  }
+
+  /** The first sweep is 10 s from now. Once. */
+  start(): void {
+    if (this.#stopped) return;
+    this.#timer = this.#deps.clock.after(sweepPauseMs, () => {
+      this.#running = this.#sweep().finally(() => this.start());
+    });
+  }
+
+  /** No call is under way, and none comes, when this is done. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stopped = true;
+    this.#timer?.[Symbol.dispose]();
+    await this.#running;
+  }
+
+  /** Never rejects. */
+  async #sweep(): Promise<void> {
+    const start = performance.now();
+    const counts = new Map<Family, SweepResult[]>();
+    const failures: string[] = [];
+    let longest = 0;
+    for (const family of families) {
+      for (let shard = 0; shard < flowConstants.flowShards; shard += 1) {
+        if (this.#stopped) return;
+        const from = performance.now();
+        try {
+          const result = await this.#deps.program.sweep(family, shard, this.#deps.timeouts());
+          counts.set(family, [...(counts.get(family) ?? []), result]);
+        } catch (error) {
+          failures.push(`IPv${family} flows, hash ${shard}: ${(error as Error).message}`);
+        }
+        longest = Math.max(longest, performance.now() - from);
+      }
+    }
+    const { sweeps, failures: before } = this.#stats;
+    const failure = failures[0];
+    this.#stats = {
+      4: after(this.#stats[4], counts.get(4)),
+      6: after(this.#stats[6], counts.get(6)),
+      sweeps: sweeps + 1,
+      failures: before + failures.length,
+      seconds: (performance.now() - start) / 1000,
+      longestCallSeconds: longest / 1000,
+      ...(failure !== undefined && { failure }),
+    };
+    this.#tell(failure);
+  }
+
+  /** Each reason once, and once that it is over. */
+  #tell(failure: string | undefined): void {
+    if (failure === this.#told) return;
+    if (failure === undefined) this.#deps.log.info('flows are forgotten again when their time is over');
+    else
+      this.#deps.log.error(
+        `flows whose time is over can't be forgotten: ${failure}. It is tried again every 10 s; until then the table of flows only grows`,
+      );
+    this.#told = failure;
+  }
+}
+
+/** A family's hashes that were swept, added to what was before; as it was when none was. */
+function after(before: FamilySweepStats, results: readonly SweepResult[] | undefined): FamilySweepStats {
+  if (results === undefined) return before;
+  const sum = (field: keyof SweepResult): number => results.reduce((total, result) => total + result[field], 0);
+  const { deleted } = before;
+  const gone = {
+    tcp: sum('deletedTcp'),
+    udp: sum('deletedUdp'),
+    icmp: sum('deletedIcmp'),
+    other: sum('deletedOther'),
+    pointer: sum('deletedPointers'),
+  };
+  return {
+    ...before,
+    elements: sum('visited') - Object.values(gone).reduce((total, count) => total + count, 0),
+    pointers: sum('pointers') - gone.pointer,
+    deleted: {
+      tcp: deleted.tcp + gone.tcp,
+      udp: deleted.udp + gone.udp,
+      icmp: deleted.icmp + gone.icmp,
+      other: deleted.other + gone.other,
+      pointer: deleted.pointer + gone.pointer,
+    },
+  };
+}

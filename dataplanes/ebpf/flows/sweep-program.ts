@@ -1,0 +1,90 @@
+import { type BpfProgram, loadObject } from '#native/bpf.ts';
+import type { Family } from '#native/types.ts';
+import { flowMapShapes, SweepContext, type SweepCounts } from '../bpf-types.gen.ts';
+import { type FamilyFlowMaps, shardNames } from './flow-maps.ts';
+import type { FlowTimeouts } from './flow-timeouts.ts';
+
+/** What one call met in its hash. */
+export type SweepResult = { readonly [K in keyof SweepCounts]: number };
+
+/** Expires the flows of one hash a call, on a thread of the addon. */
+export interface SweepProgram extends Disposable {
+  /** Rejects with a NetlinkFailure; `code` `SWEEP_REFUSED` when the program knows no such hash. */
+  sweep(family: Family, shard: number, timeouts: FlowTimeouts): Promise<SweepResult>;
+}
+
+const noCounts: SweepCounts = {
+  visited: 0n,
+  pointers: 0n,
+  marked: 0n,
+  deletedTcp: 0n,
+  deletedUdp: 0n,
+  deletedIcmp: 0n,
+  deletedOther: 0n,
+  deletedPointers: 0n,
+};
+
+/**
+ * Loads sweep.bpf.o onto these hashes. The object's other maps (it knows all that flows need) are made as small as they can be, and are gone
+ * when this returns, since the program doesn't use them. Throws as `loadObject` does.
+ */
+export async function loadSweep(maps: readonly FamilyFlowMaps[], elf: string | Uint8Array): Promise<SweepProgram> {
+  const given = maps.flatMap(({ family, fresh, shards }) => [
+    [`tortie_new${family}`, { use: fresh }] as const,
+    ...shardNames(family).flatMap((name, shard) => {
+      const use = shards[shard];
+      return use === undefined ? [] : [[name, { use }] as const];
+    }),
+  ]);
+  const unused = (['tortie_frag4', 'tortie_frag6'] as const).map((name) => [
+    flowMapShapes[name].name,
+    { maxEntries: 1 },
+  ]);
+  const object = await loadObject({
+    name: 'tortie_sweep',
+    elf,
+    maps: Object.fromEntries([...given, ...unused]) as Record<string, { readonly maxEntries?: number }>,
+  });
+  for (const name of [...given.map(([name]) => name), ...unused.map(([name]) => name as string)])
+    object.map(name)[Symbol.dispose]();
+  return new LoadedSweep(object.program('tortie_sweep'));
+}
+
+class LoadedSweep implements SweepProgram {
+  readonly #program: BpfProgram;
+
+  constructor(program: BpfProgram) {
+    this.#program = program;
+  }
+
+  async sweep(family: Family, shard: number, timeouts: FlowTimeouts): Promise<SweepResult> {
+    const context = SweepContext.encode({
+      family,
+      shard,
+      // What Node reads is CLOCK_MONOTONIC.
+      now: process.hrtime.bigint(),
+      timeouts: {
+        creation: BigInt(timeouts.creation),
+        tcpSynSent: BigInt(timeouts.tcpSynSent),
+        tcpEstablished: BigInt(timeouts.tcpEstablished),
+        tcpFinsSeen: BigInt(timeouts.tcpFinsSeen),
+        tcpResetSeen: BigInt(timeouts.tcpResetSeen),
+        udp: BigInt(timeouts.udp),
+        icmp: BigInt(timeouts.icmp),
+        generic: BigInt(timeouts.generic),
+      },
+      counts: noCounts,
+    });
+    const { returned, context: after } = await this.#program.run({ context });
+    if (returned !== 0)
+      throw Object.assign(new Error(`the sweep of IPv${family} flows has no hash ${shard}: it returned ${returned}`), {
+        code: 'SWEEP_REFUSED',
+      });
+    const { counts } = SweepContext.read(new DataView(after.buffer, after.byteOffset, after.byteLength));
+    return Object.fromEntries(Object.entries(counts).map(([name, count]) => [name, Number(count)])) as SweepResult;
+  }
+
+  [Symbol.dispose](): void {
+    this.#program[Symbol.dispose]();
+  }
+}
