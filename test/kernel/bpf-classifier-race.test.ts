@@ -2,22 +2,24 @@
  * Packets judged on a worker while others write what they are judged by: what is true of an address all the time no lookup may miss. Rule
  * counters are the witnesses, since a test run tells only its last packet's verdict.
  */
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { afterAll, beforeAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
 import { AddressInfo, Dimension, NetKey4, NetKey6, RuleAction, RuleHits } from '#dataplanes/ebpf/bpf-types.gen.ts';
 import { Classifier } from '#dataplanes/ebpf/classifier/classifier.ts';
 import { KernelMaps } from '#dataplanes/ebpf/classifier/kernel-maps.ts';
 import { unitLists } from '#dataplanes/ebpf/classifier/unit-lists.ts';
 import type { RuleInfo } from '#dataplanes/policy.ts';
 import { ANY_PEER } from '#dataplanes/shared/test-config.ts';
+import { soakMs } from '#test/lab/agent-lab.ts';
 import { ipv4, ipv6 } from '#test/lab/packets.ts';
 import type { BpfMap } from '#native/bpf.ts';
 import { addressBytes, ClassifierBed } from './classifier-bed.ts';
 import { HandTables, type HandUnit, word } from './classifier-tables.ts';
 
-/** At least so many packets and calls of the writer, whichever takes longer. */
-const PACKETS = 1_500_000;
+const budgetMs = soakMs(0.8);
+/** At least so many calls of the writer. */
 const WRITES = 40;
-const PACKETS_AT_ONCE = 50_000;
+const PACKETS_AT_ONCE = 10_000;
+jest.setTimeout(budgetMs + 60_000);
 /** Of `mark` in `struct __sk_buff`. */
 const markOffset = 8;
 const unit = 3;
@@ -86,9 +88,10 @@ describe.each(families)('in IPv$family', ({ family, frame, net, x, others }) => 
     new DataView(context.buffer).setUint32(markOffset, judge, true);
     const program = bed.object(family).program('judge_packet');
     const data = frame({ from: x, to: others[0] });
+    const end = Date.now() + budgetMs;
     let [packets, writes, isOver] = [0, 0, false];
     const judging = (async () => {
-      while (!isOver && (packets < PACKETS || writes < WRITES)) {
+      while (!isOver && (Date.now() < end || writes < WRITES)) {
         await program.run({ data, context, repeat: PACKETS_AT_ONCE });
         packets += PACKETS_AT_ONCE;
       }
