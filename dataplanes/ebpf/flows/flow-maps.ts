@@ -1,6 +1,14 @@
 import type { BpfMap } from '#native/bpf.ts';
 import type { Family } from '#native/types.ts';
-import { FlowKey4, FlowKey6, FlowEnd4, FlowEnd6, FlowRecord4, FlowRecord6, flowConstants } from '../bpf-types.gen.ts';
+import {
+  FlowEnd4,
+  FlowEnd6,
+  FlowKey4,
+  FlowKey6,
+  FlowRecord4,
+  FlowRecord6,
+  type flowConstants,
+} from '../bpf-types.gen.ts';
 
 /** The hashes of one family that flows are in. */
 export interface FamilyFlowMaps {
