@@ -34,9 +34,9 @@ static const struct device_counters no_counters;
  * Counts. The agent makes the record before it announces a device, so an announced one always has it; before
  * that the first packet makes it, and if the map is full then the drop stays uncounted, but remains a drop.
  */
-static __always_inline void count(struct __sk_buff *skb, enum direction direction, enum verdict verdict)
+static __always_inline void count_on(__u32 ifindex, __u32 bytes, enum direction direction,
+				     enum verdict verdict)
 {
-	__u32 ifindex = skb->ifindex;
 	struct device_counters *counters = bpf_map_lookup_elem(&tortie_counters, &ifindex);
 
 	if (!counters) {
@@ -47,7 +47,7 @@ static __always_inline void count(struct __sk_buff *skb, enum direction directio
 	}
 	if (direction < DIRECTION__COUNT && verdict < VERDICT_SLOTS) {
 		counters->by[direction][verdict].packets += 1;
-		counters->by[direction][verdict].bytes += skb->len;
+		counters->by[direction][verdict].bytes += bytes;
 	}
 }
 
@@ -55,7 +55,7 @@ static __always_inline void count(struct __sk_buff *skb, enum direction directio
  * into BTF. */
 static __noinline int conclude(struct __sk_buff *skb, enum direction direction, enum verdict verdict)
 {
-	count(skb, direction, verdict);
+	count_on(skb->ifindex, skb->len, direction, verdict);
 	/* UNSPEC, not OK: OK would end classification, and other people's filters on the device would never
 	 * run. */
 	return verdict == VERDICT_PASSED ? TC_ACT_UNSPEC : TC_ACT_SHOT;

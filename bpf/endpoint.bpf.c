@@ -10,54 +10,53 @@
 #include "sender.h"
 
 #define FAMILY 4
-#include "classify.h"
-#include "flow-maps.h"
-#include "service-maps.h"
+#include "endpoint.h"
 #undef FAMILY
 #define FAMILY 6
-#include "classify.h"
-#include "flow-maps.h"
-#include "service-maps.h"
+#include "endpoint.h"
 #undef FAMILY
 
-static __always_inline enum verdict judge_from_pod(struct __sk_buff *skb)
+static __always_inline enum verdict arp_out(struct __sk_buff *skb)
 {
-	struct cursor cursor = {.skb = skb};
-	__u32 ifindex = skb->ifindex;
-	const struct eth_header *eth;
+	struct cursor cursor = {.skb = skb, .offset = ETH_HLEN};
 
-	/* The kernel took a VLAN tag out of the frame before we see it. */
-	if (skb->vlan_present)
-		return VERDICT_ETHERTYPE;
-	eth = cursor_take(&cursor, sizeof(*eth));
-	if (!eth)
-		return VERDICT_TRUNCATED;
-	if (eth->protocol == bpf_htons(ETH_P_IP))
-		return judge_ipv4(&cursor, ifindex);
-	if (eth->protocol == bpf_htons(ETH_P_IPV6))
-		return pod_config.ipv6_enabled ? judge_ipv6(&cursor, ifindex) : VERDICT_IPV6_DISABLED;
-	if (eth->protocol == bpf_htons(ETH_P_ARP))
-		return judge_arp(&cursor, ifindex);
-	return VERDICT_ETHERTYPE;
+	return judge_arp(&cursor, skb->ifindex);
 }
 
-static __always_inline enum verdict judge_to_pod(struct __sk_buff *skb)
-{
-	if (skb->protocol == bpf_htons(ETH_P_IPV6) && !pod_config.ipv6_enabled)
-		return VERDICT_IPV6_DISABLED;
-	return VERDICT_PASSED;
-}
-
+/* What a pod sends. */
 SEC("tc")
 int tortie_pod_out(struct __sk_buff *skb)
 {
-	return conclude(skb, DIRECTION_FROM_POD, judge_from_pod(skb));
+	/* The kernel took a VLAN tag out of the frame before we see it. */
+	if (skb->vlan_present)
+		return conclude(skb, DIRECTION_FROM_POD, VERDICT_ETHERTYPE);
+	switch (bpf_ntohs(skb->protocol)) {
+	case ETH_P_IP:
+		return dispatch_out4(skb, packet_out4(skb));
+	case ETH_P_IPV6:
+		if (!pod_config.ipv6_enabled)
+			return conclude(skb, DIRECTION_FROM_POD, VERDICT_IPV6_DISABLED);
+		return dispatch_out6(skb, packet_out6(skb));
+	case ETH_P_ARP:
+		return conclude(skb, DIRECTION_FROM_POD, arp_out(skb));
+	default:
+		return conclude(skb, DIRECTION_FROM_POD, VERDICT_ETHERTYPE);
+	}
 }
 
+/* What the stack gives to a pod: what isn't IP is between the node and the pod alone. */
 SEC("tc")
 int tortie_pod_in(struct __sk_buff *skb)
 {
-	return conclude(skb, DIRECTION_TO_POD, judge_to_pod(skb));
+	enum verdict verdict = VERDICT_PASSED;
+	__u32 length = skb->len;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP))
+		verdict = packet_in4(skb);
+	else if (skb->protocol == bpf_htons(ETH_P_IPV6))
+		verdict = pod_config.ipv6_enabled ? packet_in6(skb) : VERDICT_IPV6_DISABLED;
+	count_on(skb->ifindex, length, DIRECTION_TO_POD, verdict);
+	return verdict == VERDICT_PASSED ? TC_ACT_UNSPEC : TC_ACT_SHOT;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -228,17 +228,21 @@ function readMap(btf, variable, maps) {
   const [key, value] =
     kind === 'ringbuf'
       ? []
-      : ['key', 'value'].map(
-          (name) => btf.pointee(definition, name) ?? fail(`map ${variable.name} has no ${name}`),
-        );
+      : ['key', 'value'].map((name) => {
+          const id = btf.pointee(definition, name);
+          // What only programs look into has a size and no type.
+          const size = id === undefined ? btf.number(definition, `${name}_size`) : btf.size(id);
+          if (size === 0) fail(`map ${variable.name} has no ${name}`);
+          return { size, name: id === undefined ? `u${size * 8}` : typeName(btf, id, structs) };
+        });
   const map = {
     type: number,
     kind,
-    keySize: key === undefined ? 0 : btf.size(key),
-    valueSize: value === undefined ? 0 : btf.size(value),
+    keySize: key?.size ?? 0,
+    valueSize: value?.size ?? 0,
     maxEntries: btf.number(definition, 'max_entries'),
     flags: btf.number(definition, 'map_flags'),
-    holds: key === undefined ? 'records' : `${typeName(btf, key, structs)} -> ${typeName(btf, value, structs)}`,
+    holds: key === undefined ? 'records' : `${key.name} -> ${value.name}`,
   };
   const known = maps.get(variable.name);
   if (known !== undefined && JSON.stringify(known) !== JSON.stringify(map))

@@ -197,6 +197,20 @@ export const portTableTexts = {
 } as const satisfies Record<PortTable, string>;
 export const portTableCount = 9;
 
+/** enum refusal */
+export const Refusal = {
+  port: 0,
+  hops: 1,
+  tooBig: 2,
+} as const;
+export type Refusal = (typeof Refusal)[keyof typeof Refusal];
+/** The names of refusal for people, by number. */
+export const refusalTexts = {
+  0: 'port',
+  1: 'hops',
+  2: 'too-big',
+} as const satisfies Record<Refusal, string>;
+
 /** enum rule_action */
 export const RuleAction = {
   none: 0,
@@ -390,6 +404,88 @@ export const UnitRecord = {
   },
 } as const;
 
+/** struct flow_end4, 8 bytes */
+export interface FlowEnd4 {
+  readonly address: Uint8Array;
+  readonly port: number;
+}
+export const FlowEnd4 = {
+  size: 8,
+  offsets: { address: 0, port: 4 },
+  read(view: DataView, at = 0): FlowEnd4 {
+    return { address: bytesAt(view, at, 4), port: view.getUint16(at + 4, true) };
+  },
+  write(value: FlowEnd4, view: DataView, at = 0): void {
+    setBytes(view, at, value.address, 4);
+    view.setUint16(at + 4, value.port, true);
+    setZero(view, at + 6, 2);
+  },
+  encode(value: FlowEnd4): Uint8Array {
+    const bytes = new Uint8Array(8);
+    FlowEnd4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct flow_key4, 20 bytes */
+export interface FlowKey4 {
+  readonly end: readonly FlowEnd4[];
+  readonly protocol: number;
+}
+export const FlowKey4 = {
+  size: 20,
+  offsets: { end: 0, protocol: 16 },
+  dims: { end: [2] },
+  read(view: DataView, at = 0): FlowKey4 {
+    return { end: listAt(2, 8, at, (at) => FlowEnd4.read(view, at)), protocol: view.getUint8(at + 16) };
+  },
+  write(value: FlowKey4, view: DataView, at = 0): void {
+    setList(value.end, 2, 8, at, (value, at) => { FlowEnd4.write(value, view, at); });
+    view.setUint8(at + 16, value.protocol);
+    setZero(view, at + 17, 3);
+  },
+  encode(value: FlowKey4): Uint8Array {
+    const bytes = new Uint8Array(20);
+    FlowKey4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct flow_record4, 96 bytes */
+export interface FlowRecord4 {
+  readonly key: FlowKey4;
+  readonly before: FlowEnd4;
+  readonly sourceBefore: FlowEnd4;
+  readonly created: bigint;
+  readonly lastSeen: bigint;
+  readonly packets: readonly bigint[];
+  readonly bytes: readonly bigint[];
+  readonly state: bigint;
+}
+export const FlowRecord4 = {
+  size: 96,
+  offsets: { key: 0, before: 20, sourceBefore: 28, created: 40, lastSeen: 48, packets: 56, bytes: 72, state: 88 },
+  dims: { packets: [2], bytes: [2] },
+  read(view: DataView, at = 0): FlowRecord4 {
+    return { key: FlowKey4.read(view, at), before: FlowEnd4.read(view, at + 20), sourceBefore: FlowEnd4.read(view, at + 28), created: view.getBigUint64(at + 40, true), lastSeen: view.getBigUint64(at + 48, true), packets: listAt(2, 8, at + 56, (at) => view.getBigUint64(at, true)), bytes: listAt(2, 8, at + 72, (at) => view.getBigUint64(at, true)), state: view.getBigUint64(at + 88, true) };
+  },
+  write(value: FlowRecord4, view: DataView, at = 0): void {
+    FlowKey4.write(value.key, view, at);
+    FlowEnd4.write(value.before, view, at + 20);
+    FlowEnd4.write(value.sourceBefore, view, at + 28);
+    view.setBigUint64(at + 40, value.created, true);
+    view.setBigUint64(at + 48, value.lastSeen, true);
+    setList(value.packets, 2, 8, at + 56, (value, at) => { view.setBigUint64(at, value, true); });
+    setList(value.bytes, 2, 8, at + 72, (value, at) => { view.setBigUint64(at, value, true); });
+    view.setBigUint64(at + 88, value.state, true);
+  },
+  encode(value: FlowRecord4): Uint8Array {
+    const bytes = new Uint8Array(96);
+    FlowRecord4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
 /** struct pod_slot, 48 bytes */
 export interface PodSlot {
   readonly unit: readonly number[];
@@ -419,6 +515,101 @@ export const PodSlot = {
   },
 } as const;
 
+/** struct backend4, 8 bytes */
+export interface Backend4 {
+  readonly address: Uint8Array;
+  readonly port: number;
+}
+export const Backend4 = {
+  size: 8,
+  offsets: { address: 0, port: 4 },
+  read(view: DataView, at = 0): Backend4 {
+    return { address: bytesAt(view, at, 4), port: view.getUint16(at + 4, true) };
+  },
+  write(value: Backend4, view: DataView, at = 0): void {
+    setBytes(view, at, value.address, 4);
+    view.setUint16(at + 4, value.port, true);
+    setZero(view, at + 6, 2);
+  },
+  encode(value: Backend4): Uint8Array {
+    const bytes = new Uint8Array(8);
+    Backend4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct fragment_key4, 16 bytes */
+export interface FragmentKey4 {
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  readonly id: number;
+  readonly protocol: number;
+}
+export const FragmentKey4 = {
+  size: 16,
+  offsets: { source: 0, destination: 4, id: 8, protocol: 12 },
+  read(view: DataView, at = 0): FragmentKey4 {
+    return { source: bytesAt(view, at, 4), destination: bytesAt(view, at + 4, 4), id: view.getUint32(at + 8, true), protocol: view.getUint8(at + 12) };
+  },
+  write(value: FragmentKey4, view: DataView, at = 0): void {
+    setBytes(view, at, value.source, 4);
+    setBytes(view, at + 4, value.destination, 4);
+    view.setUint32(at + 8, value.id, true);
+    view.setUint8(at + 12, value.protocol);
+    setZero(view, at + 13, 3);
+  },
+  encode(value: FragmentKey4): Uint8Array {
+    const bytes = new Uint8Array(16);
+    FragmentKey4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct fragment_ports, 8 bytes */
+export interface FragmentPorts {
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+  readonly protocol: number;
+}
+export const FragmentPorts = {
+  size: 8,
+  offsets: { sourcePort: 0, destinationPort: 2, protocol: 4 },
+  read(view: DataView, at = 0): FragmentPorts {
+    return { sourcePort: view.getUint16(at, true), destinationPort: view.getUint16(at + 2, true), protocol: view.getUint8(at + 4) };
+  },
+  write(value: FragmentPorts, view: DataView, at = 0): void {
+    view.setUint16(at, value.sourcePort, true);
+    view.setUint16(at + 2, value.destinationPort, true);
+    view.setUint8(at + 4, value.protocol);
+    setZero(view, at + 5, 3);
+  },
+  encode(value: FragmentPorts): Uint8Array {
+    const bytes = new Uint8Array(8);
+    FragmentPorts.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct refusal_room, 2048 bytes */
+export interface RefusalRoom {
+  readonly bytes: Uint8Array;
+}
+export const RefusalRoom = {
+  size: 2048,
+  offsets: { bytes: 0 },
+  read(view: DataView, at = 0): RefusalRoom {
+    return { bytes: bytesAt(view, at, 2048) };
+  },
+  write(value: RefusalRoom, view: DataView, at = 0): void {
+    setBytes(view, at, value.bytes, 2048);
+  },
+  encode(value: RefusalRoom): Uint8Array {
+    const bytes = new Uint8Array(2048);
+    RefusalRoom.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
 /** struct hop, 16 bytes */
 export interface Hop {
   readonly kind: HopKind;
@@ -441,6 +632,138 @@ export const Hop = {
   encode(value: Hop): Uint8Array {
     const bytes = new Uint8Array(16);
     Hop.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct flow_end6, 20 bytes */
+export interface FlowEnd6 {
+  readonly address: Uint8Array;
+  readonly port: number;
+}
+export const FlowEnd6 = {
+  size: 20,
+  offsets: { address: 0, port: 16 },
+  read(view: DataView, at = 0): FlowEnd6 {
+    return { address: bytesAt(view, at, 16), port: view.getUint16(at + 16, true) };
+  },
+  write(value: FlowEnd6, view: DataView, at = 0): void {
+    setBytes(view, at, value.address, 16);
+    view.setUint16(at + 16, value.port, true);
+    setZero(view, at + 18, 2);
+  },
+  encode(value: FlowEnd6): Uint8Array {
+    const bytes = new Uint8Array(20);
+    FlowEnd6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct flow_key6, 44 bytes */
+export interface FlowKey6 {
+  readonly end: readonly FlowEnd6[];
+  readonly protocol: number;
+}
+export const FlowKey6 = {
+  size: 44,
+  offsets: { end: 0, protocol: 40 },
+  dims: { end: [2] },
+  read(view: DataView, at = 0): FlowKey6 {
+    return { end: listAt(2, 20, at, (at) => FlowEnd6.read(view, at)), protocol: view.getUint8(at + 40) };
+  },
+  write(value: FlowKey6, view: DataView, at = 0): void {
+    setList(value.end, 2, 20, at, (value, at) => { FlowEnd6.write(value, view, at); });
+    view.setUint8(at + 40, value.protocol);
+    setZero(view, at + 41, 3);
+  },
+  encode(value: FlowKey6): Uint8Array {
+    const bytes = new Uint8Array(44);
+    FlowKey6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct flow_record6, 144 bytes */
+export interface FlowRecord6 {
+  readonly key: FlowKey6;
+  readonly before: FlowEnd6;
+  readonly sourceBefore: FlowEnd6;
+  readonly created: bigint;
+  readonly lastSeen: bigint;
+  readonly packets: readonly bigint[];
+  readonly bytes: readonly bigint[];
+  readonly state: bigint;
+}
+export const FlowRecord6 = {
+  size: 144,
+  offsets: { key: 0, before: 44, sourceBefore: 64, created: 88, lastSeen: 96, packets: 104, bytes: 120, state: 136 },
+  dims: { packets: [2], bytes: [2] },
+  read(view: DataView, at = 0): FlowRecord6 {
+    return { key: FlowKey6.read(view, at), before: FlowEnd6.read(view, at + 44), sourceBefore: FlowEnd6.read(view, at + 64), created: view.getBigUint64(at + 88, true), lastSeen: view.getBigUint64(at + 96, true), packets: listAt(2, 8, at + 104, (at) => view.getBigUint64(at, true)), bytes: listAt(2, 8, at + 120, (at) => view.getBigUint64(at, true)), state: view.getBigUint64(at + 136, true) };
+  },
+  write(value: FlowRecord6, view: DataView, at = 0): void {
+    FlowKey6.write(value.key, view, at);
+    FlowEnd6.write(value.before, view, at + 44);
+    FlowEnd6.write(value.sourceBefore, view, at + 64);
+    view.setBigUint64(at + 88, value.created, true);
+    view.setBigUint64(at + 96, value.lastSeen, true);
+    setList(value.packets, 2, 8, at + 104, (value, at) => { view.setBigUint64(at, value, true); });
+    setList(value.bytes, 2, 8, at + 120, (value, at) => { view.setBigUint64(at, value, true); });
+    view.setBigUint64(at + 136, value.state, true);
+  },
+  encode(value: FlowRecord6): Uint8Array {
+    const bytes = new Uint8Array(144);
+    FlowRecord6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct backend6, 20 bytes */
+export interface Backend6 {
+  readonly address: Uint8Array;
+  readonly port: number;
+}
+export const Backend6 = {
+  size: 20,
+  offsets: { address: 0, port: 16 },
+  read(view: DataView, at = 0): Backend6 {
+    return { address: bytesAt(view, at, 16), port: view.getUint16(at + 16, true) };
+  },
+  write(value: Backend6, view: DataView, at = 0): void {
+    setBytes(view, at, value.address, 16);
+    view.setUint16(at + 16, value.port, true);
+    setZero(view, at + 18, 2);
+  },
+  encode(value: Backend6): Uint8Array {
+    const bytes = new Uint8Array(20);
+    Backend6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct fragment_key6, 40 bytes */
+export interface FragmentKey6 {
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  readonly id: number;
+  readonly protocol: number;
+}
+export const FragmentKey6 = {
+  size: 40,
+  offsets: { source: 0, destination: 16, id: 32, protocol: 36 },
+  read(view: DataView, at = 0): FragmentKey6 {
+    return { source: bytesAt(view, at, 16), destination: bytesAt(view, at + 16, 16), id: view.getUint32(at + 32, true), protocol: view.getUint8(at + 36) };
+  },
+  write(value: FragmentKey6, view: DataView, at = 0): void {
+    setBytes(view, at, value.source, 16);
+    setBytes(view, at + 16, value.destination, 16);
+    view.setUint32(at + 32, value.id, true);
+    view.setUint8(at + 36, value.protocol);
+    setZero(view, at + 37, 3);
+  },
+  encode(value: FragmentKey6): Uint8Array {
+    const bytes = new Uint8Array(40);
+    FragmentKey6.write(value, new DataView(bytes.buffer));
     return bytes;
   },
 } as const;
@@ -627,140 +950,6 @@ export const NamedKey4 = {
   },
 } as const;
 
-/** struct flow_end4, 8 bytes */
-export interface FlowEnd4 {
-  readonly address: Uint8Array;
-  readonly port: number;
-}
-export const FlowEnd4 = {
-  size: 8,
-  offsets: { address: 0, port: 4 },
-  read(view: DataView, at = 0): FlowEnd4 {
-    return { address: bytesAt(view, at, 4), port: view.getUint16(at + 4, true) };
-  },
-  write(value: FlowEnd4, view: DataView, at = 0): void {
-    setBytes(view, at, value.address, 4);
-    view.setUint16(at + 4, value.port, true);
-    setZero(view, at + 6, 2);
-  },
-  encode(value: FlowEnd4): Uint8Array {
-    const bytes = new Uint8Array(8);
-    FlowEnd4.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct flow_key4, 20 bytes */
-export interface FlowKey4 {
-  readonly end: readonly FlowEnd4[];
-  readonly protocol: number;
-}
-export const FlowKey4 = {
-  size: 20,
-  offsets: { end: 0, protocol: 16 },
-  dims: { end: [2] },
-  read(view: DataView, at = 0): FlowKey4 {
-    return { end: listAt(2, 8, at, (at) => FlowEnd4.read(view, at)), protocol: view.getUint8(at + 16) };
-  },
-  write(value: FlowKey4, view: DataView, at = 0): void {
-    setList(value.end, 2, 8, at, (value, at) => { FlowEnd4.write(value, view, at); });
-    view.setUint8(at + 16, value.protocol);
-    setZero(view, at + 17, 3);
-  },
-  encode(value: FlowKey4): Uint8Array {
-    const bytes = new Uint8Array(20);
-    FlowKey4.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct flow_record4, 96 bytes */
-export interface FlowRecord4 {
-  readonly key: FlowKey4;
-  readonly before: FlowEnd4;
-  readonly sourceBefore: FlowEnd4;
-  readonly created: bigint;
-  readonly lastSeen: bigint;
-  readonly packets: readonly bigint[];
-  readonly bytes: readonly bigint[];
-  readonly state: bigint;
-}
-export const FlowRecord4 = {
-  size: 96,
-  offsets: { key: 0, before: 20, sourceBefore: 28, created: 40, lastSeen: 48, packets: 56, bytes: 72, state: 88 },
-  dims: { packets: [2], bytes: [2] },
-  read(view: DataView, at = 0): FlowRecord4 {
-    return { key: FlowKey4.read(view, at), before: FlowEnd4.read(view, at + 20), sourceBefore: FlowEnd4.read(view, at + 28), created: view.getBigUint64(at + 40, true), lastSeen: view.getBigUint64(at + 48, true), packets: listAt(2, 8, at + 56, (at) => view.getBigUint64(at, true)), bytes: listAt(2, 8, at + 72, (at) => view.getBigUint64(at, true)), state: view.getBigUint64(at + 88, true) };
-  },
-  write(value: FlowRecord4, view: DataView, at = 0): void {
-    FlowKey4.write(value.key, view, at);
-    FlowEnd4.write(value.before, view, at + 20);
-    FlowEnd4.write(value.sourceBefore, view, at + 28);
-    view.setBigUint64(at + 40, value.created, true);
-    view.setBigUint64(at + 48, value.lastSeen, true);
-    setList(value.packets, 2, 8, at + 56, (value, at) => { view.setBigUint64(at, value, true); });
-    setList(value.bytes, 2, 8, at + 72, (value, at) => { view.setBigUint64(at, value, true); });
-    view.setBigUint64(at + 88, value.state, true);
-  },
-  encode(value: FlowRecord4): Uint8Array {
-    const bytes = new Uint8Array(96);
-    FlowRecord4.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct fragment_key4, 16 bytes */
-export interface FragmentKey4 {
-  readonly source: Uint8Array;
-  readonly destination: Uint8Array;
-  readonly id: number;
-  readonly protocol: number;
-}
-export const FragmentKey4 = {
-  size: 16,
-  offsets: { source: 0, destination: 4, id: 8, protocol: 12 },
-  read(view: DataView, at = 0): FragmentKey4 {
-    return { source: bytesAt(view, at, 4), destination: bytesAt(view, at + 4, 4), id: view.getUint32(at + 8, true), protocol: view.getUint8(at + 12) };
-  },
-  write(value: FragmentKey4, view: DataView, at = 0): void {
-    setBytes(view, at, value.source, 4);
-    setBytes(view, at + 4, value.destination, 4);
-    view.setUint32(at + 8, value.id, true);
-    view.setUint8(at + 12, value.protocol);
-    setZero(view, at + 13, 3);
-  },
-  encode(value: FragmentKey4): Uint8Array {
-    const bytes = new Uint8Array(16);
-    FragmentKey4.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct fragment_ports, 8 bytes */
-export interface FragmentPorts {
-  readonly sourcePort: number;
-  readonly destinationPort: number;
-  readonly protocol: number;
-}
-export const FragmentPorts = {
-  size: 8,
-  offsets: { sourcePort: 0, destinationPort: 2, protocol: 4 },
-  read(view: DataView, at = 0): FragmentPorts {
-    return { sourcePort: view.getUint16(at, true), destinationPort: view.getUint16(at + 2, true), protocol: view.getUint8(at + 4) };
-  },
-  write(value: FragmentPorts, view: DataView, at = 0): void {
-    view.setUint16(at, value.sourcePort, true);
-    view.setUint16(at + 2, value.destinationPort, true);
-    view.setUint8(at + 4, value.protocol);
-    setZero(view, at + 5, 3);
-  },
-  encode(value: FragmentPorts): Uint8Array {
-    const bytes = new Uint8Array(8);
-    FragmentPorts.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
 /** struct frontend_key4, 8 bytes */
 export interface FrontendKey4 {
   readonly address: Uint8Array;
@@ -782,29 +971,6 @@ export const FrontendKey4 = {
   encode(value: FrontendKey4): Uint8Array {
     const bytes = new Uint8Array(8);
     FrontendKey4.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct backend4, 8 bytes */
-export interface Backend4 {
-  readonly address: Uint8Array;
-  readonly port: number;
-}
-export const Backend4 = {
-  size: 8,
-  offsets: { address: 0, port: 4 },
-  read(view: DataView, at = 0): Backend4 {
-    return { address: bytesAt(view, at, 4), port: view.getUint16(at + 4, true) };
-  },
-  write(value: Backend4, view: DataView, at = 0): void {
-    setBytes(view, at, value.address, 4);
-    view.setUint16(at + 4, value.port, true);
-    setZero(view, at + 6, 2);
-  },
-  encode(value: Backend4): Uint8Array {
-    const bytes = new Uint8Array(8);
-    Backend4.write(value, new DataView(bytes.buffer));
     return bytes;
   },
 } as const;
@@ -856,115 +1022,6 @@ export const NamedKey6 = {
   },
 } as const;
 
-/** struct flow_end6, 20 bytes */
-export interface FlowEnd6 {
-  readonly address: Uint8Array;
-  readonly port: number;
-}
-export const FlowEnd6 = {
-  size: 20,
-  offsets: { address: 0, port: 16 },
-  read(view: DataView, at = 0): FlowEnd6 {
-    return { address: bytesAt(view, at, 16), port: view.getUint16(at + 16, true) };
-  },
-  write(value: FlowEnd6, view: DataView, at = 0): void {
-    setBytes(view, at, value.address, 16);
-    view.setUint16(at + 16, value.port, true);
-    setZero(view, at + 18, 2);
-  },
-  encode(value: FlowEnd6): Uint8Array {
-    const bytes = new Uint8Array(20);
-    FlowEnd6.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct flow_key6, 44 bytes */
-export interface FlowKey6 {
-  readonly end: readonly FlowEnd6[];
-  readonly protocol: number;
-}
-export const FlowKey6 = {
-  size: 44,
-  offsets: { end: 0, protocol: 40 },
-  dims: { end: [2] },
-  read(view: DataView, at = 0): FlowKey6 {
-    return { end: listAt(2, 20, at, (at) => FlowEnd6.read(view, at)), protocol: view.getUint8(at + 40) };
-  },
-  write(value: FlowKey6, view: DataView, at = 0): void {
-    setList(value.end, 2, 20, at, (value, at) => { FlowEnd6.write(value, view, at); });
-    view.setUint8(at + 40, value.protocol);
-    setZero(view, at + 41, 3);
-  },
-  encode(value: FlowKey6): Uint8Array {
-    const bytes = new Uint8Array(44);
-    FlowKey6.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct flow_record6, 144 bytes */
-export interface FlowRecord6 {
-  readonly key: FlowKey6;
-  readonly before: FlowEnd6;
-  readonly sourceBefore: FlowEnd6;
-  readonly created: bigint;
-  readonly lastSeen: bigint;
-  readonly packets: readonly bigint[];
-  readonly bytes: readonly bigint[];
-  readonly state: bigint;
-}
-export const FlowRecord6 = {
-  size: 144,
-  offsets: { key: 0, before: 44, sourceBefore: 64, created: 88, lastSeen: 96, packets: 104, bytes: 120, state: 136 },
-  dims: { packets: [2], bytes: [2] },
-  read(view: DataView, at = 0): FlowRecord6 {
-    return { key: FlowKey6.read(view, at), before: FlowEnd6.read(view, at + 44), sourceBefore: FlowEnd6.read(view, at + 64), created: view.getBigUint64(at + 88, true), lastSeen: view.getBigUint64(at + 96, true), packets: listAt(2, 8, at + 104, (at) => view.getBigUint64(at, true)), bytes: listAt(2, 8, at + 120, (at) => view.getBigUint64(at, true)), state: view.getBigUint64(at + 136, true) };
-  },
-  write(value: FlowRecord6, view: DataView, at = 0): void {
-    FlowKey6.write(value.key, view, at);
-    FlowEnd6.write(value.before, view, at + 44);
-    FlowEnd6.write(value.sourceBefore, view, at + 64);
-    view.setBigUint64(at + 88, value.created, true);
-    view.setBigUint64(at + 96, value.lastSeen, true);
-    setList(value.packets, 2, 8, at + 104, (value, at) => { view.setBigUint64(at, value, true); });
-    setList(value.bytes, 2, 8, at + 120, (value, at) => { view.setBigUint64(at, value, true); });
-    view.setBigUint64(at + 136, value.state, true);
-  },
-  encode(value: FlowRecord6): Uint8Array {
-    const bytes = new Uint8Array(144);
-    FlowRecord6.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct fragment_key6, 40 bytes */
-export interface FragmentKey6 {
-  readonly source: Uint8Array;
-  readonly destination: Uint8Array;
-  readonly id: number;
-  readonly protocol: number;
-}
-export const FragmentKey6 = {
-  size: 40,
-  offsets: { source: 0, destination: 16, id: 32, protocol: 36 },
-  read(view: DataView, at = 0): FragmentKey6 {
-    return { source: bytesAt(view, at, 16), destination: bytesAt(view, at + 16, 16), id: view.getUint32(at + 32, true), protocol: view.getUint8(at + 36) };
-  },
-  write(value: FragmentKey6, view: DataView, at = 0): void {
-    setBytes(view, at, value.source, 16);
-    setBytes(view, at + 16, value.destination, 16);
-    view.setUint32(at + 32, value.id, true);
-    view.setUint8(at + 36, value.protocol);
-    setZero(view, at + 37, 3);
-  },
-  encode(value: FragmentKey6): Uint8Array {
-    const bytes = new Uint8Array(40);
-    FragmentKey6.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
 /** struct frontend_key6, 20 bytes */
 export interface FrontendKey6 {
   readonly address: Uint8Array;
@@ -986,29 +1043,6 @@ export const FrontendKey6 = {
   encode(value: FrontendKey6): Uint8Array {
     const bytes = new Uint8Array(20);
     FrontendKey6.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct backend6, 20 bytes */
-export interface Backend6 {
-  readonly address: Uint8Array;
-  readonly port: number;
-}
-export const Backend6 = {
-  size: 20,
-  offsets: { address: 0, port: 16 },
-  read(view: DataView, at = 0): Backend6 {
-    return { address: bytesAt(view, at, 16), port: view.getUint16(at + 16, true) };
-  },
-  write(value: Backend6, view: DataView, at = 0): void {
-    setBytes(view, at, value.address, 16);
-    view.setUint16(at + 16, value.port, true);
-    setZero(view, at + 18, 2);
-  },
-  encode(value: Backend6): Uint8Array {
-    const bytes = new Uint8Array(20);
-    Backend6.write(value, new DataView(bytes.buffer));
     return bytes;
   },
 } as const;
@@ -1488,12 +1522,20 @@ export const mapShapes = {
   tortie_new4: { name: 'tortie_new4', type: 9, keySize: 20, valueSize: 96, maxEntries: 65536, flags: 0 },
   /** lru_hash: FlowKey6 -> FlowRecord6 */
   tortie_new6: { name: 'tortie_new6', type: 9, keySize: 44, valueSize: 144, maxEntries: 65536, flags: 0 },
+  /** percpu_array: u32 -> u3648 */
+  tortie_packet4: { name: 'tortie_packet4', type: 6, keySize: 4, valueSize: 456, maxEntries: 1, flags: 0 },
+  /** percpu_array: u32 -> u5504 */
+  tortie_packet6: { name: 'tortie_packet6', type: 6, keySize: 4, valueSize: 688, maxEntries: 1, flags: 0 },
   /** array: u32 -> PodSlot */
   tortie_pods: { name: 'tortie_pods', type: 2, keySize: 4, valueSize: 48, maxEntries: 4096, flags: 1024 },
   /** array: u32 -> PortClasses */
   tortie_ports: { name: 'tortie_ports', type: 2, keySize: 4, valueSize: 131072, maxEntries: 9, flags: 1024 },
   /** array: u32 -> UnitRecord */
   tortie_records: { name: 'tortie_records', type: 2, keySize: 4, valueSize: 32, maxEntries: 16384, flags: 1024 },
+  /** percpu_array: u32 -> RefusalRoom */
+  tortie_refusal: { name: 'tortie_refusal', type: 6, keySize: 4, valueSize: 2048, maxEntries: 1, flags: 0 },
+  /** lru_hash: u32 -> u64 */
+  tortie_refused: { name: 'tortie_refused', type: 9, keySize: 4, valueSize: 8, maxEntries: 4096, flags: 0 },
   /** hash: RowKey -> u32 */
   tortie_rows: { name: 'tortie_rows', type: 1, keySize: 12, valueSize: 4, maxEntries: 524288, flags: 1 },
   /** array: u32 -> u32 */

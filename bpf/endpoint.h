@@ -1,0 +1,622 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * A pod's IP packets, from it and to it: docs/design/ebpf-flows.md. For one family (see family.h).
+ *
+ *	parse - spoofed? - fragment - [ICMP error: related?] - record - [new: service, policy, record] - send
+ */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include "consts.h"
+#include "maps.h"
+#include "counters.h"
+#include "sender.h"
+#include "packet.h"
+#include "track.h"
+#include "judge.h"
+#include "service.h"
+#include "fragment.h"
+#include "rewrite.h"
+#include "refuse.h"
+
+#if (FAMILY == 4 && !defined(TORTIE_ENDPOINT4_H)) || (FAMILY == 6 && !defined(TORTIE_ENDPOINT6_H))
+#if FAMILY == 4
+#define TORTIE_ENDPOINT4_H
+#else
+#define TORTIE_ENDPOINT6_H
+#endif
+
+#ifndef TORTIE_ENDPOINT_H
+#define TORTIE_ENDPOINT_H
+
+#define is_link_talk OF_FAMILY(is_link_talk)
+#define admit_sender OF_FAMILY(admit_sender)
+#define take_packet OF_FAMILY(take_packet)
+#define plan_translation OF_FAMILY(plan_translation)
+#define relate_error OF_FAMILY(relate_error)
+#define look_for_hop OF_FAMILY(look_for_hop)
+#define is_local OF_FAMILY(is_local)
+#define refuse OF_FAMILY(refuse)
+#define judge_out OF_FAMILY(judge_out)
+#define choose_backend OF_FAMILY(choose_backend)
+#define open_out OF_FAMILY(open_out)
+#define flow_out OF_FAMILY(flow_out)
+#define send_out OF_FAMILY(send_out)
+#define packet_out OF_FAMILY(packet_out)
+#define judge_in OF_FAMILY(judge_in)
+#define flow_in OF_FAMILY(flow_in)
+#define packet_in OF_FAMILY(packet_in)
+#define dispatch_out OF_FAMILY(dispatch_out)
+#define keeps_record OF_FAMILY(keeps_record)
+#define answers_nothing OF_FAMILY(answers_nothing)
+#define judge_known_out OF_FAMILY(judge_known_out)
+#define judge_known_in OF_FAMILY(judge_known_in)
+
+/* skb->pkt_type (linux/if_packet.h). */
+#define PACKET_HOST 0
+#define PACKET_OTHERHOST 3
+
+/* Nobody but a pod's program says that it has judged a packet, and none that the node sent it. */
+static __always_inline int to_stack(struct __sk_buff *skb)
+{
+	skb->mark = (skb->mark & ~pod_config.mark_host) | pod_config.mark_seen;
+	/* See conclude. */
+	return TC_ACT_UNSPEC;
+}
+
+#endif
+
+/*
+ * What every IPv6 host says on its link: neighbour discovery (RFC 4861), which no router can have forwarded
+ * if its hop limit is whole, and multicast listener reports and queries (RFC 2710, 3810), which none will.
+ * Nobody judges it. IPv4's is ARP, which isn't IPv4.
+ */
+static __always_inline int is_link_talk(const struct flow_headers *headers, int is_out)
+{
+#if FAMILY == 4
+	return 0;
+#else
+	__u8 type = headers->tuple.destination_port >> 8;
+
+	if (headers->tuple.protocol != PROTOCOL_ICMPV6 || headers->fragment != FRAGMENT_KIND_NONE)
+		return 0;
+	if (headers->hops == ND_HOP_LIMIT)
+		return type == ICMPV6_ROUTER_SOLICIT || type == ICMPV6_NEIGHBOUR_SOLICIT ||
+		       type == ICMPV6_NEIGHBOUR_ADVERT ||
+		       (!is_out && (type == ICMPV6_ROUTER_ADVERT || type == ICMPV6_REDIRECT));
+	if (headers->hops == 1)
+		return type == ICMPV6_MLD_REPORT || type == ICMPV6_MLD_DONE || type == ICMPV6_MLD2_REPORT ||
+		       (!is_out && type == ICMPV6_MLD_QUERY);
+	return 0;
+#endif
+}
+
+/* The device's own addresses; for link talk the link's, too. */
+static __always_inline enum verdict admit_sender(const struct packet *packet, __u32 ifindex)
+{
+	struct source_key key = {
+	    .prefix_len = SOURCE_KEY_FIXED_BITS + 8 * ADDRESS_BYTES,
+	    .ifindex = ifindex,
+	    .family = FAMILY,
+	};
+
+	__builtin_memcpy(key.address, packet->headers.tuple.source, ADDRESS_BYTES);
+	if (source_allowed(&key))
+		return VERDICT_PASSED;
+	if (FAMILY == 6 && is_link_talk(&packet->headers, 1) && is_link_local_or_unspecified(&key))
+		return VERDICT_PASSED;
+	return VERDICT_SPOOFED_SOURCE;
+}
+
+/* The first look at a packet: nothing is left of the last one. */
+static __always_inline enum verdict take_packet(struct __sk_buff *skb, struct packet *packet, int is_out)
+{
+	packet->length = skb->len;
+	packet->is_out = is_out;
+	packet->has_hop = 0;
+	packet->via_stack = 0;
+	packet->translation = TRANSLATION_NONE;
+	packet->way = WAY_STACK;
+	packet->task = FLOW_TASK_USE;
+	packet->legs = 0;
+	packet->is_old = 0;
+	return parse_headers(skb, ETH_HLEN, 0, &packet->headers);
+}
+
+static __always_inline int keeps_record(const struct flow_tuple *tuple)
+{
+	__u8 request;
+
+	return !is_icmp(tuple->protocol) ||
+	       role_of_icmp(tuple->destination_port >> 8, &request) != ICMP_ROLE_ALONE;
+}
+
+/* An answer, and there is no record of a request. */
+static __always_inline int answers_nothing(const struct flow_tuple *tuple)
+{
+	__u8 request;
+
+	return is_icmp(tuple->protocol) &&
+	       role_of_icmp(tuple->destination_port >> 8, &request) == ICMP_ROLE_ANSWER;
+}
+
+/*
+ * From the record to packet->to and packet->translation: a packet with the tuple before translation gets the
+ * other one, an answer the way back. An error is told as the sender of what it quotes knows that packet.
+ */
+static __always_inline void plan_translation(struct packet *packet, int is_error)
+{
+	const struct flow_record *record = &packet->record;
+	__u8 protocol = record->key.protocol;
+	__u32 end = opener_of(record->state);
+	struct flow_end opener, other;
+
+	packet->to = is_error ? packet->quoted.tuple : packet->headers.tuple;
+	packet->judged = packet->to;
+	if (!is_translated(record->state))
+		return;
+	ends_before(record, &opener, &other);
+	if (packet->via_pointer) {
+		if (is_error != !packet->from_opener)
+			return;
+		if (is_error)
+			tuple_between(&record->key.end[!end], &record->key.end[end], protocol, &packet->to);
+		else
+			tuple_between(&record->key.end[end], &record->key.end[!end], protocol, &packet->to);
+		packet->judged = packet->to;
+		/* Policy knows the opener by its own address. */
+		__builtin_memcpy(packet->judged.source, opener.address, ADDRESS_BYTES);
+		packet->judged.source_port = opener.port;
+	} else {
+		if (is_error == !packet->from_opener)
+			return;
+		if (is_error)
+			tuple_between(&opener, &other, protocol, &packet->to);
+		else
+			tuple_between(&other, &opener, protocol, &packet->to);
+	}
+	packet->translation = is_error ? TRANSLATION_ERROR : TRANSLATION_PACKET;
+}
+
+/*
+ * An ICMP error: it goes where the packet that it quotes came from, if that was one of a flow that is known.
+ * It needs no leg of its own.
+ */
+__noinline int relate_error(struct __sk_buff *skb)
+{
+	struct packet *packet = this_packet();
+
+	if (!packet)
+		return VERDICT_UNRELATED_ICMP;
+	if (parse_headers(skb, packet->headers.l4_offset + ICMP_HEADER, packet->headers.end,
+			  &packet->quoted) != VERDICT_PASSED ||
+	    packet->quoted.fragment == FRAGMENT_KIND_LATER || packet->quoted.is_error)
+		return VERDICT_UNRELATED_ICMP;
+	if (compare_addresses(packet->quoted.tuple.source, packet->headers.tuple.destination))
+		return VERDICT_UNRELATED_ICMP;
+	packet->task = FLOW_TASK_LOOK;
+	if (find_flow() != FLOW_USE_OK)
+		return VERDICT_UNRELATED_ICMP;
+	packet->via_stack = packet->record.state & FLOW_FLAG_VIA_STACK ? 1 : 0;
+	plan_translation(packet, 1);
+	return VERDICT_PASSED;
+}
+
+/* The next hop of where the packet goes. */
+__noinline int look_for_hop(void)
+{
+	struct packet *packet = this_packet();
+	struct address_info info = {};
+	const struct hop *hop;
+
+	if (!packet)
+		return 0;
+	packet->has_hop = 1;
+	packet->hop.kind = HOP_KIND_NONE;
+	if (packet->translation == TRANSLATION_ERROR)
+		find_address(packet->to.source, &info);
+	else
+		find_address(packet->to.destination, &info);
+	if (!info.hop)
+		return 0;
+	hop = bpf_map_lookup_elem(&tortie_hops, &info.hop);
+	if (hop)
+		packet->hop = *hop;
+	return 0;
+}
+
+/* Whether the packet goes to a pod of this node, past the stack. */
+static __always_inline int is_local(struct __sk_buff *skb, struct packet *packet)
+{
+	if (packet->via_stack || skb->pkt_type != PACKET_HOST)
+		return 0;
+	if (!packet->has_hop)
+		look_for_hop();
+	return packet->hop.kind == HOP_KIND_POD;
+}
+
+/* Sends an ICMP error back, if one is due. */
+static __always_inline enum verdict refuse(struct __sk_buff *skb, struct packet *packet, enum verdict verdict,
+					   enum refusal refusal)
+{
+	if (refuse_packet(skb, &packet->headers, refusal, 0))
+		packet->way = WAY_BACK;
+	return verdict;
+}
+
+/*
+ * Judges packet->judged at its sender's device: the sender's leg, and the receiver's if that is a pod of this
+ * node. packet->legs are those that were allowed. A refusal of the receiver's is counted there; here the
+ * packet passed, and goes nowhere.
+ */
+__noinline int judge_out(struct __sk_buff *skb)
+{
+	struct packet *packet = this_packet();
+	__u32 ifindex = skb->ifindex;
+
+	if (!packet)
+		return VERDICT_POLICY;
+	packet->legs = 0;
+	if (judge_leg(slot_of(ifindex), ifindex, UNIT_EGRESS) != VERDICT_PASSED)
+		return VERDICT_POLICY;
+	packet->legs = FLOW_FLAG_EGRESS_OK;
+	if (!is_local(skb, packet))
+		return VERDICT_PASSED;
+	if (judge_leg(packet->hop.slot, packet->hop.ifindex, UNIT_INGRESS) != VERDICT_PASSED) {
+		count_on(packet->hop.ifindex, packet->length, DIRECTION_TO_POD, VERDICT_POLICY);
+		packet->way = WAY_NOWHERE;
+		return VERDICT_PASSED;
+	}
+	packet->legs |= FLOW_FLAG_INGRESS_OK;
+	return VERDICT_PASSED;
+}
+
+/*
+ * Whom the packet is for: packet->to, packet->judged, and the flags of its record in packet->legs. A
+ * Service's backend, if it is for one.
+ */
+__noinline int choose_backend(struct __sk_buff *skb)
+{
+	struct packet *packet = this_packet();
+	const struct flow_tuple *asked;
+	const struct run_state *run;
+	int answer;
+
+	if (!packet)
+		return VERDICT_NO_BACKEND;
+	asked = &packet->headers.tuple;
+	packet->legs = 0;
+	packet->to = *asked;
+	packet->judged = *asked;
+	answer = find_backend(asked, &packet->backend);
+	if (answer == SERVICE_ANSWER_NO_FRONTEND)
+		return VERDICT_PASSED;
+	run = run_state();
+	if (asked->protocol == PROTOCOL_TCP && !is_syn(asked->protocol, packet->headers.tcp_flags)) {
+		/* Perhaps one of netfilter's, which will be taken over. */
+		if (!run || !*(const volatile __u32 *)&run->adopting)
+			return VERDICT_MID_FLOW;
+		packet->via_stack = 1;
+		return VERDICT_PASSED;
+	}
+	if (answer == SERVICE_ANSWER_SCTP_PORT)
+		return VERDICT_SCTP_PORT;
+	if (answer != SERVICE_ANSWER_BACKEND)
+		return answer == SERVICE_ANSWER_UNSTABLE
+			   ? VERDICT_NO_BACKEND
+			   : refuse(skb, packet, VERDICT_NO_BACKEND, REFUSAL_PORT);
+	packet->translation = TRANSLATION_PACKET;
+	packet->legs = FLOW_FLAG_DESTINATION;
+	__builtin_memcpy(packet->to.destination, packet->backend.address, ADDRESS_BYTES);
+	packet->to.destination_port = packet->backend.port;
+	packet->judged = packet->to;
+	if (compare_addresses(packet->to.destination, packet->to.source) == 0 && run) {
+		/* Its own: it would take the answer for one of another flow. */
+		__builtin_memcpy(packet->to.source, FAMILY == 4 ? run->host4 : run->host6, ADDRESS_BYTES);
+		packet->legs |= FLOW_FLAG_SOURCE;
+	}
+	return VERDICT_PASSED;
+}
+
+/* A flow of which nothing is known. */
+__noinline int open_out(struct __sk_buff *skb)
+{
+	struct packet *packet = this_packet();
+	enum verdict verdict;
+	__u32 flags;
+
+	if (!packet)
+		return VERDICT_POLICY;
+	if (answers_nothing(&packet->headers.tuple))
+		return VERDICT_UNRELATED_ICMP;
+	packet->from_opener = 1;
+	packet->via_pointer = 0;
+	verdict = choose_backend(skb);
+	/* While flows are taken over the stack may have it, whoever is behind the frontend. */
+	if (verdict != VERDICT_PASSED || packet->via_stack)
+		return verdict;
+	flags = packet->legs;
+	verdict = judge_out(skb);
+	if (verdict != VERDICT_PASSED || packet->way != WAY_STACK)
+		return verdict;
+	if (!is_local(skb, packet)) {
+		/* The stack takes a packet from the node's own address for spoofed. */
+		if (flags & FLOW_FLAG_SOURCE)
+			return VERDICT_NO_BACKEND;
+		packet->via_stack = 1;
+		flags |= FLOW_FLAG_VIA_STACK;
+	}
+	if (!keeps_record(&packet->headers.tuple))
+		return VERDICT_PASSED;
+	switch (make_flow(flags | packet->legs)) {
+	case FLOW_MADE_OK:
+		return VERDICT_PASSED;
+	case FLOW_MADE_LATE:
+		/* What the other CPU made, the next packet finds. This one is either of a flow that isn't
+		 * translated, or its sender will say it again. */
+		return packet->translation == TRANSLATION_NONE ? VERDICT_PASSED : VERDICT_CONNTRACK_FULL;
+	default:
+		return VERDICT_CONNTRACK_FULL;
+	}
+}
+
+/* The record is known, and policy is asked all the same. */
+__noinline int judge_known_out(struct __sk_buff *skb)
+{
+	struct packet *packet = this_packet();
+	enum verdict verdict;
+
+	if (!packet)
+		return VERDICT_POLICY;
+	packet->is_old = 1;
+	packet->via_stack = packet->record.state & FLOW_FLAG_VIA_STACK ? 1 : 0;
+	plan_translation(packet, 0);
+	verdict = judge_out(skb);
+	if (verdict != VERDICT_PASSED || packet->way != WAY_STACK)
+		return verdict;
+	if (packet->from_opener && packet->legs & ~packet->record.state) {
+		packet->task = FLOW_TASK_ALLOW;
+		find_flow();
+	}
+	return VERDICT_PASSED;
+}
+
+/* Which flow it is of, and whether it may pass. */
+__noinline int flow_out(struct __sk_buff *skb)
+{
+	struct packet *packet = this_packet();
+	int use;
+
+	if (!packet)
+		return VERDICT_POLICY;
+	use = find_flow();
+	if (use == FLOW_USE_PROMOTE) {
+		if (promote_flow() == FLOW_MADE_FULL)
+			return VERDICT_CONNTRACK_FULL;
+		packet->is_old = 1;
+		use = find_flow();
+	}
+	switch (use) {
+	case FLOW_USE_OK:
+	case FLOW_USE_PROMOTE:
+		packet->via_stack = packet->record.state & FLOW_FLAG_VIA_STACK ? 1 : 0;
+		plan_translation(packet, 0);
+		return VERDICT_PASSED;
+	case FLOW_USE_JUDGE:
+		if (packet->from_opener ||
+		    (packet->record.state & legs_needed(packet, packet->record.state)) ==
+			legs_needed(packet, packet->record.state))
+			return judge_known_out(skb);
+		/* The other end's leg was never judged: nobody has asked this one. */
+		forget_flow();
+		return open_out(skb);
+	case FLOW_USE_CLOSED:
+		forget_flow();
+		return open_out(skb);
+	default:
+		return open_out(skb);
+	}
+}
+
+/* Changes it, and sends it on its way. */
+__noinline int send_out(struct __sk_buff *skb)
+{
+	struct packet *packet = this_packet();
+	const struct pod_slot *pod;
+	int redirect, is_back;
+	enum verdict verdict;
+	__u32 slot, mtu;
+
+	if (!packet)
+		return VERDICT_REWRITE;
+	redirect = is_local(skb, packet);
+	if (redirect && packet->headers.hops <= 1)
+		return refuse(skb, packet, VERDICT_HOP_LIMIT, REFUSAL_HOPS);
+	/* Headers that a router must look at, and what is too long, are the stack's. */
+	if (redirect && packet->headers.fragment == FRAGMENT_KIND_NONE &&
+	    packet->headers.l4_offset - packet->headers.l3_offset != (FAMILY == 4 ? 20 : 40))
+		redirect = 0;
+	if (redirect && !fits_device(skb, packet->hop.ifindex, &mtu))
+		redirect = 0;
+	if (packet->headers.fragment == FRAGMENT_KIND_FIRST)
+		remember_fragment(&packet->headers);
+	/* Where the stack comes between, answers are translated back behind it. */
+	is_back = !packet->via_pointer && packet->translation != TRANSLATION_NONE &&
+		  packet->from_opener == (packet->translation == TRANSLATION_ERROR);
+	if (packet->translation != TRANSLATION_NONE && (redirect || !is_back)) {
+		verdict = packet->translation == TRANSLATION_ERROR
+			      ? rewrite_error(skb, &packet->headers, &packet->quoted, &packet->to)
+			      : rewrite_packet(skb, &packet->headers, &packet->to);
+		if (verdict != VERDICT_PASSED)
+			return verdict;
+	}
+	if (!redirect)
+		return VERDICT_PASSED;
+	slot = packet->hop.slot;
+	pod = bpf_map_lookup_elem(&tortie_pods, &slot);
+	if (!pod || pod->ifindex != packet->hop.ifindex)
+		return VERDICT_PASSED;
+	verdict = lower_hops(skb, &packet->headers);
+	if (verdict != VERDICT_PASSED)
+		return verdict;
+	verdict = set_macs(skb, pod->pod_mac, pod->host_mac);
+	if (verdict == VERDICT_PASSED)
+		packet->way = WAY_POD;
+	return verdict;
+}
+
+/* A packet that a pod sends: VERDICT_PASSED, and packet->way, or why it is dropped. */
+__noinline int packet_out(struct __sk_buff *skb)
+{
+	struct packet *packet = this_packet();
+	enum verdict verdict;
+
+	if (!packet)
+		return VERDICT_REWRITE;
+	verdict = take_packet(skb, packet, 1);
+	if (verdict != VERDICT_PASSED)
+		return verdict;
+	verdict = admit_sender(packet, skb->ifindex);
+	if (verdict != VERDICT_PASSED)
+		return verdict;
+	if (skb->pkt_type == PACKET_OTHERHOST)
+		return VERDICT_OTHER_HOST;
+	if (is_link_talk(&packet->headers, 1))
+		return VERDICT_PASSED;
+	if (packet->headers.fragment == FRAGMENT_KIND_LATER) {
+		verdict = recall_fragment(&packet->headers);
+		if (verdict != VERDICT_PASSED)
+			return verdict;
+	}
+	verdict = packet->headers.is_error ? relate_error(skb) : flow_out(skb);
+	if (verdict != VERDICT_PASSED || packet->way != WAY_STACK)
+		return verdict;
+	return send_out(skb);
+}
+
+/* The receiver's leg. What the node itself sends is not judged. */
+static __always_inline enum verdict judge_in(struct __sk_buff *skb, struct packet *packet, int is_host)
+{
+	__u32 ifindex = skb->ifindex;
+
+	packet->legs = FLOW_FLAG_INGRESS_OK;
+	if (!is_host)
+		return judge_leg(slot_of(ifindex), ifindex, UNIT_INGRESS);
+	tell(ifindex, DIRECTION_TO_POD, VERDICT_PASSED, 0);
+	return VERDICT_PASSED;
+}
+
+/* Which flow it is of, and whether it may pass. */
+__noinline int flow_in(struct __sk_buff *skb, __u32 is_host)
+{
+	struct packet *packet = this_packet();
+	enum verdict verdict;
+	__u32 flags;
+	int use;
+
+	if (!packet)
+		return VERDICT_POLICY;
+	use = find_flow();
+	if (use == FLOW_USE_PROMOTE) {
+		if (promote_flow() == FLOW_MADE_FULL)
+			return VERDICT_CONNTRACK_FULL;
+		use = find_flow();
+	}
+	switch (use) {
+	case FLOW_USE_OK:
+	case FLOW_USE_PROMOTE:
+		plan_translation(packet, 0);
+		return VERDICT_PASSED;
+	case FLOW_USE_JUDGE:
+		if (!packet->from_opener && !(packet->record.state & FLOW_FLAG_EGRESS_OK)) {
+			forget_flow();
+			break;
+		}
+		packet->is_old = 1;
+		plan_translation(packet, 0);
+		verdict = judge_in(skb, packet, is_host);
+		if (verdict == VERDICT_PASSED && packet->from_opener &&
+		    packet->legs & ~packet->record.state) {
+			packet->task = FLOW_TASK_ALLOW;
+			find_flow();
+		}
+		return verdict;
+	case FLOW_USE_CLOSED:
+		forget_flow();
+		break;
+	default:
+		break;
+	}
+	if (answers_nothing(&packet->headers.tuple) && !is_host)
+		return VERDICT_UNRELATED_ICMP;
+	packet->from_opener = 1;
+	packet->via_pointer = 0;
+	packet->to = packet->headers.tuple;
+	packet->judged = packet->headers.tuple;
+	verdict = judge_in(skb, packet, is_host);
+	if (verdict != VERDICT_PASSED || !keeps_record(&packet->headers.tuple) ||
+	    answers_nothing(&packet->headers.tuple))
+		return verdict;
+	flags = packet->legs | FLOW_FLAG_VIA_STACK | (is_host ? FLOW_FLAG_OF_HOST : 0);
+	return make_flow(flags) == FLOW_MADE_FULL ? VERDICT_CONNTRACK_FULL : VERDICT_PASSED;
+}
+
+/* A packet that the stack gives to a pod: VERDICT_PASSED or why it is dropped. */
+__noinline int packet_in(struct __sk_buff *skb)
+{
+	struct packet *packet = this_packet();
+	enum verdict verdict;
+	__u32 is_host;
+
+	if (!packet)
+		return VERDICT_REWRITE;
+	verdict = take_packet(skb, packet, 0);
+	if (verdict != VERDICT_PASSED)
+		return verdict;
+	if (is_link_talk(&packet->headers, 0))
+		return VERDICT_PASSED;
+	if (packet->headers.fragment == FRAGMENT_KIND_LATER) {
+		verdict = recall_fragment(&packet->headers);
+		if (verdict != VERDICT_PASSED)
+			return verdict;
+	}
+	is_host = pod_config.mark_host && (skb->mark & pod_config.mark_host) == pod_config.mark_host;
+	if (packet->headers.is_error) {
+		verdict = relate_error(skb);
+		if (verdict == VERDICT_UNRELATED_ICMP && is_host)
+			return VERDICT_PASSED;
+	} else {
+		verdict = flow_in(skb, is_host);
+	}
+	if (verdict != VERDICT_PASSED)
+		return verdict;
+	if (packet->headers.fragment == FRAGMENT_KIND_FIRST)
+		remember_fragment(&packet->headers);
+	if (packet->translation == TRANSLATION_ERROR)
+		return rewrite_error(skb, &packet->headers, &packet->quoted, &packet->to);
+	if (packet->translation == TRANSLATION_PACKET)
+		return rewrite_packet(skb, &packet->headers, &packet->to);
+	return VERDICT_PASSED;
+}
+
+/* What becomes of a packet that packet_out has seen, for tc; and counts it. */
+static __always_inline int dispatch_out(struct __sk_buff *skb, enum verdict verdict)
+{
+	struct packet *packet = this_packet();
+
+	if (!packet)
+		return conclude(skb, DIRECTION_FROM_POD, VERDICT_REWRITE);
+	count_on(skb->ifindex, packet->length, DIRECTION_FROM_POD, verdict);
+	if (packet->way == WAY_BACK)
+		return send_back(skb);
+	if (verdict != VERDICT_PASSED || packet->way == WAY_NOWHERE)
+		return TC_ACT_SHOT;
+	if (packet->way == WAY_POD) {
+		count_on(packet->hop.ifindex, packet->length, DIRECTION_TO_POD, VERDICT_PASSED);
+		/* Before 6.12 nothing takes the mark off on the way into the pod. */
+		skb->mark = 0;
+		return bpf_redirect_peer(packet->hop.ifindex, 0);
+	}
+	return to_stack(skb);
+}
+
+#endif

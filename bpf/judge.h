@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Policy's word on one leg of a packet's flow, and who hears of it. For one family (see family.h). */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include "consts.h"
+#include "endpoint-maps.h"
+#include "packet.h"
+#include "classify.h"
+
+#if (FAMILY == 4 && !defined(TORTIE_JUDGE4_H)) || (FAMILY == 6 && !defined(TORTIE_JUDGE6_H))
+#if FAMILY == 4
+#define TORTIE_JUDGE4_H
+#else
+#define TORTIE_JUDGE6_H
+#endif
+
+#ifndef TORTIE_JUDGE_H
+#define TORTIE_JUDGE_H
+
+#define tell OF_FAMILY(tell)
+#define judge_leg OF_FAMILY(judge_leg)
+
+/* Marks a unit of staged policies where units are handed on. */
+#define STAGED_UNIT 0x80000000
+
+static __always_inline const struct run_state *run_state(void)
+{
+	__u32 first = 0;
+
+	return bpf_map_lookup_elem(&tortie_run, &first);
+}
+
+/* The slot of a device; 0, which denies, if it has none. */
+static __always_inline __u32 slot_of(__u32 ifindex)
+{
+	const __u64 *found = bpf_map_lookup_elem(&tortie_slots, &ifindex);
+	__u64 value = found ? *(const volatile __u64 *)found : 0;
+
+	/* An element that another device has by now says so. */
+	return value >> 32 == ifindex ? (__u32)value : 0;
+}
+
+#endif
+
+/* Tells whoever reads events. `unit` 0: no policy was asked. What doesn't fit is lost. */
+__noinline int tell(__u32 ifindex, enum direction direction, enum verdict verdict, __u32 unit)
+{
+	const struct run_state *run = run_state();
+	struct packet *packet = this_packet();
+	struct flow_event *event;
+	const struct flow_tuple *tuple;
+
+	if (!run || !packet || !*(const volatile __u32 *)&run->events)
+		return 0;
+	/* A flow that is known is no news, unless it is refused. */
+	if (packet->is_old && verdict == VERDICT_PASSED)
+		return 0;
+	event = bpf_ringbuf_reserve(&tortie_events, sizeof(*event), 0);
+	if (!event)
+		return 0;
+	__builtin_memset(event, 0, sizeof(*event));
+	tuple = &packet->judged;
+	event->time = bpf_ktime_get_ns();
+	__builtin_memcpy(event->source, tuple->source, ADDRESS_BYTES);
+	__builtin_memcpy(event->destination, tuple->destination, ADDRESS_BYTES);
+	event->source_port = tuple->source_port;
+	event->destination_port = tuple->destination_port;
+	if (packet->is_out && packet->translation == TRANSLATION_PACKET) {
+		__builtin_memcpy(event->before, packet->headers.tuple.destination, ADDRESS_BYTES);
+		event->before_port = packet->headers.tuple.destination_port;
+	}
+	event->protocol = tuple->protocol;
+	event->family = FAMILY;
+	event->ifindex = ifindex;
+	event->direction = direction;
+	event->verdict = verdict;
+	event->rule = RULE_INDEX_NONE;
+	if (unit) {
+		event->unit = unit & ~STAGED_UNIT;
+		event->staged = unit & STAGED_UNIT ? 1 : 0;
+		event->rule = packet->decision.rule;
+	}
+	bpf_ringbuf_submit(event, 0);
+	return 0;
+}
+
+/*
+ * Judges packet->judged by a pod's unit: VERDICT_PASSED or VERDICT_POLICY. `kind` is UNIT_EGRESS or
+ * UNIT_INGRESS. Staged policies are asked too, if the flow is new, for what they would say.
+ */
+__noinline int judge_leg(__u32 slot, __u32 ifindex, __u32 kind)
+{
+	enum direction direction = kind == UNIT_EGRESS ? DIRECTION_FROM_POD : DIRECTION_TO_POD;
+	struct packet *packet = this_packet();
+	__u32 index = kind == UNIT_EGRESS ? UNIT_EGRESS : UNIT_INGRESS;
+	enum verdict verdict, staged_verdict;
+	__u32 unit = 0, staged = 0;
+	const struct pod_slot *pod;
+
+	if (!packet)
+		return VERDICT_POLICY;
+	if (FAMILY == 6)
+		index += 1;
+	pod = bpf_map_lookup_elem(&tortie_pods, &slot);
+	if (slot && pod && pod->ifindex == ifindex) {
+		unit = *(const volatile __u32 *)&pod->unit[index];
+		staged = *(const volatile __u32 *)&pod->staged[index];
+	}
+	if (unit) {
+		classify(unit, &packet->judged, packet->length, &packet->decision);
+	} else {
+		packet->decision.action = RULE_ACTION_DENY;
+		packet->decision.rule = RULE_INDEX_NONE;
+	}
+	verdict = packet->decision.action == RULE_ACTION_ALLOW ? VERDICT_PASSED : VERDICT_POLICY;
+	tell(ifindex, direction, verdict, unit);
+	if (staged && !packet->is_old) {
+		classify(staged, &packet->judged, packet->length, &packet->decision);
+		staged_verdict =
+		    packet->decision.action == RULE_ACTION_ALLOW ? VERDICT_PASSED : VERDICT_POLICY;
+		tell(ifindex, direction, staged_verdict, staged | STAGED_UNIT);
+	}
+	return verdict;
+}
+
+#endif

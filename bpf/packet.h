@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What is known of the packet that a program handles, and what becomes of it. Too large for the stack, and
+ * handed from function to function: a CPU handles one packet at a time, with softirqs off. For one family
+ * (see family.h).
+ */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include "consts.h"
+#include "classify.h"
+#include "endpoint-maps.h"
+#include "flow-maps.h"
+#include "service-maps.h"
+#include "l4.h"
+
+#if (FAMILY == 4 && !defined(TORTIE_PACKET4_H)) || (FAMILY == 6 && !defined(TORTIE_PACKET6_H))
+#if FAMILY == 4
+#define TORTIE_PACKET4_H
+#else
+#define TORTIE_PACKET6_H
+#endif
+
+#ifndef TORTIE_PACKET_H
+#define TORTIE_PACKET_H
+
+#define packet OF_FAMILY(packet)
+#define this_packet OF_FAMILY(this_packet)
+
+/* Where a packet goes that isn't refused. */
+enum way {
+	WAY_STACK = 0,
+	/* Into the pod of `hop`, past its device's filter. */
+	WAY_POD = 1,
+	/* Back into the pod that sent it, as an answer. */
+	WAY_BACK = 2,
+	/* Nowhere: its sender's leg was passed, the receiver's refused. */
+	WAY_NOWHERE = 3,
+};
+
+/* What is to be changed in it. */
+enum translation {
+	TRANSLATION_NONE = 0,
+	/* Its tuple. */
+	TRANSLATION_PACKET = 1,
+	/* It is an ICMP error, and what it quotes is. */
+	TRANSLATION_ERROR = 2,
+};
+
+/* What find_flow does with the record. */
+enum flow_task {
+	/* The packet is one of the flow. */
+	FLOW_TASK_USE = 0,
+	/* It only tells something about it. */
+	FLOW_TASK_LOOK = 1,
+	/* `legs` were allowed. */
+	FLOW_TASK_ALLOW = 2,
+};
+
+#endif
+
+struct packet {
+	/* As it came, and once it is translated, as it was changed. */
+	struct flow_headers headers;
+	/* What an ICMP error quotes. */
+	struct flow_headers quoted;
+	/* What is to become of the tuple; of an error: of the quoted one. */
+	struct flow_tuple to;
+	/* What policy is asked about. */
+	struct flow_tuple judged;
+	/* What is looked up. */
+	struct flow_key key;
+	/* The flow, and an element being written. */
+	struct flow_record record;
+	struct flow_record fresh;
+	struct decision decision;
+	struct backend backend;
+	/* Of the destination, if has_hop. */
+	struct hop hop;
+	__u32 has_hop;
+	/* The frame, as it came. */
+	__u32 length;
+	/* 1: at the device of the pod that sends it, 0: of the one that gets it. */
+	__u32 is_out;
+	/* Which end of the key sent it; whether that is the opener; whether it has the tuple before
+	   translation. */
+	__u32 sender;
+	__u32 from_opener;
+	__u32 via_pointer;
+	/* Of the pointer that led to the record; 0: none did. */
+	__u32 cookie;
+	enum flow_task task;
+	/* enum flow_flag: legs that are allowed now. */
+	__u32 legs;
+	/* The stack gets it, whoever it is for. */
+	__u32 via_stack;
+	enum translation translation;
+	enum way way;
+	/* 1: its flow is known, no news. */
+	__u32 is_old;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__uint(key_size, sizeof(__u32));
+	__uint(value_size, sizeof(struct packet));
+} OF_FAMILY(tortie_packet) SEC(".maps");
+
+static __always_inline struct packet *this_packet(void)
+{
+	__u32 first = 0;
+
+	return bpf_map_lookup_elem(&OF_FAMILY(tortie_packet), &first);
+}
+
+#endif

@@ -1,0 +1,425 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Connection tracking: finds the record of a packet's flow, makes it, promotes it, forgets it. Each is a
+ * function of its own, which the verifier goes through once; all work on this_packet(). For one family (see
+ * family.h).
+ */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include "consts.h"
+#include "packet.h"
+#include "flow.h"
+
+#if (FAMILY == 4 && !defined(TORTIE_TRACK4_H)) || (FAMILY == 6 && !defined(TORTIE_TRACK6_H))
+#if FAMILY == 4
+#define TORTIE_TRACK4_H
+#else
+#define TORTIE_TRACK6_H
+#endif
+
+#ifndef TORTIE_TRACK_H
+#define TORTIE_TRACK_H
+
+#define FLOW_MAP(letter) FLOW_MAP_OF(OF_FAMILY(tortie_flow), letter)
+#define FLOW_MAP_OF(name, letter) FLOW_MAP_NAME(name, letter)
+#define FLOW_MAP_NAME(name, letter) name##letter
+#define answered_element OF_FAMILY(answered_element)
+#define add_answered OF_FAMILY(add_answered)
+#define delete_answered OF_FAMILY(delete_answered)
+#define delete_element OF_FAMILY(delete_element)
+#define legs_needed OF_FAMILY(legs_needed)
+#define touch_flow OF_FAMILY(touch_flow)
+#define use_element OF_FAMILY(use_element)
+#define look_up_flow OF_FAMILY(look_up_flow)
+#define find_flow OF_FAMILY(find_flow)
+#define ends_before OF_FAMILY(ends_before)
+#define point_to OF_FAMILY(point_to)
+#define promote_flow OF_FAMILY(promote_flow)
+#define forget_flow OF_FAMILY(forget_flow)
+#define insert_flow OF_FAMILY(insert_flow)
+#define own_source OF_FAMILY(own_source)
+#define make_flow OF_FAMILY(make_flow)
+
+#define EEXIST 17
+/* How often another source port is tried where one is taken. */
+#define PORT_TRIES 8
+
+static __always_inline int is_translated(__u64 state)
+{
+	return (state & (FLOW_FLAG_DESTINATION | FLOW_FLAG_SOURCE)) != 0;
+}
+
+/* What find_flow found. */
+enum flow_use {
+	FLOW_USE_NONE = 0,
+	/* The packet is one of the flow, and that is noted. */
+	FLOW_USE_OK = 1,
+	/* A flow, but policy must be asked about this packet: a leg is missing, or it is a SYN. */
+	FLOW_USE_JUDGE = 2,
+	/* A SYN, and the flow is over. */
+	FLOW_USE_CLOSED = 3,
+	/* The first answer: promote_flow, and find it again. */
+	FLOW_USE_PROMOTE = 4,
+	FLOW_USE_POINTER = 5,
+};
+
+/* What became of a record that was to be made or promoted. */
+enum flow_made {
+	FLOW_MADE_OK = 0,
+	/* Another CPU was first: find_flow finds its. */
+	FLOW_MADE_LATE = 1,
+	/* There is no room, or no free port. */
+	FLOW_MADE_FULL = 2,
+};
+
+#endif
+
+static __always_inline struct flow_record *answered_element(const struct flow_key *key)
+{
+	switch (flow_shard(key)) {
+	case 0:
+		return bpf_map_lookup_elem(&FLOW_MAP(a), key);
+	case 1:
+		return bpf_map_lookup_elem(&FLOW_MAP(b), key);
+	case 2:
+		return bpf_map_lookup_elem(&FLOW_MAP(c), key);
+	default:
+		return bpf_map_lookup_elem(&FLOW_MAP(d), key);
+	}
+}
+
+/* BPF_NOEXIST. */
+static __always_inline long add_answered(const struct flow_record *element)
+{
+	switch (flow_shard(&element->key)) {
+	case 0:
+		return bpf_map_update_elem(&FLOW_MAP(a), &element->key, element, BPF_NOEXIST);
+	case 1:
+		return bpf_map_update_elem(&FLOW_MAP(b), &element->key, element, BPF_NOEXIST);
+	case 2:
+		return bpf_map_update_elem(&FLOW_MAP(c), &element->key, element, BPF_NOEXIST);
+	default:
+		return bpf_map_update_elem(&FLOW_MAP(d), &element->key, element, BPF_NOEXIST);
+	}
+}
+
+static __always_inline void delete_answered(const struct flow_key *key)
+{
+	switch (flow_shard(key)) {
+	case 0:
+		bpf_map_delete_elem(&FLOW_MAP(a), key);
+		break;
+	case 1:
+		bpf_map_delete_elem(&FLOW_MAP(b), key);
+		break;
+	case 2:
+		bpf_map_delete_elem(&FLOW_MAP(c), key);
+		break;
+	default:
+		bpf_map_delete_elem(&FLOW_MAP(d), key);
+		break;
+	}
+}
+
+static __always_inline void delete_element(const struct flow_key *key)
+{
+	delete_answered(key);
+	bpf_map_delete_elem(&OF_FAMILY(tortie_new), key);
+}
+
+/* Which legs of its flow a packet must have to pass here. */
+static __always_inline __u64 legs_needed(const struct packet *packet, __u64 state)
+{
+	int is_egress = packet->is_out ? packet->from_opener : !packet->from_opener;
+
+	/* What is redirected meets no other program. */
+	if (packet->is_out && !(state & FLOW_FLAG_VIA_STACK))
+		return FLOW_FLAG_EGRESS_OK | FLOW_FLAG_INGRESS_OK;
+	return is_egress ? FLOW_FLAG_EGRESS_OK : FLOW_FLAG_INGRESS_OK;
+}
+
+/* Notes the packet in its flow's record. */
+static __always_inline void touch_flow(const struct packet *packet, struct flow_record *element, __u64 state)
+{
+	const struct flow_headers *headers = &packet->headers;
+	__u64 now = bpf_ktime_get_coarse_ns();
+	__u64 counted = packet->from_opener ? FLOW_FLAG_EGRESS_OK : FLOW_FLAG_INGRESS_OK;
+
+	change_state(&element->state, state,
+		     packet->legs | flags_of_packet(state, packet->from_opener, headers->tuple.protocol,
+						    headers->tcp_flags));
+	/* Of the coarse clock there are many packets at a time. */
+	if (element->last_seen != now)
+		element->last_seen = now;
+	/* The sender's program was there before, if the sender is one of ours. */
+	if (!packet->is_out && state & counted)
+		return;
+	if (packet->from_opener) {
+		element->packets[0] += 1;
+		element->bytes[0] += packet->length;
+	} else {
+		element->packets[1] += 1;
+		element->bytes[1] += packet->length;
+	}
+}
+
+/* What the element means to the packet. FLOW_USE_NONE also if it isn't this key's any more. */
+static __always_inline enum flow_use use_element(struct packet *packet, struct flow_record *element,
+						 int is_new)
+{
+	const struct flow_headers *headers = &packet->headers;
+	__u64 state, needed;
+
+	if (!read_flow(element, &packet->key, &packet->record))
+		return FLOW_USE_NONE;
+	state = packet->record.state;
+	if (packet->cookie) {
+		if (state >> 32 != packet->cookie || state & FLOW_FLAG_POINTER)
+			return FLOW_USE_NONE;
+	} else {
+		packet->from_opener = packet->sender == opener_of(state);
+		if (state & FLOW_FLAG_POINTER)
+			return FLOW_USE_POINTER;
+	}
+	if (packet->task == FLOW_TASK_LOOK)
+		return FLOW_USE_OK;
+	if (packet->task == FLOW_TASK_USE) {
+		if (is_syn(headers->tuple.protocol, headers->tcp_flags))
+			return is_closed(state) ? FLOW_USE_CLOSED : FLOW_USE_JUDGE;
+		needed = legs_needed(packet, state);
+		if ((state & needed) != needed)
+			return FLOW_USE_JUDGE;
+		/* Who is refused by a RST isn't worth a place among those that are answered. */
+		if (is_new && !packet->from_opener &&
+		    !(headers->tuple.protocol == PROTOCOL_TCP && headers->tcp_flags & TCP_RST))
+			return FLOW_USE_PROMOTE;
+		if (is_new && headers->tuple.protocol == PROTOCOL_UDP &&
+		    bpf_ktime_get_coarse_ns() > packet->record.created + ONE_WAY_AFTER_NS)
+			return FLOW_USE_PROMOTE;
+	}
+	touch_flow(packet, element, state);
+	return FLOW_USE_OK;
+}
+
+/*
+ * Looks up packet->key. Answered flows first; a flow that is promoted between both lookups is found by the
+ * third.
+ */
+__noinline int look_up_flow(void)
+{
+	struct packet *packet = this_packet();
+	struct flow_record *element;
+	enum flow_use use;
+
+	if (!packet)
+		return FLOW_USE_NONE;
+	element = answered_element(&packet->key);
+	if (element) {
+		use = use_element(packet, element, 0);
+		if (use != FLOW_USE_NONE)
+			return use;
+	}
+	element = bpf_map_lookup_elem(&OF_FAMILY(tortie_new), &packet->key);
+	if (element) {
+		use = use_element(packet, element, 1);
+		if (use != FLOW_USE_NONE)
+			return use;
+	}
+	element = answered_element(&packet->key);
+	return element ? use_element(packet, element, 0) : FLOW_USE_NONE;
+}
+
+/*
+ * Finds the flow of the packet (task LOOK: of what an ICMP error quotes), through a pointer if need be, and
+ * notes the packet in it if that may be. packet->record is a copy of the record then.
+ */
+__noinline int find_flow(void)
+{
+	struct packet *packet = this_packet();
+	struct flow_key *asked;
+	int use;
+
+	if (!packet)
+		return FLOW_USE_NONE;
+	packet->cookie = 0;
+	packet->via_pointer = 0;
+	packet->sender = key_of_tuple(
+	    packet->task == FLOW_TASK_LOOK ? &packet->quoted.tuple : &packet->headers.tuple, &packet->key);
+	use = look_up_flow();
+	if (use != FLOW_USE_POINTER)
+		return use;
+	asked = &packet->fresh.key;
+	*asked = packet->key;
+	packet->via_pointer = 1;
+	packet->cookie = packet->record.state >> 32;
+	key_of_ends(&packet->record.before, &packet->record.source_before, asked->protocol, &packet->key);
+	use = look_up_flow();
+	/* It leads nowhere, and would be in the way of another. */
+	if (use == FLOW_USE_NONE)
+		delete_element(asked);
+	return use;
+}
+
+/* The opener's end and the other one before translation. */
+static __always_inline void ends_before(const struct flow_record *record, struct flow_end *opener,
+					struct flow_end *other)
+{
+	__u32 end = opener_of(record->state);
+
+	*opener = record->state & FLOW_FLAG_SOURCE ? record->source_before : record->key.end[end];
+	*other = record->state & FLOW_FLAG_DESTINATION ? record->before : record->key.end[!end];
+}
+
+/* Writes into `pointer` what leads to the record from its tuple before translation. */
+static __always_inline void point_to(const struct flow_record *record, struct flow_record *pointer)
+{
+	__u32 end = opener_of(record->state);
+	struct flow_end opener, other;
+
+	ends_before(record, &opener, &other);
+	__builtin_memset(pointer, 0, sizeof(*pointer));
+	key_of_ends(&opener, &other, record->key.protocol, &pointer->key);
+	pointer->before = record->key.end[!end];
+	pointer->source_before = record->key.end[end];
+	pointer->created = pointer->last_seen = record->created;
+	pointer->state = (record->state >> 32 << 32) | FLOW_FLAG_POINTER;
+	if (compare_ends(&opener, &other) > 0)
+		pointer->state |= FLOW_FLAG_OPENER_1;
+}
+
+/*
+ * Moves packet->record, which is in the LRU, to the answered ones, where it has the flags that the packet
+ * adds. Record first, then the pointer: whoever finds the pointer finds the record. Returns enum flow_made.
+ */
+__noinline int promote_flow(void)
+{
+	struct packet *packet = this_packet();
+	struct flow_record *record, *element;
+	const struct flow_record *before;
+	long error;
+
+	if (!packet)
+		return FLOW_MADE_FULL;
+	record = &packet->record;
+	record->state |= packet->from_opener ? FLOW_FLAG_ONE_WAY : FLOW_FLAG_ANSWERED;
+	record->last_seen = bpf_ktime_get_coarse_ns();
+	before = bpf_map_lookup_elem(&OF_FAMILY(tortie_new), &record->key);
+	if (before) {
+		record->packets[0] = before->packets[0];
+		record->packets[1] = before->packets[1];
+		record->bytes[0] = before->bytes[0];
+		record->bytes[1] = before->bytes[1];
+	}
+	error = add_answered(record);
+	if (error)
+		return error == -EEXIST ? FLOW_MADE_LATE : FLOW_MADE_FULL;
+	if (is_translated(record->state)) {
+		point_to(record, &packet->fresh);
+		error = add_answered(&packet->fresh);
+		if (error && error != -EEXIST) {
+			delete_answered(&record->key);
+			return FLOW_MADE_FULL;
+		}
+		bpf_map_delete_elem(&OF_FAMILY(tortie_new), &packet->fresh.key);
+	}
+	/* What another CPU noted there meanwhile. */
+	before = bpf_map_lookup_elem(&OF_FAMILY(tortie_new), &record->key);
+	if (before) {
+		__u64 state = *(const volatile __u64 *)&before->state;
+
+		element = answered_element(&record->key);
+		if (element && state >> 32 == record->state >> 32 && state & ~record->state & 0xffffffff)
+			change_state(&element->state, record->state, state & 0xffffffff);
+	}
+	bpf_map_delete_elem(&OF_FAMILY(tortie_new), &record->key);
+	return FLOW_MADE_OK;
+}
+
+/* Takes packet->record out, and what leads to it. */
+__noinline int forget_flow(void)
+{
+	struct packet *packet = this_packet();
+
+	if (!packet)
+		return 0;
+	if (is_translated(packet->record.state)) {
+		point_to(&packet->record, &packet->fresh);
+		delete_element(&packet->fresh.key);
+	}
+	delete_element(&packet->record.key);
+	return 0;
+}
+
+/* Puts packet->record among the new ones, unless the key is one of the answered. */
+static __always_inline long insert_flow(struct packet *packet)
+{
+	if (answered_element(&packet->record.key))
+		return -EEXIST;
+	return bpf_map_update_elem(&OF_FAMILY(tortie_new), &packet->record.key, &packet->record, BPF_NOEXIST);
+}
+
+/* Notes whose the source was. */
+static __always_inline void own_source(const struct packet *packet, struct flow_record *record)
+{
+	__builtin_memcpy(record->source_before.address, packet->headers.tuple.source, ADDRESS_BYTES);
+	record->source_before.port = packet->headers.tuple.source_port;
+}
+
+/*
+ * Makes a record for a flow that this packet opens, which goes on as packet->to, with these flags. If a
+ * translated one's tuple is taken, it gets another source port, and so does packet->to. Returns enum
+ * flow_made.
+ */
+__noinline int make_flow(__u32 flags)
+{
+	struct packet *packet = this_packet();
+	struct flow_record *record;
+	__u32 opener;
+	long error;
+
+	if (!packet)
+		return FLOW_MADE_FULL;
+	record = &packet->record;
+	__builtin_memset(record, 0, sizeof(*record));
+	if (flags & FLOW_FLAG_DESTINATION) {
+		__builtin_memcpy(record->before.address, packet->headers.tuple.destination, ADDRESS_BYTES);
+		record->before.port = packet->headers.tuple.destination_port;
+	}
+	if (flags & FLOW_FLAG_SOURCE)
+		own_source(packet, record);
+	record->created = record->last_seen = bpf_ktime_get_coarse_ns();
+	record->packets[0] = 1;
+	record->bytes[0] = packet->length;
+	record->state = new_cookie() << 32 | flags;
+	opener = key_of_tuple(&packet->to, &record->key);
+	if (opener)
+		record->state |= FLOW_FLAG_OPENER_1;
+	error = insert_flow(packet);
+	if (!is_translated(flags))
+		return !error ? FLOW_MADE_OK : error == -EEXIST ? FLOW_MADE_LATE : FLOW_MADE_FULL;
+	for (int i = 0; i < PORT_TRIES && error == -EEXIST; i++) {
+		/* Of those that nobody listens on by default (RFC 6335: dynamic ports). */
+		if (packet->to.protocol == PROTOCOL_SCTP)
+			return FLOW_MADE_FULL;
+		packet->to.source_port = 0xc000 | (bpf_get_prandom_u32() & 0x3fff);
+		own_source(packet, record);
+		record->state |= FLOW_FLAG_SOURCE;
+		record->state &= ~(__u64)FLOW_FLAG_OPENER_1;
+		if (key_of_tuple(&packet->to, &record->key))
+			record->state |= FLOW_FLAG_OPENER_1;
+		error = insert_flow(packet);
+	}
+	if (error)
+		return FLOW_MADE_FULL;
+	point_to(record, &packet->fresh);
+	error = answered_element(&packet->fresh.key)
+		    ? -EEXIST
+		    : bpf_map_update_elem(&OF_FAMILY(tortie_new), &packet->fresh.key, &packet->fresh,
+					  BPF_NOEXIST);
+	if (!error)
+		return FLOW_MADE_OK;
+	bpf_map_delete_elem(&OF_FAMILY(tortie_new), &record->key);
+	return error == -EEXIST ? FLOW_MADE_LATE : FLOW_MADE_FULL;
+}
+
+#endif
