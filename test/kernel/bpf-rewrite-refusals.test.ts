@@ -1,0 +1,176 @@
+/** Packets turned into ICMP errors: bpf/refuse.h, by test runs. */
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
+import { u32Key } from '#dataplanes/ebpf/keys.ts';
+import { arp, bytes, u16, v4, v6 } from '#test/lab/packets.ts';
+import type { Version } from './classifier-bed.ts';
+import { extension, fragment6, frame4, frame6, icmp, icmpError, ip4, type Ip4, ip6, type Ip6, sctp, tagged, tcp, udp } from './header-frames.ts';
+import { RewriteBed } from './rewrite-bed.ts';
+import { withChecksums, wrongChecksums } from './slow-checksums.ts';
+
+let bed: RewriteBed;
+beforeAll(async () => {
+  bed = await RewriteBed.load();
+});
+afterAll(() => (bed as RewriteBed | undefined)?.[Symbol.dispose]());
+
+/** Test runs are on the loopback device. */
+const device = u32Key(1);
+beforeEach(() => void bed.map('tortie_refused').delete(device));
+
+/** As in bpf/refuse.h. */
+const refusals = { port: 0, hops: 1, tooBig: 2 } as const;
+type Refusal = keyof typeof refusals;
+
+const four = (packet: Ip4, payload: Uint8Array) => frame4(ip4(packet, payload));
+const six = (packet: Ip6, payload: Uint8Array) => frame6(ip6(packet, payload));
+const refuse = (version: Version, frame: Uint8Array, refusal: Refusal = 'port', mtu = 0, gsoSize = 0) =>
+  bed.run(`refuse${version}`, frame, { cb: [refusals[refusal], mtu], gsoSize });
+
+/** The answer to a frame, written down as the RFCs say. */
+function answerTo(version: Version, frame: Uint8Array, type: number, code: number, value: readonly number[]): Uint8Array {
+  const packet = frame.slice(14);
+  const length = version === 4 ? (packet[2] ?? 0) * 256 + (packet[3] ?? 0) : 40 + (packet[4] ?? 0) * 256 + (packet[5] ?? 0);
+  const quoted = packet.slice(0, Math.min(length, version === 4 ? 548 : 1232));
+  const message = bytes([type, code, 0, 0], value, quoted);
+  const macs = [...frame.slice(6, 12), ...frame.slice(0, 6)];
+  const [source, destination] =
+    version === 4 ? [packet.slice(12, 16), packet.slice(16, 20)] : [packet.slice(8, 24), packet.slice(24, 40)];
+  const header =
+    version === 4
+      ? bytes([0x45, 0xc0], u16(20 + message.length), [0, 0, 0x40, 0, 64, 1, 0, 0], destination, source)
+      : bytes([0x60, 0, 0, 0], u16(message.length), [58, 64], destination, source);
+  const answer = bytes(macs, u16(version === 4 ? 0x0800 : 0x86dd), header, message);
+  return withChecksums(version, answer, ['quoted IP', 'quoted TCP', 'quoted UDP', 'quoted ICMP']);
+}
+
+describe.each([4, 6] as const)('IPv%i', (version) => {
+  const packet = (protocol: number, payload: Uint8Array) =>
+    version === 4 ? four({ protocol }, payload) : six({ next: protocol }, payload);
+  const [unreachable, portCode] = version === 4 ? [3, 3] : [1, 4];
+  const echo = version === 4 ? icmp(8, 0) : icmp(128, 0);
+  const icmpNumber = version === 4 ? 1 : 58;
+
+  test.each([
+    ['a SYN', packet(6, tcp())],
+    ['an ACK', packet(6, tcp(0x10))],
+    ['a datagram', packet(17, udp())],
+    ['a datagram of nothing', packet(17, udp(0))],
+    ['a datagram of an odd length', packet(17, udp(3))],
+    ['a datagram that is as long as can be quoted', packet(17, udp((version === 4 ? 548 - 20 : 1232 - 40) - 8))],
+    ['one byte more than can be quoted', packet(17, udp((version === 4 ? 548 - 20 : 1232 - 40) - 7))],
+    ['a datagram of 3,000 bytes', packet(17, udp(3000))],
+    ['SCTP', packet(132, sctp())],
+    ['an echo request', packet(icmpNumber, echo)],
+    ['a datagram and padding of the link', bytes(packet(17, udp(2)), new Uint8Array(16).fill(9))],
+    [
+      'options',
+      version === 4
+        ? four({ options: [1, 1, 1, 1] }, udp())
+        : six({ next: 60 }, extension(60, 17, 2, udp())),
+    ],
+    [
+      'a first fragment',
+      version === 4 ? four({ more: true }, udp(8)) : six({ next: 44 }, fragment6(17, 0, true, udp(8))),
+    ],
+  ])('%s is answered: nobody listens', (_, frame) => {
+    const given = withChecksums(version, frame);
+    const { returned, frame: made } = refuse(version, given);
+    expect(returned).toBe(1);
+    expect(Buffer.from(made).toString('hex')).toBe(
+      Buffer.from(answerTo(version, given, unreachable, portCode, [0, 0, 0, 0])).toString('hex'),
+    );
+    expect(wrongChecksums(version, made).filter((name) => !name.startsWith('quoted'))).toEqual([]);
+  });
+
+  test('many packets in one are answered as the first of them would be', () => {
+    const given = withChecksums(version, packet(6, bytes(tcp(0x10), new Uint8Array(3500).fill(5))));
+    const { returned, frame: made } = refuse(version, given, 'port', 0, 1200);
+    expect(returned).toBe(1);
+    expect(made).toEqual(answerTo(version, given, unreachable, portCode, [0, 0, 0, 0]));
+  });
+
+  test('a used up hop limit is told', () => {
+    const given = withChecksums(version, packet(17, udp()));
+    const { returned, frame: made } = refuse(version, given, 'hops');
+    expect(returned).toBe(1);
+    expect(made).toEqual(answerTo(version, given, version === 4 ? 11 : 3, 0, [0, 0, 0, 0]));
+  });
+
+  test('the MTU is told', () => {
+    const given = withChecksums(version, packet(17, udp(1400)));
+    const { returned, frame: made } = refuse(version, given, 'tooBig', 1350);
+    expect(returned).toBe(1);
+    expect(made).toEqual(answerTo(version, given, version === 4 ? 3 : 2, version === 4 ? 4 : 0, [0, 0, ...u16(1350)]));
+  });
+
+  const quoted = version === 4 ? ip4({}, udp()) : ip6({}, udp());
+  const errors = version === 4 ? [3, 4, 5, 11, 12] : [1, 2, 3, 4];
+  const withGroupBit = packet(17, udp()).with(0, 0x33);
+  test.each([
+    ...errors.map((type) => [`an error (${type})`, packet(icmpNumber, icmpError(type, 0, quoted))] as const),
+    ...(version === 4 ? [19, 41, 255] : [0, 100, 127, 137]).map(
+      (type) => [`ICMP of type ${type}, which is or may be an error`, packet(icmpNumber, icmp(type, 0))] as const,
+    ),
+    [
+      'a later fragment',
+      version === 4 ? four({ offset: 64 }, udp()) : six({ next: 44 }, fragment6(17, 64, false, udp())),
+    ],
+    ['a frame to many stations', withGroupBit],
+    ['a tagged frame', tagged(packet(17, udp()))],
+    ...(version === 4
+      ? (
+          [
+            ['multicast', { to: '224.0.0.251' }],
+            ['broadcast', { to: '255.255.255.255' }],
+            ['nobody', { from: '0.0.0.0' }],
+            ['a loopback', { from: '127.0.0.1' }],
+            ['a multicast source', { from: '239.1.2.3' }],
+            ['a broadcast source', { from: '255.255.255.255' }],
+          ] as const
+        ).map(([name, ends]) => [name, four(ends, udp())] as const)
+      : (
+          [
+            ['multicast', { to: v6.allNodes }],
+            ['nobody', { from: '::' }],
+            ['a loopback', { from: '::1' }],
+            ['a multicast source', { from: v6.allRouters }],
+          ] as const
+        ).map(([name, ends]) => [name, six(ends, udp())] as const)),
+  ])('%s is not answered, and not changed', (_, frame) => {
+    for (const refusal of Object.keys(refusals) as Refusal[]) {
+      const { returned, frame: made } = refuse(version, frame, refusal);
+      expect(returned).toBe(0);
+      expect(made).toEqual(frame);
+    }
+    // Nor is it counted.
+    expect(bed.map('tortie_refused').get(device)).toBeUndefined();
+  });
+
+  test('a device that had enough of them gets none, until its time has come', () => {
+    const given = withChecksums(version, packet(17, udp()));
+    const until = (time: bigint) => bed.map('tortie_refused').set(device, new Uint8Array(BigUint64Array.of(time).buffer));
+    const known = () => new DataView((bed.map('tortie_refused').get(device) as Uint8Array).slice().buffer).getBigUint64(0, true);
+    until(1n << 62n);
+    expect(refuse(version, given)).toEqual({ returned: 0, frame: given });
+    expect(known()).toBe(1n << 62n);
+    until(1n);
+    expect(refuse(version, given).returned).toBe(1);
+    const first = known();
+    expect(first).toBeGreaterThan(1n);
+    expect(refuse(version, given).returned).toBe(1);
+    // Each takes a millisecond of it.
+    expect(known() - first).toBeGreaterThanOrEqual(1_000_000n);
+  });
+});
+
+test('what is no packet of the family is left alone', () => {
+  for (const [version, frame] of [
+    [4, six({}, udp())],
+    [6, four({}, udp())],
+    [4, arp({ senderIp: v4.podOne })],
+  ] as const) {
+    const { returned, frame: made } = refuse(version, frame);
+    expect(returned).toBeGreaterThan(1);
+    expect(made).toEqual(frame);
+  }
+});
