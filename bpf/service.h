@@ -38,16 +38,23 @@ enum service_answer {
 /*
  * The value of a frontend. Frontends are in a hash that isn't preallocated (see STABLE_READS in search.h), so
  * a value is believed once the key still leads to where it was read; a write puts a new element in the old
- * one's place.
+ * one's place. A walk through a bucket can miss a key that is there: a neighbour on which it stands is
+ * replaced, and its memory becomes the key's new element, before which the walk has passed. So a miss is
+ * believed the second time.
  */
 static __always_inline enum found find_frontend(const struct frontend_key *key, __u64 *value)
 {
+	int misses = 0;
+
 #pragma unroll
 	for (int i = 0; i < STABLE_READS; i++) {
 		const __u64 *found = bpf_map_lookup_elem(&OF_FAMILY(tortie_front), key);
 
-		if (!found)
-			return FOUND_NONE;
+		if (!found) {
+			if (misses++)
+				return FOUND_NONE;
+			continue;
+		}
 		*value = *(const volatile __u64 *)found;
 		order_reads();
 		if (bpf_map_lookup_elem(&OF_FAMILY(tortie_front), key) == found)

@@ -55,7 +55,10 @@ export class ServiceMapsTwin {
   /** Frontends by `address:port/protocol`, each with its backends as `address port`, in order. */
   async contents(): Promise<Record<string, readonly string[]>> {
     this.check();
-    return contentsOf(this.mapOf, async (name) => await (this.#maps[name as MapName] as FakeMap).entries());
+    return contentsOf(
+      (family) => this.#maps[`tortie_back${family}`].array,
+      async (family) => await this.#maps[`tortie_front${family}`].entries(),
+    );
   }
 
   /** Throws when something that may be read has changed since an element came to refer to it. */
@@ -120,13 +123,13 @@ class TwinMap extends FakeMap {
 
 /** What the maps say, by `address:port/protocol`. */
 export async function contentsOf(
-  mapOf: (name: string) => ServiceMap,
-  entries: (name: string) => Promise<readonly { readonly key: Uint8Array; readonly value: Uint8Array }[]>,
+  arrayOf: (family: 4 | 6) => MappedArray,
+  entriesOf: (family: 4 | 6) => Promise<readonly { readonly key: Uint8Array; readonly value: Uint8Array }[]>,
 ): Promise<Record<string, readonly string[]>> {
   const contents: Record<string, readonly string[]> = {};
   for (const family of [4, 6] as const) {
-    const array = mapOf(`tortie_back${family}`).mmap();
-    for (const { key, value } of await entries(`tortie_front${family}`)) {
+    const array = arrayOf(family);
+    for (const { key, value } of await entriesOf(family)) {
       const codec = family === 4 ? FrontendKey4 : FrontendKey6;
       const { address, port, protocol } = codec.read(new DataView(key.buffer, key.byteOffset, key.byteLength));
       const at = ipaddr.fromByteArray([...address]).toString();
