@@ -115,3 +115,48 @@ await measure('a policy that names a new set of 100,000', () => {
 const { heapUsed, arrayBuffers } = process.memoryUsage();
 console.log(`heap ${Math.round(heapUsed / 2 ** 20)} MiB, buffers ${Math.round(arrayBuffers / 2 ** 20)} MiB`);
 console.log(JSON.stringify(classifier.figures));
+
+/** Sets that nothing names yet, in a classifier of their own: the first flush of a unit that does, and the heap that stays. */
+async function measureSets(what: string, sets: readonly (readonly string[])[]): Promise<void> {
+  globalThis.gc?.();
+  const before = process.memoryUsage().heapUsed;
+  const alone = new Classifier(new CountingMaps());
+  for (const [index, members] of sets.entries()) {
+    alone.onUpdate({ type: 'ipSetUpdate', id: `s${index}`, setType: 'net', members });
+  }
+  const rules = sets.map((_, index) => allow(`r${index}`, [`s${index}`], 80));
+  alone.onUpdate({
+    type: 'policyUpdate',
+    id: 'p',
+    policy: { tier: 'default', staged: false, ingress: rules, egress: [] },
+  });
+  alone.acquire(
+    unitLists('endpoint', 'ingress', 4, {
+      tiers: [{ name: 'default', defaultAction: 'deny', ingress: ['p'], egress: [] }],
+      profiles: [],
+    }),
+  );
+  const start = performance.now();
+  await alone.flush();
+  const milliseconds = performance.now() - start;
+  globalThis.gc?.();
+  const mebibytes = (process.memoryUsage().heapUsed - before) / 2 ** 20;
+  console.log(
+    `${what}: flush ${milliseconds.toFixed(0)} ms, heap ${mebibytes.toFixed(0)} MiB${globalThis.gc === undefined ? ' with garbage (--expose-gc)' : ''}, ${alone.figures.addresses} addresses`,
+  );
+}
+
+const prefix = (index: number) => `${1 + (index >> 16)}.${(index >> 8) & 255}.${index & 255}.0/24`;
+for (const count of [60_000, 130_000]) {
+  await measureSets(`${count} prefixes side by side`, [Array.from({ length: count }, (_, index) => prefix(index))]);
+}
+/** The same in each run, without a pattern: every address has a list of its own. */
+let state = 1;
+const isIn = () => (state = (state * 1_103_515_245 + 12_345) % 2 ** 31) < 2 ** 31 / 5;
+const inSets = Array.from({ length: 500 }, () =>
+  Array.from({ length: 2000 }, (_each, index) => index).filter(() => isIn()),
+);
+await measureSets(
+  '2,000 addresses, each in some 100 of 500 sets',
+  inSets.map((members) => members.map((index) => `10.3.${index >> 8}.${index & 255}/32`)),
+);

@@ -326,7 +326,10 @@ __noinline int parse_headers(struct __sk_buff *skb, __u32 l3_offset, __u32 quote
 
 /*
  * Where the network header of a frame begins, if it is of this family: behind at most one VLAN tag, be it in
- * the frame or taken out by the kernel.
+ * the frame or taken out by the kernel. Who takes no tagged frames (a pod's device) has to refuse them
+ * itself, by `vlan_present` and by an offset that isn't ETH_HLEN. Only for devices whose packets begin with
+ * an Ethernet header: those of tunnels without one (IPIP, WireGuard, tun) begin with the network header, and
+ * parse_headers is asked for offset 0.
  */
 static __always_inline enum verdict find_network(const struct __sk_buff *skb, __u32 *l3_offset)
 {

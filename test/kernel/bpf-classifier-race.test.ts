@@ -3,10 +3,21 @@
  * counters are the witnesses, since a test run tells only its last packet's verdict.
  */
 import { afterAll, beforeAll, beforeEach, describe, expect, jest, test } from '@jest/globals';
-import { AddressInfo, Dimension, NetKey4, NetKey6, RuleAction, RuleHits } from '#dataplanes/ebpf/bpf-types.gen.ts';
+import {
+  AddressInfo,
+  Dimension,
+  NamedKey4,
+  NamedKey6,
+  NetKey4,
+  NetKey6,
+  RuleAction,
+  RuleHits,
+} from '#dataplanes/ebpf/bpf-types.gen.ts';
+import { FIRST_NAMED_CLASS } from '#dataplanes/ebpf/classifier/class-space.ts';
 import { Classifier } from '#dataplanes/ebpf/classifier/classifier.ts';
 import { KernelMaps } from '#dataplanes/ebpf/classifier/kernel-maps.ts';
 import { unitLists } from '#dataplanes/ebpf/classifier/unit-lists.ts';
+import { u32Key } from '#dataplanes/ebpf/keys.ts';
 import type { RuleInfo } from '#dataplanes/policy.ts';
 import { ANY_PEER } from '#dataplanes/shared/test-config.ts';
 import { soakMs } from '#test/lab/agent-lab.ts';
@@ -72,8 +83,8 @@ describe.each(families)('in IPv$family', ({ family, frame, net, x, others }) => 
   });
 
   /** Judges packets from x by the three rules while `write` is called again and again. */
-  async function judgedWhile(write: () => Promise<unknown>): Promise<Judged> {
-    const first = tables.unit(unit, rules);
+  async function judgedWhile(write: () => Promise<unknown>, made = rules): Promise<Judged> {
+    const first = tables.unit(unit, made);
     const packets = await judgeWhile(unit, write);
     const by = [0, 1, 2].map((rule) => {
       const { buffer, byteOffset } = bed.array('tortie_hits').value(first + rule);
@@ -124,6 +135,31 @@ describe.each(families)('in IPv$family', ({ family, frame, net, x, others }) => 
     const { by, packets, none } = await judgedWhile(setMany(hash(), Array.from({ length: 500 }, () => round).flat()));
     expect(by[2]).toBe(0);
     // Both were met, so there was something to be mistaken about; and to give up is rare even here.
+    expect(Math.min(by[0] ?? 0, by[1] ?? 0)).toBeGreaterThan(0);
+    expect(none).toBeLessThan(packets / 1000);
+  });
+
+  test("nor is a named tuple another's", async () => {
+    const map = bed.map(`tortie_named${family}`);
+    const named = (address: string, cls: number) => ({
+      key: (family === 4 ? NamedKey4 : NamedKey6).encode({ address: addressBytes(address), port: 7777, protocol: 17 }),
+      value: u32Key(FIRST_NAMED_CLASS + cls),
+    });
+    const strangers = others.map((other) => named(`${other}0`, inNeither));
+    const round = [named(others[0], inT), ...strangers, named(others[0], inS), ...strangers];
+    map.set(named(others[0], inS).key, named(others[0], inS).value);
+    const { by, packets, none } = await judgedWhile(setMany(map, Array.from({ length: 500 }, () => round).flat()), {
+      ...rules,
+      named: [Dimension.service],
+      rows: {
+        [Dimension.service]: {
+          default: [2],
+          [FIRST_NAMED_CLASS + inS]: [0, 2],
+          [FIRST_NAMED_CLASS + inT]: [1, 2],
+        },
+      },
+    });
+    expect(by[2]).toBe(0);
     expect(Math.min(by[0] ?? 0, by[1] ?? 0)).toBeGreaterThan(0);
     expect(none).toBeLessThan(packets / 1000);
   });
