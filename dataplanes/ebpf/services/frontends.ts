@@ -30,8 +30,6 @@ export interface Trouble {
 }
 
 interface TroubleState extends Trouble {
-  /** Another try may succeed at once (`ENOMEM` and its like). */
-  readonly isPassing: boolean;
   /** Set when there was no room: how much is needed, and what had become free by then. */
   readonly lacks?: { readonly backends: number; readonly freed: number };
 }
@@ -63,6 +61,8 @@ export class Frontends implements Disposable {
   readonly #frontends = new Map<string, Frontend>();
   readonly #dirty = new Set<Frontend>();
   readonly #troubled = new Set<Frontend>();
+  /** Those of the troubled that the flush under way may try again at once. */
+  readonly #passing = new Set<Frontend>();
   /** Elements in the kernel's map. */
   #count = 0;
   #deleted = 0;
@@ -104,10 +104,14 @@ export class Frontends implements Disposable {
     for (const frontend of this.#frontends.values()) this.#dirty.add(frontend);
   }
 
-  /** True if a write was refused in a way that another try may not meet. */
+  /** True if a write was refused since `endFlush` in a way that another try may not meet. */
   get hasPassingTrouble(): boolean {
-    for (const { trouble } of this.#troubled) if (trouble?.isPassing === true) return true;
-    return false;
+    return this.#passing.size > 0;
+  }
+
+  /** What was refused until now waits for another flush. */
+  endFlush(): void {
+    this.#passing.clear();
   }
 
   /** What isn't as it should be, by frontend. */
@@ -115,12 +119,14 @@ export class Frontends implements Disposable {
     return [...this.#troubled].flatMap(({ trouble }) => trouble ?? []);
   }
 
-  /** Writes what has changed, what failed, and what had no room if some has become free since. Removals come first. */
-  async write(nodeName: string): Promise<void> {
+  /** Writes what has changed, what had no room if some has become free since, and those of the refused that `retry` says. Removals come first. */
+  async write(nodeName: string, retry: 'none' | 'passing' | 'all'): Promise<void> {
+    const refused = retry === 'all' ? this.#troubled : retry === 'passing' ? this.#passing : [];
+    for (const frontend of refused) if (frontend.trouble?.lacks === undefined) this.#dirty.add(frontend);
     let freed: number;
     do {
       freed = this.#freed;
-      for (const frontend of this.#troubled) if (this.#isWorthATry(frontend)) this.#dirty.add(frontend);
+      for (const frontend of this.#troubled) if (this.#hasRoomNow(frontend)) this.#dirty.add(frontend);
       for (const ending of [true, false]) await this.#writeDirty(nodeName, ending);
     } while (this.#freed !== freed && this.#troubled.size > 0);
   }
@@ -157,10 +163,9 @@ export class Frontends implements Disposable {
     }
   }
 
-  #isWorthATry({ written, trouble }: Frontend): boolean {
+  #hasRoomNow({ written, trouble }: Frontend): boolean {
     const lacks = trouble?.lacks;
-    if (lacks === undefined) return true;
-    if (lacks.freed === this.#freed) return false;
+    if (lacks === undefined || lacks.freed === this.#freed) return false;
     return this.#runs.free >= lacks.backends && (written !== undefined || this.#count < this.#map.shape.maxEntries);
   }
 
@@ -169,6 +174,7 @@ export class Frontends implements Disposable {
   }
 
   #try(frontend: Frontend, nodeName: string): void {
+    this.#passing.delete(frontend);
     try {
       const { claims } = frontend;
       const [service, claim] = [...claims].at(-1) ?? [];
@@ -184,8 +190,8 @@ export class Frontends implements Disposable {
       this.#setTrouble(frontend, {
         service: frontend.service,
         reason: isFull ? this.#noFrontend(frontend) : `${textOf(frontend.at)}: ${message ?? String(error)}`,
-        isPassing: passing.has(code),
       });
+      if (passing.has(code)) this.#passing.add(frontend);
     }
     return undefined;
   }
@@ -214,7 +220,7 @@ export class Frontends implements Disposable {
     const { service, written } = frontend;
     const lacks = { backends: backends.length, freed: this.#freed };
     if (written === undefined && this.#count >= this.#map.shape.maxEntries) {
-      return { service, reason: this.#noFrontend(frontend), isPassing: false, lacks };
+      return { service, reason: this.#noFrontend(frontend), lacks };
     }
     if (backends.length === 0) {
       this.#set(frontend, undefined, { first: 0, count: 0 });
@@ -232,7 +238,7 @@ export class Frontends implements Disposable {
     const holder = piece.count > 0 ? before : undefined;
     holder?.users.acquire();
     this.#set(frontend, holder, piece);
-    return { service, reason: this.#noBackends(frontend, backends.length), isPassing: false, lacks };
+    return { service, reason: this.#noBackends(frontend, backends.length), lacks };
   }
 
   /** Makes the element refer to this part of a run, which was acquired for it. */

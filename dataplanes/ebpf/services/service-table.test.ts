@@ -327,6 +327,24 @@ describe('writes that fail', () => {
     },
   );
 
+  test('a flush of news alone leaves what was refused before for its time', async () => {
+    twin.refuse = () => 'ENOMEM';
+    say('a', service('10.96.0.1', many(2)));
+    await flush();
+    twin.refuse = () => undefined;
+    pauses = [];
+    say('b', service('10.96.0.2', many(2)));
+    await table.flush('here', { retry: false });
+    expect(pauses).toEqual([]);
+    expect(table.failed.map(({ object }) => object)).toEqual(['service a']);
+    expect(Object.keys(await twin.contents())).toEqual(['10.96.0.2:80/6']);
+    // Said anew it is news itself.
+    say('a', service('10.96.0.1', many(3)));
+    await table.flush('here', { retry: false });
+    expect(table.failed).toEqual([]);
+    expect(Object.keys(await twin.contents())).toHaveLength(2);
+  });
+
   test('a removal that fails is reported, keeps its run, and is tried again', async () => {
     say('a', service('10.96.0.1', many(2)));
     await flush();

@@ -81,20 +81,21 @@ export class ServiceTable implements Disposable {
   }
 
   /**
-   * Writes what has changed, and tries again what failed. Never throws for one service: see `failed`. `nodeName`: this node's, for
-   * internalTrafficPolicy `local`. Calls must not overlap.
+   * Writes what has changed; with `retry`, what the kernel refused before, too. What had no room is tried whenever some has become free. Never
+   * throws for one service: see `failed`. `nodeName`: this node's, for internalTrafficPolicy `local`. Calls must not overlap.
    */
-  async flush(nodeName: string): Promise<void> {
+  async flush(nodeName: string, { retry = true }: { readonly retry?: boolean } = {}): Promise<void> {
     if (nodeName !== this.#nodeName) for (const family of families) this.#frontends[family].markAll();
     this.#nodeName = nodeName;
     for (const [id, service] of this.#pending) this.#take(id, service);
     this.#pending.clear();
-    await this.#write(nodeName);
+    await this.#write(nodeName, retry ? 'all' : 'none');
     for (const pause of PAUSES) {
-      if (!families.some((family) => this.#frontends[family].hasPassingTrouble)) return;
+      if (!families.some((family) => this.#frontends[family].hasPassingTrouble)) break;
       await this.#pause(pause);
-      await this.#write(nodeName);
+      await this.#write(nodeName, 'passing');
     }
+    for (const family of families) this.#frontends[family].endFlush();
   }
 
   /**
@@ -107,7 +108,7 @@ export class ServiceTable implements Disposable {
     await this.#settling;
   }
 
-  /** Services that the kernel doesn't have as they were said, one entry for each, by name. Tried again by each flush. */
+  /** Services that the kernel doesn't have as they were said, one entry for each, by name. */
   get failed(): readonly ApplyFailure[] {
     const reasons = new Map<ServiceId, string[]>();
     for (const { service, reason } of families.flatMap((family) => this.#frontends[family].troubles)) {
@@ -159,8 +160,8 @@ export class ServiceTable implements Disposable {
     else this.#services.set(id, service);
   }
 
-  async #write(nodeName: string): Promise<void> {
-    for (const family of families) await this.#frontends[family].write(nodeName);
+  async #write(nodeName: string, retry: Parameters<Frontends['write']>[1]): Promise<void> {
+    for (const family of families) await this.#frontends[family].write(nodeName, retry);
   }
 
   async #settleAll(): Promise<void> {
@@ -175,7 +176,7 @@ export class ServiceTable implements Disposable {
           throw error;
         }
         for (const free of waiting) free();
-        if (this.#nodeName !== undefined) await this.#write(this.#nodeName);
+        if (this.#nodeName !== undefined) await this.#write(this.#nodeName, 'none');
       }
     } finally {
       this.#settling = undefined;
