@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * A packet turned into an ICMP error to its sender. For one family (see family.h).
+ * A packet turned into the answer that it is refused. For one family (see family.h).
  *
- * An ICMP error for TCP, too, as kube-proxy does it: in SYN-SENT it ends connect() with ECONNREFUSED as a RST
- * would, and it is one way for all protocols.
+ * TCP gets a RST, all else an ICMP error. An ICMP error to a SYN comes back while connect() still holds its
+ * socket, since all of the way is gone by the processor that sends: Linux drops it then (LockDroppedIcmps),
+ * and connect() fails with the next SYN, a second later. A segment would wait for the socket.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -22,15 +23,19 @@
 #define TORTIE_REFUSE_H
 
 #define ip_header OF_FAMILY(ip_header)
+#define fill_header OF_FAMILY(fill_header)
+#define pseudo_sum OF_FAMILY(pseudo_sum)
 #define is_answerable OF_FAMILY(is_answerable)
 #define refusal_packet OF_FAMILY(refusal_packet)
+#define reset_packet OF_FAMILY(reset_packet)
+#define fill_reset OF_FAMILY(fill_reset)
 #define fill_refusal OF_FAMILY(fill_refusal)
 #define send_refusal OF_FAMILY(send_refusal)
 #define refuse_packet OF_FAMILY(refuse_packet)
 
 /* What the sender is told. */
 enum refusal {
-	/* Nobody listens: connect() fails with ECONNREFUSED at once. */
+	/* Nobody listens: connect() fails with ECONNREFUSED at once, as does a connected UDP socket. */
 	REFUSAL_PORT = 0,
 	/* The hop limit is used up. */
 	REFUSAL_HOPS = 1,
@@ -38,8 +43,10 @@ enum refusal {
 	REFUSAL_TOO_BIG = 2,
 };
 
-/* A router must limit how many errors it sends (RFC 1812 4.3.2.8, RFC 4443 2.4): per device, as many as Linux
- * by itself sends to all. */
+/*
+ * A router must limit how many errors it sends (RFC 1812 4.3.2.8, RFC 4443 2.4): per device, as many as Linux
+ * by itself sends to all. A RST is no longer than what it answers, and isn't counted.
+ */
 #define REFUSALS_INTERVAL_NS 1000000
 #define REFUSALS_AT_ONCE 50
 
@@ -50,7 +57,7 @@ enum refusal {
 /* What is being put together on this CPU: an IP packet. */
 struct refusal_room {
 	__u8 bytes[2048];
-};
+} __attribute__((aligned(4)));
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -77,7 +84,6 @@ static __always_inline int may_refuse(__u32 ifindex)
 
 	if (whole < now)
 		whole = now;
-	/* Anything further away was another device's, whose element this was. */
 	if (whole - now >= (__u64)REFUSALS_AT_ONCE * REFUSALS_INTERVAL_NS)
 		return 0;
 	whole += REFUSALS_INTERVAL_NS;
@@ -135,6 +141,21 @@ struct refusal_packet {
 	__u8 padding[4];
 } __attribute__((packed, aligned(4)));
 
+/* A TCP segment without options or data. */
+struct reset_packet {
+	struct ip_header ip;
+	__be16 source_port;
+	__be16 destination_port;
+	__be32 sequence;
+	__be32 acknowledged;
+	/* Header length in words << 4. */
+	__u8 offset;
+	__u8 flags;
+	__be16 window;
+	__u16 checksum;
+	__be16 urgent;
+} __attribute__((packed, aligned(4)));
+
 _Static_assert(__builtin_offsetof(struct refusal_packet, type) + SUM_STEPS * SUM_BYTES <=
 		   sizeof(struct refusal_room),
 	       "the sum's last step may reach behind the packet");
@@ -170,41 +191,82 @@ static __always_inline int is_answerable(const struct flow_headers *headers)
 #endif
 }
 
-/* Everything but the quoted packet, of which `length` bytes are there. */
-static __always_inline void fill_refusal(struct refusal_packet *answer, const struct flow_headers *headers,
-					 enum refusal refusal, __u32 mtu, __u32 length)
+/* The IP header of an answer with so many bytes behind it: from where the packet went to where it came from.
+ */
+static __always_inline void fill_header(struct ip_header *ip, const struct flow_headers *headers,
+					__u8 protocol, __u8 tos, __u32 length)
 {
-	struct ip_header *ip = &answer->ip;
-	__u32 covered = ICMP_HEADER + length, sum = 0;
-
-#if FAMILY == 4
-	/* Its precedence is that of control messages (RFC 1812 4.3.2.5). */
-	__u8 tos = (answer->quoted[1] & 0x1e) | 0xc0;
-
 	__builtin_memset(ip, 0, sizeof(*ip));
+#if FAMILY == 4
 	ip->version_ihl = 0x45;
 	ip->tos = tos;
-	ip->total_length = bpf_htons(sizeof(*ip) + covered);
+	ip->total_length = bpf_htons(sizeof(*ip) + length);
 	/* Don't fragment: it needs no identification then (RFC 6864 4.1). */
 	ip->fragment = bpf_htons(0x4000);
 	ip->ttl = 64;
-	ip->protocol = PROTOCOL_ICMP;
+	ip->protocol = protocol;
 #else
-	__builtin_memset(ip, 0, sizeof(*ip));
 	ip->version_class_flow = bpf_htonl(0x60000000);
-	ip->payload_length = bpf_htons(covered);
-	ip->next_header = PROTOCOL_ICMPV6;
+	ip->payload_length = bpf_htons(length);
+	ip->next_header = protocol;
 	ip->hop_limit = 64;
 #endif
 	__builtin_memcpy(ip->source, headers->tuple.destination, ADDRESS_BYTES);
 	__builtin_memcpy(ip->destination, headers->tuple.source, ADDRESS_BYTES);
 #if FAMILY == 4
 	ip->checksum = fold_checksum(bpf_csum_diff(NULL, 0, (__be32 *)ip, sizeof(*ip), 0));
-#else
-	/* The pseudo header (RFC 8200 8.1). */
-	sum = bpf_csum_diff(NULL, 0, (__be32 *)ip->source, 2 * ADDRESS_BYTES,
-			    bpf_htonl(covered + PROTOCOL_ICMPV6));
 #endif
+}
+
+/* Of a header's addresses, protocol and length (RFC 9293 3.1, RFC 8200 8.1). */
+static __always_inline __u32 pseudo_sum(const struct ip_header *ip, __u8 protocol, __u32 length)
+{
+	return bpf_csum_diff(NULL, 0, (__be32 *)ip->source, 2 * ADDRESS_BYTES, bpf_htonl(length + protocol));
+}
+
+/* The RST to a segment, which is no RST itself (RFC 9293 3.10.7.1); 0, or an error. */
+static __always_inline int fill_reset(struct __sk_buff *skb, struct reset_packet *answer,
+				      const struct flow_headers *headers)
+{
+	const __u32 length = sizeof(*answer) - sizeof(answer->ip);
+	__be32 numbers[2];
+	__u8 offset;
+
+	if (bpf_skb_load_bytes(skb, headers->l4_offset + 4, numbers, sizeof(numbers)) ||
+	    bpf_skb_load_bytes(skb, headers->l4_offset + 12, &offset, sizeof(offset)))
+		return -1;
+	__builtin_memset(answer, 0, sizeof(*answer));
+	fill_header(&answer->ip, headers, PROTOCOL_TCP, 0, length);
+	answer->source_port = bpf_htons(headers->tuple.destination_port);
+	answer->destination_port = bpf_htons(headers->tuple.source_port);
+	answer->offset = (TCP_HEADER / 4) << 4;
+	if (headers->tcp_flags & TCP_ACK) {
+		answer->sequence = numbers[1];
+		answer->flags = TCP_RST;
+	} else {
+		/* SYN and FIN have a number of their own. */
+		__u32 next = bpf_ntohl(numbers[0]) + headers->end - headers->l4_offset - (offset >> 4) * 4;
+
+		next += !!(headers->tcp_flags & TCP_SYN) + !!(headers->tcp_flags & TCP_FIN);
+		answer->acknowledged = bpf_htonl(next);
+		answer->flags = TCP_RST | TCP_ACK;
+	}
+	answer->checksum = fold_checksum(bpf_csum_diff(NULL, 0, (__be32 *)&answer->source_port, TCP_HEADER,
+						       pseudo_sum(&answer->ip, PROTOCOL_TCP, length)));
+	return 0;
+}
+
+/* Everything but the quoted packet, of which `length` bytes are there. */
+static __always_inline void fill_refusal(struct refusal_packet *answer, const struct flow_headers *headers,
+					 enum refusal refusal, __u32 mtu, __u32 length)
+{
+	__u32 covered = ICMP_HEADER + length, sum = 0;
+	/* IPv4's precedence is that of control messages (RFC 1812 4.3.2.5). */
+	__u8 tos = (answer->quoted[1] & 0x1e) | 0xc0;
+
+	fill_header(&answer->ip, headers, ICMP_PROTOCOL, tos, covered);
+	if (FAMILY == 6)
+		sum = pseudo_sum(&answer->ip, ICMP_PROTOCOL, covered);
 	answer->checksum = 0;
 	answer->value[0] = 0;
 	answer->value[1] = 0;
@@ -237,7 +299,7 @@ static __always_inline void fill_refusal(struct refusal_packet *answer, const st
 }
 
 /* Puts `length` bytes of IP in the place of the packet. 0, or an error: then there is no packet any more. */
-static __always_inline int send_refusal(struct __sk_buff *skb, const struct refusal_packet *answer,
+static __always_inline int send_refusal(struct __sk_buff *skb, const struct refusal_room *answer,
 					__u32 length)
 {
 	__u8 macs[12], swapped[12];
@@ -270,14 +332,15 @@ static __always_inline int send_refusal(struct __sk_buff *skb, const struct refu
 /*
  * Turns the packet into the answer to its sender, from the address that it was sent to, MACs included; call
  * it before the packet is translated, since it quotes it. `mtu`: of REFUSAL_TOO_BIG, else 0. Returns 1: send
- * it (send_back); 0: there is no answer to such a packet (an error, a later fragment, a broadcast, a source
- * that is no host), or the device had enough of them: drop it. All that was known of the packet (`headers`)
- * is void then.
+ * it (send_back); 0: there is no answer to such a packet (an error, a RST, a later fragment, a broadcast, a
+ * source that is no host), or the device had enough of errors: drop it. All that was known of the packet
+ * (`headers`) is void then.
  */
 __noinline int refuse_packet(struct __sk_buff *skb, const struct flow_headers *headers, enum refusal refusal,
 			     __u32 mtu)
 {
-	struct refusal_packet *answer;
+	struct refusal_packet *error;
+	struct refusal_room *room;
 	__u32 first = 0, length;
 	__u8 group;
 
@@ -287,16 +350,26 @@ __noinline int refuse_packet(struct __sk_buff *skb, const struct flow_headers *h
 	/* Sent to more than one station. */
 	if (bpf_skb_load_bytes(skb, 0, &group, 1) || group & 1)
 		return 0;
-	answer = bpf_map_lookup_elem(&tortie_refusal, &first);
-	if (!answer || !may_refuse(skb->ifindex))
+	room = bpf_map_lookup_elem(&tortie_refusal, &first);
+	if (!room)
 		return 0;
+	/* Of a first fragment nobody knows how long the segment is. */
+	if (refusal == REFUSAL_PORT && headers->tuple.protocol == PROTOCOL_TCP &&
+	    headers->fragment == FRAGMENT_KIND_NONE) {
+		if (headers->tcp_flags & TCP_RST || fill_reset(skb, (struct reset_packet *)room, headers))
+			return 0;
+		return send_refusal(skb, room, sizeof(struct reset_packet)) == 0;
+	}
+	if (!may_refuse(skb->ifindex))
+		return 0;
+	error = (struct refusal_packet *)room;
 	length = headers->end - ETH_HLEN;
 	if (length > QUOTED_MOST)
 		length = QUOTED_MOST;
-	if (length < sizeof(struct ip_header) || bpf_skb_load_bytes(skb, ETH_HLEN, answer->quoted, length))
+	if (length < sizeof(struct ip_header) || bpf_skb_load_bytes(skb, ETH_HLEN, error->quoted, length))
 		return 0;
-	fill_refusal(answer, headers, refusal, mtu, length);
-	return send_refusal(skb, answer, __builtin_offsetof(struct refusal_packet, quoted) + length) == 0;
+	fill_refusal(error, headers, refusal, mtu, length);
+	return send_refusal(skb, room, __builtin_offsetof(struct refusal_packet, quoted) + length) == 0;
 }
 
 #endif

@@ -20,11 +20,26 @@ int fits(struct __sk_buff *skb)
 	return fits << 16 | mtu;
 }
 
+/* Packets that were many in one, and were too long for their own device; and were not. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, __u64);
+} many_in_one SEC(".maps");
+
 SEC("tc")
 int translate_flow(struct __sk_buff *skb)
 {
 	int verdict;
 
+	if (skb->gso_size) {
+		__u32 mtu, fits = fits_device(skb, skb->ifindex, &mtu);
+		__u64 *seen = bpf_map_lookup_elem(&many_in_one, &fits);
+
+		if (seen)
+			__sync_fetch_and_add(seen, 1);
+	}
 	if (skb->protocol == bpf_htons(ETH_P_IP))
 		verdict = translate_of_family4(skb);
 	else if (skb->protocol == bpf_htons(ETH_P_IPV6))

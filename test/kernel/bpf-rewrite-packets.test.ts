@@ -5,7 +5,20 @@ import { seededRandom, soakMs } from '#test/lab/agent-lab.ts';
 import { bytes, cut, v4, v6 } from '#test/lab/packets.ts';
 import { Random } from '#test/oracle/random.ts';
 import type { Version } from './classifier-bed.ts';
-import { extension, fragment6, frame4, frame6, icmp, icmpError, ip4, ip6, sctp, tagged, tcp, udp } from './header-frames.ts';
+import {
+  extension,
+  fragment6,
+  frame4,
+  frame6,
+  icmp,
+  icmpError,
+  ip4,
+  ip6,
+  sctp,
+  tagged,
+  tcp,
+  udp,
+} from './header-frames.ts';
 import { addressOf, RewriteBed } from './rewrite-bed.ts';
 import { checksumAt, checksumsOf, setChecksum, withChecksums, wrongChecksums } from './slow-checksums.ts';
 import { slowParse, type SlowHeaders, type SlowResult } from './slow-parser.ts';
@@ -38,7 +51,13 @@ function packet(
     : ip6({ next: protocol, from, to }, payload);
 }
 const frame = (version: Version, ip: Uint8Array): Uint8Array => (version === 4 ? frame4 : frame6)(ip);
-const tuple = (version: Version, source: string, destination: string, sourcePort = 0, destinationPort = 0): WantedTuple => ({
+const tuple = (
+  version: Version,
+  source: string,
+  destination: string,
+  sourcePort = 0,
+  destinationPort = 0,
+): WantedTuple => ({
   source: addressOf(version, source),
   destination: addressOf(version, destination),
   sourcePort,
@@ -49,7 +68,10 @@ const headersOf = (result: SlowResult): SlowHeaders => {
   return result.headers;
 };
 const withPayload = (header: Uint8Array, length: number): Uint8Array =>
-  bytes(header, Array.from({ length }, (_, i) => (i * 37 + 11) & 255));
+  bytes(
+    header,
+    Array.from({ length }, (_, i) => (i * 37 + 11) & 255),
+  );
 /** A UDP datagram whose length is right. */
 const datagram = (length: number): Uint8Array => withPayload(udp(length).slice(0, 8), length);
 
@@ -87,24 +109,88 @@ describe.each([4, 6] as const)('IPv%i: a packet has the wanted tuple, and right 
     ['TCP and padding of the link', bytes(frame(version, packet(version, 6, tcp())), [1, 2, 3]), 6, to],
     ['UDP', frame(version, packet(version, 17, datagram(33))), 17, to],
     ['UDP without payload', frame(version, packet(version, 17, datagram(0))), 17, to],
-    ['only the destination', frame(version, packet(version, 17, datagram(4))), 17, tuple(version, one[version], vip[version], 40_001, 5353)],
-    ['only the source', frame(version, packet(version, 17, datagram(4))), 17, tuple(version, mapped[version], two[version], 1, 53)],
-    ['only addresses', frame(version, packet(version, 17, datagram(4))), 17, tuple(version, mapped[version], vip[version], 40_001, 53)],
-    ['only a port', frame(version, packet(version, 17, datagram(4))), 17, tuple(version, one[version], two[version], 40_001, 54)],
-    ['ends exchanged, which no sum sees', frame(version, packet(version, 17, datagram(4))), 17, tuple(version, two[version], one[version], 53, 40_001)],
-    ['nothing at all', frame(version, packet(version, 17, datagram(4))), 17, tuple(version, one[version], two[version], 40_001, 53)],
-    ['an echo and its identifier', frame(version, echo(echoOf[version])), icmpOf[version], tuple(version, mapped[version], vip[version], 999, 0), [999, echoOf[version] * 256]],
-    ['ICMP without an identifier', frame(version, packet(version, icmpOf[version], icmp(version === 4 ? 9 : 141, 0))), icmpOf[version], to, [0, (version === 4 ? 9 : 141) * 256]],
-    ['SCTP to the same ports', frame(version, packet(version, 132, sctp())), 132, tuple(version, mapped[version], vip[version], 40_002, 38_412)],
+    [
+      'only the destination',
+      frame(version, packet(version, 17, datagram(4))),
+      17,
+      tuple(version, one[version], vip[version], 40_001, 5353),
+    ],
+    [
+      'only the source',
+      frame(version, packet(version, 17, datagram(4))),
+      17,
+      tuple(version, mapped[version], two[version], 1, 53),
+    ],
+    [
+      'only addresses',
+      frame(version, packet(version, 17, datagram(4))),
+      17,
+      tuple(version, mapped[version], vip[version], 40_001, 53),
+    ],
+    [
+      'only a port',
+      frame(version, packet(version, 17, datagram(4))),
+      17,
+      tuple(version, one[version], two[version], 40_001, 54),
+    ],
+    [
+      'ends exchanged, which no sum sees',
+      frame(version, packet(version, 17, datagram(4))),
+      17,
+      tuple(version, two[version], one[version], 53, 40_001),
+    ],
+    [
+      'nothing at all',
+      frame(version, packet(version, 17, datagram(4))),
+      17,
+      tuple(version, one[version], two[version], 40_001, 53),
+    ],
+    [
+      'an echo and its identifier',
+      frame(version, echo(echoOf[version])),
+      icmpOf[version],
+      tuple(version, mapped[version], vip[version], 999, 0),
+      [999, echoOf[version] * 256],
+    ],
+    [
+      'ICMP without an identifier',
+      frame(version, packet(version, icmpOf[version], icmp(version === 4 ? 9 : 141, 0))),
+      icmpOf[version],
+      to,
+      [0, (version === 4 ? 9 : 141) * 256],
+    ],
+    [
+      'SCTP to the same ports',
+      frame(version, packet(version, 132, sctp())),
+      132,
+      tuple(version, mapped[version], vip[version], 40_002, 38_412),
+    ],
     ['UDP-Lite', frame(version, packet(version, 136, withPayload(udp(0), 9))), 136, to, [0, 0]],
     ['DCCP', frame(version, packet(version, 33, new Uint8Array(16))), 33, to, [0, 0]],
-    ['DCCP that is cut off before its checksum', frame(version, packet(version, 33, new Uint8Array(7))), 33, to, [0, 0]],
+    [
+      'DCCP that is cut off before its checksum',
+      frame(version, packet(version, 33, new Uint8Array(7))),
+      33,
+      to,
+      [0, 0],
+    ],
     ['GRE', frame(version, packet(version, 47, new Uint8Array(9))), 47, to, [0, 0]],
     ['nothing behind IP', frame(version, packet(version, 47, new Uint8Array(0))), 47, to, [0, 0]],
     ['a first fragment of UDP', first(17, datagram(24)), 17, to],
     ['a first fragment of TCP', first(6, withPayload(tcp(), 12)), 6, to],
-    ['a first fragment of an echo', first(icmpOf[version], withPayload(icmp(echoOf[version], 0), 4)), icmpOf[version], tuple(version, mapped[version], vip[version], 12, 0), [12, echoOf[version] * 256]],
-    ['a first fragment of SCTP', first(132, withPayload(sctp(), 12)), 132, tuple(version, mapped[version], vip[version], 40_002, 38_412)],
+    [
+      'a first fragment of an echo',
+      first(icmpOf[version], withPayload(icmp(echoOf[version], 0), 4)),
+      icmpOf[version],
+      tuple(version, mapped[version], vip[version], 12, 0),
+      [12, echoOf[version] * 256],
+    ],
+    [
+      'a first fragment of SCTP',
+      first(132, withPayload(sctp(), 12)),
+      132,
+      tuple(version, mapped[version], vip[version], 40_002, 38_412),
+    ],
     ['a later fragment of UDP', later(17, withPayload(bytes(), 9)), 17, to, [0, 0]],
     ['a later fragment of TCP', later(6, withPayload(bytes(), 30)), 6, to, [0, 0]],
     ['a later fragment of SCTP to another port', later(132, withPayload(bytes(), 30)), 132, to, [0, 0]],
@@ -195,7 +281,8 @@ describe.each([4, 6] as const)('IPv%i: an ICMP error about a translated packet',
   const to = tuple(version, one[version], vip[version], 40_001, 5353);
   const about = (quoted: Uint8Array, from: string = two[version], extras = false) =>
     frame(version, packet(version, icmpOf[version], icmpError(type, code, quoted), { from, to: one[version], extras }));
-  const whole = (protocol: number, payload: Uint8Array, extras = false) => packet(version, protocol, payload, { extras });
+  const whole = (protocol: number, payload: Uint8Array, extras = false) =>
+    packet(version, protocol, payload, { extras });
   const head = version === 4 ? 20 : 40;
 
   test.each<readonly [string, Uint8Array, number, WantedTuple?]>([
@@ -209,14 +296,26 @@ describe.each([4, 6] as const)('IPv%i: an ICMP error about a translated packet',
     ['UDP behind options of IP', about(whole(17, datagram(40), true)), 17],
     ['UDP, quoted behind options of IP', about(whole(17, datagram(40)), two[version], true), 17],
     ['UDP, from a router', about(whole(17, datagram(40)), router[version]), 17],
-    ['UDP whose source was translated', about(whole(17, datagram(40))), 17, tuple(version, mapped[version], two[version], 1024, 53)],
+    [
+      'UDP whose source was translated',
+      about(whole(17, datagram(40))),
+      17,
+      tuple(version, mapped[version], two[version], 1024, 53),
+    ],
     ['UDP, both ends', about(whole(17, datagram(40))), 17, tuple(version, mapped[version], vip[version], 1024, 5353)],
-    ['an echo', about(whole(icmpOf[version], icmp(echoOf[version], 0))), icmpOf[version], tuple(version, mapped[version], vip[version], 77, 0)],
+    [
+      'an echo',
+      about(whole(icmpOf[version], icmp(echoOf[version], 0))),
+      icmpOf[version],
+      tuple(version, mapped[version], vip[version], 77, 0),
+    ],
     ['SCTP', about(whole(132, sctp())), 132, tuple(version, mapped[version], vip[version], 40_002, 38_412)],
     ['GRE', about(whole(47, new Uint8Array(8))), 47],
     [
       'a first fragment',
-      about(version === 4 ? ip4({ more: true }, datagram(64)) : ip6({ next: 44 }, fragment6(17, 0, true, datagram(64)))),
+      about(
+        version === 4 ? ip4({ more: true }, datagram(64)) : ip6({ next: 44 }, fragment6(17, 0, true, datagram(64))),
+      ),
       17,
     ],
     [
@@ -284,7 +383,8 @@ describe('the slow twin', () => {
   const packetOf = (random: Random, version: Version, [protocol, raw]: readonly [number, Uint8Array]): Uint8Array => {
     const [from, to] = [address(random, version), address(random, version)];
     const kind = random.weighted([6, 'whole'], [1, 'first'], [1, 'later'], [1, 'extras']);
-    if (kind === 'whole' || kind === 'extras') return packet(version, protocol, raw, { from, to, extras: kind === 'extras' });
+    if (kind === 'whole' || kind === 'extras')
+      return packet(version, protocol, raw, { from, to, extras: kind === 'extras' });
     // The first fragment has whole headers; its length is a multiple of 8.
     const payload = bytes(raw, new Uint8Array((8 - (raw.length % 8)) % 8 || (raw.length === 0 ? 8 : 0)));
     const [offset, more] = kind === 'first' ? [0, true] : [64, random.chance(0.5)];
@@ -317,7 +417,7 @@ describe('the slow twin', () => {
       protocol = (isError ? headersOf(parsed.quoted as SlowResult) : parsed.headers).protocol;
       // Some of the checksums are right, some anything.
       const given = random.chance(0.7) ? withChecksums(version, raw) : raw;
-      const same = (isError ? headersOf(parsed.quoted as SlowResult) : parsed.headers);
+      const same = isError ? headersOf(parsed.quoted as SlowResult) : parsed.headers;
       const to: WantedTuple = {
         source: random.chance(0.3) ? same.source : addressOf(version, address(random, version)),
         destination: random.chance(0.3) ? same.destination : addressOf(version, address(random, version)),

@@ -3,7 +3,22 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/g
 import { u32Key } from '#dataplanes/ebpf/keys.ts';
 import { arp, bytes, u16, v4, v6 } from '#test/lab/packets.ts';
 import type { Version } from './classifier-bed.ts';
-import { extension, fragment6, frame4, frame6, icmp, icmpError, ip4, type Ip4, ip6, type Ip6, sctp, tagged, tcp, udp } from './header-frames.ts';
+import {
+  extension,
+  fragment6,
+  frame4,
+  frame6,
+  icmp,
+  icmpError,
+  ip4,
+  type Ip4,
+  ip6,
+  type Ip6,
+  sctp,
+  tagged,
+  tcp,
+  udp,
+} from './header-frames.ts';
 import { RewriteBed } from './rewrite-bed.ts';
 import { withChecksums, wrongChecksums } from './slow-checksums.ts';
 
@@ -27,9 +42,16 @@ const refuse = (version: Version, frame: Uint8Array, refusal: Refusal = 'port', 
   bed.run(`refuse${version}`, frame, { cb: [refusals[refusal], mtu], gsoSize });
 
 /** The answer to a frame, written down as the RFCs say. */
-function answerTo(version: Version, frame: Uint8Array, type: number, code: number, value: readonly number[]): Uint8Array {
+function answerTo(
+  version: Version,
+  frame: Uint8Array,
+  type: number,
+  code: number,
+  value: readonly number[],
+): Uint8Array {
   const packet = frame.slice(14);
-  const length = version === 4 ? (packet[2] ?? 0) * 256 + (packet[3] ?? 0) : 40 + (packet[4] ?? 0) * 256 + (packet[5] ?? 0);
+  const length =
+    version === 4 ? (packet[2] ?? 0) * 256 + (packet[3] ?? 0) : 40 + (packet[4] ?? 0) * 256 + (packet[5] ?? 0);
   const quoted = packet.slice(0, Math.min(length, version === 4 ? 548 : 1232));
   const message = bytes([type, code, 0, 0], value, quoted);
   const macs = [...frame.slice(6, 12), ...frame.slice(0, 6)];
@@ -51,8 +73,6 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
   const icmpNumber = version === 4 ? 1 : 58;
 
   test.each([
-    ['a SYN', packet(6, tcp())],
-    ['an ACK', packet(6, tcp(0x10))],
     ['a datagram', packet(17, udp())],
     ['a datagram of nothing', packet(17, udp(0))],
     ['a datagram of an odd length', packet(17, udp(3))],
@@ -64,9 +84,7 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
     ['a datagram and padding of the link', bytes(packet(17, udp(2)), new Uint8Array(16).fill(9))],
     [
       'options',
-      version === 4
-        ? four({ options: [1, 1, 1, 1] }, udp())
-        : six({ next: 60 }, extension(60, 17, 2, udp())),
+      version === 4 ? four({ options: [1, 1, 1, 1] }, udp()) : six({ next: 60 }, extension(60, 17, 2, udp())),
     ],
     [
       'a first fragment',
@@ -82,9 +100,69 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
     expect(wrongChecksums(version, made).filter((name) => !name.startsWith('quoted'))).toEqual([]);
   });
 
-  test('many packets in one are answered as the first of them would be', () => {
+  test('many packets in one are answered once', () => {
     const given = withChecksums(version, packet(6, bytes(tcp(0x10), new Uint8Array(3500).fill(5))));
-    const { returned, frame: made } = refuse(version, given, 'port', 0, 1200);
+    const { returned, frame: made } = refuse(version, given, 'hops', 0, 1200);
+    expect(returned).toBe(1);
+    expect(made).toEqual(answerTo(version, given, version === 4 ? 11 : 3, 0, [0, 0, 0, 0]));
+  });
+
+  const segment = (flags: number, sequence: number, acknowledged: number, data = 0, optionBytes = 0) => {
+    const header = tcp(flags, 5 + optionBytes / 4, optionBytes);
+    new DataView(header.buffer).setUint32(4, sequence);
+    new DataView(header.buffer).setUint32(8, acknowledged);
+    return withChecksums(version, packet(6, bytes(header, new Uint8Array(data).fill(3))));
+  };
+  test.each([
+    ['a SYN', segment(0x02, 1000, 0), { flags: 0x14, sequence: 0, acknowledged: 1001 }],
+    ['a SYN with options', segment(0x02, 1000, 0, 0, 20), { flags: 0x14, sequence: 0, acknowledged: 1001 }],
+    ['a SYN with data and options', segment(0x02, 1000, 0, 13, 12), { flags: 0x14, sequence: 0, acknowledged: 1014 }],
+    ['the last number', segment(0x02, 0xffffffff, 0), { flags: 0x14, sequence: 0, acknowledged: 0 }],
+    ['a FIN without ACK', segment(0x01, 7, 5, 3), { flags: 0x14, sequence: 0, acknowledged: 11 }],
+    ['no flag', segment(0, 7, 5, 3), { flags: 0x14, sequence: 0, acknowledged: 10 }],
+    ['an ACK', segment(0x10, 1000, 0x89abcdef, 50), { flags: 0x04, sequence: 0x89abcdef, acknowledged: 0 }],
+    ['a SYN ACK', segment(0x12, 1000, 77), { flags: 0x04, sequence: 77, acknowledged: 0 }],
+  ])('TCP, %s, is answered with RST (RFC 9293 3.10.7.1)', (_, given, { flags, sequence, acknowledged }) => {
+    for (const padding of [0, 6]) {
+      const { returned, frame: made } = refuse(version, bytes(given, new Uint8Array(padding)), 'port');
+      expect(returned).toBe(1);
+      const header = tcp(flags);
+      const view = new DataView(header.buffer);
+      view.setUint16(0, 443);
+      view.setUint16(2, 40_000);
+      view.setUint32(4, sequence);
+      view.setUint32(8, acknowledged);
+      const expected =
+        version === 4
+          ? four({ protocol: 6, from: v4.podTwo, to: v4.podOne }, header)
+          : six({ next: 6, from: v6.podTwo, to: v6.podOne }, header);
+      expected.set([...given.slice(6, 12), ...given.slice(0, 6)]);
+      if (version === 4) expected[20] = 0x40;
+      expect(Buffer.from(made).toString('hex')).toBe(Buffer.from(withChecksums(version, expected)).toString('hex'));
+    }
+    // They are not counted: each is shorter than what it answers.
+    expect(bed.map('tortie_refused').get(device)).toBeUndefined();
+  });
+
+  test('TCP of a long packet is answered with RST', () => {
+    const { returned, frame: made } = refuse(version, segment(0x10, 5, 6, 3500), 'port', 0, 1200);
+    expect(returned).toBe(1);
+    expect(made.length).toBe(version === 4 ? 54 : 74);
+    expect(wrongChecksums(version, made)).toEqual([]);
+  });
+
+  test.each([0x04, 0x14, 0x06])('TCP with RST (flags %i) is not answered', (flags) => {
+    const given = segment(flags, 1, 2);
+    expect(refuse(version, given, 'port')).toEqual({ returned: 0, frame: given });
+  });
+
+  test('TCP of which the first fragment is there gets an ICMP error', () => {
+    const payload = bytes(tcp(), new Uint8Array(12));
+    const given = withChecksums(
+      version,
+      version === 4 ? four({ protocol: 6, more: true }, payload) : six({ next: 44 }, fragment6(6, 0, true, payload)),
+    );
+    const { returned, frame: made } = refuse(version, given);
     expect(returned).toBe(1);
     expect(made).toEqual(answerTo(version, given, unreachable, portCode, [0, 0, 0, 0]));
   });
@@ -148,8 +226,10 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
 
   test('a device that had enough of them gets none, until its time has come', () => {
     const given = withChecksums(version, packet(17, udp()));
-    const until = (time: bigint) => bed.map('tortie_refused').set(device, new Uint8Array(BigUint64Array.of(time).buffer));
-    const known = () => new DataView((bed.map('tortie_refused').get(device) as Uint8Array).slice().buffer).getBigUint64(0, true);
+    const until = (time: bigint) =>
+      bed.map('tortie_refused').set(device, new Uint8Array(BigUint64Array.of(time).buffer));
+    const known = () =>
+      new DataView((bed.map('tortie_refused').get(device) as Uint8Array).slice().buffer).getBigUint64(0, true);
     until(1n << 62n);
     expect(refuse(version, given)).toEqual({ returned: 0, frame: given });
     expect(known()).toBe(1n << 62n);

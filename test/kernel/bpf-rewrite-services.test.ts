@@ -112,7 +112,13 @@ describe.each([4, 6] as const)('IPv%i: a frontend', (version) => {
 });
 
 describe.each([4, 6] as const)('IPv%i: a later fragment', (version) => {
-  const fragment = (id: number, offset: number, protocol: number, payload: Uint8Array, from = one[version] as string) => {
+  const fragment = (
+    id: number,
+    offset: number,
+    protocol: number,
+    payload: Uint8Array,
+    from = one[version] as string,
+  ) => {
     const more = offset === 0;
     return version === 4
       ? frame4(ip4({ from, protocol, id, offset, more }, payload))

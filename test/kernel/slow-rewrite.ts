@@ -19,7 +19,13 @@ const headersOf = (result: SlowResult | undefined): SlowHeaders => {
 const same = (one: readonly number[], other: readonly number[]): boolean => one.join() === other.join();
 const bytesOf = (port: number): number[] => [port >> 8, port & 255];
 
-function writeAddresses(version: Version, frame: Uint8Array, { l3Offset }: SlowHeaders, from: readonly number[], to: readonly number[]) {
+function writeAddresses(
+  version: Version,
+  frame: Uint8Array,
+  { l3Offset }: SlowHeaders,
+  from: readonly number[],
+  to: readonly number[],
+) {
   frame.set([...from, ...to], l3Offset + (version === 4 ? 12 : 8));
 }
 
@@ -27,7 +33,8 @@ function writeAddresses(version: Version, frame: Uint8Array, { l3Offset }: SlowH
 function writePorts(version: Version, frame: Uint8Array, headers: SlowHeaders, to: WantedTuple): boolean {
   if (headers.fragment === FragmentKind.later) return true;
   const { protocol, l4Offset } = headers;
-  if (protocol === 6 || protocol === 17) frame.set([...bytesOf(to.sourcePort), ...bytesOf(to.destinationPort)], l4Offset);
+  if (protocol === 6 || protocol === 17)
+    frame.set([...bytesOf(to.sourcePort), ...bytesOf(to.destinationPort)], l4Offset);
   if (protocol === 132) return headers.sourcePort === to.sourcePort && headers.destinationPort === to.destinationPort;
   const type = headers.destinationPort >> 8;
   const withId = version === 4 ? [0, 8, 13, 14, 15, 16, 17, 18] : [128, 129];
