@@ -1,6 +1,6 @@
 import { ContainerModule } from 'inversify';
 import { Clock, systemClock } from '#api/clock.ts';
-import { BpffsDir } from '#dataplanes/ebpf/ebpf.module.ts';
+import { BpffsDir, DataplaneNodeName } from '#dataplanes/ebpf/ebpf.module.ts';
 import { Logger } from '#dataplanes/logger.ts';
 import { HostNetlink, HostSysctlMemory } from '#dataplanes/shared/services.ts';
 import { CommandRunner, systemCommandRunner } from '#native/command-runner.ts';
@@ -22,6 +22,7 @@ export function nodeModule(settings: NodeSettings, log: Log): ContainerModule {
     bind(Log).toConstantValue(log);
     bind(Logger).toConstantValue(dataplaneLogger(log));
     bind(BpffsDir).toConstantValue(settings.bpffs);
+    bind(DataplaneNodeName).toConstantValue(settings.nodeName);
     bind(HostSysctlMemory).toConstantValue(new HostSysctlFile(settings.stateDir));
     bind(HostNetlink).toResolvedValue(() => openNetlink());
   });

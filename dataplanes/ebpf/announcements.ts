@@ -1,10 +1,7 @@
-import type { BpfMap } from '#native/bpf.ts';
 import type { NetnsRef } from '#native/types.ts';
 import type { CidrText } from '../messages.ts';
+import { type ElementMap, orFull } from './full-map.ts';
 import { readSourceKey, readU32, sourceKey, u32Key } from './keys.ts';
-
-/** What is used of a map. */
-export type ElementMap = Pick<BpfMap, 'get' | 'set' | 'delete' | 'entries' | 'shape' | 'cpus' | 'valueStride'>;
 
 /** The maps by which the pod programs know a device. */
 export interface AnnouncementMaps {
@@ -158,20 +155,4 @@ function keysOf(ifindex: number, cidrs: readonly CidrText[]): Map<string, Uint8A
       return [textOf(key), key];
     }),
   );
-}
-
-/** The kernel says E2BIG (hash) or ENOSPC (LPM trie) of a full map. */
-function orFull(map: ElementMap, write: () => void): void {
-  try {
-    write();
-  } catch (error) {
-    if (!['E2BIG', 'ENOSPC'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
-    throw Object.assign(
-      new Error(
-        `map ${map.shape.name} is full: all of its ${map.shape.maxEntries} entries are in use; the endpoint stays closed`,
-        { cause: error },
-      ),
-      { code: 'BPF_MAP_FULL' },
-    );
-  }
 }

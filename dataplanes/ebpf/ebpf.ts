@@ -1,121 +1,143 @@
 import type { Clock } from '#api/clock.ts';
 import { Turns } from '#native/turns.ts';
 import type { Link, Netlink, NetlinkEvent, NetlinkOp } from '#native/types.ts';
-import type { Counter, ApplyFailure, ApplyReport, Dataplane, DeviceCounters } from '../contract.ts';
+import type { ApplyReport, Counter, Dataplane, DeviceCounters } from '../contract.ts';
 import type { Logger } from '../logger.ts';
-import type { DataplaneUpdate, EndpointId } from '../messages.ts';
+import type { DataplaneConfig, DataplaneUpdate } from '../messages.ts';
 import type { RuleId } from '../policy.ts';
-import { Announcements } from './announcements.ts';
 import { prepareBpffs, releaseBpffs } from './bpffs.ts';
 import { readCounters } from './counters.ts';
 import { DeviceEvents, type Monitor } from './device-events.ts';
-import { attach, detach, newDeviceOps, readAttached } from './filters.ts';
+import { DeviceFilters } from './device-filters.ts';
+import { newDeviceOps } from './filters.ts';
+import { LoadedDataplane } from './loaded-dataplane.ts';
+import { packetMarks } from './marks.ts';
+import { removePins } from './pins.ts';
+import type { Outcome } from './pod-cycle.ts';
 import { PodEndpoints } from './pod-endpoints.ts';
+import { POLICY_IN_FORCE } from './policy-in-force.ts';
+import { PolicyMessages } from './policy-messages.ts';
 import { probeEbpf } from './probe.ts';
-import { openPodPrograms, type PodPrograms, type ProgramPlace, removePins } from './programs.ts';
+import type { ProgramPlace } from './programs.ts';
+import { StackTables, type StackTablesDeps } from './stack-tables.ts';
+import { Ways } from './ways.ts';
 
 /** What the eBPF dataplane works with; everything is of the node's own namespace. */
-export interface EbpfDeps {
+export interface EbpfDeps extends StackTablesDeps {
   readonly host: Netlink;
-  /** Opens a monitor of the groups `link` and `tc`. */
+  /** Opens a monitor of links, addresses and `tc`. */
   readonly openMonitor: () => Monitor;
   readonly place: ProgramPlace;
+  /** This node's, as calc names it. */
+  readonly nodeName: string;
   readonly clock: Clock;
   readonly log: Logger;
-}
-
-/** What an apply did, while it is under way. */
-interface Outcome {
-  readonly programmed: EndpointId[];
-  readonly failed: ApplyFailure[];
-  readonly repaired: string[];
 }
 
 const wordsOf = (error: unknown): string => (error as Error).message;
 
 /**
- * Judges pods' packets by programs on their host devices' clsact. Until a device is announced its programs drop everything; after that
- * what the pod sends must come from its addresses.
+ * Judges pods' packets by programs on their host devices' clsact. Until a device is announced its filters drop everything; after that they jump
+ * to the programs of the agent in force, which know the pod's addresses, its policy, flows, services, and the ways to others.
  *
- * `apply` fills the maps; `activate` is what puts filters on devices, and from then on `apply` also keeps them there. Programs, maps and
- * filters outlive the agent: a new one finds them pinned, adopts what is of its build, and replaces the rest in place. What exists is
- * read once, then events tell what others change; all is compared again on request, each routeRefreshInterval, and when events were lost.
+ * `apply` fills the maps; `activate` is what puts filters on devices and makes them jump here, and from then on `apply` also keeps them there.
+ * Filters and what belongs to the node (announcements, counters, flows) outlive the agent, which finds them pinned; policy, slots, ways and
+ * services are each agent's own, filled while the former agent's are still in force, and entered by two stores. What exists is read
+ * once, then events tell what others change; all is compared again on request, each routeRefreshInterval, and when events were lost.
  */
 export class EbpfDataplane implements Dataplane {
   readonly kind = 'ebpf';
-  readonly capabilities = { countsDropsPerDevice: true, enforcesPolicy: false, closesUnknownDevices: false };
+  readonly capabilities = {
+    countsDropsPerDevice: true,
+    enforcesPolicy: POLICY_IN_FORCE,
+    closesUnknownDevices: false,
+  };
 
   readonly #deps: EbpfDeps;
   readonly #endpoints = new PodEndpoints();
+  readonly #policy = new PolicyMessages();
+  readonly #ways: Ways;
+  readonly #filters: DeviceFilters;
+  readonly #stack: StackTables;
   /** apply, activate, release and cleanup exclude each other. */
   readonly #turns = new Turns();
-  /** Ifindexes of devices whose filters are to be looked at. */
-  readonly #suspects = new Set<number>();
   /** Ifindexes of devices that are gone. */
   readonly #gone = new Set<number>();
-  #ipv6Enabled: boolean | undefined;
-  #refreshMs = 0;
-  #programs: PodPrograms | undefined;
-  #announcements: Announcements | undefined;
+  #config: DataplaneConfig | undefined;
+  #loaded: LoadedDataplane | undefined;
   #events: DeviceEvents | undefined;
   #timer: Disposable | undefined;
-  #isActive = false;
+  /** `no`: packets don't come by us. `waiting`: the programs of an earlier agent go on until ours know all that is announced. */
+  #entry: 'no' | 'waiting' | 'yes' = 'no';
+  /** The maps say everything that was announced by the beginning of the last apply. */
+  #isFilled = false;
   #mustLoad = true;
   #mustRead = true;
   #listener: () => void = () => {};
 
   constructor(deps: EbpfDeps) {
     this.#deps = deps;
+    this.#ways = new Ways(deps.nodeName);
+    this.#filters = new DeviceFilters(deps.host);
+    this.#stack = new StackTables(deps, () => this.#listener());
   }
 
   onUpdate(update: DataplaneUpdate): void {
-    if (update.type === 'serviceUpdate' || update.type === 'serviceRemove') return; // Still kube-proxy's.
     this.#endpoints.record(update);
-    if (update.type === 'inSync') this.#mustRead = true;
-    if (update.type !== 'configUpdate') return;
-    if (this.#refreshMs !== update.config.routeRefreshIntervalMs) this.#mustRead = true; // The new interval counts from now.
-    this.#refreshMs = update.config.routeRefreshIntervalMs;
-    if (this.#ipv6Enabled === update.config.ipv6Support) return;
-    this.#ipv6Enabled = update.config.ipv6Support;
-    this.#mustLoad = true;
+    this.#policy.record(update);
+    this.#ways.record(update);
+    switch (update.type) {
+      case 'configUpdate':
+        this.#configure(update.config);
+        break;
+      case 'serviceRangesUpdate':
+        this.#stack.setServiceRanges(update.cidrs);
+        break;
+      case 'inSync':
+        this.#mustRead = true;
+        break;
+      default:
+        break;
+    }
   }
 
   probe(): Promise<readonly string[]> {
-    const { dir, elfPath } = this.#deps.place;
-    return probeEbpf(dir, elfPath);
+    const { dir, objects } = this.#deps.place;
+    return probeEbpf(dir, objects);
   }
 
   podDeviceOps(ifaceName: string): readonly NetlinkOp[] {
-    return this.#isActive && this.#programs !== undefined ? newDeviceOps(ifaceName, this.#programs) : [];
+    return this.#entry !== 'no' && this.#loaded !== undefined ? newDeviceOps(ifaceName, this.#loaded.filters) : [];
   }
 
   apply(): Promise<ApplyReport> {
     return this.#turns.run(async () => {
       const outcome: Outcome = { programmed: [], failed: [], repaired: [] };
+      const config = this.#config;
       // Without configuration the programs can't be loaded; it is the first thing calc says.
-      if (this.#ipv6Enabled === undefined) return { ...outcome, removed: [] };
+      if (config === undefined) return { ...outcome, removed: [] };
       try {
-        await this.#load(this.#ipv6Enabled);
+        await this.#load(config);
       } catch (error) {
         outcome.failed.push({ object: 'BPF programs', reason: wordsOf(error) });
       }
-      const { programs, announcements } = this.#loaded();
-      if (programs === undefined || announcements === undefined) {
+      const loaded = this.#loaded;
+      if (loaded === undefined) {
         const reason = outcome.failed[0]?.reason ?? 'the BPF programs are not loaded';
         for (const endpoint of this.#endpoints.dirty)
           outcome.failed.push({ object: `endpoint ${endpoint}`, endpoint, reason });
         return { ...outcome, removed: [] };
       }
-      try {
-        await this.#compare(announcements, outcome);
-      } catch (error) {
-        this.#mustRead = true;
-        outcome.failed.push({ object: 'BPF maps', reason: wordsOf(error) });
-      }
-      this.#closeAbandoned(announcements, outcome);
-      this.#sweepGone(announcements, outcome);
-      for (const id of this.#endpoints.dirty) await this.#program(id, programs, announcements, outcome);
-      if (this.#isActive) await this.#checkSuspects(programs, outcome);
+      await this.#compare(loaded, outcome);
+      loaded.pods.closeAbandoned(outcome);
+      this.#forgetGone(loaded, outcome);
+      // Once for the removal of what is gone, and for all that is announced.
+      const isComplete = this.#endpoints.inSync;
+      const isFlushed = await loaded.pods.program(outcome, (link) => this.#attach(link, loaded));
+      this.#isFilled = isComplete && isFlushed;
+      loaded.settleSoon();
+      await this.#applyStack(outcome);
+      await this.#keepEntered(loaded, outcome);
       outcome.failed.push(...this.#endpoints.unenforced());
       return { ...outcome, removed: this.#endpoints.takeRemoved() };
     });
@@ -123,37 +145,17 @@ export class EbpfDataplane implements Dataplane {
 
   activate(): Promise<void> {
     return this.#turns.run(async () => {
-      const programs = this.#programs;
-      if (programs === undefined) throw new Error('the BPF programs are not loaded: nothing can be attached');
-      // From here on a new device gets its filters in the batch that makes it; those that exist get them now.
-      this.#isActive = true;
-      const devices = (await this.#deps.host.links()).filter((link) => this.#mustHaveFilters(link));
-      const entered: Link[] = [];
-      const failures: string[] = [];
-      let stayed = false;
-      for (const link of devices) {
-        try {
-          const state = await readAttached(this.#deps.host, link.index, programs);
-          stayed ||= state.attached !== 'no';
-          if (state.attached === 'yes') continue;
-          if (state.attached === 'no') entered.push(link);
-          await attach(this.#deps.host, link.index, programs, state);
-        } catch (error) {
-          if (isGone(error)) continue;
-          failures.push(`${link.name}: ${wordsOf(error)}`);
-          const id = this.#endpoints.ofDevice(link.name);
-          if (id !== undefined) this.#endpoints.markDirty(id);
-        }
-      }
-      if (failures.length === 0) return;
-      if (stayed) {
-        // We were in the path already: what is attached keeps its pods safe. The rest is reported, and tried again, by apply.
-        this.#deps.log.error('some devices have no filters', { failures });
+      const loaded = this.#loaded;
+      if (loaded === undefined) throw new Error('the BPF programs are not loaded: nothing can be attached');
+      if (this.#entry === 'yes') return;
+      // From here on a new device gets its filters in the batch that makes it.
+      this.#entry = 'waiting';
+      const devices = await this.#devices();
+      if (!this.#isFilled && (await this.#filters.isOnAny(devices, loaded.filters))) {
+        this.#deps.log.info('the programs of an earlier agent judge on until all is known that they know');
         return;
       }
-      this.#isActive = false;
-      for (const link of entered) await detach(this.#deps.host, link.index);
-      throw new Error(`filters could not be attached: ${failures.join('; ')}`);
+      await this.#enter(loaded);
     });
   }
 
@@ -162,30 +164,31 @@ export class EbpfDataplane implements Dataplane {
   }
 
   async deviceCounters(): Promise<readonly DeviceCounters[]> {
-    const { programs } = this.#loaded();
-    if (programs === undefined) return [];
+    const loaded = this.#loaded;
+    if (loaded === undefined) return [];
     const names = new Map((await this.#deps.host.links()).map(({ index, name }) => [index, name]));
-    return await readCounters(programs.counters, (ifindex) => names.get(ifindex));
+    return await readCounters(loaded.filters.counters, (ifindex) => names.get(ifindex));
   }
 
-  /** It has no rules: an endpoint that a policy selects gets nothing through. */
   ruleCounters(): Promise<ReadonlyMap<RuleId, Counter>> {
-    return Promise.resolve(new Map());
+    return Promise.resolve(this.#loaded?.maps.classifier.ruleCounters() ?? new Map<RuleId, Counter>());
   }
 
   requestResync(): void {
     this.#mustRead = true;
+    this.#stack.requestResync();
   }
 
   onDisturbed(listener: () => void): void {
     this.#listener = listener;
   }
 
-  /** Filters, then pins: a crash in between leaves what the next cleanup finds. */
+  /** Rules, filters, then pins: a crash in between leaves what the next cleanup finds. */
   cleanup(): Promise<void> {
     return this.#turns.run(async () => {
       await this.#release();
-      this.#letGo();
+      await this.#letGo();
+      await this.#stack.cleanup();
       const { dir } = this.#deps.place;
       removePins(dir);
       releaseBpffs(dir);
@@ -194,30 +197,38 @@ export class EbpfDataplane implements Dataplane {
 
   /** Closes handles only: what is pinned and attached stays. */
   [Symbol.asyncDispose](): Promise<void> {
-    return this.#turns.run(() => {
-      this.#letGo();
-      return Promise.resolve();
+    return this.#turns.run(async () => {
+      await this.#letGo();
+      this.#stack[Symbol.dispose]();
     });
   }
 
-  #loaded(): { programs: PodPrograms | undefined; announcements: Announcements | undefined } {
-    return { programs: this.#programs, announcements: this.#announcements };
+  #configure(config: DataplaneConfig): void {
+    const before = this.#config;
+    this.#config = config;
+    this.#stack.setConfig(config);
+    if (before?.routeRefreshIntervalMs !== config.routeRefreshIntervalMs) this.#mustRead = true; // The new interval counts from now.
+    if (before?.ipv6Support !== config.ipv6Support || before.markMask !== config.markMask) this.#mustLoad = true;
   }
 
   /** Loads or adopts the programs. When that fails and older ones are there, they stay in force. */
-  async #load(ipv6Enabled: boolean): Promise<void> {
+  async #load({ ipv6Support, markMask }: DataplaneConfig): Promise<void> {
     if (!this.#mustLoad) return;
-    const { place, log, openMonitor, clock } = this.#deps;
+    const { place, host, log, openMonitor, clock } = this.#deps;
     const unusable = prepareBpffs(place.dir);
     if (unusable !== undefined) throw new Error(unusable);
-    const programs = await openPodPrograms(place, { ipv6Enabled: ipv6Enabled ? 1 : 0, markSeen: 0, markHost: 0 });
-    log.info(programs.adopted ? 'adopted the pinned BPF programs' : 'loaded the BPF programs', {
-      fromPod: programs.fromPod.id,
-      toPod: programs.toPod.id,
-    });
-    this.#programs?.[Symbol.dispose]();
-    this.#programs = programs;
-    this.#announcements = new Announcements(programs, place.netns);
+    const marks = packetMarks({ markMask });
+    const podConfig = { ipv6Enabled: ipv6Support ? 1 : 0, markSeen: marks.seen, markHost: marks.host };
+    if (this.#loaded === undefined) {
+      this.#loaded = await LoadedDataplane.open(
+        { host, place, endpoints: this.#endpoints, log, onDue: () => this.#listener() },
+        podConfig,
+      );
+      this.#policy.useClassifier(this.#loaded.maps.classifier);
+      this.#ways.useTable(this.#loaded.maps.hops);
+    } else {
+      await this.#loaded.reload(podConfig);
+    }
     this.#mustLoad = false;
     this.#mustRead = true;
     // Before anything is read: what happens in between comes as an event.
@@ -225,69 +236,34 @@ export class EbpfDataplane implements Dataplane {
   }
 
   /** Compares maps, devices and filters with what is wanted, when it is time. What differs becomes dirty. */
-  async #compare(announcements: Announcements, outcome: Outcome): Promise<void> {
-    if (!this.#mustRead) return;
-    this.#mustRead = false;
-    await announcements.read();
-    const links = await this.#deps.host.links();
-    const indexes = new Map(links.map((link) => [link.name, link.index]));
-    for (const id of this.#endpoints.all) {
-      const name = this.#endpoints.device(id) ?? '';
-      const index = indexes.get(name);
-      if (index !== undefined && this.#isAsWanted(id, index, announcements)) {
-        if (!this.#endpoints.isDirty(id)) this.#endpoints.opened(id, index);
-        continue;
-      }
-      if (!this.#endpoints.isDirty(id) && index !== undefined && index === this.#endpoints.ifindex(name)) {
-        outcome.repaired.push(`BPF map entries of endpoint ${id} (${name})`);
-      }
-      this.#endpoints.markDirty(id);
-    }
-    this.#sweep(announcements, links);
-    for (const link of links) if (this.#mustHaveFilters(link)) this.#suspects.add(link.index);
-    this.#timer?.[Symbol.dispose]();
-    if (this.#refreshMs > 0) {
-      this.#timer = this.#deps.clock.after(this.#refreshMs, () => {
-        this.#mustRead = true;
-        this.#listener();
-      });
-    }
-  }
-
-  #isAsWanted(id: EndpointId, ifindex: number, announcements: Announcements): boolean {
-    if (!this.#endpoints.verdict(id).opens) return !announcements.isOpen(ifindex);
-    return announcements.matches(ifindex, this.#endpoints.sources(id));
-  }
-
-  /** Elements of devices that are gone go at once; those of devices that no endpoint has, when all endpoints are known. */
-  #sweep(announcements: Announcements, links: readonly Link[]): void {
-    const present = new Map(links.map((link) => [link.index, link]));
-    for (const ifindex of announcements.known) {
-      const link = present.get(ifindex);
-      if (link === undefined) announcements.forget(ifindex);
-      else if (this.#endpoints.inSync && this.#endpoints.ofDevice(link.name) === undefined)
-        announcements.withdraw(ifindex);
-    }
-  }
-
-  #closeAbandoned(announcements: Announcements, outcome: Outcome): void {
-    for (const { name, ifindex } of this.#endpoints.takeAbandoned()) {
+  async #compare(loaded: LoadedDataplane, outcome: Outcome): Promise<void> {
+    if (this.#mustRead) {
+      this.#mustRead = false;
       try {
-        const index = ifindex ?? this.#deps.host.link(name)?.index;
-        // The ifindex may be another endpoint's by now.
-        if (index !== undefined && this.#endpoints.ofIfindex(index) === undefined) announcements.withdraw(index);
+        const [links, addresses] = await Promise.all([this.#deps.host.links(), this.#deps.host.addresses()]);
+        this.#ways.read(addresses);
+        await loaded.pods.compare(links, outcome);
+        for (const link of links) if (this.#mustHaveFilters(link)) this.#filters.suspect(link.index);
       } catch (error) {
-        this.#endpoints.abandon(name, ifindex);
-        outcome.failed.push({ object: `device ${name}`, reason: wordsOf(error) });
+        this.#mustRead = true;
+        outcome.failed.push({ object: 'BPF maps', reason: wordsOf(error) });
+      }
+      this.#timer?.[Symbol.dispose]();
+      const refreshMs = this.#config?.routeRefreshIntervalMs ?? 0;
+      if (refreshMs > 0) {
+        this.#timer = this.#deps.clock.after(refreshMs, () => {
+          this.#mustRead = true;
+          this.#listener();
+        });
       }
     }
+    loaded.maps.setNode(this.#ways.node);
   }
 
-  /** Sweeps after devices that the kernel says are gone. An open one has the ifindex by now: the news were old. */
-  #sweepGone(announcements: Announcements, outcome: Outcome): void {
+  #forgetGone(loaded: LoadedDataplane, outcome: Outcome): void {
     for (const ifindex of this.#gone) {
       try {
-        if (!announcements.isOpen(ifindex)) announcements.forget(ifindex);
+        loaded.pods.forget(ifindex);
         this.#gone.delete(ifindex);
       } catch (error) {
         outcome.failed.push({ object: `BPF map entries of device #${ifindex}`, reason: wordsOf(error) });
@@ -295,51 +271,77 @@ export class EbpfDataplane implements Dataplane {
     }
   }
 
-  /** Filters before the announcement: an announced device without them would be open. One whose policy can't be enforced stays closed and fails. */
-  async #program(id: EndpointId, programs: PodPrograms, announcements: Announcements, outcome: Outcome): Promise<void> {
-    const name = this.#endpoints.device(id) ?? '';
+  /** Before a device is opened. */
+  async #attach(link: Link, { filters }: LoadedDataplane): Promise<void> {
+    if (this.#entry !== 'yes') return;
+    const check = await this.#filters.check(link.index, filters);
+    if (check.outcome === 'failed') throw new Error(check.reason);
+    if (check.outcome === 'gone') throw new Error(`its device ${link.name} is not there`);
+  }
+
+  async #applyStack(outcome: Outcome): Promise<void> {
+    if (!POLICY_IN_FORCE) return;
+    const { failed, repaired } = await this.#stack.apply();
+    outcome.failed.push(...failed);
+    outcome.repaired.push(...repaired);
+  }
+
+  /** Enters if that has been waited for; else sees to it that packets still come by our programs. */
+  async #keepEntered(loaded: LoadedDataplane, outcome: Outcome): Promise<void> {
+    if (this.#entry === 'no') return;
     try {
-      const link = this.#deps.host.link(name);
-      if (link === undefined) throw new Error(`its device ${name} is not there`);
-      if (this.#isActive) {
-        const state = await readAttached(this.#deps.host, link.index, programs);
-        if (state.attached !== 'yes') await attach(this.#deps.host, link.index, programs, state);
-        this.#suspects.delete(link.index);
+      if (this.#entry === 'waiting') {
+        if (this.#isFilled) await this.#enter(loaded);
+        return;
       }
-      const verdict = this.#endpoints.verdict(id);
-      if (verdict.opens) announcements.announce(link.index, this.#endpoints.sources(id));
-      else announcements.withdraw(link.index);
-      if (!verdict.opens && verdict.reason !== undefined) throw new Error(verdict.reason);
-      this.#endpoints.opened(id, link.index);
-      outcome.programmed.push(id);
+      if (loaded.enter()) this.#deps.log.info('the filters go on with the programs of the new configuration');
     } catch (error) {
-      outcome.failed.push({ object: `endpoint ${id}`, endpoint: id, reason: wordsOf(error) });
+      outcome.failed.push({ object: 'BPF programs', reason: wordsOf(error) });
+    }
+    for (const ifindex of this.#filters.suspects) {
+      const check = await this.#filters.check(ifindex, loaded.filters);
+      const name = this.#deps.host.link(ifindex)?.name ?? `#${ifindex}`;
+      if (check.outcome === 'repaired') outcome.repaired.push(`BPF filters of ${name}`);
+      if (check.outcome !== 'failed') continue;
+      const endpoint = this.#endpoints.ofDevice(name);
+      outcome.failed.push({
+        object: `BPF filters of ${name}`,
+        ...(endpoint === undefined ? {} : { endpoint }),
+        reason: check.reason,
+      });
     }
   }
 
-  async #checkSuspects(programs: PodPrograms, outcome: Outcome): Promise<void> {
-    for (const ifindex of this.#suspects) {
-      const name = this.#deps.host.link(ifindex)?.name ?? `#${ifindex}`;
-      try {
-        const state = await readAttached(this.#deps.host, ifindex, programs);
-        if (state.attached !== 'yes') {
-          await attach(this.#deps.host, ifindex, programs, state);
-          if (state.attached === 'no') outcome.repaired.push(`BPF filters of ${name}`);
-        }
-        this.#suspects.delete(ifindex);
-      } catch (error) {
-        if (isGone(error)) {
-          this.#suspects.delete(ifindex);
-          continue;
-        }
-        const endpoint = this.#endpoints.ofDevice(name);
-        outcome.failed.push({
-          object: `BPF filters of ${name}`,
-          ...(endpoint === undefined ? {} : { endpoint }),
-          reason: wordsOf(error),
-        });
-      }
+  /**
+   * First what the filters jump to, then filters, then netfilter's part, so that no packet meets a step that isn't there. Entering anew is all or
+   * nothing; where filters of ours were already, they stay, and failures are reported by `apply`.
+   */
+  async #enter(loaded: LoadedDataplane): Promise<void> {
+    loaded.enter();
+    const { entered, stayed, failures } = await this.#filters.attachAll(await this.#devices(), loaded.filters);
+    for (const { link } of failures) this.#filters.suspect(link.index);
+    const words = failures.map(({ link, reason }) => `${link.name}: ${reason}`);
+    try {
+      if (words.length > 0 && !stayed) throw new Error(`filters could not be attached: ${words.join('; ')}`);
+      if (POLICY_IN_FORCE) await this.#stack.hook(true);
+    } catch (error) {
+      if (stayed) throw error;
+      this.#entry = 'no';
+      await this.#filters.detachAll(entered);
+      throw error;
     }
+    // We were in the path already: what is attached keeps its pods safe.
+    if (words.length > 0) this.#deps.log.error('some devices have no filters', { failures: words });
+    else loaded.removeOtherLayouts();
+    this.#entry = 'yes';
+    for (const { link } of failures) {
+      const id = this.#endpoints.ofDevice(link.name);
+      if (id !== undefined) this.#endpoints.markDirty(id);
+    }
+  }
+
+  async #devices(): Promise<readonly Link[]> {
+    return (await this.#deps.host.links()).filter((link) => this.#mustHaveFilters(link));
   }
 
   /** An endpoint's device; and when all endpoints are known, any other pod device, which is thereby closed. */
@@ -349,56 +351,55 @@ export class EbpfDataplane implements Dataplane {
   }
 
   #take(event: NetlinkEvent): void {
+    let matters = this.#ways.follow(event);
     switch (event.type) {
       case 'overrun':
         this.#mustRead = true;
+        matters = true;
         break;
       case 'link.del':
         this.#gone.add(event.link.index);
+        matters = true;
         break;
       case 'link.new': {
         // Another device under the name of one that an endpoint has.
         const id = this.#endpoints.ofDevice(event.link.name);
-        if (id === undefined || this.#endpoints.ifindex(event.link.name) === event.link.index) return;
+        if (id === undefined || this.#endpoints.ifindex(event.link.name) === event.link.index) break;
         this.#endpoints.markDirty(id);
+        matters = true;
         break;
       }
       case 'filter.new':
       case 'filter.del':
       case 'qdisc.new':
       case 'qdisc.del':
-        if (!this.#isActive || this.#endpoints.ofIfindex(event.linkIndex) === undefined) return;
-        this.#suspects.add(event.linkIndex);
+        if (this.#entry !== 'yes' || this.#endpoints.ofIfindex(event.linkIndex) === undefined) break;
+        this.#filters.suspect(event.linkIndex);
+        matters = true;
         break;
       default:
-        return;
+        break;
     }
-    this.#listener();
+    if (matters) this.#listener();
   }
 
+  /** Netfilter's part first: it drops what no program has seen. */
   async #release(): Promise<void> {
-    this.#isActive = false;
-    const failures: string[] = [];
-    for (const link of await this.#deps.host.links()) {
-      try {
-        await detach(this.#deps.host, link.index);
-      } catch (error) {
-        failures.push(`${link.name}: ${wordsOf(error)}`);
-      }
-    }
-    if (failures.length > 0) throw new Error(`filters could not be removed: ${failures.join('; ')}`);
+    this.#entry = 'no';
+    await this.#stack.hook(false);
+    await this.#filters.detachAll(await this.#deps.host.links());
   }
 
-  #letGo(): void {
+  async #letGo(): Promise<void> {
     this.#timer?.[Symbol.dispose]();
     this.#events?.[Symbol.dispose]();
     this.#events = undefined;
-    this.#programs?.[Symbol.dispose]();
-    this.#programs = undefined;
-    this.#announcements = undefined;
-    this.#isActive = false;
+    this.#policy.useClassifier(undefined);
+    this.#ways.useTable(undefined);
+    await this.#loaded?.[Symbol.asyncDispose]();
+    this.#loaded = undefined;
+    this.#entry = 'no';
+    this.#isFilled = false;
     this.#mustLoad = true;
   }
 }
-
-const isGone = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'ENODEV';

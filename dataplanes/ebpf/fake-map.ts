@@ -1,5 +1,5 @@
 import type { MapShape, SetMode } from '#native/bpf.ts';
-import type { ElementMap } from './announcements.ts';
+import type { ElementMap } from './full-map.ts';
 
 /** A map in memory with the kernel's manners, for tests: it has a size, and says E2BIG when that is used up. */
 export class FakeMap implements ElementMap {

@@ -1,5 +1,5 @@
 import type { Filter, FilterOp, Netlink, NetlinkOp, OpResult } from '#native/types.ts';
-import type { PodPrograms } from './programs.ts';
+import type { Filters } from './programs.ts';
 
 /**
  * Our place on a device's clsact. Priority 1, because a filter of another program that comes first and ends classification would let
@@ -21,12 +21,12 @@ export interface AttachedState {
 }
 
 /** What a new device needs: nothing is on it yet, so the qdisc is ours. */
-export function newDeviceOps(link: string, programs: PodPrograms): readonly NetlinkOp[] {
+export function newDeviceOps(link: string, programs: Filters): readonly NetlinkOp[] {
   return [{ op: 'clsact.add', link }, ...filterOps(link, programs, false)];
 }
 
 /** Looks whether a device has our filters. Throws NetlinkFailure (`ENODEV` when it is gone). */
-export async function readAttached(host: Netlink, ifindex: number, programs: PodPrograms): Promise<AttachedState> {
+export async function readAttached(host: Netlink, ifindex: number, programs: Filters): Promise<AttachedState> {
   const [ingress, egress] = await Promise.all(
     directions.map(async (direction) => (await host.filters(ifindex, direction)).find(isOurs)),
   );
@@ -41,12 +41,7 @@ export async function readAttached(host: Netlink, ifindex: number, programs: Pod
  * Puts our filters on a device, or replaces older ones: each direction changes from one program to the other between two packets.
  * Throws the first NetlinkFailure.
  */
-export async function attach(
-  host: Netlink,
-  ifindex: number,
-  programs: PodPrograms,
-  state: AttachedState,
-): Promise<void> {
+export async function attach(host: Netlink, ifindex: number, programs: Filters, state: AttachedState): Promise<void> {
   const [clsact, ...filters] = await host.batch([
     { op: 'clsact.add', link: ifindex },
     ...filterOps(ifindex, programs, state.clsact === 'foreign'),
@@ -86,7 +81,7 @@ function isOurs(filter: Filter): boolean {
   );
 }
 
-function filterOps(link: string | number, programs: PodPrograms, guest: boolean): FilterOp[] {
+function filterOps(link: string | number, programs: Filters, guest: boolean): FilterOp[] {
   return directions.map((direction) => ({
     op: 'filter.replace',
     link,

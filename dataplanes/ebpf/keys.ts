@@ -12,6 +12,21 @@ export function u32Key(value: number): Uint8Array {
   return bytes;
 }
 
+/** A u64 as maps hold it, of its two halves. */
+export function u64Value(high: number, low: number): Uint8Array {
+  const bytes = new Uint8Array(8);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, low, true);
+  view.setUint32(4, high, true);
+  return bytes;
+}
+
+/** The six bytes of `0a:58:0a:41:00:01`. Throws `RangeError` for other text. */
+export function macBytes(mac: string): Uint8Array {
+  if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(mac)) throw new RangeError(`${mac} is no MAC`);
+  return Uint8Array.from(mac.split(':'), (byte) => Number.parseInt(byte, 16));
+}
+
 /** The number in a u32 key or value. */
 export function readU32(bytes: Uint8Array): number {
   return new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true);

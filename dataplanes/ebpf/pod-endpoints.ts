@@ -68,6 +68,10 @@ export class PodEndpoints {
     return [...this.#endpoints.keys()];
   }
 
+  endpoint(id: EndpointId): WorkloadEndpointInfo | undefined {
+    return this.#endpoints.get(id);
+  }
+
   device(id: EndpointId): string | undefined {
     return this.#endpoints.get(id)?.ifaceName;
   }

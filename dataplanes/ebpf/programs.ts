@@ -1,17 +1,25 @@
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, rmdirSync, unlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type BpfMap, type BpfProgram, loadObject, openPinnedMap, openPinnedProgram } from '#native/bpf.ts';
 import type { NetnsRef } from '#native/types.ts';
-import { mapShapes, PodConfig } from './bpf-types.gen.ts';
+import { Jump, mapShapes, PodConfig } from './bpf-types.gen.ts';
+import { readU32, u32Key } from './keys.ts';
+import { copyElements, pinOver, removePins } from './pins.ts';
 
 /** Changes with the meaning of what is pinned: maps of another layout are never used, only removed or converted. */
-export const layoutVersion = 'v1';
+export const layoutVersion = 'v2';
 
-const mapNames = ['tortie_devices', 'tortie_sources', 'tortie_counters'] as const;
-type MapName = (typeof mapNames)[number];
-const podPrograms = ['tortie_from_pod', 'tortie_to_pod'] as const;
+/** Files in the directory of objects. */
+export const objectFiles = { filters: 'attach.bpf.o', endpoint: 'endpoint.bpf.o' } as const;
+
+type MapName = keyof typeof mapShapes;
+/** What the filters work with. */
+const filterMaps = ['tortie_jump', 'tortie_devices', 'tortie_sources', 'tortie_counters'] as const;
+/** What is remembered of flows: it belongs to the node, whichever agent and build is at work. */
+const flowMaps = (Object.keys(mapShapes) as MapName[]).filter((name) => /^tortie_(new|flow|frag)/.test(name));
+const filterPrograms = ['tortie_from_pod', 'tortie_to_pod'] as const;
 
 /** How many elements the maps hold. */
 export interface MapSizes {
@@ -25,16 +33,18 @@ export interface MapSizes {
 export interface ProgramPlace {
   /** On a bpf file system; ours alone. */
   readonly dir: string;
-  readonly elfPath: string;
+  /** The directory with the object files. */
+  readonly objects: string;
   readonly sizes: MapSizes;
   /** The node's network namespace, if it is not the process's: ifindexes are its. */
   readonly netns?: NetnsRef;
 }
 
-/** What the pod programs work with: open handles, all of them pinned. */
-export interface PodPrograms extends Disposable {
+/** The programs that are on devices, and the maps that outlive agents: open handles, all of them pinned. */
+export interface Filters extends Disposable {
   readonly fromPod: BpfProgram;
   readonly toPod: BpfProgram;
+  readonly jump: BpfMap;
   readonly devices: BpfMap;
   readonly sources: BpfMap;
   readonly counters: BpfMap;
@@ -42,11 +52,21 @@ export interface PodPrograms extends Disposable {
   readonly adopted: boolean;
 }
 
+/** What the filters jump to: one agent's own, with the maps that it fills. */
+export interface EndpointPrograms extends Disposable {
+  readonly podOut: BpfProgram;
+  readonly podIn: BpfProgram;
+  /** An open map of theirs. */
+  readonly map: (name: string) => BpfMap;
+  /** Their names. */
+  readonly mapNames: ReadonlySet<string>;
+}
+
 /**
- * Opens what an earlier agent pinned under `<dir>/v1`, or loads and pins it.
+ * Opens what an earlier agent pinned under `<dir>/v2`, or loads and pins it.
  *
- *     <dir>/v1/tortie_devices, tortie_sources, tortie_counters      maps: they are kept whatever program uses them
- *     <dir>/v1/programs-<build>/tortie_from_pod, tortie_to_pod      one build: hash of the object file and its configuration
+ *     <dir>/v2/tortie_jump, tortie_devices, ...                     maps: they are kept whatever program uses them
+ *     <dir>/v2/programs-<build>/tortie_from_pod, tortie_to_pod      one build: hash of the object file
  *
  * Maps are reused as they are; one of another size than wanted is replaced by a new one with the same content. Programs of the same
  * build that use these maps are adopted; otherwise new ones are loaded and pinned, and the directories of other builds go. Every state
@@ -55,35 +75,32 @@ export interface PodPrograms extends Disposable {
  * Throws VerifierFailure or NetlinkFailure; `BPF_MAP_MISMATCH` when a pinned map has another shape, which is a new layout that wasn't
  * given a new version.
  */
-export async function openPodPrograms(
-  { dir, elfPath, sizes, netns }: ProgramPlace,
-  config: PodConfig,
-): Promise<PodPrograms> {
-  const elf = await readFile(elfPath);
-  const encoded = PodConfig.encode(config);
+export async function openFilters({ dir, objects, sizes, netns }: ProgramPlace): Promise<Filters> {
+  const elf = await readFile(join(objects, objectFiles.filters));
   const layout = join(dir, layoutVersion);
-  const build = createHash('sha256').update(elf).update(encoded).digest('hex').slice(0, 16);
+  const build = createHash('sha256').update(elf).digest('hex').slice(0, 16);
   const buildDir = join(layout, `programs-${build}`);
   mkdirSync(buildDir, { recursive: true });
-  const wanted = { tortie_devices: sizes.devices, tortie_counters: sizes.devices, tortie_sources: sizes.sources };
+  const wanted = {
+    tortie_jump: mapShapes.tortie_jump.maxEntries,
+    tortie_devices: sizes.devices,
+    tortie_counters: sizes.devices,
+    tortie_sources: sizes.sources,
+  };
 
   using handles = new DisposableStack();
-  const pinned = new Map<MapName, BpfMap>();
-  for (const name of mapNames) {
-    const map = openPinnedMap(join(layout, name), mapShapes[name]);
-    if (map !== undefined) pinned.set(name, handles.use(map));
-  }
-  const fits = (name: MapName): boolean => pinned.get(name)?.shape.maxEntries === wanted[name];
+  const pinned = openPinned(layout, filterMaps, handles);
+  const fits = (name: (typeof filterMaps)[number]): boolean => pinned.get(name)?.shape.maxEntries === wanted[name];
 
-  const ready = mapNames.every(fits) ? podPrograms.map((name) => openPinnedProgram(join(buildDir, name))) : [];
+  const ready = filterMaps.every(fits) ? filterPrograms.map((name) => openPinnedProgram(join(buildDir, name))) : [];
   for (const program of ready) if (program !== undefined) handles.use(program);
   const [fromPod, toPod] = ready;
-  const inUse = [...pinned.values()].map(({ id }) => id);
-  // Every program uses devices and counters; a stale pin would have maps of its own that nobody fills.
-  const usesOurs = (program: BpfProgram): boolean => program.mapIds.filter((id) => inUse.includes(id)).length >= 2;
+  // A stale pin would have maps of its own that nobody fills.
+  const needed = (['tortie_jump', 'tortie_devices', 'tortie_counters'] as const).map((name) => pinned.get(name)?.id);
+  const usesOurs = ({ mapIds }: BpfProgram): boolean => needed.every((id) => id !== undefined && mapIds.includes(id));
   if (fromPod !== undefined && toPod !== undefined && usesOurs(fromPod) && usesOurs(toPod)) {
     removeOtherBuilds(layout, build);
-    return owned(handles.move(), { fromPod, toPod, maps: pinned, adopted: true });
+    return filtersOf(handles.move(), { fromPod, toPod, map: (name) => pinned.get(name) as BpfMap, adopted: true });
   }
 
   using loading = new DisposableStack();
@@ -92,71 +109,142 @@ export async function openPodPrograms(
       name: 'tortie',
       elf,
       maps: Object.fromEntries(
-        mapNames.map((name) => [name, fits(name) ? { use: pinned.get(name) as BpfMap } : { maxEntries: wanted[name] }]),
+        filterMaps.map((name) => [
+          name,
+          fits(name) ? { use: pinned.get(name) as BpfMap } : { maxEntries: wanted[name] },
+        ]),
       ),
-      config: { pod_config: encoded },
     }),
   );
-  for (const name of mapNames) {
+  for (const name of filterMaps) {
     if (fits(name)) continue;
     const former = pinned.get(name);
-    if (former !== undefined) await copyElements(former, object.map(name), netns);
+    if (former !== undefined && name !== 'tortie_jump') await copyElements(former, object.map(name), netns);
     pinOver(object.map(name), join(layout, name));
   }
-  for (const name of podPrograms) pinOver(object.program(name), join(buildDir, name));
+  for (const name of filterPrograms) pinOver(object.program(name), join(buildDir, name));
   removeOtherBuilds(layout, build);
-  return owned(loading.move(), {
+  return filtersOf(loading.move(), {
     fromPod: object.program('tortie_from_pod'),
     toPod: object.program('tortie_to_pod'),
-    maps: new Map(mapNames.map((name) => [name, object.map(name)])),
+    map: (name) => object.map(name),
     adopted: false,
   });
 }
 
-/** Removes all pins below `dir`, and `dir`. What filters on devices hold lives until they go. */
-export function removePins(dir: string): void {
-  if (!existsSync(dir)) return;
-  for (const entry of readdirSync(dir, { withFileTypes: true })) {
-    if (entry.isDirectory()) removePins(join(dir, entry.name));
-    else unlinkSync(join(dir, entry.name));
+/**
+ * Loads the programs behind the filters. Maps of flows are adopted as the filters' are. All other maps are this agent's: empty, unless a `former`
+ * load of the same agent has them already (then only the configuration is another). Neither they nor the programs are pinned: `tortie_jump`
+ * holds the programs that are in force, these hold their maps, and what was loaded and never entered goes with the process.
+ */
+export async function loadEndpointPrograms(
+  { dir, objects, sizes, netns }: ProgramPlace,
+  filters: Filters,
+  config: PodConfig,
+  former?: EndpointPrograms,
+): Promise<EndpointPrograms> {
+  const layout = join(dir, layoutVersion);
+  using handles = new DisposableStack();
+  const pinned = openPinned(layout, flowMaps, handles);
+  const fits = (name: MapName): boolean => pinned.get(name)?.shape.maxEntries === mapShapes[name].maxEntries;
+  const ofFilters: Partial<Record<MapName, BpfMap>> = {
+    tortie_devices: filters.devices,
+    tortie_sources: filters.sources,
+    tortie_counters: filters.counters,
+  };
+  const names = (Object.keys(mapShapes) as MapName[]).filter((name) => name !== 'tortie_jump');
+  const ownSizes: Partial<Record<MapName, number>> = {
+    tortie_slots: sizes.devices,
+    // Twice and slot 0: all devices may get other slots at once, and the former ones wait for a grace period.
+    tortie_pods: 2 * sizes.devices + 1,
+  };
+  const wishOf = (name: MapName): { use: BpfMap } | { maxEntries: number } => {
+    const use =
+      ofFilters[name] ?? (flowMaps.includes(name) ? (fits(name) ? pinned.get(name) : undefined) : former?.map(name));
+    return use === undefined ? { maxEntries: ownSizes[name] ?? mapShapes[name].maxEntries } : { use };
+  };
+  using loading = new DisposableStack();
+  const object = loading.use(
+    await loadObject({
+      name: 'tortie',
+      elf: join(objects, objectFiles.endpoint),
+      maps: Object.fromEntries(names.map((name) => [name, wishOf(name)])),
+      config: { pod_config: PodConfig.encode(config) },
+    }),
+  );
+  for (const name of flowMaps) {
+    if (fits(name)) continue;
+    const old = pinned.get(name);
+    if (old !== undefined) await copyElements(old, object.map(name), netns);
+    pinOver(object.map(name), join(layout, name));
   }
-  rmdirSync(dir);
-}
-
-function owned(
-  handles: DisposableStack,
-  parts: { fromPod: BpfProgram; toPod: BpfProgram; maps: ReadonlyMap<MapName, BpfMap>; adopted: boolean },
-): PodPrograms {
-  const map = (name: MapName): BpfMap => parts.maps.get(name) as BpfMap;
+  const owned = loading.move();
   return {
-    fromPod: parts.fromPod,
-    toPod: parts.toPod,
-    devices: map('tortie_devices'),
-    sources: map('tortie_sources'),
-    counters: map('tortie_counters'),
-    adopted: parts.adopted,
-    [Symbol.dispose]: () => handles.dispose(),
+    podOut: object.program('tortie_pod_out'),
+    podIn: object.program('tortie_pod_in'),
+    map: (name) => object.map(name),
+    mapNames: new Set<string>(names),
+    [Symbol.dispose]: () => owned.dispose(),
   };
 }
 
-/** Into a map of another size. What doesn't fit stays out, and so its endpoint is closed until the map is large enough: the apply says so. */
-async function copyElements(from: BpfMap, to: BpfMap, netns: NetnsRef | undefined): Promise<void> {
-  for (const { key, value } of await from.entries()) {
-    try {
-      to.set(key, value, 'any', netns);
-    } catch (error) {
-      // Full, or a device that is gone by now.
-      if (!['E2BIG', 'ENOSPC', 'EINVAL'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
-    }
-  }
+/** The two stores by which every device goes over to these programs, between two packets. */
+export function enter({ jump }: Filters, { podOut, podIn }: EndpointPrograms): void {
+  // First what judges all that comes to pods: no packet from a pod is answered by what is newer than it.
+  jump.set(u32Key(Jump.podIn), u32Key(podIn.fd));
+  jump.set(u32Key(Jump.podOut), u32Key(podOut.fd));
 }
 
-/** Pins in place of what may be pinned there, so that at every moment one of both is. */
-function pinOver(what: BpfMap | BpfProgram, path: string): void {
-  const next = `${path}-new`;
-  rmSync(next, { force: true });
-  what.pin(next);
-  renameSync(next, path);
+/** Whether the filters jump to these very programs. */
+export function isEntered({ jump }: Filters, { podOut, podIn }: EndpointPrograms): boolean {
+  return idAt(jump, Jump.podIn) === podIn.id && idAt(jump, Jump.podOut) === podOut.id;
+}
+
+/** Removes what builds of another layout have pinned. What filters of theirs hold lives until they are replaced. */
+export function removeOtherLayouts(dir: string): void {
+  if (!existsSync(dir)) return;
+  for (const name of readdirSync(dir)) if (name !== layoutVersion) removePins(join(dir, name));
+}
+
+/** A program array shows the ids of its programs. */
+function idAt(jump: BpfMap, place: Jump): number | undefined {
+  const id = jump.get(u32Key(place));
+  return id === undefined ? undefined : readU32(id);
+}
+
+function openPinned<Name extends MapName>(
+  layout: string,
+  names: readonly Name[],
+  handles: DisposableStack,
+): ReadonlyMap<Name, BpfMap> {
+  const pinned = new Map<Name, BpfMap>();
+  for (const name of names) {
+    const map = openPinnedMap(join(layout, name), mapShapes[name]);
+    if (map !== undefined) pinned.set(name, handles.use(map));
+  }
+  return pinned;
+}
+
+function filtersOf(
+  handles: DisposableStack,
+  parts: {
+    fromPod: BpfProgram;
+    toPod: BpfProgram;
+    map: (name: (typeof filterMaps)[number]) => BpfMap;
+    adopted: boolean;
+  },
+): Filters {
+  const { fromPod, toPod, map, adopted } = parts;
+  return {
+    fromPod,
+    toPod,
+    jump: map('tortie_jump'),
+    devices: map('tortie_devices'),
+    sources: map('tortie_sources'),
+    counters: map('tortie_counters'),
+    adopted,
+    [Symbol.dispose]: () => handles.dispose(),
+  };
 }
 
 function removeOtherBuilds(layout: string, build: string): void {

@@ -73,7 +73,8 @@ export class StackTables implements Disposable {
       failed.push(...report.failed.map(({ object, reason }) => ({ object, reason })));
       repaired.push(...report.repaired);
     }
-    if (failed.length === 0 && this.#isHooked === true && this.#othersMayBeLeft) failed.push(...(await this.#removeOthers()));
+    if (failed.length === 0 && this.#isHooked === true && this.#othersMayBeLeft)
+      failed.push(...(await this.#removeOthers()));
     return { failed, repaired };
   }
 
@@ -144,7 +145,8 @@ export class StackTables implements Disposable {
     const other = this.#variant === 'nft' ? 'legacy' : 'nft';
     try {
       await this.#remove([other], this.#deps.hasIpv6() ? [4, 6] : [4]);
-      if (this.#deps.hasIpv6() && !this.#tables.has(6) && this.#variant !== undefined) await this.#remove([this.#variant], [6]);
+      if (this.#deps.hasIpv6() && !this.#tables.has(6) && this.#variant !== undefined)
+        await this.#remove([this.#variant], [6]);
       this.#othersMayBeLeft = false;
       return [];
     } catch (error) {
@@ -155,7 +157,13 @@ export class StackTables implements Disposable {
   async #remove(variants: readonly Variant[], families: readonly Family[]): Promise<void> {
     const { commands, log } = this.#deps;
     const lockTimeoutS = this.#config?.iptablesLockTimeoutS ?? 0;
-    await removeLeftovers(commands, log, { variants, families, tables: STACK_TABLES, lockTimeoutS, owner: TORTIE_RULES });
+    await removeLeftovers(commands, log, {
+      variants,
+      families,
+      tables: STACK_TABLES,
+      lockTimeoutS,
+      owner: TORTIE_RULES,
+    });
   }
 
   #drop(): void {

@@ -9,13 +9,15 @@ import type { MapSizes } from '#dataplanes/ebpf/programs.ts';
 import type { DataplaneConfig, WorkloadEndpointInfo } from '#dataplanes/messages.ts';
 import { silentLogger } from '#dataplanes/silent-logger.ts';
 import { ALLOW_ALL, TEST_CONFIG } from '#dataplanes/shared/test-config.ts';
+import { VariantChoice } from '#dataplanes/netfilter/variant-choice.ts';
 import { loadObject, type LoadedObject } from '#native/bpf.ts';
+import { type CommandRunner, systemCommandRunner } from '#native/command-runner.ts';
 import { openMonitor } from '#native/monitor.ts';
 import { openNetlink } from '#native/netlink.ts';
 import type { Netlink } from '#native/types.ts';
 import { createNetns, type TestNetns, uniqueName } from '#test/lab/netns.ts';
 
-const podElf = new URL('../../dist/bpf/pod.bpf.o', import.meta.url).pathname;
+const objects = new URL('../../dist/bpf', import.meta.url).pathname;
 const injectElf = new URL('../../build/bpf/inject.bpf.o', import.meta.url).pathname;
 
 /** A pod of the bed: a namespace behind the host device `cali<n>`. */
@@ -51,6 +53,14 @@ export class EbpfBed implements AsyncDisposable {
     this.bpffs = join(dir, 'bpf', 'tortie');
   }
 
+  /** Runs programs in the node's namespace. */
+  get #commands(): CommandRunner {
+    return {
+      run: (file, args, options) =>
+        systemCommandRunner.run('ip', ['netns', 'exec', this.node.name, file, ...args], options),
+    };
+  }
+
   static async create(): Promise<EbpfBed> {
     const dir = mkdtempSync(join(tmpdir(), `${uniqueName()}-ebpf-`));
     const node = await createNetns();
@@ -80,13 +90,17 @@ export class EbpfBed implements AsyncDisposable {
     const { path } = this.node;
     const dataplane = new EbpfDataplane({
       host: this.host,
-      openMonitor: () => openMonitor(['link', 'tc'], { path }),
+      openMonitor: () => openMonitor(['link', 'addr4', 'addr6', 'tc'], { path }),
       place: {
         dir: this.bpffs,
-        elfPath: podElf,
+        objects,
         sizes: sizes ?? { devices: mapShapes.tortie_devices.maxEntries, sources: mapShapes.tortie_sources.maxEntries },
         netns: { path },
       },
+      nodeName: 'node',
+      commands: this.#commands,
+      variants: new VariantChoice(this.#commands, silentLogger),
+      hasIpv6: () => true,
       clock: systemClock,
       log: silentLogger,
     });

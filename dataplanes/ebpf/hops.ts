@@ -1,0 +1,120 @@
+import type { MappedArray } from '#native/bpf.ts';
+import type { CidrText } from '../messages.ts';
+import type { AfterFlush } from './after-flush.ts';
+import { flowConstants, Hop, HopKind } from './bpf-types.gen.ts';
+import { IdPool } from './classifier/id-pool.ts';
+
+/** A way to addresses. */
+export type HopWish =
+  | { readonly kind: 'pod'; readonly ifindex: number; readonly slot: number }
+  | { readonly kind: 'host' }
+  /** By the node's stack: of a pool, or another node's block. */
+  | { readonly kind: 'pool' };
+
+/** Which of several wishes for one network counts: a pod that is here, then the node itself. */
+const rank = { pod: 0, host: 1, pool: 2 } as const satisfies Record<HopWish['kind'], number>;
+
+interface HopRecord {
+  readonly number: number;
+  readonly key: string;
+  /** Networks whose hop it is. */
+  users: number;
+}
+
+/**
+ * The next hops of addresses, with their numbers. Records are never changed: equal ones are stored once, another one gets another number, and a
+ * number is free a grace period after the flush by which no address refers to it any more.
+ */
+export class Hops {
+  readonly #records: Pick<MappedArray, 'length' | 'value'>;
+  readonly #setHop: (net: CidrText, hop: number) => void;
+  readonly #afterFlush: AfterFlush;
+  readonly #numbers: IdPool;
+  /** By network and owner, in the order in which they were said. */
+  readonly #wishes = new Map<CidrText, Map<string, HopWish>>();
+  readonly #inForce = new Map<CidrText, HopRecord>();
+  readonly #byKey = new Map<string, HopRecord>();
+
+  /** `setHop` is the classifier's. */
+  constructor(
+    records: Pick<MappedArray, 'length' | 'value'>,
+    setHop: (net: CidrText, hop: number) => void,
+    afterFlush: AfterFlush,
+  ) {
+    this.#records = records;
+    this.#setHop = setHop;
+    this.#afterFlush = afterFlush;
+    this.#numbers = new IdPool(1, records.length);
+  }
+
+  /**
+   * What this owner wishes for packets to the network (undefined: nothing any more); in force with the classifier's next flush. Of wishes of one
+   * kind the last counts. When there is no number left the network goes by the node's stack, where packets find the same way more slowly.
+   */
+  set(owner: string, net: CidrText, wish: HopWish | undefined): void {
+    let wishes = this.#wishes.get(net);
+    if (wish === undefined) wishes?.delete(owner);
+    else {
+      if (wishes === undefined) this.#wishes.set(net, (wishes = new Map()));
+      // Said again it stands where it stood: an endpoint that changes doesn't take an address from its successor.
+      wishes.set(owner, wish);
+    }
+    if (wishes?.size === 0) this.#wishes.delete(net);
+    this.#point(net, best(wishes?.values() ?? []));
+  }
+
+  /** Numbers that aren't free. */
+  get used(): number {
+    return this.#numbers.used;
+  }
+
+  #point(net: CidrText, wish: HopWish | undefined): void {
+    const before = this.#inForce.get(net);
+    if (before?.key === (wish === undefined ? undefined : keyOf(wish))) return;
+    const after = wish === undefined ? undefined : this.#record(wish);
+    this.#setHop(net, after?.number ?? 0);
+    if (after === undefined) this.#inForce.delete(net);
+    else this.#inForce.set(net, after);
+    if (before !== undefined) this.#leave(before);
+  }
+
+  #record(wish: HopWish): HopRecord | undefined {
+    const key = keyOf(wish);
+    let record = this.#byKey.get(key);
+    if (record === undefined) {
+      const number = this.#numbers.take();
+      if (number === undefined) return undefined;
+      this.#records.value(number).set(Hop.encode(encoded(wish)));
+      record = { number, key, users: 0 };
+      this.#byKey.set(key, record);
+    }
+    record.users++;
+    return record;
+  }
+
+  #leave(record: HopRecord): void {
+    record.users--;
+    if (record.users > 0) return;
+    this.#byKey.delete(record.key);
+    this.#afterFlush.add(() => this.#numbers.give(record.number));
+  }
+}
+
+function best(wishes: Iterable<HopWish>): HopWish | undefined {
+  let first: HopWish | undefined;
+  for (const wish of wishes) if (first === undefined || rank[wish.kind] <= rank[first.kind]) first = wish;
+  return first;
+}
+
+const keyOf = (wish: HopWish): string => (wish.kind === 'pod' ? `pod ${wish.ifindex} ${wish.slot}` : wish.kind);
+
+function encoded(wish: HopWish): Hop {
+  switch (wish.kind) {
+    case 'pod':
+      return { kind: HopKind.pod, flags: 0, ifindex: wish.ifindex, slot: wish.slot };
+    case 'host':
+      return { kind: HopKind.host, flags: 0, ifindex: 0, slot: 0 };
+    case 'pool':
+      return { kind: HopKind.stack, flags: flowConstants.hopInPool, ifindex: 0, slot: 0 };
+  }
+}

@@ -1,0 +1,76 @@
+import { tryParseIp } from '#api/cidr.ts';
+import { bpfGrace, type MappedArray } from '#native/bpf.ts';
+import type { HostInfo, IpText } from '../messages.ts';
+import { AfterFlush } from './after-flush.ts';
+import { RunState } from './bpf-types.gen.ts';
+import { Classifier } from './classifier/classifier.ts';
+import { KernelMaps } from './classifier/kernel-maps.ts';
+import { Hops } from './hops.ts';
+import type { EndpointPrograms } from './programs.ts';
+import { SlotTable } from './slot-table.ts';
+
+/**
+ * The maps that this agent fills by itself, and who fills them: policy, slots of pods, next hops, what changes while programs run. Empty in
+ * the beginning. Owns the handles of the programs with which the maps were made: later ones use the same maps.
+ */
+export class NodeMaps implements Disposable {
+  readonly classifier: Classifier;
+  readonly slots: SlotTable;
+  readonly hops: Hops;
+  readonly #afterFlush = new AfterFlush();
+  readonly #grace: () => Promise<void>;
+  readonly #run: MappedArray;
+  readonly #handles: DisposableStack;
+
+  /** `programs`: fresh ones. Theirs is disposed of with this. */
+  constructor(programs: EndpointPrograms, grace: () => Promise<void> = bpfGrace) {
+    using handles = new DisposableStack();
+    handles.use(programs);
+    const mapped = (name: string): MappedArray => handles.use(programs.map(name).mmap());
+    this.#grace = grace;
+    this.classifier = new Classifier(handles.use(new KernelMaps(programs.map, () => 'of this build')));
+    this.slots = new SlotTable({ slots: programs.map('tortie_slots'), pods: mapped('tortie_pods') }, this.#afterFlush);
+    this.hops = new Hops(mapped('tortie_hops'), (net, hop) => this.classifier.setHop(net, hop), this.#afterFlush);
+    this.#run = mapped('tortie_run');
+    this.#handles = handles.move();
+  }
+
+  /** This node's addresses, for a pod that is its own backend. */
+  setNode({ ipv4, ipv6 }: HostInfo): void {
+    const run = this.#run.value(0);
+    run.set(addressBytes(ipv4, 4), RunState.offsets.host4);
+    run.set(addressBytes(ipv6, 16), RunState.offsets.host6);
+  }
+
+  /** Brings policy and hops into force. Throws what the maps say; the next call goes on where this one failed. */
+  async flush(): Promise<void> {
+    const leaving = this.#afterFlush.beginFlush();
+    try {
+      await this.classifier.flush();
+    } catch (error) {
+      leaving.putBack();
+      throw error;
+    }
+    leaving.done();
+  }
+
+  /** Waits for programs that may still follow what flushes have replaced, and frees it. Flushes may come meanwhile. */
+  async settle(): Promise<void> {
+    await this.classifier.settle();
+    await this.#afterFlush.settle(this.#grace);
+  }
+
+  [Symbol.dispose](): void {
+    this.#handles.dispose();
+  }
+}
+
+/** Zero: there is none. */
+function addressBytes(text: IpText | undefined, length: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  const ip = text === undefined ? undefined : tryParseIp(text);
+  if (ip === undefined) return bytes;
+  let rest = BigInt(ip.value);
+  for (let index = length - 1; index >= 0; index -= 1, rest >>= 8n) bytes[index] = Number(rest & 0xffn);
+  return bytes;
+}

@@ -1,0 +1,214 @@
+import type { Link, Netlink } from '#native/types.ts';
+import type { ApplyFailure } from '../contract.ts';
+import type { EndpointId } from '../messages.ts';
+import type { Announcements } from './announcements.ts';
+import type { NodeMaps } from './node-maps.ts';
+import type { PodEndpoints } from './pod-endpoints.ts';
+import { PodWiring } from './pod-wiring.ts';
+
+/** What an apply did, while it is under way. */
+export interface Outcome {
+  readonly programmed: EndpointId[];
+  readonly failed: ApplyFailure[];
+  readonly repaired: string[];
+}
+
+const wordsOf = (error: unknown): string => (error as Error).message;
+
+/**
+ * The part of an apply that is about pods: from what is wanted of them and from the node's devices to maps. All dirty endpoints go together through
+ * the steps of `PodWiring`, so that a cycle costs two flushes however many there are, and one without dirty endpoints one.
+ */
+export class PodCycle {
+  readonly #host: Netlink;
+  readonly #endpoints: PodEndpoints;
+  readonly #announcements: Announcements;
+  readonly #maps: NodeMaps;
+  readonly #wiring: PodWiring;
+  /** Closed because a unit could not be made. */
+  readonly #denied = new Set<EndpointId>();
+
+  constructor(host: Netlink, endpoints: PodEndpoints, announcements: Announcements, maps: NodeMaps) {
+    this.#host = host;
+    this.#endpoints = endpoints;
+    this.#announcements = announcements;
+    this.#maps = maps;
+    this.#wiring = new PodWiring(maps, announcements);
+    maps.classifier.onNumber((unit) => {
+      for (const id of this.#wiring.units.usersOf(unit)) endpoints.markDirty(id);
+    });
+  }
+
+  /** Compares maps and devices with what is wanted. What differs becomes dirty. */
+  async compare(links: readonly Link[], outcome: Outcome): Promise<void> {
+    const endpoints = this.#endpoints;
+    await this.#announcements.read();
+    const indexes = new Map(links.map((link) => [link.name, link.index]));
+    for (const id of endpoints.all) {
+      const name = endpoints.device(id) ?? '';
+      const index = indexes.get(name);
+      if (index !== undefined && this.#isAsWanted(id, index)) {
+        if (!endpoints.isDirty(id)) endpoints.opened(id, index);
+        continue;
+      }
+      if (!endpoints.isDirty(id) && index !== undefined && index === endpoints.ifindex(name)) {
+        outcome.repaired.push(`BPF map entries of endpoint ${id} (${name})`);
+      }
+      endpoints.markDirty(id);
+    }
+    this.#sweep(links);
+  }
+
+  /** Closes what no endpoint is any more. */
+  closeAbandoned(outcome: Outcome): void {
+    const wanted = new Set(this.#endpoints.all);
+    for (const id of this.#wiring.known) if (!wanted.has(id)) this.#wiring.close(id);
+    for (const id of this.#denied) if (!wanted.has(id)) this.#denied.delete(id);
+    for (const { name, ifindex } of this.#endpoints.takeAbandoned()) {
+      try {
+        const index = ifindex ?? this.#host.link(name)?.index;
+        // The ifindex may be another endpoint's by now.
+        if (index !== undefined && this.#endpoints.ofIfindex(index) === undefined) this.#announcements.withdraw(index);
+      } catch (error) {
+        this.#endpoints.abandon(name, ifindex);
+        outcome.failed.push({ object: `device ${name}`, reason: wordsOf(error) });
+      }
+    }
+  }
+
+  /** Sweeps after a device that the kernel says is gone. An open one has the ifindex by now: the news were old. */
+  forget(ifindex: number): void {
+    if (this.#announcements.isOpen(ifindex)) return;
+    const id = this.#wiring.closeDevice(ifindex);
+    if (id !== undefined) this.#endpoints.markDirty(id);
+    this.#announcements.forget(ifindex);
+  }
+
+  /**
+   * Programs what is dirty, and brings all that was said of policy into force. `attach` sees to it that a device which is about to be opened has
+   * its filters: without them it would be open to everything. False if the maps don't say everything that they should.
+   */
+  async program(outcome: Outcome, attach: (link: Link) => Promise<void>): Promise<boolean> {
+    const prepared: EndpointId[] = [];
+    const fail = (endpoint: EndpointId, reason: string): void => {
+      outcome.failed.push({ object: `endpoint ${endpoint}`, endpoint, reason });
+    };
+    for (const id of this.#endpoints.dirty) {
+      try {
+        ((await this.#prepare(id, attach)) ? prepared : outcome.programmed).push(id);
+      } catch (error) {
+        fail(id, wordsOf(error));
+      }
+    }
+    try {
+      await this.#maps.flush();
+    } catch (error) {
+      const reason = wordsOf(error);
+      outcome.failed.push({ object: 'BPF policy maps', reason });
+      for (const id of prepared) fail(id, reason);
+      return false;
+    }
+    for (const id of prepared) {
+      try {
+        this.#commit(id);
+        outcome.programmed.push(id);
+      } catch (error) {
+        fail(id, wordsOf(error));
+      }
+    }
+    const programmed = new Set(outcome.programmed);
+    for (const [id, reason] of this.#newlyFailing()) {
+      programmed.delete(id);
+      this.#deny(id);
+      fail(id, reason);
+    }
+    outcome.programmed.splice(0, outcome.programmed.length, ...programmed);
+    try {
+      // The ways to addresses, and what nobody uses any more.
+      await this.#maps.flush();
+      return true;
+    } catch (error) {
+      outcome.failed.push({ object: 'BPF policy maps', reason: wordsOf(error) });
+      return false;
+    }
+  }
+
+  /** After units may have been made, or have failed, without an apply: true if there is something to do for one. */
+  noticeUnits(): boolean {
+    let has = this.#newlyFailing().size > 0;
+    for (const id of this.#denied) {
+      if (this.#wiring.failure(id) !== undefined) continue;
+      this.#denied.delete(id);
+      this.#endpoints.markDirty(id);
+      has = true;
+    }
+    return has;
+  }
+
+  /** True if it is to be committed after the flush; false: it is closed, as it should be. */
+  async #prepare(id: EndpointId, attach: (link: Link) => Promise<void>): Promise<boolean> {
+    const endpoint = this.#endpoints.endpoint(id);
+    if (endpoint === undefined) throw new TypeError(`endpoint ${id} is dirty and not there`);
+    const link = this.#host.link(endpoint.ifaceName);
+    if (link === undefined) {
+      this.#wiring.close(id);
+      throw new Error(`its device ${endpoint.ifaceName} is not there`);
+    }
+    if (this.#wiring.ifindex(id) !== link.index) await attach(link);
+    const verdict = this.#endpoints.verdict(id);
+    if (!verdict.opens) {
+      this.#wiring.close(id);
+      this.#announcements.withdraw(link.index);
+      if (verdict.reason !== undefined) throw new Error(verdict.reason);
+    }
+    const device = { ifindex: link.index, podMac: endpoint.mac, hostMac: link.mac ?? '' };
+    if (verdict.opens) this.#wiring.prepare(id, endpoint, device, this.#endpoints.sources(id));
+    else this.#endpoints.opened(id, link.index);
+    return verdict.opens;
+  }
+
+  #commit(id: EndpointId): void {
+    const failure = this.#wiring.failure(id);
+    if (failure !== undefined) {
+      this.#deny(id);
+      throw new Error(failure);
+    }
+    this.#wiring.commit(id);
+    this.#denied.delete(id);
+    const ifindex = this.#wiring.ifindex(id);
+    if (ifindex !== undefined) this.#endpoints.opened(id, ifindex);
+  }
+
+  #deny(id: EndpointId): void {
+    this.#wiring.deny(id);
+    this.#denied.add(id);
+    this.#endpoints.markDirty(id);
+  }
+
+  /** Endpoints in force one of whose units can't be made any more, with the reason. */
+  #newlyFailing(): ReadonlyMap<EndpointId, string> {
+    const failing = new Map<EndpointId, string>();
+    for (const unit of this.#maps.classifier.failed) {
+      for (const id of this.#wiring.units.usersOf(unit)) {
+        if (!this.#denied.has(id) && unit.failure !== undefined) failing.set(id, unit.failure);
+      }
+    }
+    return failing;
+  }
+
+  #isAsWanted(id: EndpointId, ifindex: number): boolean {
+    if (!this.#endpoints.verdict(id).opens || this.#denied.has(id)) return !this.#announcements.isOpen(ifindex);
+    return this.#wiring.ifindex(id) === ifindex && this.#announcements.matches(ifindex, this.#endpoints.sources(id));
+  }
+
+  /** Elements of devices that are gone go at once; those of devices that no endpoint has, when all endpoints are known. */
+  #sweep(links: readonly Link[]): void {
+    const present = new Map(links.map((link) => [link.index, link]));
+    for (const ifindex of this.#announcements.known) {
+      const link = present.get(ifindex);
+      if (link === undefined) this.#announcements.forget(ifindex);
+      else if (this.#endpoints.inSync && this.#endpoints.ofDevice(link.name) === undefined)
+        this.#announcements.withdraw(ifindex);
+    }
+  }
+}
