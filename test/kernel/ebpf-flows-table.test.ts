@@ -186,6 +186,15 @@ describe.each([4, 6] as const)('IPv%i flows', (family) => {
     expect(await bed.sweep(family)).toMatchObject({ visited: 2 });
   });
 
+  test('a flow that is over in the same piece in which it began leaves nothing', async () => {
+    using bed = await FlowBed.make();
+    const flow = flowBetween(family, { asked: askedOf(family) });
+    const scope = scopeOf(client[family].address, server[family].address);
+    const flows = [flow, { ...flow, state: 'closed' as const }];
+    expect(await tableOf(bed).importFlows(said({ type: 'flows', flows }), scope)).toMatchObject({ imported: 1 });
+    expect(await bed.sweep(family)).toMatchObject({ visited: 0 });
+  });
+
   test('what can not be taken over is said by reason', async () => {
     using bed = await FlowBed.make();
     const flows = [

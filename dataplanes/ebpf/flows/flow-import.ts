@@ -75,8 +75,11 @@ export class FlowImporter {
     for (const flow of flows) {
       const reason = reasonToSkip(flow);
       if (reason !== undefined) {
-        // It was taken over, and is over.
-        if (flow.state === 'closed') this.#forget([flow]);
+        if (flow.state === 'closed') {
+          // It was taken over, perhaps just now, and is over.
+          await this.#insertAll(byMap);
+          this.#forget([flow]);
+        }
         this.#tally.addSkipped(reason);
         continue;
       }
@@ -95,7 +98,13 @@ export class FlowImporter {
         else list.push(pending);
       }
     }
+    await this.#insertAll(byMap);
+  }
+
+  /** Leaves nothing to be done in the map. */
+  async #insertAll(byMap: Map<BpfMap, Pending[]>): Promise<void> {
     for (const [map, pending] of byMap) await this.#insert(map, pending);
+    byMap.clear();
   }
 
   /** The map's elements, those whose records are in their way left out; then the pointers of what is in. */

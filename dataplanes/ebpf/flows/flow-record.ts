@@ -136,11 +136,15 @@ export function readFlow(family: Family, view: DataView, at: number, { now, time
   };
 }
 
-/** Bits of FlowFlag by their names. */
+/** Flags with their names; which end the opener is, the tuples say. */
+const namedFlags = Object.entries(flowFlagTexts)
+  .map(([bit, name]) => [Number(bit), name] as const)
+  .filter(([bit]) => bit !== FlowFlag.opener1);
+
 function flagNames(flags: number): readonly string[] {
-  return Object.entries(flowFlagTexts)
-    .filter(([bit]) => (flags & Number(bit)) !== 0 && Number(bit) !== FlowFlag.opener1)
-    .map(([, name]) => name);
+  const names: string[] = [];
+  for (const [bit, name] of namedFlags) if ((flags & bit) !== 0) names.push(name);
+  return names;
 }
 
 function stateOf(protocol: number, flags: number): FlowState {
