@@ -1,5 +1,6 @@
 import type { ServiceIdentifier } from 'inversify';
 import type { NetlinkOp } from '#native/types.ts';
+import type { DataplaneFlows } from './flows.ts';
 import type { DataplaneUpdate, EndpointId } from './messages.ts';
 import type { RuleId } from './policy.ts';
 
@@ -86,6 +87,8 @@ export interface Dataplane extends Programmer {
   deviceCounters(): Promise<readonly DeviceCounters[]>;
   /** What each rule of policies and profiles has matched (first packets of flows), over all endpoints that use it. */
   ruleCounters(): Promise<ReadonlyMap<RuleId, Counter>>;
+  /** The flows that it remembers, or lets the kernel remember; absent: it can't tell them. */
+  readonly flows?: DataplaneFlows;
 }
 
 /** Makes a dataplane by its kind; every installed dataplane registers one factory. */
