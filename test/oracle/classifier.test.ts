@@ -3,7 +3,7 @@ import { expect, it } from '@jest/globals';
 import { seededRandom, soakMs } from '#test/lab/agent-lab.ts';
 import { CalcSide, eventsBetween, eventsFor, nodeNames } from './calc-side.ts';
 import { ClassifierSide } from './classifier-side.ts';
-import { DenseNode } from './generate-messages.ts';
+import { DenseNode, hopNets } from './generate-messages.ts';
 import { changed, imaginaryGround, randomCluster, randomPacket } from './generate.ts';
 import { Random } from './random.ts';
 
@@ -62,9 +62,10 @@ it(
       side.take(node.begin());
       for (let change = 0; change < 30; change++) {
         side.take(node.change());
+        if (random.chance(0.3)) side.changeHop(random.pick(hopNets));
         side.follow();
         const packets = Array.from({ length: 6 }, () => node.packet());
-        await side.flush(packets);
+        await side.flush(packets, () => side.take(node.change()));
         flushes++;
         if (random.chance(0.4)) await side.settle(packets);
       }

@@ -12,6 +12,7 @@ import type {
   SetType,
   TierInfo,
 } from '#dataplanes/policy.ts';
+import type { UnitLists } from '#dataplanes/ebpf/classifier/unit-lists.ts';
 import { familyOf, isIn } from './cluster.ts';
 import type { Direction, Packet } from './policy-model.ts';
 
@@ -63,6 +64,49 @@ export class MessageEvaluator {
     return isForwarding
       ? this.#tiersDecide(host.forwardTiers, direction, packet)
       : (this.#tiersDecide(host.tiers, direction, packet) ?? this.#profilesDecide(host.profiles, direction, packet));
+  }
+
+  /** What a unit of the classifier says. A policy or profile that was never announced is the caller's mistake. */
+  decideByLists(
+    lists: UnitLists,
+    packet: Packet,
+  ): { readonly action: Decision['action'] | 'undecided'; readonly reason: string } {
+    const { kind, direction, profiles } = lists;
+    const tiers = lists.tiers.map(({ name, defaultAction, policies }) => ({
+      name,
+      // Tiers of preDNAT and untracked policy have no end of their own.
+      defaultAction: kind === 'early' ? ('pass' as const) : defaultAction,
+      ingress: policies,
+      egress: policies,
+    }));
+    const decision = this.#tiersDecide(tiers, direction, packet);
+    if (decision !== undefined) return decision;
+    if (kind === 'endpoint') return this.#profilesDecide(profiles, direction, packet);
+    return { action: 'undecided', reason: 'passed by all tiers' };
+  }
+
+  /** How often the rules of staged policies match at a unit: none or once each. */
+  stagedMatches(lists: UnitLists, packet: Packet): string[] {
+    const { direction } = lists;
+    const matched: string[] = [];
+    for (const tier of lists.tiers) {
+      const policies = tier.policies.flatMap((id) => this.#policies.get(id) ?? []);
+      let isPassed = false;
+      for (const policy of policies) {
+        for (const rule of policy[direction]) {
+          if (!this.#matches(rule, packet)) continue;
+          if (policy.staged) matched.push(rule.id);
+          if (rule.action === 'log') continue;
+          if (!policy.staged && rule.action !== 'pass') return matched;
+          isPassed ||= !policy.staged;
+          break;
+        }
+        if (isPassed) break;
+      }
+      const isEnforced = policies.some(({ staged }) => !staged);
+      if (!isPassed && isEnforced && lists.kind !== 'early' && tier.defaultAction === 'deny') return matched;
+    }
+    return matched;
   }
 
   #tiersDecide(tiers: readonly TierInfo[], direction: Direction, packet: Packet): Decision | undefined {

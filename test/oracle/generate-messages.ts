@@ -25,6 +25,8 @@ const members = [
   ...addresses[6].map((each) => `${each}/128`),
   ...networks,
 ];
+/** What next hops are said of. */
+export const hopNets: readonly string[] = members;
 const services = ['6:80', '6:81', '17:80', '132:81'];
 const portMembers = [...addresses[4], ...addresses[6]].flatMap((each) =>
   services.map((service) => `${each},${service}`),
@@ -47,8 +49,8 @@ export class DenseNode {
   begin(): DataplaneUpdate[] {
     return [
       ...[...netSets, ...portSets].map((id) => this.#announce(id)),
-      ...policies.map((id): DataplaneUpdate => ({ type: 'policyUpdate', id, policy: this.#policy() })),
-      ...profiles.map((id): DataplaneUpdate => ({ type: 'profileUpdate', id, profile: this.#rules() })),
+      ...policies.map((id): DataplaneUpdate => ({ type: 'policyUpdate', id, policy: this.#policy(id) })),
+      ...profiles.map((id): DataplaneUpdate => ({ type: 'profileUpdate', id, profile: this.#rules(id) })),
       ...endpoints.map((index) => this.#endpoint(index)),
     ];
   }
@@ -60,8 +62,8 @@ export class DenseNode {
       random.weighted<() => DataplaneUpdate>(
         [8, () => this.#delta(random.pick([...netSets, ...portSets]))],
         [1, () => this.#announce(random.pick([...netSets, ...portSets]))],
-        [2, () => ({ type: 'policyUpdate', id: random.pick(policies), policy: this.#policy() })],
-        [1, () => ({ type: 'profileUpdate', id: random.pick(profiles), profile: this.#rules() })],
+        [2, () => this.#policyUpdate(random.pick(policies))],
+        [1, () => this.#profileUpdate(random.pick(profiles))],
         [1, () => this.#endpoint(random.pick(endpoints))],
       )(),
     );
@@ -99,13 +101,21 @@ export class DenseNode {
     return { type: 'ipSetDelta', id, added, removed };
   }
 
-  #policy(): PolicyInfo {
-    return { tier: 'any', staged: this.#random.chance(0.1), ...this.#rules() };
+  #policyUpdate(id: string): DataplaneUpdate {
+    return { type: 'policyUpdate', id, policy: this.#policy(id) };
   }
 
-  #rules(): Pick<PolicyInfo, 'ingress' | 'egress'> {
+  #profileUpdate(id: string): DataplaneUpdate {
+    return { type: 'profileUpdate', id, profile: this.#rules(id) };
+  }
+
+  #policy(id: string): PolicyInfo {
+    return { tier: 'any', staged: this.#random.chance(0.2), ...this.#rules(id) };
+  }
+
+  #rules(owner: string): Pick<PolicyInfo, 'ingress' | 'egress'> {
     const list = (direction: string) =>
-      Array.from({ length: this.#random.below(4) }, (_, index) => this.#rule(`${direction} ${index}`));
+      Array.from({ length: this.#random.below(4) }, (_, index) => this.#rule(`${owner} ${direction} ${index}`));
     return { ingress: list('ingress'), egress: list('egress') };
   }
 
@@ -113,26 +123,39 @@ export class DenseNode {
     const random = this.#random;
     const protocol = random.weighted([4, undefined], [4, 6], [1, 17], [1, 132], [1, 1], [1, 58], [1, 47]);
     const ports = random.chance(0.4);
+    const ipVersion =
+      protocol === 1 ? 4 : protocol === 58 ? 6 : random.weighted([8, undefined], [1, 4 as const], [1, 6 as const]);
     return {
-      id: `${id} ${random.below(1000)}`,
+      // Some stay the same although the rule doesn't.
+      id: `${id}.${random.below(3)}`,
       action: random.weighted([4, 'allow'], [3, 'deny'], [1, 'pass'], [1, 'log']),
       ...(protocol === undefined ? {} : { protocol }),
-      ...(protocol === undefined ? random.maybe(0.1, 'notProtocol', () => random.pick([6, 17])) : {}),
-      ...(protocol === 1 ? random.maybe(0.5, 'icmp', () => ({ type: 8 })) : {}),
-      ...(protocol === 58 ? random.maybe(0.5, 'notIcmp', () => ({ type: 3, code: 1 })) : {}),
-      source: this.#peer(ports && random.chance(0.3)),
-      destination: this.#peer(ports),
-      // A rule that names a network is of the network's family.
-      ...(protocol === 1 ? { ipVersion: 4 as const } : protocol === 58 ? { ipVersion: 6 as const } : {}),
+      ...random.maybe(0.1, 'notProtocol', () => random.pick([6, 17, 47])),
+      ...(protocol === 1
+        ? random.maybe(0.5, 'icmp', () => ({ type: 8, ...random.maybe(0.5, 'code', () => random.below(2)) }))
+        : {}),
+      ...(protocol === 58
+        ? random.maybe(0.5, 'notIcmp', () => ({ type: 3, ...random.maybe(0.5, 'code', () => random.below(2)) }))
+        : {}),
+      ...(ipVersion === undefined ? {} : { ipVersion }),
+      source: this.#peer(ports && random.chance(0.3), ipVersion),
+      destination: this.#peer(ports, ipVersion),
     };
   }
 
-  #peer(withPorts: boolean): PeerMatch {
+  /** With networks of any family; what is not to be in one is of the rule's family (`PeerMatch.notNet`). */
+  #peer(withPorts: boolean, ipVersion: 4 | 6 | undefined): PeerMatch {
     const random = this.#random;
     const some = (from: readonly string[], probability: number) =>
       random.chance(probability) ? random.some(from, 1, 2) : [];
     return {
       ...nobody,
+      ...random.maybe(0.1, 'net', () => random.pick(members)),
+      ...(ipVersion === undefined
+        ? {}
+        : random.maybe(0.2, 'notNet', () =>
+            random.pick(members.filter((each) => each.includes(':') === (ipVersion === 6))),
+          )),
       sets: some(netSets, 0.6),
       notSets: some(netSets, 0.2),
       ...(withPorts

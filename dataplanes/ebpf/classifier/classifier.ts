@@ -71,10 +71,11 @@ export class Classifier {
   #onNumber: (unit: Unit) => void = () => undefined;
   #settling: Promise<void> | undefined;
 
-  constructor(maps: ClassifierMaps) {
+  /** `sleep` waits some milliseconds; for tests. */
+  constructor(maps: ClassifierMaps, sleep?: (ms: number) => Promise<unknown>) {
     const { sizes } = maps;
     this.#maps = maps;
-    this.#queue = new WriteQueue(maps, (queued) => this.#onRefused(queued));
+    this.#queue = new WriteQueue(maps, (queued) => this.#onRefused(queued), sleep);
     const queue = this.#queue;
     this.#rows = new RowStore(sizes, queue, this.#retirement);
     this.#compiled = new CompiledUnits(maps, queue, this.#retirement, this.#counters);
@@ -148,7 +149,7 @@ export class Classifier {
    * grace period, if a unit in force was replaced since the last.
    */
   async flush(): Promise<void> {
-    this.#plan(false);
+    this.#plan('all');
     await this.#queue.drain();
     this.#tellNumbers();
   }
@@ -216,7 +217,7 @@ export class Classifier {
     await this.#tidy();
     if (this.#units.failed.length === 0) return;
     // What was freed may be what they lacked.
-    this.#plan(true);
+    this.#plan('all');
     await this.#tidy();
     this.#tellNumbers();
   }
@@ -249,14 +250,15 @@ export class Classifier {
       for (const free of done) free();
       for (const transition of transitions) mover.endTransition(transition);
       traits.endUnused();
-      this.#plan(true);
+      // Who failed isn't tried here: what it takes and gives back would go on for ever.
+      this.#plan('tidying');
       mover.removeLeaving();
       ports.join();
     }
   }
 
   /** Everything that has changed, as writes in the order of the note. If it throws, nothing that had changed is forgotten. */
-  #plan(isTidying: boolean): void {
+  #plan(what: 'all' | 'tidying'): void {
     const [units, inForce] = [this.#units, this.#inForce];
     const pending: Pending = new Map();
     let elements: readonly Element[] = [];
@@ -264,8 +266,9 @@ export class Classifier {
       for (const { trait, error } of this.#membership.sets.takeBroken()) {
         for (const unit of inForce.users.of([trait])) inForce.fail(unit, pending, error);
       }
-      for (const unit of units.takeDirty((map) => this.#roomIn(map))) inForce.compile(unit, pending);
-      if (isTidying) {
+      const room = what === 'all' ? (map: SizedMap) => this.#roomIn(map) : undefined;
+      for (const unit of units.takeDirty(room)) inForce.compile(unit, pending);
+      if (what === 'tidying') {
         for (const { compiled } of this.#records.takeWasteful([this.#membership.addressSpace])) {
           inForce.renew(compiled.unit, pending);
         }

@@ -29,6 +29,10 @@ export interface TwinDecision {
   readonly action: 'allow' | 'deny' | 'undecided';
   readonly rule: number | undefined;
   readonly logs: readonly number[];
+  /** The rules that matched on the way, the deciding one last. */
+  readonly matched: readonly number[];
+  /** Something changed as often as it was looked at. */
+  readonly isUnstable?: boolean;
 }
 
 /** Sizes for tests: `entries` each, unless said otherwise. The setting is called after the map. */
@@ -38,19 +42,62 @@ export function testSizes(entries: number, others: Partial<Record<SizedMap, numb
   ) as unknown as MapSizes;
 }
 
-const NOTHING = { class: 0, hop: 0 };
+const NOTHING: AddressEntry = { class: 0, hop: 0 };
+/** Times that a lookup reads a hash's element again because it was replaced meanwhile; then it denies. */
+const STABLE_READS = 2;
+
+interface AddressEntry {
+  readonly class: number;
+  readonly hop: number;
+}
+
+/** Memory of an element. */
+interface Cell<V> {
+  value: V;
+}
+
+/**
+ * A hash whose elements are not preallocated: an update takes a new element and frees the old one, and what was freed last is taken first, by
+ * any key, while somebody may still be reading it.
+ */
+class TwinHash<V> {
+  readonly #cells = new Map<string, Cell<V>>();
+  readonly #free: Cell<V>[] = [];
+
+  cell(key: string): Cell<V> | undefined {
+    return this.#cells.get(key);
+  }
+
+  put(key: string, value: V | undefined): void {
+    const before = this.#cells.get(key);
+    if (value === undefined) this.#cells.delete(key);
+    else {
+      const cell = this.#free.pop() ?? { value };
+      cell.value = value;
+      this.#cells.set(key, cell);
+    }
+    if (before !== undefined) this.#free.push(before);
+  }
+
+  get size(): number {
+    return this.#cells.size;
+  }
+}
 
 /** Maps and lookup. */
 export class Twin implements ClassifierMaps {
   readonly sizes: MapSizes;
-  readonly addresses = new Map<string, { readonly class: number; readonly hop: number }>();
-  readonly named = new Map<string, number>();
-  readonly rows = new Map<string, number>();
+  readonly addresses = { 4: new TwinHash<AddressEntry>(), 6: new TwinHash<AddressEntry>() };
+  /** Tries free by RCU: what was found stays what it was. */
+  readonly networks = new Map<string, AddressEntry>();
+  readonly named = { 4: new TwinHash<number>(), 6: new TwinHash<number>() };
+  readonly rows = new TwinHash<number>();
   readonly ports = Array.from({ length: portTableCount }, () => new Uint16Array(65_536));
   readonly units = new Map<number, number>();
   readonly #rowtab = new Map<number, number>();
   readonly #chunks = new Map<number, Uint32Array>();
   readonly #rules = new Map<number, number>();
+  readonly #hits = new Map<number, Counter>();
   readonly #records = new Map<number, UnitRecord>();
   /** Writes so far, in their order of map. */
   readonly counts = new Map<MapWrite['map'], number>();
@@ -58,9 +105,13 @@ export class Twin implements ClassifierMaps {
   onWrite: (write: MapWrite) => void = () => undefined;
   /** Called when somebody waits for a grace period. */
   onGrace: () => void = () => undefined;
-  /** The next writes fail, after so many. */
+  /** The next writes fail, after so many, this often, with this. */
   failAfter = Infinity;
-  /** Prefix lengths that occur, the long ones first. */
+  failTimes = Infinity;
+  failCode = 'ENOMEM';
+  /** Writes for which there is never room, whatever the sizes say. */
+  refuses: (write: MapWrite) => boolean = () => false;
+  /** Lengths of networks that occur, the long ones first. */
   readonly #lengths: Record<Family, readonly number[]> = { 4: [], 6: [] };
   readonly #prefixes = { 4: new Map<number, number>(), 6: new Map<number, number>() };
 
@@ -71,8 +122,13 @@ export class Twin implements ClassifierMaps {
   async write(writes: readonly MapWrite[]): Promise<void> {
     await Promise.resolve();
     for (const [made, write] of writes.entries()) {
-      if (this.failAfter-- <= 0) {
-        throw new WriteFailure(made, Object.assign(new Error('the kernel says no'), { code: 'ENOMEM' }));
+      if (this.failAfter <= 0 && this.failTimes > 0) {
+        this.failTimes--;
+        throw new WriteFailure(made, Object.assign(new Error('the kernel says no'), { code: this.failCode }));
+      }
+      this.failAfter--;
+      if (this.refuses(write)) {
+        throw new WriteFailure(made, Object.assign(new Error('no room'), { code: 'E2BIG' }));
       }
       this.#apply(write);
       this.counts.set(write.map, (this.counts.get(write.map) ?? 0) + 1);
@@ -85,8 +141,8 @@ export class Twin implements ClassifierMaps {
     await Promise.resolve();
   }
 
-  hits(): Counter {
-    return { packets: 0, bytes: 0 };
+  hits(rule: number): Counter {
+    return this.#hits.get(rule) ?? { packets: 0, bytes: 0 };
   }
 
   /** How many writes there were. */
@@ -94,33 +150,71 @@ export class Twin implements ClassifierMaps {
     return [...this.counts.values()].reduce((sum, count) => sum + count, 0);
   }
 
-  /** What the unit says of the packet. */
+  /** What the unit says of the packet, in one moment. */
   classify(unit: number, packet: TwinPacket): TwinDecision {
-    return this.follow(this.units.get(unit) ?? 0, packet);
+    const steps = this.lookup(unit, packet);
+    for (;;) {
+      const { done, value } = steps.next();
+      if (done === true) return value;
+    }
   }
 
-  /** What the record says: for a lookup that has read its number some time ago. */
-  follow(number: number, packet: TwinPacket): TwinDecision {
-    const record = this.#records.get(number);
+  /** As `classify`, and the rules that match count it. */
+  count(unit: number, packet: TwinPacket, bytes: number): TwinDecision {
+    const decision = this.classify(unit, packet);
+    for (const rule of decision.matched) {
+      const hits = this.hits(rule);
+      this.#hits.set(rule, { packets: hits.packets + 1, bytes: hits.bytes + bytes });
+    }
+    return decision;
+  }
+
+  /** The lookup of bpf/classify.h. It stops after each read of a map: what is written then, the next read meets. */
+  *lookup(unit: number, packet: TwinPacket): Generator<undefined, TwinDecision> {
+    const number = this.units.get(unit) ?? 0;
+    yield;
     const logs: number[] = [];
-    if (number === 0 || record === undefined) return { action: 'deny', rule: undefined, logs };
-    const classes = this.#classesOf(packet, record.mask);
-    const rows = classes.map(
-      (entry, dimension) => this.rows.get(`${number} ${dimension} ${entry}`) ?? record.defaultRow[dimension] ?? 0,
-    );
+    const matched: number[] = [];
+    const deny: TwinDecision = { action: 'deny', rule: undefined, logs, matched };
+    const unstable: TwinDecision = { ...deny, isUnstable: true };
+    const destination = yield* this.#find(packet.to);
+    const record = this.#records.get(number);
+    if (number === 0 || record === undefined) return deny;
+    if (destination === undefined) return unstable;
+    yield;
+    const { mask } = record;
+    const rows: (number | undefined)[] = [];
+    const asks = (dimension: number) => (mask & (1 << dimension)) !== 0;
+    if (asks(Dimension.source)) {
+      const source = yield* this.#find(packet.from);
+      if (source === undefined) return unstable;
+      rows[Dimension.source] = yield* this.#row(number, record, Dimension.source, source.class);
+    }
+    if (asks(Dimension.destination)) {
+      rows[Dimension.destination] = yield* this.#row(number, record, Dimension.destination, destination.class);
+    }
+    for (const dimension of [Dimension.service, Dimension.sourcePort]) {
+      if (!asks(dimension)) continue;
+      const found = yield* this.#service(packet, dimension, (mask & (1 << (8 + dimension))) !== 0);
+      if (found === undefined) return unstable;
+      rows[dimension] = yield* this.#row(number, record, dimension, found);
+    }
     for (let chunk = 0; chunk < record.chunks;) {
-      const bit = this.#firstBit(rows, record.mask, chunk);
+      const bit = this.#firstBit(rows, mask, chunk);
+      yield;
       if (bit === undefined) {
         chunk++;
         continue;
       }
       const rule = record.firstRule + chunk * CHUNK_RULES + bit;
       const word = this.#rules.get(rule) ?? 0;
+      yield;
+      matched.push(rule);
       switch (word & 0xff) {
         case RuleAction.allow:
-          return { action: 'allow', rule, logs };
+          return { action: 'allow', rule, logs, matched };
         case RuleAction.undecided:
-          return { action: 'undecided', rule, logs };
+          return { action: 'undecided', rule, logs, matched };
         case RuleAction.log:
           logs.push(rule);
           chunk++;
@@ -130,7 +224,7 @@ export class Twin implements ClassifierMaps {
           chunk = word >>> 8;
           break;
         case RuleAction.deny:
-          return { action: 'deny', rule, logs };
+          return { action: 'deny', rule, logs, matched };
         default:
           throw new Error(`rule ${rule} has the word ${word}`);
       }
@@ -140,10 +234,78 @@ export class Twin implements ClassifierMaps {
 
   /** The next hop of an address. */
   hopOf(address: string): number {
-    return this.#infoOf(address).hop;
+    const steps = this.#find(address);
+    for (;;) {
+      const { done, value } = steps.next();
+      if (done === true) return value?.hop ?? 0;
+    }
   }
 
-  #firstBit(rows: readonly number[], mask: number, chunk: number): number | undefined {
+  /** What the address is; undefined: it changed as often as one looks. */
+  *#find(text: string): Generator<undefined, AddressEntry | undefined> {
+    const address = known(text);
+    const { family } = address;
+    const key = address.keyOf(bitsOf(family));
+    for (let read = 0; read < STABLE_READS; read++) {
+      const cell = this.addresses[family].cell(key);
+      yield;
+      if (cell !== undefined) {
+        const { value } = cell;
+        yield;
+        if (this.addresses[family].cell(key) === cell) return value;
+        continue;
+      }
+      const length = this.#lengths[family].find((each) => this.networks.has(address.keyOf(each)));
+      const net = length === undefined ? undefined : this.networks.get(address.keyOf(length));
+      yield;
+      if (this.addresses[family].cell(key) === undefined) return net ?? NOTHING;
+    }
+    return undefined;
+  }
+
+  *#row(
+    number: number,
+    record: UnitRecord,
+    dimension: number,
+    entry: number,
+  ): Generator<undefined, number | undefined> {
+    const cell = this.rows.cell(`${number} ${dimension} ${entry}`);
+    yield;
+    return cell?.value ?? record.defaultRow[dimension];
+  }
+
+  /** The class of one end's service; undefined: it changed as often as one looks. */
+  *#service(packet: TwinPacket, dimension: number, isNamed: boolean): Generator<undefined, number | undefined> {
+    const { from, to, protocol, port = 0, sourcePort = 0, icmp } = packet;
+    const { family } = known(from);
+    const isSource = dimension === Dimension.sourcePort;
+    const tables = ({ 6: [0, 6], 17: [1, 7], 132: [2, 8] } as const)[protocol];
+    if (tables !== undefined && isNamed) {
+      const address = known(isSource ? from : to).value;
+      const key = `${family} ${address} ${protocol} ${isSource ? sourcePort : port}`;
+      for (let read = 0; ; read++) {
+        if (read === STABLE_READS) return undefined;
+        const cell = this.named[family].cell(key);
+        yield;
+        if (cell === undefined) break;
+        const { value } = cell;
+        yield;
+        if (this.named[family].cell(key) === cell) return value;
+      }
+    }
+    const ofPort = (table: number, number: number) => this.ports[table]?.[number] ?? 0;
+    const icmpTable = family === 4 ? PortTable.icmp : PortTable.icmpv6;
+    let found = 0;
+    if (tables !== undefined) found = ofPort(tables[isSource ? 1 : 0], isSource ? sourcePort : port);
+    else if (isSource) found = 0;
+    else if (protocol === (family === 4 ? 1 : 58)) {
+      found = ofPort(icmpTable, ((icmp?.type ?? 0) << 8) | (icmp?.code ?? 0));
+    } else found = ofPort(PortTable.other, protocol);
+    yield;
+    return found;
+  }
+
+  #firstBit(rows: readonly (number | undefined)[], mask: number, chunk: number): number | undefined {
     const found = new Uint32Array(CHUNK_WORDS).fill(0xffffffff);
     for (let dimension = 0; dimension < dimensionCount; dimension++) {
       if ((mask & (1 << dimension)) === 0) continue;
@@ -158,60 +320,31 @@ export class Twin implements ClassifierMaps {
     return undefined;
   }
 
-  #classesOf(packet: TwinPacket, mask: number): number[] {
-    const { from, to, protocol, port = 0, sourcePort = 0, icmp } = packet;
-    const { family } = known(from);
-    const classes: number[] = [];
-    classes[Dimension.source] = this.#infoOf(from).class;
-    classes[Dimension.destination] = this.#infoOf(to).class;
-    const ofPort = (table: number, number: number) => this.ports[table]?.[number] ?? 0;
-    const tables = ({ 6: [0, 6], 17: [1, 7], 132: [2, 8] } as const)[protocol];
-    const isIcmp = protocol === (family === 4 ? 1 : 58);
-    const icmpTable = family === 4 ? PortTable.icmp : PortTable.icmpv6;
-    const service =
-      tables !== undefined
-        ? ofPort(tables[0], port)
-        : isIcmp
-          ? ofPort(icmpTable, ((icmp?.type ?? 0) << 8) | (icmp?.code ?? 0))
-          : ofPort(PortTable.other, protocol);
-    const namedOr = (dimension: number, address: string, number: number, other: number) =>
-      (mask & (1 << (8 + dimension))) === 0 || tables === undefined
-        ? other
-        : (this.named.get(`${family} ${known(address).value} ${protocol} ${number}`) ?? other);
-    classes[Dimension.service] = namedOr(Dimension.service, to, port, service);
-    const source = tables === undefined ? 0 : ofPort(tables[1], sourcePort);
-    classes[Dimension.sourcePort] = namedOr(Dimension.sourcePort, from, sourcePort, source);
-    return classes;
-  }
-
-  #infoOf(text: string): { readonly class: number; readonly hop: number } {
-    const address = known(text);
-    for (const length of this.#lengths[address.family]) {
-      const found = this.addresses.get(address.keyOf(length));
-      if (found !== undefined) return found;
-    }
-    return NOTHING;
-  }
-
   #apply(write: MapWrite): void {
     switch (write.map) {
       case 'addresses': {
         const { family, address, prefix, value } = write;
         const map: SizedMap = `tortie_${prefix === bitsOf(family) ? 'addr' : 'net'}${family}`;
         const key = `${family} ${address}/${prefix}`;
-        const before = this.addresses.size;
-        put(this.addresses, key, value);
-        const lengths = this.#prefixes[family];
-        lengths.set(prefix, (lengths.get(prefix) ?? 0) + this.addresses.size - before);
-        if (lengths.get(prefix) === 0) lengths.delete(prefix);
-        this.#lengths[family] = [...lengths.keys()].sort((a, b) => b - a);
+        if (prefix === bitsOf(family)) this.addresses[family].put(key, value);
+        else {
+          const before = this.networks.size;
+          put(this.networks, key, value);
+          const lengths = this.#prefixes[family];
+          lengths.set(prefix, (lengths.get(prefix) ?? 0) + this.networks.size - before);
+          if (lengths.get(prefix) === 0) lengths.delete(prefix);
+          this.#lengths[family] = [...lengths.keys()].sort((a, b) => b - a);
+        }
         if (this.#countOf(family, map) > this.sizes[map].entries) throw new Error(`${map} has too many`);
         return;
       }
-      case 'named':
-        return put(this.named, `${write.family} ${write.address} ${write.protocol} ${write.port}`, write.class);
+      case 'named': {
+        const { family, address, protocol, port } = write;
+        this.named[family].put(`${family} ${address} ${protocol} ${port}`, write.class);
+        return this.#check(this.named[family].size - 1, `tortie_named${family}`);
+      }
       case 'rows':
-        put(this.rows, `${write.record} ${write.dimension} ${write.class}`, write.row);
+        this.rows.put(`${write.record} ${write.dimension} ${write.class}`, write.row);
         return this.#check(this.rows.size - 1, 'tortie_rows');
       case 'ports':
         this.ports[write.table]?.fill(write.class, write.min, write.max + 1);
@@ -223,7 +356,10 @@ export class Twin implements ClassifierMaps {
         this.#chunks.set(write.index, write.words.slice());
         return this.#check(write.index, 'tortie_chunks');
       case 'rules':
-        for (const [offset, word] of write.words.entries()) this.#rules.set(write.index + offset, word);
+        for (const [offset, word] of write.words.entries()) {
+          this.#rules.set(write.index + offset, word);
+          this.#hits.delete(write.index + offset);
+        }
         return this.#check(write.index + write.words.length - 1, 'tortie_rules');
       case 'records':
         this.#records.set(write.index, write.record);
@@ -239,10 +375,8 @@ export class Twin implements ClassifierMaps {
   }
 
   #countOf(family: Family, map: SizedMap): number {
-    const lengths = this.#prefixes[family];
-    const whole = lengths.get(bitsOf(family)) ?? 0;
-    if (map.startsWith('tortie_addr')) return whole;
-    return [...lengths.values()].reduce((sum, count) => sum + count, 0) - whole;
+    if (map.startsWith('tortie_addr')) return this.addresses[family].size;
+    return [...this.#prefixes[family].values()].reduce((sum, count) => sum + count, 0);
   }
 }
 

@@ -92,12 +92,14 @@ export class Units {
 
   /**
    * Units to be made anew: first those in force, then new ones, then those that failed, the smallest first. `room`: how much a map has; who
-   * failed for want of it is there again when it is more than it was.
+   * failed for want of it is there again when it is more than it was. Without it they have to wait.
    */
-  takeDirty(room: (map: SizedMap) => number): Unit[] {
+  takeDirty(room?: (map: SizedMap) => number): Unit[] {
     const dirty = this.#dirty;
     this.#dirty = new Set();
-    for (const [unit, { full }] of this.#failed) if (full !== undefined && room(full.map) > full.room) dirty.add(unit);
+    for (const [unit, { full }] of this.#failed) {
+      if (full !== undefined && room !== undefined && room(full.map) > full.room) dirty.add(unit);
+    }
     const order = (unit: Unit): number => {
       if (unit.published !== undefined) return -1;
       const failure = this.#failed.get(unit);

@@ -39,14 +39,20 @@ export interface Refusal {
 export class WriteQueue {
   readonly #maps: ClassifierMaps;
   readonly #onRefused: (queued: Queued, error: WriteFailure) => Refusal;
+  readonly #sleep: (ms: number) => Promise<unknown>;
   #queued: Queued[] = [];
   #draining: Promise<void> | undefined;
   /** How many were made since the start. */
   made = 0;
 
   /** `onRefused`: a map has no room for a write, so it is passed over. */
-  constructor(maps: ClassifierMaps, onRefused: (queued: Queued, error: WriteFailure) => Refusal) {
+  constructor(
+    maps: ClassifierMaps,
+    onRefused: (queued: Queued, error: WriteFailure) => Refusal,
+    sleep: (ms: number) => Promise<unknown> = setTimeout,
+  ) {
     this.#maps = maps;
+    this.#sleep = sleep;
     this.#onRefused = onRefused;
   }
 
@@ -119,7 +125,7 @@ export class WriteQueue {
           at = 0;
         } else if (PASSES.has(failure.code) && pauses < PAUSES.length) {
           limit = WRITES_SINGLY;
-          await setTimeout(PAUSES[pauses++]);
+          await this.#sleep(PAUSES[pauses++] ?? 0);
         } else throw failure;
       }
     } finally {
