@@ -56,6 +56,8 @@ export interface Flow {
 export interface FlowFilter {
   /** One end is one of these, before or after translation. */
   readonly addresses?: readonly IpText[];
+  /** And one end, the same or the other, is one of these. */
+  readonly peers?: readonly IpText[];
   /** One end's, before or after translation. */
   readonly port?: number;
   readonly protocol?: number;
@@ -135,16 +137,14 @@ export function protocolNumber(text: string): number | undefined {
 }
 
 /** Whether a flow is one of those that the filter says. */
-export function flowMatcher({ addresses, port, protocol, states }: FlowFilter): (flow: Flow) => boolean {
-  const among = addresses === undefined ? undefined : new Set(addresses);
-  const hasAddress = (set: ReadonlySet<IpText>, tuple: FlowTuple): boolean =>
-    set.has(tuple.source) || set.has(tuple.destination);
+export function flowMatcher({ addresses, peers, port, protocol, states }: FlowFilter): (flow: Flow) => boolean {
+  const scopes = [addresses, peers].flatMap((list) => (list === undefined ? [] : [{ local: new Set(list) }]));
   const hasPort = (tuple: FlowTuple): boolean => tuple.sourcePort === port || tuple.destinationPort === port;
   return (flow) =>
-    (among === undefined || hasAddress(among, flow.asked) || hasAddress(among, flow.delivered)) &&
-    (port === undefined || hasPort(flow.asked) || hasPort(flow.delivered)) &&
     (protocol === undefined || flow.protocol === protocol) &&
-    (states === undefined || states.includes(flow.state));
+    (states === undefined || states.includes(flow.state)) &&
+    (port === undefined || hasPort(flow.asked) || hasPort(flow.delivered)) &&
+    scopes.every((scope) => isInScope(flow, scope));
 }
 
 /** Whether one end is among the addresses, at either place. */

@@ -10,6 +10,7 @@ import type { Netlink } from '#native/types.ts';
 import { aborted } from './aborted.ts';
 import type { Preflight } from './check/preflight.ts';
 import { AdminServer, type AdminRoutes } from './admin/server.ts';
+import { deleteFlows, reportFlows } from './conntrack/conntrack-report.ts';
 import type { CalcFeed } from './calc-feed.ts';
 import type { CalcGraph } from './calc/calc-graph.ts';
 import { ConversionLog } from './conversion-log.ts';
@@ -115,11 +116,15 @@ export class Agent {
       '/state': () => stateOf(parts.driver.desired),
       '/metrics': () => parts.metrics.text(),
       '/check': () => parts.preflight.look(),
+      '/conntrack': (query) => reportFlows(query, parts.dataplanes.active, this.#directory),
+    };
+    const actions: AdminRoutes = {
+      '/conntrack/delete': (query) => deleteFlows(query, parts.dataplanes.active, this.#directory),
     };
     this.#unsupported = new UnsupportedFields(log);
     this.#directory = new Directory(parts.store, settings.nodeName, parts.driver.desired);
     watchAgent(parts.metrics, { ...parts, nodeName: settings.nodeName, isReady: () => health.readiness().ok });
-    this.#adminServer = new AdminServer(settings.runDir, routes, log);
+    this.#adminServer = new AdminServer(settings.runDir, routes, log, actions);
   }
 
   /** Resolves when pods can be wired, or when it was stopped before. Rejects when that can't come by waiting; the message says why. */

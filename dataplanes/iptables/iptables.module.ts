@@ -4,6 +4,7 @@ import { CommandRunner } from '#native/command-runner.ts';
 import { openMonitor } from '#native/monitor.ts';
 import { DataplaneFactory } from '../contract.ts';
 import { Logger } from '../logger.ts';
+import { conntrackPort, NetfilterFlows } from '../netfilter/conntrack-flows.ts';
 import { HostConntrack, HostIpset, HostNetlink, HostSysctls, VariantChoiceId } from '../shared/services.ts';
 import { IptablesDataplane } from './iptables.ts';
 
@@ -27,6 +28,7 @@ export const iptablesModule = new ContainerModule(({ bind }) => {
           sets,
           conntrack,
           openMonitor: () => openMonitor(['link', 'addr4', 'addr6']),
+          flows: new NetfilterFlows(conntrackPort((path) => sysctls.read(path))),
           variants,
           commands,
           clock,

@@ -1,6 +1,7 @@
 import type { Conntrack } from '#native/conntrack.ts';
 import type { Family, Netlink, NetlinkOp } from '#native/types.ts';
 import type { ApplyFailure, ApplyReport, Counter, Dataplane, DeviceCounters } from '../contract.ts';
+import type { DataplaneFlows } from '../flows.ts';
 import type { CidrText, DataplaneConfig, DataplaneUpdate, EndpointId, WorkloadEndpointInfo } from '../messages.ts';
 import type { RuleId } from '../policy.ts';
 import type { Monitor } from '../shared/monitor-follower.ts';
@@ -21,6 +22,8 @@ export interface IptablesDeps extends FamiliesDeps {
   readonly host: Pick<Netlink, 'links' | 'addresses'>;
   /** Opens a monitor of links and addresses. */
   readonly openMonitor: () => Monitor;
+  /** The kernel's connection tracking. */
+  readonly flows?: DataplaneFlows;
 }
 
 /**
@@ -34,6 +37,7 @@ export interface IptablesDeps extends FamiliesDeps {
 export class IptablesDataplane implements Dataplane {
   readonly kind = 'iptables';
   readonly capabilities = { countsDropsPerDevice: false, enforcesPolicy: true, closesUnknownDevices: true };
+  readonly flows?: DataplaneFlows;
   readonly #deps: IptablesDeps;
   readonly #families: Families;
   readonly #state = new PolicyState();
@@ -53,6 +57,7 @@ export class IptablesDataplane implements Dataplane {
 
   constructor(deps: IptablesDeps) {
     this.#deps = deps;
+    if (deps.flows !== undefined) this.flows = deps.flows;
     const onDue = (): void => this.#listener();
     this.#families = new Families(deps, onDue);
     this.#selectorSets = new SelectorSets(this.#families.ipsets);

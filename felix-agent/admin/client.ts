@@ -18,9 +18,18 @@ const timeoutMs = 10_000;
 
 /** Asks the agent whose run dir this is. The answer's shape is the route's own. */
 export function askAgent(runDir: string, path: string): Promise<unknown> {
+  return call(runDir, 'GET', path);
+}
+
+/** Has the agent do something, which changes more than what it says. */
+export function tellAgent(runDir: string, path: string): Promise<unknown> {
+  return call(runDir, 'POST', path);
+}
+
+function call(runDir: string, method: 'GET' | 'POST', path: string): Promise<unknown> {
   const socketPath = join(runDir, adminSocketName);
   return new Promise((resolve, reject) => {
-    const call = request({ socketPath, path, timeout: timeoutMs }, (response) => {
+    const call = request({ socketPath, path, method, timeout: timeoutMs }, (response) => {
       const chunks: Buffer[] = [];
       response.on('data', (chunk: Buffer) => chunks.push(chunk));
       response.on('error', reject);

@@ -12,13 +12,14 @@ const questionCodes: ReadonlySet<unknown> = new Set(['bad-request', 'unknown-par
 /** The socket's name in the run dir. */
 export const adminSocketName = 'admin.sock';
 
-/** HTTP on a unix socket that only root may use: what the command line asks of a running agent. Read-only. */
+/** HTTP on a unix socket that only root may use: what the command line asks of a running agent (GET), and what it has it do (POST). */
 export class AdminServer implements AsyncDisposable {
   readonly #server: Server;
   readonly #socket: RootSocket;
 
-  constructor(runDir: string, routes: AdminRoutes, log: Log) {
-    this.#server = createServer((request, response) => void answer(routes, request, response));
+  constructor(runDir: string, routes: AdminRoutes, log: Log, actions: AdminRoutes = {}) {
+    const byMethod = { GET: routes, POST: actions };
+    this.#server = createServer((request, response) => void answer(byMethod, request, response));
     this.#socket = new RootSocket(this.#server, join(runDir, adminSocketName), log);
   }
 
@@ -32,10 +33,16 @@ export class AdminServer implements AsyncDisposable {
   }
 }
 
-async function answer(routes: AdminRoutes, request: IncomingMessage, response: ServerResponse): Promise<void> {
+async function answer(
+  byMethod: Readonly<Record<'GET' | 'POST', AdminRoutes>>,
+  request: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
   const { pathname, searchParams } = new URL(request.url ?? '/', 'http://agent');
+  const { method } = request;
+  const routes = method === 'GET' || method === 'POST' ? byMethod[method] : {};
   const route = Object.hasOwn(routes, pathname) ? routes[pathname] : undefined;
-  if (route === undefined || request.method !== 'GET') {
+  if (route === undefined) {
     send(response, 404, { error: `no such request: ${request.method} ${request.url}` });
     return;
   }

@@ -3,6 +3,7 @@ import { version } from '../version.ts';
 import { agentCommand } from './agent-command.ts';
 import { checkCommand } from './check-command.ts';
 import { cleanupCommand } from './cleanup-command.ts';
+import { conntrackCommand } from './conntrack-command.ts';
 import { diagsCommand } from './diags-command.ts';
 import { explainCommand } from './explain-command.ts';
 import { policyCommand } from './policy-command.ts';
@@ -19,6 +20,7 @@ const commands: readonly Command[] = [
   endpointsCommand,
   policyCommand,
   explainCommand,
+  conntrackCommand,
   ipamCommand,
   diagsCommand(),
   installCommand,
