@@ -15,7 +15,6 @@ import { packetMarks } from './marks.ts';
 import { removePins } from './pins.ts';
 import type { Outcome } from './pod-cycle.ts';
 import { PodEndpoints } from './pod-endpoints.ts';
-import { POLICY_IN_FORCE } from './policy-in-force.ts';
 import { PolicyMessages } from './policy-messages.ts';
 import { probeEbpf } from './probe.ts';
 import type { ProgramPlace } from './programs.ts';
@@ -49,7 +48,7 @@ export class EbpfDataplane implements Dataplane {
   readonly kind = 'ebpf';
   readonly capabilities = {
     countsDropsPerDevice: true,
-    enforcesPolicy: POLICY_IN_FORCE,
+    enforcesPolicy: true,
     closesUnknownDevices: false,
   };
 
@@ -280,7 +279,6 @@ export class EbpfDataplane implements Dataplane {
   }
 
   async #applyStack(outcome: Outcome): Promise<void> {
-    if (!POLICY_IN_FORCE) return;
     const { failed, repaired } = await this.#stack.apply();
     outcome.failed.push(...failed);
     outcome.repaired.push(...repaired);
@@ -323,7 +321,7 @@ export class EbpfDataplane implements Dataplane {
     const words = failures.map(({ link, reason }) => `${link.name}: ${reason}`);
     try {
       if (words.length > 0 && !stayed) throw new Error(`filters could not be attached: ${words.join('; ')}`);
-      if (POLICY_IN_FORCE) await this.#stack.hook(true);
+      await this.#stack.hook(true);
     } catch (error) {
       if (stayed) throw error;
       this.#entry = 'no';

@@ -95,7 +95,8 @@ export class PodCycle {
     };
     for (const id of this.#endpoints.dirty) {
       try {
-        ((await this.#prepare(id, attach)) ? prepared : outcome.programmed).push(id);
+        await this.#prepare(id, attach);
+        prepared.push(id);
       } catch (error) {
         fail(id, wordsOf(error));
       }
@@ -145,8 +146,7 @@ export class PodCycle {
     return has;
   }
 
-  /** True if it is to be committed after the flush; false: it is closed, as it should be. */
-  async #prepare(id: EndpointId, attach: (link: Link) => Promise<void>): Promise<boolean> {
+  async #prepare(id: EndpointId, attach: (link: Link) => Promise<void>): Promise<void> {
     const endpoint = this.#endpoints.endpoint(id);
     if (endpoint === undefined) throw new TypeError(`endpoint ${id} is dirty and not there`);
     const link = this.#host.link(endpoint.ifaceName);
@@ -155,16 +155,8 @@ export class PodCycle {
       throw new Error(`its device ${endpoint.ifaceName} is not there`);
     }
     if (this.#wiring.ifindex(id) !== link.index) await attach(link);
-    const verdict = this.#endpoints.verdict(id);
-    if (!verdict.opens) {
-      this.#wiring.close(id);
-      this.#announcements.withdraw(link.index);
-      if (verdict.reason !== undefined) throw new Error(verdict.reason);
-    }
     const device = { ifindex: link.index, podMac: endpoint.mac, hostMac: link.mac ?? '' };
-    if (verdict.opens) this.#wiring.prepare(id, endpoint, device, this.#endpoints.sources(id));
-    else this.#endpoints.opened(id, link.index);
-    return verdict.opens;
+    this.#wiring.prepare(id, endpoint, device, this.#endpoints.sources(id));
   }
 
   #commit(id: EndpointId): void {
@@ -197,7 +189,7 @@ export class PodCycle {
   }
 
   #isAsWanted(id: EndpointId, ifindex: number): boolean {
-    if (!this.#endpoints.verdict(id).opens || this.#denied.has(id)) return !this.#announcements.isOpen(ifindex);
+    if (this.#denied.has(id)) return !this.#announcements.isOpen(ifindex);
     return this.#wiring.ifindex(id) === ifindex && this.#announcements.matches(ifindex, this.#endpoints.sources(id));
   }
 

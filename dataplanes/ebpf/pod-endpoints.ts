@@ -1,4 +1,3 @@
-import { Admission, type AdmissionVerdict } from './admission.ts';
 import type { ApplyFailure } from '../contract.ts';
 import type { CidrText, DataplaneConfig, DataplaneUpdate, EndpointId, WorkloadEndpointInfo } from '../messages.ts';
 
@@ -8,27 +7,24 @@ import type { CidrText, DataplaneConfig, DataplaneUpdate, EndpointId, WorkloadEn
  */
 export class PodEndpoints {
   readonly #endpoints = new Map<EndpointId, WorkloadEndpointInfo>();
-  readonly #verdicts = new Map<EndpointId, AdmissionVerdict>();
+  readonly #hostEndpoints = new Set<string>();
   readonly #byDevice = new Map<string, EndpointId>();
   readonly #ifindexes = new Map<string, number>();
   readonly #dirty = new Set<EndpointId>();
   readonly #removed = new Set<EndpointId>();
   readonly #abandoned = new Set<string>();
-  readonly #admission = new Admission();
   #prefixes: readonly string[] = ['cali'];
   #useOtherSources = false;
   #inSync = false;
 
   /** Records an update; what isn't about endpoints is passed over. */
   record(update: DataplaneUpdate): void {
-    if (this.#admission.record(update)) this.#admitAnew();
     switch (update.type) {
       case 'configUpdate':
         this.#configure(update.config);
         break;
       case 'workloadEndpointUpdate':
         this.#leave(update.id, update.endpoint.ifaceName);
-        this.#verdicts.set(update.id, this.#admission.of(update.endpoint));
         this.#endpoints.set(update.id, update.endpoint);
         this.#byDevice.set(update.endpoint.ifaceName, update.id);
         this.#abandoned.delete(update.endpoint.ifaceName);
@@ -37,10 +33,15 @@ export class PodEndpoints {
         break;
       case 'workloadEndpointRemove':
         this.#leave(update.id, undefined);
-        this.#verdicts.delete(update.id);
         this.#endpoints.delete(update.id);
         this.#dirty.delete(update.id);
         this.#removed.add(update.id);
+        break;
+      case 'hostEndpointUpdate':
+        this.#hostEndpoints.add(update.id);
+        break;
+      case 'hostEndpointRemove':
+        this.#hostEndpoints.delete(update.id);
         break;
       case 'inSync':
         this.#inSync = true;
@@ -80,14 +81,12 @@ export class PodEndpoints {
     return this.#byDevice.get(name);
   }
 
-  /** Whether the endpoint may be opened. */
-  verdict(id: EndpointId): AdmissionVerdict {
-    return this.#verdicts.get(id) ?? { opens: false };
-  }
-
-  /** What can't be in force whatever is done. */
+  /** What can't be in force whatever is done: never is policy silently left out. */
   unenforced(): readonly ApplyFailure[] {
-    return this.#admission.hostFailures();
+    return [...this.#hostEndpoints].map((id) => ({
+      object: `host endpoint ${id}`,
+      reason: 'the ebpf dataplane does not judge the traffic of host endpoints: nothing of it is in force',
+    }));
   }
 
   /** What the endpoint may send from. */
@@ -147,16 +146,6 @@ export class PodEndpoints {
 
   isPodDevice(name: string): boolean {
     return this.#prefixes.some((prefix) => name.startsWith(prefix));
-  }
-
-  /** Policies or profiles have changed: endpoints of which another thing becomes are dirty. */
-  #admitAnew(): void {
-    for (const [id, endpoint] of this.#endpoints) {
-      const [before, now] = [this.#verdicts.get(id), this.#admission.of(endpoint)];
-      if (JSON.stringify(before) === JSON.stringify(now)) continue;
-      this.#verdicts.set(id, now);
-      this.#dirty.add(id);
-    }
   }
 
   #configure(config: DataplaneConfig): void {

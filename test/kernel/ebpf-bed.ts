@@ -6,7 +6,7 @@ import type { DeviceCounters } from '#dataplanes/contract.ts';
 import { mapShapes } from '#dataplanes/ebpf/bpf-types.gen.ts';
 import { EbpfDataplane } from '#dataplanes/ebpf/ebpf.ts';
 import type { MapSizes } from '#dataplanes/ebpf/programs.ts';
-import type { DataplaneConfig, WorkloadEndpointInfo } from '#dataplanes/messages.ts';
+import type { DataplaneConfig, DataplaneUpdate, WorkloadEndpointInfo } from '#dataplanes/messages.ts';
 import { silentLogger } from '#dataplanes/silent-logger.ts';
 import { ALLOW_ALL, TEST_CONFIG } from '#dataplanes/shared/test-config.ts';
 import { VariantChoice } from '#dataplanes/netfilter/variant-choice.ts';
@@ -41,6 +41,9 @@ export class EbpfBed implements AsyncDisposable {
   readonly node: TestNetns;
   readonly host: Netlink;
   readonly bpffs: string;
+  /** What all its dataplanes are told. */
+  readonly config: DataplaneConfig = { ...TEST_CONFIG, routeRefreshIntervalMs: 0 };
+  readonly profiles: readonly DataplaneUpdate[] = [ALLOW_ALL];
   readonly #dir: string;
   readonly #pods: BedPod[] = [];
   readonly #dataplanes: EbpfDataplane[] = [];
@@ -77,9 +80,9 @@ export class EbpfBed implements AsyncDisposable {
     more: { sizes?: MapSizes; config?: Partial<DataplaneConfig>; inSync?: boolean } = {},
   ): Promise<EbpfDataplane> {
     const dataplane = this.idle(more.sizes);
-    dataplane.onUpdate({ type: 'configUpdate', config: { ...TEST_CONFIG, routeRefreshIntervalMs: 0, ...more.config } });
+    dataplane.onUpdate({ type: 'configUpdate', config: { ...this.config, ...more.config } });
+    for (const update of this.profiles) dataplane.onUpdate(update);
     for (const { id, endpoint } of pods) dataplane.onUpdate({ type: 'workloadEndpointUpdate', id, endpoint });
-    dataplane.onUpdate(ALLOW_ALL);
     if (more.inSync !== false) dataplane.onUpdate({ type: 'inSync' });
     await dataplane.apply();
     return dataplane;

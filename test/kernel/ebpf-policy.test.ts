@@ -1,0 +1,160 @@
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { EbpfDataplane } from '#dataplanes/ebpf/ebpf.ts';
+import type { EndpointId } from '#dataplanes/messages.ts';
+import type { PolicyId, RuleInfo } from '#dataplanes/policy.ts';
+import { ANY_PEER, ANY_RULE } from '#dataplanes/shared/test-config.ts';
+import { Peer } from '#test/lab/peer-client.ts';
+import { type BedPod, EbpfBed, packetsOf } from './ebpf-bed.ts';
+
+/*
+ * Policy by the programs on a real kernel: units, slots and ways as the agent makes them.
+ *
+ *     pod 1 --> pod_out on cali1 (egress of 1, ingress of 2) --> pod 2
+ */
+let bed: EbpfBed;
+const peers: Peer[] = [];
+
+beforeEach(async () => {
+  bed = await EbpfBed.create();
+});
+
+afterEach(async () => {
+  for (const peer of peers.splice(0)) await peer[Symbol.asyncDispose]();
+  await bed[Symbol.asyncDispose]();
+});
+
+const policy: PolicyId = 'NetworkPolicy default/p';
+
+/** One rule of the policy, allowing what comes from the set, or everything. */
+const allowFrom = (set?: string, index = 0): RuleInfo => ({
+  ...ANY_RULE,
+  source: { ...ANY_PEER, sets: set === undefined ? [] : [set] },
+  id: `${policy} ingress ${index}`,
+  action: 'allow',
+});
+
+const setPolicy = (dataplane: EbpfDataplane, ingress: readonly RuleInfo[]): void =>
+  dataplane.onUpdate({
+    type: 'policyUpdate',
+    id: policy,
+    policy: { tier: 'default', staged: false, ingress, egress: [] },
+  });
+
+/** The pod with the policy on what it gets. */
+const selected = (pod: BedPod): BedPod['endpoint'] => ({
+  ...pod.endpoint,
+  tiers: [{ name: 'default', defaultAction: 'deny', ingress: [policy], egress: [] }],
+});
+
+const say = (dataplane: EbpfDataplane, pod: BedPod, endpoint = pod.endpoint): void =>
+  dataplane.onUpdate({ type: 'workloadEndpointUpdate', id: pod.id, endpoint });
+
+async function applied(dataplane: EbpfDataplane, ...programmed: readonly EndpointId[]): Promise<void> {
+  expect(await dataplane.apply()).toMatchObject({ programmed, failed: [], repaired: [] });
+}
+
+async function active(): Promise<EbpfDataplane> {
+  const dataplane = await bed.dataplane();
+  await dataplane.activate();
+  return dataplane;
+}
+
+async function twoPods(dataplane: EbpfDataplane): Promise<{ one: BedPod; two: BedPod; onePeer: Peer }> {
+  const one = await bed.pod(1, dataplane);
+  const two = await bed.pod(2, dataplane);
+  const onePeer = await Peer.start(one.netns.path);
+  peers.push(onePeer, await Peer.start(two.netns.path));
+  return { one, two, onePeer };
+}
+
+const isReached = async (from: Peer, { ipv4, ipv6 }: BedPod, timeoutMs: number): Promise<boolean[]> =>
+  Promise.all([ipv4, ipv6].map(async (host) => (await from.connect(host, timeoutMs)).ok));
+
+describe('policy', () => {
+  test('is in force in both families, counts, and follows policies, sets and profiles', async () => {
+    const dataplane = await active();
+    const { one, two, onePeer } = await twoPods(dataplane);
+    setPolicy(dataplane, []);
+    say(dataplane, one);
+    say(dataplane, two, selected(two));
+    await applied(dataplane, one.id, two.id);
+    expect(await isReached(onePeer, two, 300)).toEqual([false, false]);
+    expect((await packetsOf(dataplane, 'cali2', 'to-pod'))['policy']).toBeGreaterThan(1);
+
+    // A set without pod 1, then with it: a label that changes is no change of any endpoint.
+    dataplane.onUpdate({ type: 'ipSetUpdate', id: 's', setType: 'net', members: [] });
+    setPolicy(dataplane, [allowFrom('s')]);
+    await applied(dataplane);
+    expect(await isReached(onePeer, two, 300)).toEqual([false, false]);
+    dataplane.onUpdate({ type: 'ipSetDelta', id: 's', added: [`${one.ipv4}/32`, `${one.ipv6}/128`], removed: [] });
+    await applied(dataplane);
+    expect(await isReached(onePeer, two, 5_000)).toEqual([true, true]);
+    expect((await dataplane.ruleCounters()).get(`${policy} ingress 0`)?.packets).toBe(2);
+
+    dataplane.onUpdate({ type: 'ipSetDelta', id: 's', added: [], removed: [`${one.ipv6}/128`] });
+    await applied(dataplane);
+    expect(await isReached(onePeer, two, 300)).toEqual([true, false]);
+    say(dataplane, two);
+    await applied(dataplane, two.id);
+    expect(await isReached(onePeer, two, 5_000)).toEqual([true, true]);
+  });
+
+  test('that can not be made closes its endpoints only, with the reason, and opens them when it can', async () => {
+    const dataplane = await active();
+    const { one, two, onePeer } = await twoPods(dataplane);
+    const three = await bed.pod(3, dataplane);
+    peers.push(await Peer.start(three.netns.path));
+    setPolicy(dataplane, [allowFrom('nobody-said-this')]);
+    for (const pod of [one, three]) say(dataplane, pod);
+    say(dataplane, two, selected(two));
+    const report = await dataplane.apply();
+    expect(report.programmed).toEqual([one.id, three.id]);
+    expect(report.failed).toEqual([
+      { object: `endpoint ${two.id}`, endpoint: two.id, reason: expect.stringContaining('nobody-said-this') },
+    ]);
+    expect(await isReached(onePeer, two, 300)).toEqual([false, false]);
+    expect(await isReached(onePeer, three, 5_000)).toEqual([true, true]);
+    dataplane.onUpdate({ type: 'ipSetUpdate', id: 'nobody-said-this', setType: 'net', members: [`${one.ipv4}/32`] });
+    await applied(dataplane, two.id);
+    expect(await isReached(onePeer, two, 2_000)).toEqual([true, false]);
+
+    // It may also break while it is in force.
+    setPolicy(dataplane, [allowFrom('nor-this')]);
+    expect(await dataplane.apply()).toMatchObject({ programmed: [], failed: [{ endpoint: two.id }] });
+    expect(await isReached(onePeer, two, 300)).toEqual([false, false]);
+    setPolicy(dataplane, [allowFrom()]);
+    await applied(dataplane, two.id);
+    expect(await isReached(onePeer, two, 5_000)).toEqual([true, true]);
+  });
+
+  test('holds while another agent fills its own maps, and no packet meets half of them', async () => {
+    const first = await active();
+    const { one, two, onePeer } = await twoPods(first);
+    setPolicy(first, []);
+    say(first, one);
+    say(first, two, selected(two));
+    await applied(first, one.id, two.id);
+    const stream = onePeer.stream(two.ipv4, 1, {}).catch(() => undefined); // Never gets through.
+    await first[Symbol.asyncDispose](); // As if killed: what is pinned and attached stays.
+    const second = bed.idle();
+    second.onUpdate({ type: 'configUpdate', config: bed.config });
+    await second.apply();
+    await second.activate();
+    // It knows no endpoint yet, and entered nothing: pod 2 is still open for nobody, pod 1 may still send.
+    expect(await isReached(onePeer, two, 300)).toEqual([false, false]);
+    const before = (await packetsOf(second, 'cali2', 'to-pod'))['policy'] ?? 0;
+    expect(before).toBeGreaterThan(0);
+    for (const update of bed.profiles) second.onUpdate(update);
+    setPolicy(second, []);
+    say(second, one);
+    say(second, two, selected(two));
+    second.onUpdate({ type: 'inSync' });
+    await applied(second, one.id, two.id);
+    expect(await isReached(onePeer, two, 300)).toEqual([false, false]);
+    expect((await packetsOf(second, 'cali2', 'to-pod'))['policy']).toBeGreaterThan(before);
+    setPolicy(second, [allowFrom()]);
+    await applied(second);
+    expect(await isReached(onePeer, two, 5_000)).toEqual([true, true]);
+    await stream;
+  });
+});
