@@ -1,44 +1,52 @@
 /**
- * `make bench-policy`: what policy costs. Agent start with many pods and policies; one label change, from the change to the kernel; connect
- * latency with few and many rules and with a big set. Prints tables, and writes build/bench/policy.json.
+ * `make bench-policy`: what policy costs, in both dataplanes and beside plain ptp, in turn in one run. ROUNDS (5); ONLY (`connect,tcp`: these
+ * parts); MINUTES (10): when they are over no further round begins. Prints tables, and writes build/bench/policy.json, of which
+ * bench/policy-docs.ts makes the tables and plots of docs/performance.md.
  */
 import { mkdirSync, writeFileSync } from 'node:fs';
-import { Lab } from '#test/lab/lab.ts';
-import { machine, printTable } from './lib/report.ts';
-import { connects } from './policy/connect.ts';
-import { labelChanges } from './policy/label-change.ts';
-import { starts } from './policy/start.ts';
+import { printTable } from './lib/report.ts';
+import { addPart } from './policy/add.ts';
+import { ConditionsWatch, describe, isQuiet } from './policy/conditions.ts';
+import { connectPart } from './policy/connect.ts';
+import { labelPart } from './policy/label-change.ts';
+import { tableOf, type PartResult, type PolicyResults } from './policy/results.ts';
+import { Run } from './policy/run.ts';
+import { startPart } from './policy/start.ts';
+import { tcpPart } from './policy/tcp.ts';
+import { buildTraffic } from './policy/traffic.ts';
 
-const startRounds = Number(process.env['BENCH_START_ROUNDS'] ?? 5);
-const changes = Number(process.env['BENCH_CHANGES'] ?? 200);
-const connectRounds = Number(process.env['BENCH_CONNECT_ROUNDS'] ?? 5);
-const connectCount = Number(process.env['BENCH_CONNECTS'] ?? 2000);
+const parts: Readonly<Record<string, (run: Run) => Promise<PartResult>>> = {
+  connect: connectPart,
+  label: labelPart,
+  tcp: tcpPart,
+  add: addPart,
+  start: startPart,
+};
 
-const results: Record<string, unknown> = { machine: machine(), startRounds, changes, connectRounds, connectCount };
-
-console.log(
-  '\none label change, in-process: change -> calc -> driver -> ipset in the kernel (1,000 endpoints, 200 policies)',
-);
-const changed = await labelChanges(changes);
-printTable(changed.table);
-results['label change'] = changed.data;
-
-await using lab = await Lab.create({ nodes: 1 });
-const node = lab.node(0);
-await node.startAgent();
-for (let index = 0; index < 10; index++)
-  await node.addPod(`near-${index}`, { labels: { app: `app-${index}`, role: `role-${index}` } });
-
-console.log(`\nagent start, ten pods here (medians of ${startRounds})`);
-const started = await starts(lab, [1000, 10_000], startRounds);
-printTable(started.table);
-results['start'] = started.data;
-
-console.log(`\nconnect latency, pod to pod on one node (${connectRounds} rounds of ${connectCount}, in turn)`);
-const connected = await connects(lab, connectRounds, connectCount);
-printTable(connected.table);
-results['connect'] = connected.data;
-
+await using run = new Run(process.env, Object.keys(parts));
+run.say('looking at the machine');
+const watch = await ConditionsWatch.start();
+await buildTraffic();
+const found: PartResult[] = [];
+for (const [name, measure] of Object.entries(parts)) {
+  if (!run.wants(name)) continue;
+  run.say(`${name}: preparing`);
+  try {
+    const result = await measure(run);
+    console.log(`\n${result.title}\n${result.method}`);
+    printTable(tableOf(result));
+    console.log('');
+    found.push(result);
+  } catch (error) {
+    // What the other parts find is still worth its time.
+    console.error(`${name} failed:`, error);
+    process.exitCode = 1;
+  }
+}
+const conditions = await watch.end();
+const results: PolicyResults = { conditions, quiet: isQuiet(conditions), rounds: run.rounds, parts: found };
 mkdirSync('build/bench', { recursive: true });
 writeFileSync('build/bench/policy.json', `${JSON.stringify(results, null, 2)}\n`);
-console.log('\nwritten to build/bench/policy.json');
+console.log(describe(conditions));
+if (!results.quiet) console.log('others used the machine: these figures are not for publishing');
+run.say('written to build/bench/policy.json');

@@ -1,106 +1,120 @@
-import type { Lab } from '#test/lab/lab.ts';
-import { must } from '#test/lab/exec.ts';
-import { eventually } from '#test/lab/agent-lab.ts';
-import type { EndpointPolicyReport } from '#agent/explain/policy-report.ts';
-import { askAgent } from '#agent/admin/client.ts';
-import { buildConnectTimer, connectServer, timeConnects } from '../lib/connect-timer.ts';
-import { median, quantile, type Table } from '../lib/report.ts';
+import { median, quantile } from '../lib/report.ts';
 import { bigSet, longPolicy } from './cluster.ts';
+import { Collected, type PartResult } from './results.ts';
+import { inTurn, type Run } from './run.ts';
+import { agentSides, enforcing, mustBeClosed, ptpSide, rulesInForce, type BenchPod, type Side } from './sides.ts';
+import { repeat, serve } from './traffic.ts';
 
-const port = 5000;
-
-/** One thing that is compared: the policy objects, and how many rules must be in force. */
+/** What the server's policy is like. */
 interface Case {
   readonly name: string;
-  readonly objects: readonly object[];
+  /** Of the server pod; also the value of its label. */
+  readonly target: string;
   readonly rules: number;
+  readonly objects: (from: string) => readonly object[];
 }
 
-/** Connect latency pod to pod on one node, the cases in turn, beside two namespaces that are joined by plain routes without any rule. */
-export async function connects(
-  lab: Lab,
-  rounds: number,
-  count: number,
-): Promise<{ table: Table; data: Record<string, { p50Us: number; p99Us: number }> }> {
-  await buildConnectTimer();
-  const node = lab.node(0);
-  const server = await node.addPod('bench-server', { labels: { bench: 'target' } });
-  const client = await node.addPod('bench-client', {});
-  await using plain = await plainPair(lab.prefix);
-  using _server = await connectServer(server.netnsPath, port);
-  using _plainServer = await connectServer(plain.serverPath, port);
-  const cases: Case[] = [
-    { name: 'tortie, no policy', objects: [], rules: 0 },
-    ...[10, 1000, 5000].map((rules) => ({
-      name: `tortie, ${rules} rules`,
-      objects: longPolicy(rules, client.ipv4),
-      rules,
-    })),
-    { name: 'tortie, 1 rule, set of 100,000', objects: bigSet(100_000, client.ipv4), rules: 1 },
-  ];
-  const times = new Map<string, number[]>();
-  const record = (name: string, values: readonly number[]) => times.set(name, [...(times.get(name) ?? []), ...values]);
-  for (let round = 0; round < rounds; round++) {
-    for (const { name, objects, rules } of cases) {
-      lab.apply('target', objects);
-      await eventually(
-        async () => (await rulesInForce(node.runDir)) === rules,
-        () => `${name}: not in force\n${node.logTail()}`,
-        60_000,
-      );
-      record('routes, no rules at all', await timeConnects(plain.clientPath, plain.address, port, count));
-      record(name, await timeConnects(client.netnsPath, server.ipv4, port, count));
+const long = (rules: number): Case => ({
+  name: `${rules.toLocaleString('en')} rules`,
+  target: `rules-${rules}`,
+  rules,
+  objects: (from) => longPolicy(`rules-${rules}`, rules, from),
+});
+
+const none = { name: 'no policy', target: 'open', rules: 0, objects: () => [] };
+const few = long(10);
+const cases: readonly Case[] = [
+  none,
+  few,
+  long(1000),
+  long(10_000),
+  { name: 'set of 100,000', target: 'big-set', rules: 1, objects: (from) => bigSet('big-set', 100_000, from) },
+];
+
+/** In one round, of each kind. */
+const amount = { count: 3000, seconds: 0.6 };
+
+/** Who is asked by whom. */
+interface Pair {
+  readonly side: string;
+  readonly client: BenchPod;
+  readonly servers: ReadonlyMap<Case, BenchPod>;
+}
+
+/** Connects and short connections, pod to pod on one node. */
+export async function connectPart(run: Run): Promise<PartResult> {
+  return run.within(async (stack) => {
+    const { kinds, absent } = await enforcing();
+    const agents = await agentSides(stack, kinds, { nodes: 1 });
+    const ptp = await ptpSide(stack, { nodes: 1 });
+    const plain = {
+      side: ptp.name,
+      client: await ptp.pod(0, 'client'),
+      servers: new Map([[none, await ptp.pod(0, 'server')]]),
+    };
+    const pairs: Pair[] = [plain];
+    for (const side of agents.sides) {
+      run.say(`connect: ${side.name}: pods and policies`);
+      pairs.push(await prepare(side));
     }
-  }
-  lab.apply('target', []);
-  const data = Object.fromEntries(
-    [...times].map(([name, values]) => [name, { p50Us: median(values), p99Us: quantile(values, 0.99) }]),
+    for (const { servers } of pairs) {
+      for (const server of servers.values()) stack.use(await serve(server.netnsPath, 'echo'));
+    }
+    for (const side of agents.sides) {
+      const servers = pairs.find((pair) => pair.side === side.name)?.servers ?? [];
+      await mustBeClosed(
+        side,
+        [...servers].flatMap(([{ rules }, server]) => (rules === 0 ? [] : [server])),
+      );
+    }
+    const collected = new Collected();
+    for (const round of run.turns('connect')) {
+      for (const each of cases) {
+        for (const { side, client, servers } of inTurn(pairs, round)) {
+          const server = servers.get(each);
+          if (server !== undefined) collected.add(round, { case: each.name, side }, await measure(client, server));
+        }
+      }
+    }
+    const toPtp = () => ({ case: none.name, side: ptp.name });
+    const ratios = [
+      { title: 'p50 to ptp', figure: 'p50Us', to: toPtp },
+      { title: 'p50 to 10 rules', figure: 'p50Us', to: ({ side }: { side: string }) => ({ case: few.name, side }) },
+      { title: 'CRR to ptp', figure: 'crrPerS', to: toPtp },
+    ];
+    return {
+      name: 'connect',
+      title: 'Connect, and connect + one byte each way (CRR), pod to pod on one node',
+      method:
+        'One client, one connection at a time; each ends with a reset. Every rule has another /32 and port, and the last one allows; policies of all cases are in force at once, each for a server of its own. ptp has no policy.',
+      figures: [
+        { key: 'p50Us', title: 'p50 us', digits: 1 },
+        { key: 'p99Us', title: 'p99 us', digits: 0 },
+        { key: 'crrPerS', title: 'CRR/s', digits: 0 },
+        { key: 'crrP50Us', title: 'CRR p50 us', digits: 1 },
+      ],
+      ratios: ratios.map(({ title }) => title),
+      cells: collected.cells(ratios),
+      absent: [...absent, ...agents.absent],
+    };
+  });
+}
+
+async function prepare(side: Side): Promise<Pair> {
+  const client = await side.pod(0, 'client');
+  const servers = new Map<Case, BenchPod>();
+  for (const each of cases) servers.set(each, await side.pod(0, each.target, { bench: each.target }));
+  side.lab.apply(
+    'policies',
+    cases.flatMap(({ objects }) => objects(client.ipv4)),
   );
-  const base = data['routes, no rules at all']?.p50Us ?? Number.NaN;
-  const ten = data['tortie, 10 rules']?.p50Us ?? Number.NaN;
-  const rows = Object.entries(data).map(([name, { p50Us, p99Us }]) => [
-    name,
-    p50Us.toFixed(1),
-    p99Us.toFixed(0),
-    (p50Us / base).toFixed(2),
-    (p50Us / ten).toFixed(2),
-  ]);
-  return { table: [['connect', 'p50 us', 'p99 us', 'to plain', 'to 10 rules'], ...rows], data };
+  for (const { target, rules } of cases) await rulesInForce(side, { node: 0, pod: target, count: rules });
+  return { side: side.name, client, servers };
 }
 
-/** Rules of the server's tiers that the kernel has: the agent is in force when it has no failures and reports them all. */
-async function rulesInForce(runDir: string): Promise<number> {
-  const query = new URLSearchParams({ endpoint: 'default/bench-server' });
-  const report = (await askAgent(runDir, `/policy?${query.toString()}`)) as EndpointPolicyReport;
-  const rules = report.ingress.tiers.flatMap(({ policies }) => policies.flatMap((policy) => policy.rules));
-  return rules.every(({ counter }) => counter !== null) ? rules.length : -1;
-}
-
-/** Client, router and server namespaces with plain routes between them. */
-async function plainPair(
-  prefix: string,
-): Promise<AsyncDisposable & { clientPath: string; serverPath: string; address: string }> {
-  const names = ['pc', 'pr', 'ps'].map((name) => `${prefix}-${name}`) as [string, string, string];
-  const [client, router, server] = names;
-  const remove = async () => {
-    for (const name of names) await must('ip', 'netns', 'del', name);
-  };
-  for (const name of names) {
-    await must('ip', 'netns', 'add', name);
-    await must('ip', '-n', name, 'link', 'set', 'lo', 'up');
-  }
-  for (const [end, net] of [
-    [client, 1],
-    [server, 2],
-  ] as const) {
-    await must('ip', '-n', end, 'link', 'add', 'eth0', 'type', 'veth', 'peer', `v${net}`, 'netns', router);
-    await must('ip', '-n', end, 'addr', 'add', `192.168.${net}.2/24`, 'dev', 'eth0');
-    await must('ip', '-n', router, 'addr', 'add', `192.168.${net}.1/24`, 'dev', `v${net}`);
-    await must('ip', '-n', end, 'link', 'set', 'eth0', 'up');
-    await must('ip', '-n', router, 'link', 'set', `v${net}`, 'up');
-    await must('ip', '-n', end, 'route', 'add', 'default', 'via', `192.168.${net}.1`);
-  }
-  await must('ip', 'netns', 'exec', router, 'sysctl', '-qw', 'net.ipv4.ip_forward=1');
-  const path = (name: string) => `/run/netns/${name}`;
-  return { clientPath: path(client), serverPath: path(server), address: '192.168.2.2', [Symbol.asyncDispose]: remove };
+async function measure({ netnsPath }: BenchPod, { ipv4 }: BenchPod): Promise<Record<string, number>> {
+  await repeat(netnsPath, 'connect', ipv4, { count: 100, seconds: 1 });
+  const { us } = await repeat(netnsPath, 'connect', ipv4, amount);
+  const crr = await repeat(netnsPath, 'crr', ipv4, amount);
+  return { p50Us: median(us), p99Us: quantile(us, 0.99), crrPerS: crr.perS, crrP50Us: median(crr.us) };
 }

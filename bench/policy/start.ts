@@ -1,54 +1,63 @@
-import type { Lab } from '#test/lab/lab.ts';
-import type { LabNode } from '#test/lab/lab-node.ts';
 import { readFileSync } from 'node:fs';
 import { askAgent } from '#agent/admin/client.ts';
-import { median, type Table } from '../lib/report.ts';
-import { manyPolicy, remotePod } from './cluster.ts';
+import type { LabNode } from '#test/lab/lab-node.ts';
+import { localPods, manyPolicy, remotePod } from './cluster.ts';
+import { Collected, type PartResult } from './results.ts';
+import { inTurn, type Run } from './run.ts';
+import { agentSides, enforcing } from './sides.ts';
 
-/** What one start cost. */
-interface Start {
-  readonly readyMs: number;
-  readonly cpuMs: number;
-  readonly rssMib: number;
-  readonly peakMib: number;
+const sizes = [1000, 10_000] as const;
+const policies = 200;
+
+/** Restart of the agent until it is in sync, with that many pods on other nodes. */
+export async function startPart(run: Run): Promise<PartResult> {
+  return run.within(async (stack) => {
+    const { kinds, absent } = await enforcing();
+    const agents = await agentSides(stack, kinds, { nodes: 1 });
+    for (const { lab, pod } of agents.sides) {
+      for (let index = 0; index < localPods; index++) {
+        await pod(0, `near-${index}`, { app: `app-${index}`, role: `role-${index}` });
+      }
+      lab.apply(
+        'many-policies',
+        Array.from({ length: policies }, (_, index) => manyPolicy(index)),
+      );
+    }
+    const collected = new Collected();
+    for (const round of run.turns('start')) {
+      for (const size of sizes) {
+        const pods = Array.from({ length: size }, (_, index) => remotePod(index));
+        for (const { name, lab } of inTurn(agents.sides, round)) {
+          await lab.node(0).stopAgent();
+          lab.apply('far-pods', pods);
+          collected.add(
+            round,
+            { case: `${size.toLocaleString('en')} remote pods`, side: name },
+            await start(lab.node(0)),
+          );
+        }
+      }
+    }
+    const to = (cell: { readonly case: string }) => ({ case: cell.case, side: 'iptables' });
+    const ratios = [{ title: 'ready to iptables', figure: 'readyMs', to }];
+    return {
+      name: 'start',
+      title: 'Restart of the agent until it is in sync',
+      method: `From the start of the process; ${localPods} pods here, ${policies} policies, all in the kernel from before; datastore files. CPU is the agent's and its children's, until then.`,
+      figures: [
+        { key: 'readyMs', title: 'ready ms', digits: 0 },
+        { key: 'cpuMs', title: 'CPU ms', digits: 0 },
+        { key: 'rssMib', title: 'RSS MiB', digits: 0 },
+        { key: 'peakMib', title: 'peak MiB', digits: 0 },
+      ],
+      ratios: ratios.map(({ title }) => title),
+      cells: collected.cells(ratios),
+      absent: [...absent, ...agents.absent],
+    };
+  });
 }
 
-/** Agent start to "in sync" (status says ready) with that many pods on other nodes, ten here and 200 policies. Medians of `rounds`. */
-export async function starts(
-  lab: Lab,
-  sizes: readonly number[],
-  rounds: number,
-): Promise<{ table: Table; data: Record<string, Start> }> {
-  const node = lab.node(0);
-  const data: Record<string, Start> = {};
-  lab.apply(
-    'many-policies',
-    Array.from({ length: 200 }, (_, index) => manyPolicy(index)),
-  );
-  for (const size of sizes) {
-    lab.apply(
-      'far-pods',
-      Array.from({ length: size }, (_, index) => remotePod(index)),
-    );
-    const runs: Start[] = [];
-    for (let round = 0; round < rounds; round++) runs.push(await start(node));
-    const of = (key: keyof Start) => median(runs.map((run) => run[key]));
-    data[size] = { readyMs: of('readyMs'), cpuMs: of('cpuMs'), rssMib: of('rssMib'), peakMib: of('peakMib') };
-  }
-  lab.apply('far-pods', []);
-  lab.apply('many-policies', []);
-  const rows = Object.entries(data).map(([size, { readyMs, cpuMs, rssMib, peakMib }]) => [
-    `${size} remote pods, 200 policies`,
-    readyMs.toFixed(0),
-    cpuMs.toFixed(0),
-    rssMib.toFixed(0),
-    peakMib.toFixed(0),
-  ]);
-  return { table: [['', 'start to ready ms', 'CPU ms', 'RSS MiB', 'peak MiB'], ...rows], data };
-}
-
-async function start(node: LabNode): Promise<Start> {
-  await node.stopAgent();
+async function start(node: LabNode): Promise<Record<string, number>> {
   const began = performance.now();
   await node.startAgent({ wait: false });
   for (;;) {
