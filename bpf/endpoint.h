@@ -212,7 +212,8 @@ __noinline int look_for_hop(void)
 		return 0;
 	packet->has_hop = 1;
 	packet->hop.kind = HOP_KIND_NONE;
-	if (packet->translation == TRANSLATION_ERROR)
+	/* An error goes to the sender of what it quotes. */
+	if (packet->headers.is_error)
 		find_address(packet->to.source, &info);
 	else
 		find_address(packet->to.destination, &info);

@@ -37,15 +37,18 @@ export interface HandRows {
 /** A rule's word. */
 export const word = (action: RuleAction, argument = 0): number => action | (argument << 8);
 
+/** Who has the maps. */
+type Tables = Pick<ClassifierBed, 'array' | 'map'>;
+
 /** Numbers are given out one after the other and never again. */
 export class HandTables {
-  readonly #bed: ClassifierBed;
+  readonly #bed: Tables;
   #record = 1;
   #rule = 0;
   #row = 0;
   #chunk: number = chunkFull + 1;
 
-  constructor(bed: ClassifierBed) {
+  constructor(bed: Tables) {
     this.#bed = bed;
     bed.array('tortie_chunks').value(chunkFull).fill(0xff);
   }

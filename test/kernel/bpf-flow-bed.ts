@@ -1,0 +1,112 @@
+/** The endpoint programs on packets of ours, by BPF_PROG_TEST_RUN. */
+import { DeviceCounters, Direction, type Verdict, verdictTexts } from '#dataplanes/ebpf/bpf-types.gen.ts';
+import { macBytes, u32Key } from '#dataplanes/ebpf/keys.ts';
+import { marks, namesOf, type Pod, podMacOf } from './bpf-flow-names.ts';
+import { FlowNode } from './bpf-flow-node.ts';
+import { frameOf, wordsOf } from './bpf-flow-words.ts';
+import type { Version } from './classifier-bed.ts';
+import { wrongChecksums } from './slow-checksums.ts';
+
+/** Offsets in `struct __sk_buff`. */
+const skb = { size: 192, mark: 8, ifindex: 40 } as const;
+const actions = { pass: -1, drop: 2, redirect: 7 } as const;
+
+/** A FlowNode whose pods are nothing but words: see `run`. */
+export class FlowBed extends FlowNode {
+  static override async create(more: Readonly<Record<string, number>> = {}): Promise<FlowBed> {
+    return await FlowNode.make((netns, object) => new FlowBed(netns, object), more);
+  }
+
+  /**
+   * A packet, and what becomes of it:
+   *
+   *     'one sends tcp S one:40000 > two:80'          'pod two'
+   *     'one sends tcp S one:40000 > front:80'        'pod two: tcp S one:40000 > two:8080'      (it is changed)
+   *     'one sends tcp S one:40000 > away:80'         'stack'
+   *     'one gets tcp S away:1 > one:80'              'passed'        (`one gets from node ...`: with the host's mark)
+   *     ...                                           'dropped: policy', 'two refuses: policy', 'back: error front > one about ...'
+   *
+   * Throws where something else is wrong: checksums, MACs, hop limit, mark, counters.
+   */
+  run(version: Version, step: string): string {
+    const [, pod = '', way = '', isHost, packet = ''] = /^(\w+) (sends|gets)( from node)? (.*)$/.exec(step) ?? [];
+    const device = this.devices.get(pod);
+    if (device === undefined) throw new Error(`not a step: ${step}`);
+    const names = namesOf[version];
+    const { frame, isStranger } = frameOf(version, names, packet);
+    const isOut = way === 'sends';
+    const hostMac = macBytes(isStranger ? 'ee:ee:ee:ee:ee:99' : device.mac);
+    frame.set(isOut ? hostMac : macBytes('0a:58:0a:41:00:09'), 0);
+    const context = new Uint8Array(skb.size);
+    const view = new DataView(context.buffer);
+    view.setUint32(skb.ifindex, device.ifindex, true);
+    view.setUint32(skb.mark, isHost === undefined ? 0 : marks.host, true);
+    for (const { ifindex } of this.devices.values()) this.map('tortie_counters').delete(u32Key(ifindex));
+    const result = this.object
+      .program(isOut ? 'tortie_pod_out' : 'tortie_pod_in')
+      .testRun({ data: frame, context, netns: { path: this.netns.path } });
+    const counted = this.#counted();
+    const own = counted.get(`${pod} ${isOut ? Direction.fromPod : Direction.toPod}`);
+    counted.delete(`${pod} ${isOut ? Direction.fromPod : Direction.toPod}`);
+    if (own === undefined) throw new Error(`${step}: nothing was counted`);
+    const mark = new DataView(result.context.buffer, result.context.byteOffset).getUint32(skb.mark, true);
+    const others = [...counted];
+    const text = (outcome: string, isChanged = compareFrames(version, frame, result.data)): string => {
+      const wrong = wrongChecksums(version, result.data);
+      if (wrong.length > 0) throw new Error(`${step}: wrong checksums: ${wrong.join(', ')}`);
+      return isChanged ? `${outcome}: ${wordsOf(version, names, result.data)}` : outcome;
+    };
+    if (result.returned === actions.redirect) {
+      if (own !== 'passed') return text(`back (${own})`, true);
+      const [there] = others;
+      const [to = '', direction] = there?.[0].split(' ') ?? [];
+      if (others.length !== 1 || there?.[1] !== 'passed' || Number(direction) !== Direction.toPod)
+        throw new Error(`${step}: redirected, and counted are ${JSON.stringify(others)}`);
+      const expected = [...macBytes(podMacOf(to as Pod)), ...macBytes(this.devices.get(to)?.mac ?? '')];
+      if (result.data.slice(0, 12).join() !== expected.join())
+        throw new Error(`${step}: MACs ${result.data.slice(0, 12).join()}`);
+      const hops = version === 4 ? 22 : 21;
+      if (result.data[hops] !== (frame[hops] ?? 0) - 1) throw new Error(`${step}: hop limit ${result.data[hops]}`);
+      if (mark !== 0) throw new Error(`${step}: mark ${mark}`);
+      return text(`pod ${to}`);
+    }
+    if (result.returned === actions.drop) {
+      if (own !== 'passed')
+        return others.length === 0 ? `dropped: ${own}` : `dropped: ${own}, ${JSON.stringify(others)}`;
+      return others.map(([where, verdict]) => `${where.split(' ')[0]} refuses: ${verdict}`).join();
+    }
+    if (result.returned !== actions.pass || own !== 'passed' || others.length > 0)
+      throw new Error(`${step}: returned ${result.returned}, counted ${own}, ${JSON.stringify(others)}`);
+    if (isOut && mark !== marks.seen) throw new Error(`${step}: mark ${mark}`);
+    return text(isOut ? 'stack' : 'passed');
+  }
+
+  /** `pod direction` -> verdict, of what was counted since. */
+  #counted(): Map<string, string> {
+    const map = this.map('tortie_counters');
+    const found = new Map<string, string>();
+    for (const [name, { ifindex }] of this.devices) {
+      const all = map.get(u32Key(ifindex));
+      for (let cpu = 0; all !== undefined && cpu < map.cpus; cpu += 1)
+        DeviceCounters.read(new DataView(all.buffer, all.byteOffset + cpu * map.valueStride)).by.forEach(
+          (verdicts, way) =>
+            verdicts.forEach(({ packets }, verdict) => {
+              if (packets > 0n) found.set(`${name} ${way}`, verdictTexts[verdict as Verdict]);
+            }),
+        );
+    }
+    return found;
+  }
+}
+
+/** Whether IP's content differs, apart from hop limit and checksum. */
+function compareFrames(version: Version, before: Uint8Array, after: Uint8Array): boolean {
+  const blank = (frame: Uint8Array): string => {
+    const copy = frame.slice(14);
+    if (version === 4) copy.set([0], 8);
+    if (version === 4) copy.set([0, 0], 10);
+    if (version === 6) copy.set([0], 7);
+    return copy.join();
+  };
+  return blank(before) !== blank(after);
+}
