@@ -1,0 +1,161 @@
+import { describe, expect, test } from '@jest/globals';
+import { FakeClock } from '#api/fake-clock.ts';
+import type { Family } from '#native/types.ts';
+import type { Logger } from '../../logger.ts';
+import { TEST_CONFIG } from '../../shared/test-config.ts';
+import { FlowSweeper, sweepPauseMs } from './flow-sweeper.ts';
+import { resolveTimeouts } from './flow-timeouts.ts';
+import type { SweepResult } from './sweep-program.ts';
+
+const timeouts = resolveTimeouts(TEST_CONFIG.flowTimeouts, () => undefined);
+const result = (more: Partial<SweepResult> = {}): SweepResult => ({
+  visited: 0,
+  pointers: 0,
+  marked: 0,
+  deletedTcp: 0,
+  deletedUdp: 0,
+  deletedIcmp: 0,
+  deletedOther: 0,
+  deletedPointers: 0,
+  ...more,
+});
+
+/** A program whose calls the test ends. */
+class HeldProgram {
+  readonly calls: string[] = [];
+  most = 0;
+  #now = 0;
+  answer: (family: Family, shard: number) => Promise<SweepResult> = () => Promise.resolve(result());
+
+  async sweep(family: Family, shard: number): Promise<SweepResult> {
+    this.calls.push(`${family}/${shard}`);
+    this.#now += 1;
+    this.most = Math.max(this.most, this.#now);
+    try {
+      return await this.answer(family, shard);
+    } finally {
+      this.#now -= 1;
+    }
+  }
+}
+
+function make() {
+  const clock = new FakeClock();
+  const program = new HeldProgram();
+  const said: string[] = [];
+  const say = (message: string): void => void said.push(message);
+  const log: Logger = { debug: say, info: say, warn: say, error: say };
+  const maxElements = { 4: 400, 6: 600 };
+  const sweeper = new FlowSweeper({ program, timeouts: () => timeouts, maxElements, clock, log });
+  return { clock, program, said, sweeper };
+}
+
+/** All that is ready to run has run. */
+const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+const all = ['4/0', '4/1', '4/2', '4/3', '6/0', '6/1', '6/2', '6/3'];
+
+describe('the sweeper', () => {
+  test('sweeps each hash every 10 s, one after the other', async () => {
+    const { clock, program, sweeper } = make();
+    sweeper.start();
+    clock.advance(sweepPauseMs - 1);
+    await settled();
+    expect(program.calls).toEqual([]);
+    clock.advance(1);
+    await settled();
+    expect(program.calls).toEqual(all);
+    expect(program.most).toBe(1);
+    clock.advance(sweepPauseMs);
+    await settled();
+    expect(program.calls).toEqual([...all, ...all]);
+    await sweeper[Symbol.asyncDispose]();
+  });
+
+  test('waits for a call that takes longer than the pause', async () => {
+    const { clock, program, sweeper } = make();
+    const held = Promise.withResolvers<SweepResult>();
+    program.answer = () => held.promise;
+    sweeper.start();
+    clock.advance(sweepPauseMs);
+    await settled();
+    clock.advance(5 * sweepPauseMs);
+    await settled();
+    expect(program.calls).toEqual(['4/0']);
+    held.resolve(result());
+    await settled();
+    expect(program.calls).toEqual(all);
+    await sweeper[Symbol.asyncDispose]();
+  });
+
+  test('adds up what it deleted, and says how full the hashes are', async () => {
+    const { clock, program, sweeper } = make();
+    program.answer = (family) =>
+      Promise.resolve(
+        family === 4
+          ? result({ visited: 10, pointers: 3, deletedTcp: 1, deletedUdp: 2, deletedPointers: 1 })
+          : result({ visited: 5, deletedIcmp: 1, deletedOther: 1 }),
+      );
+    sweeper.start();
+    for (let sweep = 0; sweep < 2; sweep += 1) {
+      clock.advance(sweepPauseMs);
+      await settled();
+    }
+    expect(sweeper.stats).toMatchObject({
+      4: { elements: 24, maxElements: 400, pointers: 8, deleted: { tcp: 8, udp: 16, icmp: 0, other: 0, pointer: 8 } },
+      6: { elements: 12, maxElements: 600, pointers: 0, deleted: { tcp: 0, udp: 0, icmp: 8, other: 8, pointer: 0 } },
+      sweeps: 2,
+      failures: 0,
+    });
+    await sweeper[Symbol.asyncDispose]();
+  });
+
+  test('a hash that fails is said once and tried again; the others are swept all the same', async () => {
+    const { clock, program, said, sweeper } = make();
+    let isBroken = true;
+    program.answer = (family, shard) =>
+      isBroken && family === 6 && shard === 1
+        ? Promise.reject(new Error('bpf.run: ENOMEM'))
+        : Promise.resolve(result({ visited: 1 }));
+    sweeper.start();
+    for (let sweep = 0; sweep < 2; sweep += 1) {
+      clock.advance(sweepPauseMs);
+      await settled();
+    }
+    expect(program.calls).toEqual([...all, ...all]);
+    expect(said).toEqual([expect.stringMatching(/IPv6 flows, hash 1: bpf\.run: ENOMEM.*tried again/)]);
+    expect(sweeper.stats).toMatchObject({ failures: 2, failure: expect.stringContaining('ENOMEM') });
+    isBroken = false;
+    clock.advance(sweepPauseMs);
+    await settled();
+    expect(said).toHaveLength(2);
+    expect(sweeper.stats).not.toHaveProperty('failure');
+    await sweeper[Symbol.asyncDispose]();
+  });
+
+  test('stops behind the call that is under way, and comes no more', async () => {
+    const { clock, program, sweeper } = make();
+    const held = Promise.withResolvers<SweepResult>();
+    program.answer = () => held.promise;
+    sweeper.start();
+    clock.advance(sweepPauseMs);
+    await settled();
+    let isStopped = false;
+    const stopping = sweeper[Symbol.asyncDispose]().then(() => (isStopped = true));
+    await settled();
+    expect(isStopped).toBe(false);
+    held.resolve(result());
+    await stopping;
+    clock.advance(5 * sweepPauseMs);
+    await settled();
+    expect(program.calls).toEqual(['4/0']);
+  });
+
+  test('one that was stopped before its first sweep does none', async () => {
+    const { clock, program, sweeper } = make();
+    sweeper.start();
+    await sweeper[Symbol.asyncDispose]();
+    clock.advance(sweepPauseMs);
+    await settled();
+    expect(program.calls).toEqual([]);
+  });
+});
