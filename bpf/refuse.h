@@ -106,6 +106,16 @@ static __always_inline int send_back(struct __sk_buff *skb)
 	return bpf_redirect_peer(skb->ifindex, 0);
 }
 
+/*
+ * A number whose bounds are tested behind this: clang may otherwise test a copy, and the verifier of kernel
+ * 6.1 then doesn't know them of the register that is used.
+ */
+static __always_inline __u64 opaque(__u64 number)
+{
+	asm volatile("" : "+r"(number));
+	return number;
+}
+
 static __always_inline __u16 fold_checksum(__u32 sum)
 {
 	sum = (sum & 0xffff) + (sum >> 16);
@@ -261,6 +271,7 @@ static __always_inline void fill_refusal(struct refusal_packet *answer, const st
 					 enum refusal refusal, __u32 mtu, __u32 length)
 {
 	__u32 covered = ICMP_HEADER + length, sum = 0;
+	__u64 end;
 	/* IPv4's precedence is that of control messages (RFC 1812 4.3.2.5). */
 	__u8 tos = (answer->quoted[1] & 0x1e) | 0xc0;
 
@@ -285,13 +296,16 @@ static __always_inline void fill_refusal(struct refusal_packet *answer, const st
 		answer->type = FAMILY == 4 ? 3 : 1;
 		answer->code = FAMILY == 4 ? 3 : 4;
 	}
-	if (length <= QUOTED_MOST)
-		__builtin_memset(answer->quoted + length, 0, sizeof(answer->padding));
+	end = opaque(length);
+	if (end <= QUOTED_MOST)
+		__builtin_memset(answer->quoted + end, 0, sizeof(answer->padding));
 	covered = (covered + 3) & ~3U;
 #pragma unroll
 	for (int step = 0; step < SUM_STEPS; step++) {
-		__u32 bytes = covered < SUM_BYTES ? covered : SUM_BYTES;
+		__u64 bytes = opaque(covered);
 
+		if (bytes > SUM_BYTES)
+			bytes = SUM_BYTES;
 		sum = bpf_csum_diff(NULL, 0, (__be32 *)(&answer->type + step * SUM_BYTES), bytes, sum);
 		covered -= bytes;
 	}
@@ -303,6 +317,7 @@ static __always_inline int send_refusal(struct __sk_buff *skb, const struct refu
 					__u32 length)
 {
 	__u8 macs[12], swapped[12];
+	__u64 bytes;
 	__u32 old;
 
 	if (bpf_skb_load_bytes(skb, 0, macs, sizeof(macs)))
@@ -322,9 +337,10 @@ static __always_inline int send_refusal(struct __sk_buff *skb, const struct refu
 	if (bpf_skb_change_tail(skb, old + ETH_HLEN + length, 0) ||
 	    bpf_skb_adjust_room(skb, -(__s32)old, BPF_ADJ_ROOM_MAC, 0))
 		return -1;
-	if (length == 0 || length > sizeof(*answer))
+	bytes = opaque(length);
+	if (bytes == 0 || bytes > sizeof(*answer))
 		return -1;
-	if (bpf_skb_store_bytes(skb, ETH_HLEN, answer, length, BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH))
+	if (bpf_skb_store_bytes(skb, ETH_HLEN, answer, bytes, BPF_F_RECOMPUTE_CSUM | BPF_F_INVALIDATE_HASH))
 		return -1;
 	return bpf_skb_store_bytes(skb, 0, swapped, sizeof(swapped), 0);
 }
@@ -341,7 +357,8 @@ __noinline int refuse_packet(struct __sk_buff *skb, const struct flow_headers *h
 {
 	struct refusal_packet *error;
 	struct refusal_room *room;
-	__u32 first = 0, length;
+	__u32 first = 0;
+	__u64 length;
 	__u8 group;
 
 	/* Frames with a tag inside have another length in front. */
@@ -363,7 +380,7 @@ __noinline int refuse_packet(struct __sk_buff *skb, const struct flow_headers *h
 	if (!may_refuse(skb->ifindex))
 		return 0;
 	error = (struct refusal_packet *)room;
-	length = headers->end - ETH_HLEN;
+	length = opaque(headers->end - ETH_HLEN);
 	if (length > QUOTED_MOST)
 		length = QUOTED_MOST;
 	if (length < sizeof(struct ip_header) || bpf_skb_load_bytes(skb, ETH_HLEN, error->quoted, length))

@@ -3,7 +3,6 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/gl
 import { Verdict } from '#dataplanes/ebpf/bpf-types.gen.ts';
 import { u32Key } from '#dataplanes/ebpf/keys.ts';
 import { bytes, v4, v6 } from '#test/lab/packets.ts';
-import type { Version } from './classifier-bed.ts';
 import { extension, fragment6, frame4, frame6, icmp, ip4, ip6, tcp, udp } from './header-frames.ts';
 import { addressOf, nativeWord, RewriteBed } from './rewrite-bed.ts';
 import type { WantedTuple } from './slow-rewrite.ts';
@@ -71,7 +70,7 @@ describe.each([4, 6] as const)('IPv%i: a frontend', (version) => {
       expect(port).toBe(5290 + last);
       seen.set(last, (seen.get(last) ?? 0) + 1);
     }
-    expect([...seen.keys()].sort()).toEqual([10, 11, 12, 13, 14]);
+    expect(new Set(seen.keys())).toEqual(new Set([10, 11, 12, 13, 14]));
     // 100 each on average; 40 is six standard deviations away.
     for (const times of seen.values()) expect(times).toBeGreaterThan(40);
   });
