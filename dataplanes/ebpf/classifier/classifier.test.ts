@@ -1,32 +1,10 @@
 import { describe, expect, test } from '@jest/globals';
-import type { PolicyInfo, RuleInfo } from '../../policy.ts';
-import { Classifier } from './classifier.ts';
 import { CHUNK_RULES, type SizedMap } from './classifier-maps.ts';
-import { testSizes, Twin } from './twin-for-tests.ts';
-import { type UnitKind, unitLists } from './unit-lists.ts';
-import { ANY_PEER as nobody } from '../../shared/test-config.ts';
+import { from, lists, nobody, packet, policy, rule, start } from './rules-for-tests.ts';
+import type { RuleInfo } from '../../policy.ts';
+import type { UnitKind } from './unit-lists.ts';
 
-const rule = (id: string, fields: Partial<RuleInfo> = {}): RuleInfo => ({
-  id,
-  action: 'allow',
-  source: nobody,
-  destination: nobody,
-  ...fields,
-});
-const from = (...sets: string[]): Partial<RuleInfo> => ({ source: { ...nobody, sets } });
-const policy = (...ingress: RuleInfo[]): PolicyInfo => ({ tier: 'default', staged: false, ingress, egress: [] });
-const lists = (policies: readonly string[], kind: UnitKind = 'endpoint') =>
-  unitLists(kind, 'ingress', 4, {
-    tiers: [{ name: 'default', defaultAction: 'deny', ingress: policies, egress: [] }],
-    profiles: [],
-  });
-const packet = { from: '10.0.0.1', to: '10.0.0.9', protocol: 6, port: 80, sourcePort: 1000 };
 const hosts = (count: number) => Array.from({ length: count }, (_, index) => `10.1.${index >> 8}.${index & 255}/32`);
-
-function start(entries = 100_000, others: Partial<Record<SizedMap, number>> = {}) {
-  const twin = new Twin(testSizes(entries, others));
-  return { twin, classifier: new Classifier(twin) };
-}
 
 describe('a label change of one pod', () => {
   test.each([1, 100])('writes in proportion to what it changes, with %i units and a large cluster', async (units) => {
