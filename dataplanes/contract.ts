@@ -54,12 +54,26 @@ export interface DeviceCounters {
   readonly verdicts: Readonly<Record<string, Counter>>;
 }
 
+/** Why an `apply` is asked for. */
+export interface ApplyRequest {
+  /**
+   * False: there is news, and what failed before has its time later. A programmer that can tell the two apart leaves what failed, if the news
+   * can't have cured it, and names it in `failed` again; one that can't tries everything.
+   */
+  readonly retry: boolean;
+}
+
 /** Something that is told the desired state and programs it: a dataplane, or what both share. */
 export interface Programmer extends AsyncDisposable {
+  /**
+   * It programs Kubernetes Services (default false): what is said of them asks for an `apply` of it. There is such news with every endpoint of
+   * the cluster that comes, goes or changes its readiness.
+   */
+  readonly programsServices?: boolean;
   /** Cheap and synchronous: records, does no I/O. */
   onUpdate(update: DataplaneUpdate): void;
   /** Programs what is dirty; never throws for one object's failure. Before `inSync` it only adds, never removes. */
-  apply(): Promise<ApplyReport>;
+  apply(request: ApplyRequest): Promise<ApplyReport>;
   /** Compare with the kernel at the next `apply` and repair; cheap, may be called at any time. */
   requestResync(): void;
   /** Calls `listener` when someone else changed what we own, so that the driver applies soon. */

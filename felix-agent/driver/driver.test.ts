@@ -62,9 +62,9 @@ describe('the driver', () => {
     await driver.settled();
     const toldAtApply: number[] = [];
     const apply = dataplane.apply.bind(dataplane);
-    dataplane.apply = () => {
+    dataplane.apply = (request) => {
       toldAtApply.push(dataplane.updates.length);
-      return apply();
+      return apply(request);
     };
     driver.push([endpoint('asks-at-once')]);
     setImmediate(() => driver.push([endpoint('of-the-same-change')]));
@@ -72,15 +72,67 @@ describe('the driver', () => {
     expect(toldAtApply[0]).toBe(2);
   });
 
-  test('what is said of Services asks for no cycle, so what failed is not tried again before its time', async () => {
+  test('what is said of Services is news to those who program them, and to nobody else', async () => {
+    const other = new FakeDataplane('other');
+    dataplane.programsServices = true;
+    driver.add(dataplane);
+    driver.add(other);
+    other.failing = [{ object: 'set a', reason: 'no room' }];
+    dataplane.failing = [{ object: 'endpoint e', reason: 'no memory' }];
+    await driver.settled();
+    const [applies, retries] = [other.applies, dataplane.retries.length];
+    driver.push([{ type: 'serviceRemove', id: 'default/web' }]);
+    await until(() => dataplane.retries.length > retries);
+    await turn();
+    expect(dataplane.retries.slice(retries)).toEqual([false]);
+    expect(other.applies).toBe(applies);
+    expect(other.updates).toContainEqual({ type: 'serviceRemove', id: 'default/web' });
+    expect(driver.failures().map(({ object }) => object)).toEqual(['endpoint e', 'set a']);
+  });
+
+  test('where nobody programs Services there is no cycle for them', async () => {
+    driver.add(dataplane);
+    await driver.settled();
+    let cycles = 0;
+    driver.onCycle(() => cycles++);
+    driver.push([{ type: 'serviceRemove', id: 'default/web' }]);
+    await turn();
+    expect(cycles).toBe(0);
+  });
+
+  test('news is applied at once, and what failed keeps its time', async () => {
     driver.add(dataplane);
     dataplane.failing = [{ object: 'set a', reason: 'no room' }];
     await driver.settled();
-    const { applies } = dataplane;
-    driver.push([{ type: 'serviceRemove', id: 'default/web' }]);
-    for (let turn = 0; turn < 10; turn++) await new Promise((resolve) => setImmediate(resolve));
-    expect(dataplane.applies).toBe(applies);
-    expect(dataplane.updates).toContainEqual({ type: 'serviceRemove', id: 'default/web' });
+    dataplane.retries.length = 0;
+    for (let count = 0; count < 9; count++) {
+      clock.advance(10);
+      driver.push([endpoint(`e${count}`)]);
+      await driver.programmed(`e${count}`, never());
+    }
+    expect(dataplane.retries).toEqual(Array.from({ length: 9 }, () => false));
+    clock.advance(10);
+    await until(() => dataplane.retries.length > 9);
+    expect(dataplane.retries.at(-1)).toBe(true);
+    // The second pause is twice as long, whatever came in the first.
+    clock.advance(199);
+    await turn();
+    expect(dataplane.retries).toHaveLength(10);
+    clock.advance(1);
+    await until(() => dataplane.retries.length === 11);
+  });
+
+  test('whoever waits for a cycle, joins or was disturbed has everything tried again', async () => {
+    driver.add(dataplane);
+    await driver.settled();
+    dataplane.retries.length = 0;
+    dataplane.disturb();
+    await until(() => dataplane.retries.length === 1);
+    await turn();
+    await driver.settled();
+    driver.add(new FakeDataplane('second'));
+    await until(() => dataplane.retries.length === 3);
+    expect(dataplane.retries).toEqual([true, true, true]);
   });
 
   test('answers for an endpoint as it was said last: what came during the apply, too', async () => {

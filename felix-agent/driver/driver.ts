@@ -1,13 +1,11 @@
 import type { Clock } from '#api/clock.ts';
-import type { ApplyFailure, ApplyReport, Programmer } from '#dataplanes/contract.ts';
+import type { ApplyFailure, ApplyReport, ApplyRequest, Programmer } from '#dataplanes/contract.ts';
 import type { DataplaneUpdate, EndpointId } from '#dataplanes/messages.ts';
 import type { PolicyView } from '../explain/policy-view.ts';
 import type { Log } from '../log.ts';
+import { ApplyTurns } from './apply-turns.ts';
 import { DesiredState } from './desired-state.ts';
 import { EndpointWaiters } from './endpoint-waiters.ts';
-
-/** First pause before what failed is tried again, and the longest one, in ms. */
-const retryMs = { first: 100, longest: 10_000 };
 
 /** What one cycle came to. */
 export interface CycleReport {
@@ -19,14 +17,15 @@ export interface CycleReport {
 }
 
 /**
- * The loop between calc and the kernel. Updates are handed to every programmer at once (`onUpdate` only records); one `apply` of all
- * of them runs at a time, and whatever came meanwhile goes into the next. What failed stays dirty in its programmer and is tried
- * again with growing pauses; what someone else changed makes the programmer ask for an apply itself.
+ * The loop between calc and the kernel. Updates are handed to every programmer at once (`onUpdate` only records); one cycle runs at a time,
+ * in which those are applied that have news or whose pause is over, and whatever came meanwhile goes into the next. What failed stays
+ * dirty in its programmer and is tried again with growing pauses, whatever news comes; what someone else changed makes the programmer
+ * ask for an apply itself.
  */
 export class Driver implements AsyncDisposable {
   readonly #clock: Clock;
   readonly #log: Log;
-  readonly #programmers = new Map<Programmer, readonly ApplyFailure[]>();
+  readonly #programmers = new Map<Programmer, ApplyTurns>();
   readonly #desired = new DesiredState();
   /** By object, why it failed, as it was logged last. */
   #said: ReadonlyMap<string, string> = new Map();
@@ -40,8 +39,6 @@ export class Driver implements AsyncDisposable {
   #begun = 0;
   #cycle: Promise<void> | undefined;
   #cycleBegan: number | undefined;
-  #retry: Disposable | undefined;
-  #retryPauseMs = retryMs.first;
   #stopped = false;
 
   constructor(clock: Clock, log: Log) {
@@ -66,16 +63,17 @@ export class Driver implements AsyncDisposable {
 
   /** Takes a programmer in: it is told everything that is known, and is applied with the others from now on. */
   add(programmer: Programmer): void {
-    this.#programmers.set(programmer, []);
+    this.#programmers.set(programmer, new ApplyTurns(this.#clock, () => this.#request()));
     programmer.onDisturbed(() => {
-      if (this.#programmers.has(programmer)) this.#request();
+      if (this.#programmers.has(programmer)) this.#requestAll();
     });
     for (const update of this.#desired.replay()) programmer.onUpdate(update);
-    this.#request();
+    this.#requestAll();
   }
 
   /** Lets a programmer go; it is not applied any more when this returns. */
   async remove(programmer: Programmer): Promise<void> {
+    this.#programmers.get(programmer)?.[Symbol.dispose]();
     this.#programmers.delete(programmer);
     await this.#cycle;
   }
@@ -90,8 +88,12 @@ export class Driver implements AsyncDisposable {
       }
       for (const programmer of this.#programmers.keys()) programmer.onUpdate(update);
     }
-    // Nobody programs Services yet: what any endpoint of the cluster does must not make what failed be tried before its time.
-    if (updates.some(({ type }) => type !== 'serviceUpdate' && type !== 'serviceRemove')) this.#request();
+    const isOfServices = updates.every(({ type }) => type === 'serviceUpdate' || type === 'serviceRemove');
+    const concerned = [...this.#programmers].filter(
+      ([{ programsServices }]) => !isOfServices || programsServices === true,
+    );
+    for (const [, turns] of concerned) turns.want({ retry: false });
+    if (!isOfServices || concerned.length > 0) this.#request();
   }
 
   /** Resolves when the endpoint, as last pushed, is in the kernel; rejects with the last reason when the signal aborts first. */
@@ -101,7 +103,7 @@ export class Driver implements AsyncDisposable {
 
   /** Resolves after a whole cycle that began after this call, or when the driver stops; what can't be programmed is in `failures`. */
   async settled(): Promise<void> {
-    this.#request();
+    this.#requestAll();
     const before = this.#begun;
     while (this.#begun === before && this.#cycle !== undefined) await this.#cycle;
   }
@@ -113,24 +115,36 @@ export class Driver implements AsyncDisposable {
 
   /** Everything that could not be programmed at the last try. */
   failures(): readonly ApplyFailure[] {
-    return [...this.#programmers.values()].flat();
+    return [...this.#programmers.values()].flatMap(({ failures }) => failures);
   }
 
   /** What one programmer could not program at the last try. */
   failuresOf(programmer: Programmer): readonly ApplyFailure[] {
-    return this.#programmers.get(programmer) ?? [];
+    return this.#programmers.get(programmer)?.failures ?? [];
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stopped = true;
-    this.#retry?.[Symbol.dispose]();
+    this.#stopTurns();
     await this.#cycle;
+    this.#stopTurns();
+  }
+
+  #stopTurns(): void {
+    for (const turns of this.#programmers.values()) turns[Symbol.dispose]();
   }
 
   #endpointFailure(id: EndpointId): string | undefined {
     return this.failures().find((failure) => failure.endpoint === id)?.reason;
   }
 
+  /** A cycle in which all are applied, and try again what failed. */
+  #requestAll(): void {
+    for (const turns of this.#programmers.values()) turns.want({ retry: true });
+    this.#request();
+  }
+
+  /** A cycle for those that want one. */
   #request(): void {
     this.#wanted = true;
     if (this.#stopped || this.#cycle !== undefined) return;
@@ -149,29 +163,34 @@ export class Driver implements AsyncDisposable {
     this.#wanted = false;
     this.#begun++;
     this.#saidMeanwhile.clear();
-    this.#retry?.[Symbol.dispose]();
     const waiting = this.#waiters.begin();
-    const programmers = [...this.#programmers.keys()];
     const began = performance.now();
-    const reports = await Promise.all(programmers.map((programmer) => this.#apply(programmer)));
-    for (const [index, programmer] of programmers.entries()) {
-      const report = reports[index];
-      if (report !== undefined && this.#programmers.has(programmer)) this.#programmers.set(programmer, report.failed);
-    }
+    const reports = await Promise.all(
+      [...this.#programmers].flatMap(([programmer, turns]) => {
+        const request = turns.take();
+        return request === undefined ? [] : this.#apply(programmer, turns, request);
+      }),
+    );
     this.#logReports(reports);
     this.#waiters.settle(waiting, (id) => !this.#saidMeanwhile.has(id) && this.#endpointFailure(id) === undefined);
-    this.#scheduleRetry();
     const cycle = {
       durationMs: performance.now() - began,
-      failed: reports.reduce((sum, { failed }) => sum + failed.length, 0),
+      failed: this.failures().length,
       repaired: reports.reduce((sum, { repaired }) => sum + repaired.length, 0),
     };
     for (const listener of this.#onCycle) listener(cycle);
   }
 
-  async #apply(programmer: Programmer): Promise<ApplyReport> {
+  async #apply(programmer: Programmer, turns: ApplyTurns, request: ApplyRequest): Promise<ApplyReport> {
+    const report = await this.#reportOf(programmer, request);
+    // One that was let go meanwhile has no more turns.
+    if (this.#programmers.get(programmer) === turns) turns.done(request, report.failed);
+    return report;
+  }
+
+  async #reportOf(programmer: Programmer, request: ApplyRequest): Promise<ApplyReport> {
     try {
-      return await programmer.apply();
+      return await programmer.apply(request);
     } catch (error) {
       // The contract says it never throws: a defect, but one programmer's defect must not stop the others.
       this.#log.error({ err: error }, 'apply threw');
@@ -196,15 +215,5 @@ export class Driver implements AsyncDisposable {
       if (!failing.has(object))
         this.#log.info({ object }, 'could not be programmed before, and is not failing any more');
     this.#said = failing;
-  }
-
-  #scheduleRetry(): void {
-    if (this.failures().length === 0) {
-      this.#retryPauseMs = retryMs.first;
-      return;
-    }
-    if (this.#stopped) return;
-    this.#retry = this.#clock.after(this.#retryPauseMs, () => this.#request());
-    this.#retryPauseMs = Math.min(this.#retryPauseMs * 2, retryMs.longest);
   }
 }

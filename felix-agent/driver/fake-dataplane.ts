@@ -1,4 +1,11 @@
-import type { ApplyFailure, ApplyReport, Dataplane, DeviceCounters, Counter } from '#dataplanes/contract.ts';
+import type {
+  ApplyFailure,
+  ApplyReport,
+  ApplyRequest,
+  Dataplane,
+  DeviceCounters,
+  Counter,
+} from '#dataplanes/contract.ts';
 import type { DataplaneUpdate } from '#dataplanes/messages.ts';
 import type { RuleId } from '#dataplanes/policy.ts';
 
@@ -10,6 +17,9 @@ export class FakeDataplane implements Dataplane {
   /** `activate`, `release`, `cleanup`, ... in the order they came; shared between fakes to see both. */
   readonly events: string[];
   applies = 0;
+  programsServices?: boolean;
+  /** Of each apply, whether it was asked to try again what failed. */
+  readonly retries: boolean[] = [];
   /** What every apply reports as failed until it is emptied. */
   failing: ApplyFailure[] = [];
   /** Missing kernel features. */
@@ -29,8 +39,9 @@ export class FakeDataplane implements Dataplane {
     this.updates.push(update);
   }
 
-  async apply(): Promise<ApplyReport> {
+  async apply({ retry }: ApplyRequest): Promise<ApplyReport> {
     this.applies++;
+    this.retries.push(retry);
     await this.gate;
     return { programmed: [], removed: [], failed: [...this.failing], repaired: [] };
   }
