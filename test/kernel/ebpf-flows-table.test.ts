@@ -105,7 +105,7 @@ describe.each([4, 6] as const)('IPv%i flows', (family) => {
     ['UDP', { protocol: 17 }, [client, server], [egressOk | ingressOk | answered | adopted]],
   ] as const)('a flow of another dataplane is taken over, %s', async (_, more, local, flags) => {
     using bed = await FlowBed.make();
-    const flow = flowBetween(family, more as Partial<Flow>);
+    const flow = flowBetween(family, more);
     const scope = scopeOf(...local.map((end) => end[family].address));
     const report = await tableOf(bed).importFlows(said({ type: 'flows', flows: [flow] }, { type: 'whole' }), scope);
     expect(report).toEqual({ imported: 1, present: 0, skipped: {}, failed: { count: 0, examples: [] } });

@@ -65,11 +65,6 @@ export function flagsIn(family: Family, view: DataView, at = 0): number {
   return view.getUint32(at + flowLayouts[family].Record.offsets.state, true);
 }
 
-/** The element's cookie. */
-export function cookieIn(family: Family, view: DataView, at = 0): number {
-  return view.getUint32(at + flowLayouts[family].Record.offsets.state + 4, true);
-}
-
 /** True for what `flowElements` made and no packet was seen of since. */
 export function isUntouched(family: Family, value: Uint8Array): boolean {
   const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
