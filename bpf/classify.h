@@ -96,7 +96,11 @@ static __always_inline enum found find_address(const __u8 *address, struct addre
 			info->class = *(const volatile __u32 *)&found->class;
 			info->hop = *(const volatile __u32 *)&found->hop;
 			order_reads();
-			if (bpf_map_lookup_elem(&tortie_addr, key.address) == found)
+			if (bpf_map_lookup_elem(&tortie_addr, key.address) != found)
+				continue;
+			order_reads();
+			if (*(const volatile __u32 *)&found->class == info->class &&
+			    *(const volatile __u32 *)&found->hop == info->hop)
 				return FOUND_VALUE;
 			continue;
 		}
@@ -127,7 +131,10 @@ static __always_inline enum found find_named(const __u8 *address, __u16 port, __
 			return FOUND_NONE;
 		*class = *(const volatile __u32 *)found;
 		order_reads();
-		if (bpf_map_lookup_elem(&tortie_named, &key) == found)
+		if (bpf_map_lookup_elem(&tortie_named, &key) != found)
+			continue;
+		order_reads();
+		if (*(const volatile __u32 *)found == *class)
 			return FOUND_VALUE;
 	}
 	return FOUND_UNSTABLE;

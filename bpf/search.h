@@ -133,8 +133,10 @@ static __always_inline int has_ports(__u8 protocol)
 /*
  * An element of a hash that isn't preallocated is free as soon as it is replaced or deleted, without a grace
  * period, and the next write of that CPU takes it: a value that was found may be another key's before it is
- * read. It is this key's if the key still leads to it after it was read. Else it is read again, so often;
- * each time another thread must have written this very key in some 20 ns.
+ * read. It is this key's if the key still leads to it after it was read, and it says the same after that: an
+ * element that went to another key and came back (which one lookup in millions meets when it is stopped
+ * meanwhile) says something else. What isn't so is read again, so often; each time another thread must have
+ * written this very key in some 20 ns.
  */
 #define STABLE_READS 4
 
