@@ -32,7 +32,7 @@ export interface PortRange {
 export interface PeerMatch<S = SetId> {
   /** The address is in this network; a list of several is a set. */
   readonly net?: CidrText;
-  /** It is not in this one. */
+  /** It is not in this one. Addresses of the other family don't match either: a rule that names a network is of its family. */
   readonly notNet?: CidrText;
   /** `net` sets: the address is in every one. */
   readonly sets: readonly S[];

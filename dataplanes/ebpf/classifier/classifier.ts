@@ -323,20 +323,20 @@ export class Classifier {
   #onRefused({ write, about }: Queued): Refusal {
     const failed = new Set<Unit>();
     let map: SizedMap = 'tortie_rows';
-    let then: Refusal['then'] = [];
+    let after: Refusal['after'] = [];
     if (write?.map === 'rows') {
       const unit = this.#inForce.ofRecord(write.record);
       if (unit !== undefined) failed.add(unit);
     } else if (write !== undefined && about.owner !== undefined) {
       const element = about.owner;
       const refused = this.#mover.onRefused(element, write);
-      ({ then } = refused);
+      ({ after } = refused);
       map = element.map ?? map;
       for (const unit of this.#inForce.users.of(refused.traits)) failed.add(unit);
     }
     const error = new ClassifierFull(map, this.#maps.sizes);
     for (const unit of failed) this.#inForce.fail(unit, new Map(), error);
-    return { deny: new Set([...failed].map(({ number }) => number)), then };
+    return { deny: new Set([...failed].map(({ number }) => number)), after };
   }
 
   #tellNumbers(): void {

@@ -113,7 +113,7 @@ export class Mover {
   onRefused(
     element: Element,
     write: MapWrite,
-  ): { readonly traits: readonly number[]; readonly then: readonly MapWrite[] } {
+  ): { readonly traits: readonly number[]; readonly after: readonly MapWrite[] } {
     const { written } = element;
     if (written !== undefined) {
       element.written = undefined;
@@ -122,8 +122,8 @@ export class Mover {
       this.#parts.membership.mark(element);
     }
     const traits = difference(element.wanted(), element.now());
-    if (write.map === 'addresses') return { traits, then: [{ ...write, value: undefined }] };
-    return { traits, then: write.map === 'named' ? [{ ...write, class: undefined }] : [] };
+    if (write.map === 'addresses') return { traits, after: [{ ...write, value: undefined }] };
+    return { traits, after: write.map === 'named' ? [{ ...write, class: undefined }] : [] };
   }
 
   /**

@@ -32,7 +32,7 @@ export interface Refusal {
   /** Units that would say something wrong without it: they deny from now on, and what is queued for them does. */
   readonly deny: ReadonlySet<number>;
   /** What has to be made then, before everything that is queued; a grace period is between. */
-  readonly then: readonly MapWrite[];
+  readonly after: readonly MapWrite[];
 }
 
 /** Writes in their order. What failed stays first in line, with everything behind it. */
@@ -148,7 +148,7 @@ export class WriteQueue {
   /** What is to be made instead of `refused` and `behind`. */
   #refuse(refused: Queued, failure: WriteFailure, behind: readonly Queued[]): Queued[] {
     refused.state = 'cancelled';
-    const { deny, then } = this.#onRefused(refused, failure);
+    const { deny, after } = this.#onRefused(refused, failure);
     const { owner } = refused.about;
     const denying = (queued: Queued): Queued => {
       const { write } = queued;
@@ -162,7 +162,7 @@ export class WriteQueue {
     const queue = (write: MapWrite | undefined): Queued => ({ write, about: {}, state: 'waits' });
     return [
       ...[...deny].map((index) => queue({ map: 'units', index, record: 0 })),
-      ...(then.length > 0 ? [queue(undefined), ...then.map(queue)] : []),
+      ...(after.length > 0 ? [queue(undefined), ...after.map(queue)] : []),
       ...left,
     ];
   }
