@@ -1,6 +1,6 @@
 /** How Services stand in the maps of bpf/service-maps.h. */
 import ipaddr from 'ipaddr.js';
-import { type Family, parseIp } from '#api/cidr.ts';
+import { type Family, type Ip, parseIp } from '#api/cidr.ts';
 import type { IpText } from '../../messages.ts';
 import { Backend4, Backend6, flowConstants, FrontendKey4, FrontendKey6 } from '../bpf-types.gen.ts';
 
@@ -29,8 +29,10 @@ const backendCodecs = { 4: Backend4, 6: Backend6 } as const;
 
 /** The key of a frontend; throws `AddressError` for text that is no address. */
 export function frontendKey({ address, port, protocol }: ServiceAddress): Uint8Array {
-  const { family, bytes } = addressBytes(address);
-  return keyCodecs[family].encode({ address: bytes, port, protocol });
+  const ip = parseIp(address);
+  const bytes = new Uint8Array(ip.family === 4 ? 4 : 16);
+  writeAddress(ip, new DataView(bytes.buffer), 0);
+  return keyCodecs[ip.family].encode({ address: bytes, port, protocol });
 }
 
 /** A frontend's value: first << 32 | flags << 24 | count. No flag has a meaning yet. */
@@ -47,12 +49,17 @@ export function readFrontendValue(value: Uint8Array): RunReference {
   return { first: view.getUint32(4, true), count: view.getUint32(0, true) & flowConstants.frontendCountMask };
 }
 
-/** Backends as the array has them, `stride` bytes apart; throws `AddressError` for an address that is none or of the other family. */
+/** Backends as the array has them, `stride` bytes apart; throws `AddressError` for text that is no address, a `RangeError` for the other family's. */
 export function backendBytes(family: Family, backends: readonly BackendAddress[], stride: number): Uint8Array {
   const bytes = new Uint8Array(backends.length * stride);
   const view = new DataView(bytes.buffer);
+  // Without an object for each: a service may have thousands, and all are written when one of them changes.
+  const { offsets } = backendCodecs[family];
   for (const [index, { address, port }] of backends.entries()) {
-    backendCodecs[family].write({ address: addressBytes(address, family).bytes, port }, view, index * stride);
+    const ip = parseIp(address);
+    if (ip.family !== family) throw new RangeError(`${address} is no IPv${family} address`);
+    writeAddress(ip, view, index * stride + offsets.address);
+    view.setUint16(index * stride + offsets.port, port, true);
   }
   return bytes;
 }
@@ -63,17 +70,10 @@ export function readBackend(family: Family, value: Uint8Array): BackendAddress {
   return { address: ipaddr.fromByteArray([...address]).toString(), port };
 }
 
-function addressBytes(text: IpText, wanted?: Family): { readonly family: Family; readonly bytes: Uint8Array } {
-  const ip = parseIp(text);
-  if (wanted !== undefined && ip.family !== wanted) {
-    throw Object.assign(new Error(`${text} is no IPv${wanted} address`), { code: 'bad-address' });
-  }
-  const bytes = new Uint8Array(ip.family === 4 ? 4 : 16);
-  const view = new DataView(bytes.buffer);
-  if (ip.family === 4) view.setUint32(0, ip.value);
+function writeAddress(ip: Ip, view: DataView, at: number): void {
+  if (ip.family === 4) view.setUint32(at, ip.value);
   else {
-    view.setBigUint64(0, ip.value >> 64n);
-    view.setBigUint64(8, ip.value & 0xffff_ffff_ffff_ffffn);
+    view.setBigUint64(at, ip.value >> 64n);
+    view.setBigUint64(at + 8, ip.value & 0xffff_ffff_ffff_ffffn);
   }
-  return { family: ip.family, bytes };
 }

@@ -5,7 +5,7 @@ import type { ApplyFailure } from '../../contract.ts';
 import type { DataplaneUpdate } from '../../messages.ts';
 import type { ServiceId, ServiceInfo } from '../../services.ts';
 import { Retirement } from '../classifier/retirement.ts';
-import { Frontends, type ServiceMap } from './frontends.ts';
+import { type Claim, Frontends, type ServiceMap } from './frontends.ts';
 import type { BackendAddress, ServiceAddress } from './service-codec.ts';
 import { serviceLimits } from './service-limits.ts';
 
@@ -187,7 +187,7 @@ export class ServiceTable implements Disposable {
 type Place = {
   readonly family: Family;
   readonly at: ServiceAddress;
-  readonly claim: Parameters<Frontends['claim']>[2];
+  readonly claim: Claim;
 };
 
 /** Where a service is reached, by a name of the place. */
