@@ -53,13 +53,6 @@ struct arp_packet {
 #define ARP_REQUEST 1
 #define ARP_REPLY 2
 
-/* Hop-by-hop options (RFC 8200 4.3) as far as we read them. */
-struct ipv6_options {
-	__u8 next_header;
-	/* In units of 8 bytes, not counting the first. */
-	__u8 length;
-} __attribute__((packed));
-
 enum icmpv6_type {
 	ICMPV6_MLD_QUERY = 130,
 	ICMPV6_MLD_REPORT = 131,
@@ -118,12 +111,6 @@ static __always_inline void *cursor_take(struct cursor *cursor, __u32 length)
 	}
 	cursor->offset = offset + length;
 	return data + offset;
-}
-
-/* How many bytes of the packet lie behind the cursor. */
-static __always_inline __u32 cursor_left(const struct cursor *cursor)
-{
-	return cursor->skb->len - cursor->offset;
 }
 
 #endif

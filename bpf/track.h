@@ -37,6 +37,8 @@
 #define promote_flow OF_FAMILY(promote_flow)
 #define forget_flow OF_FAMILY(forget_flow)
 #define insert_flow OF_FAMILY(insert_flow)
+#define insert_pointer OF_FAMILY(insert_pointer)
+#define insert_as OF_FAMILY(insert_as)
 #define own_source OF_FAMILY(own_source)
 #define make_flow OF_FAMILY(make_flow)
 
@@ -350,12 +352,28 @@ __noinline int forget_flow(void)
 	return 0;
 }
 
-/* Puts packet->record among the new ones, unless the key is one of the answered. */
-static __always_inline long insert_flow(struct packet *packet)
+/* Puts packet->record among the new ones, unless its key is one of the answered: 0, or the error. */
+__noinline int insert_flow(void)
 {
+	struct packet *packet = this_packet();
+
+	if (!packet)
+		return -1;
 	if (answered_element(&packet->record.key))
 		return -EEXIST;
 	return bpf_map_update_elem(&OF_FAMILY(tortie_new), &packet->record.key, &packet->record, BPF_NOEXIST);
+}
+
+/* The same for packet->fresh. */
+__noinline int insert_pointer(void)
+{
+	struct packet *packet = this_packet();
+
+	if (!packet)
+		return -1;
+	if (answered_element(&packet->fresh.key))
+		return -EEXIST;
+	return bpf_map_update_elem(&OF_FAMILY(tortie_new), &packet->fresh.key, &packet->fresh, BPF_NOEXIST);
 }
 
 /* Notes whose the source was. */
@@ -363,6 +381,21 @@ static __always_inline void own_source(const struct packet *packet, struct flow_
 {
 	__builtin_memcpy(record->source_before.address, packet->headers.tuple.source, ADDRESS_BYTES);
 	record->source_before.port = packet->headers.tuple.source_port;
+}
+
+/* Puts packet->record there under the key of packet->to. */
+__noinline int insert_as(void)
+{
+	struct packet *packet = this_packet();
+	struct flow_record *record;
+
+	if (!packet)
+		return -1;
+	record = &packet->record;
+	record->state &= ~(__u64)FLOW_FLAG_OPENER_1;
+	if (key_of_tuple(&packet->to, &record->key))
+		record->state |= FLOW_FLAG_OPENER_1;
+	return insert_flow();
 }
 
 /*
@@ -374,8 +407,7 @@ __noinline int make_flow(__u32 flags)
 {
 	struct packet *packet = this_packet();
 	struct flow_record *record;
-	__u32 opener;
-	long error;
+	int error;
 
 	if (!packet)
 		return FLOW_MADE_FULL;
@@ -391,10 +423,7 @@ __noinline int make_flow(__u32 flags)
 	record->packets[0] = 1;
 	record->bytes[0] = packet->length;
 	record->state = new_cookie() << 32 | flags;
-	opener = key_of_tuple(&packet->to, &record->key);
-	if (opener)
-		record->state |= FLOW_FLAG_OPENER_1;
-	error = insert_flow(packet);
+	error = insert_as();
 	if (!is_translated(flags))
 		return !error ? FLOW_MADE_OK : error == -EEXIST ? FLOW_MADE_LATE : FLOW_MADE_FULL;
 	for (int i = 0; i < PORT_TRIES && error == -EEXIST; i++) {
@@ -404,18 +433,12 @@ __noinline int make_flow(__u32 flags)
 		packet->to.source_port = 0xc000 | (bpf_get_prandom_u32() & 0x3fff);
 		own_source(packet, record);
 		record->state |= FLOW_FLAG_SOURCE;
-		record->state &= ~(__u64)FLOW_FLAG_OPENER_1;
-		if (key_of_tuple(&packet->to, &record->key))
-			record->state |= FLOW_FLAG_OPENER_1;
-		error = insert_flow(packet);
+		error = insert_as();
 	}
 	if (error)
 		return FLOW_MADE_FULL;
 	point_to(record, &packet->fresh);
-	error = answered_element(&packet->fresh.key)
-		    ? -EEXIST
-		    : bpf_map_update_elem(&OF_FAMILY(tortie_new), &packet->fresh.key, &packet->fresh,
-					  BPF_NOEXIST);
+	error = insert_pointer();
 	if (!error)
 		return FLOW_MADE_OK;
 	bpf_map_delete_elem(&OF_FAMILY(tortie_new), &record->key);

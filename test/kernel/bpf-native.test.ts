@@ -15,7 +15,7 @@ import {
   type VerifierFailure,
 } from '#native/bpf.ts';
 
-const podElf = new URL('../../dist/bpf/pod.bpf.o', import.meta.url).pathname;
+const podElf = new URL('../../build/bpf/object.bpf.o', import.meta.url).pathname;
 const refusedElf = new URL('../../build/bpf/refused.bpf.o', import.meta.url).pathname;
 const small = {
   tortie_devices: { maxEntries: 4 },

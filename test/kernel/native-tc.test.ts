@@ -60,7 +60,7 @@ describe('filters', () => {
   test('come in the batch that makes the device, are listed, replaced in place, and deleted', async () => {
     using object = await loadObject({
       name: 'tortie',
-      elf: new URL('../../dist/bpf/pod.bpf.o', import.meta.url).pathname,
+      elf: new URL('../../build/bpf/object.bpf.o', import.meta.url).pathname,
     });
     const from = object.program('tortie_from_pod');
     const to = object.program('tortie_to_pod');
@@ -147,7 +147,7 @@ describe('filters', () => {
   test('on a device without clsact there are none, and none can be set', async () => {
     using object = await loadObject({
       name: 'tortie',
-      elf: new URL('../../dist/bpf/pod.bpf.o', import.meta.url).pathname,
+      elf: new URL('../../build/bpf/object.bpf.o', import.meta.url).pathname,
     });
     expect(await netlink.filters('v0', 'egress')).toEqual([]);
     const { fd } = object.program('tortie_to_pod');
