@@ -252,3 +252,32 @@ test('a unit that got no number gets one later, and its owner hears of it when i
   expect(heard).toEqual([[q, 'allow']]);
   expect([q.number, classifier.failed, classifier.unitByNumber(q.number)]).toEqual([1, [], q]);
 });
+
+test('a row that a record left and takes again before it is freed has one user: nothing is left in the end', async () => {
+  const started = start();
+  const { classifier } = started;
+  setOf(started, 's', '10.0.0.1/32');
+  setOf(started, 't', '10.0.0.2/32');
+  policyOf(started, 'p', rule('p 0', from('s')));
+  policyOf(started, 'q', rule('q 0', from('t')));
+  const units = ['p', 'q'].map((id) => classifier.acquire(lists([id])));
+  await classifier.flush();
+  await classifier.settle();
+  const change = (id: string, added: string[], removed: string[]) =>
+    classifier.onUpdate({ type: 'ipSetDelta', id, added, removed });
+  // The only class with the row goes, and before that is over another comes that has it.
+  change('s', [], ['10.0.0.1/32']);
+  await classifier.flush();
+  const settled = classifier.settle();
+  for (let turn = 0; turn < 30; turn++) {
+    await Promise.resolve();
+    change('s', turn % 2 === 0 ? ['10.0.0.2/32'] : [], turn % 2 === 0 ? [] : ['10.0.0.2/32']);
+    await classifier.flush();
+  }
+  await settled;
+  for (const unit of units) classifier.release(unit);
+  await classifier.flush();
+  await classifier.settle();
+  const { rowEntries, chunks, rows, records } = classifier.figures;
+  expect({ rowEntries, chunks, rows, records }).toEqual({ rowEntries: 0, chunks: 0, rows: 0, records: 0 });
+});

@@ -203,12 +203,12 @@ export class Records {
     if (ofDimension === undefined) return;
     const { known, rows, form } = ofDimension;
     const key = keyOf(groups);
-    const before = known.get(key);
-    const row =
-      before === undefined || before.users.users === 0 ? this.#store.acquire(form.bits(groups), claim) : before;
-    if (row === before) {
-      row.users.acquire();
-      claim.took(() => row.users.undoAcquire());
+    let row = known.get(key);
+    if (row === undefined || row.users.users === 0) row = this.#store.acquire(form.bits(groups), claim);
+    else {
+      const { users } = row;
+      users.acquire();
+      claim.took(() => users.undoAcquire());
     }
     known.set(key, row);
     rows.set(classId, row);
