@@ -1,0 +1,41 @@
+/** `tortie conntrack` on a node as it is in use. */
+import { afterEach, expect, it } from '@jest/globals';
+import type { ConntrackReport } from '#agent/conntrack/conntrack-report.ts';
+import { startAgentLab } from '#test/lab/agent-lab.ts';
+import type { Lab } from '#test/lab/lab.ts';
+
+let lab: Lab;
+afterEach(() => lab[Symbol.asyncDispose]());
+
+it('lists the connections of a pod and forgets those that are named, iptables', async () => {
+  lab = await startAgentLab({ bpfEnabled: false, nodes: 1 });
+  const node = lab.node(0);
+  const [client, server] = [await node.addPod('client'), await node.addPod('server')];
+  await server.peer();
+  expect(await (await client.peer()).connect(server.ipv4)).toMatchObject({ ok: true });
+  const conntrack = async (...args: string[]) => {
+    const { status, stdout, stderr } = await node.tortie('conntrack', ...args);
+    expect({ args, status, stderr }).toEqual({ args, status: 0, stderr: '' });
+    return stdout;
+  };
+  const listed = async (...args: string[]) => JSON.parse(await conntrack(...args, '-o', 'json')) as ConntrackReport;
+
+  const { dataplane, flows } = await listed('--pod', 'default/client', '--protocol', 'tcp');
+  expect(dataplane).toBe('iptables');
+  expect(flows).toMatchObject([{ asked: { source: client.ipv4, destination: server.ipv4 } }]);
+  expect(await conntrack('--address', client.ipv4)).toMatch(
+    new RegExp(`^tcp +\\w+ +${client.ipv4}:\\d+ +${server.ipv4}:\\d+`, 'm'),
+  );
+  expect((await listed('--pod', 'default/client', '--address', '192.0.2.1')).flows).toEqual([]);
+
+  expect(await conntrack('delete', '--pod', 'default/server', '--protocol', 'tcp')).toBe('1 flows deleted\n');
+  expect((await listed('--pod', 'default/client', '--protocol', 'tcp')).flows).toEqual([]);
+  expect(await node.tortie('conntrack', 'delete')).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining('at least one of'),
+  });
+  expect(await node.tortie('conntrack', '--pod', 'default/nobody')).toMatchObject({
+    status: 1,
+    stderr: expect.stringContaining('nobody'),
+  });
+});
