@@ -2,7 +2,16 @@ import { median, quantile } from '../lib/report.ts';
 import { bigSet, longPolicy } from './cluster.ts';
 import { Collected, type PartResult } from './results.ts';
 import { inTurn, type Run } from './run.ts';
-import { agentSides, enforcing, mustBeClosed, ptpSide, rulesInForce, type BenchPod, type Side } from './sides.ts';
+import {
+  agentSides,
+  enforcing,
+  mustBeClosed,
+  ptpSide,
+  rulesInForce,
+  type Absent,
+  type BenchPod,
+  type Side,
+} from './sides.ts';
 import { repeat, serve } from './traffic.ts';
 
 /** What the server's policy is like. */
@@ -47,16 +56,17 @@ export async function connectPart(run: Run): Promise<PartResult> {
     const { kinds, absent } = await enforcing();
     const agents = await agentSides(stack, kinds, { nodes: 1 });
     const ptp = await ptpSide(stack, { nodes: 1 });
-    const plain = {
+    const plain: Pair = {
       side: ptp.name,
       client: await ptp.pod(0, 'client'),
       servers: new Map([[none, await ptp.pod(0, 'server')]]),
     };
-    const pairs: Pair[] = [plain];
+    const prepared: Prepared[] = [];
     for (const side of agents.sides) {
       run.say(`connect: ${side.name}: pods and policies`);
-      pairs.push(await prepare(side));
+      prepared.push(await prepare(side));
     }
+    const pairs = [plain, ...prepared.map(({ pair }) => pair)];
     for (const { servers } of pairs) {
       for (const server of servers.values()) stack.use(await serve(server.netnsPath, 'echo'));
     }
@@ -68,6 +78,9 @@ export async function connectPart(run: Run): Promise<PartResult> {
       );
     }
     const collected = new Collected();
+    for (const { pair, inForceMs } of prepared) {
+      for (const [{ name }, ms] of inForceMs) collected.add(0, { case: name, side: pair.side }, { inForceMs: ms });
+    }
     for (const round of run.turns('connect')) {
       for (const each of cases) {
         for (const { side, client, servers } of inTurn(pairs, round)) {
@@ -86,30 +99,51 @@ export async function connectPart(run: Run): Promise<PartResult> {
       name: 'connect',
       title: 'Connect, and connect + one byte each way (CRR), pod to pod on one node',
       method:
-        'One client, one connection at a time; each ends with a reset. Every rule has another /32 and port, and the last one allows; policies of all cases are in force at once, each for a server of its own. ptp has no policy.',
+        'One client, one connection at a time; each ends with a reset. Every rule has another /32 and port, and the last one allows; policies of all cases are in force at once, each for a server of its own. ptp has no policy. "In force" is from the writing of the policy to the agent having it in the kernel, once.',
       figures: [
         { key: 'p50Us', title: 'p50 us', digits: 1 },
         { key: 'p99Us', title: 'p99 us', digits: 0 },
         { key: 'crrPerS', title: 'CRR/s', digits: 0 },
         { key: 'crrP50Us', title: 'CRR p50 us', digits: 1 },
+        { key: 'inForceMs', title: 'in force ms', digits: 0 },
       ],
       ratios: ratios.map(({ title }) => title),
       cells: collected.cells(ratios),
-      absent: [...absent, ...agents.absent],
+      absent: [...absent, ...agents.absent, ...prepared.flatMap((each) => each.absent)],
     };
   });
 }
 
-async function prepare(side: Side): Promise<Pair> {
+/** What a side can do of the cases, and how long each took to be in force. */
+interface Prepared {
+  readonly pair: Pair;
+  readonly inForceMs: ReadonlyMap<Case, number>;
+  readonly absent: readonly Absent[];
+}
+
+/** One case after the other; what doesn't come into force in time is taken away again. */
+async function prepare(side: Side): Promise<Prepared> {
   const client = await side.pod(0, 'client');
   const servers = new Map<Case, BenchPod>();
-  for (const each of cases) servers.set(each, await side.pod(0, each.target, { bench: each.target }));
-  side.lab.apply(
-    'policies',
-    cases.flatMap(({ objects }) => objects(client.ipv4)),
-  );
-  for (const { target, rules } of cases) await rulesInForce(side, { node: 0, pod: target, count: rules });
-  return { side: side.name, client, servers };
+  const inForceMs = new Map<Case, number>();
+  const absent: Absent[] = [];
+  for (const each of cases) {
+    const { name, target, rules, objects } = each;
+    const server = await side.pod(0, target, { bench: target });
+    const began = performance.now();
+    side.lab.apply(target, objects(client.ipv4));
+    if (await rulesInForce(side, { node: 0, pod: target, count: rules })) {
+      servers.set(each, server);
+      if (rules > 0) inForceMs.set(each, performance.now() - began);
+      continue;
+    }
+    absent.push({ side: side.name, reason: `${name}: not in force after a minute` });
+    side.lab.apply(target, []);
+    if (!(await rulesInForce(side, { node: 0, pod: target, count: 0 }))) {
+      throw new Error(`${side.name}: still busy with ${name}\n${side.lab.node(0).logTail()}`);
+    }
+  }
+  return { pair: { side: side.name, client, servers }, inForceMs, absent };
 }
 
 async function measure({ netnsPath }: BenchPod, { ipv4 }: BenchPod): Promise<Record<string, number>> {

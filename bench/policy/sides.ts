@@ -1,6 +1,6 @@
-import { askAgent } from '#agent/admin/client.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { AdminError, askAgent } from '#agent/admin/client.ts';
 import type { EndpointPolicyReport } from '#agent/explain/policy-report.ts';
-import { eventually } from '#test/lab/agent-lab.ts';
 import { Lab, type LabOptions } from '#test/lab/lab.ts';
 import { capabilitiesOf, combinations } from '../../test/contract/combinations.ts';
 import { PtpPods } from './ptp-pods.ts';
@@ -86,11 +86,15 @@ export async function ptpSide(stack: AsyncDisposableStack, options: LabOptions):
   return { name: 'ptp', lab, pod: (node, name) => pods.add(node, name) };
 }
 
-/** Waits until the node's agent has `count` ingress rules for the pod in the kernel and nothing has failed. */
+/**
+ * Resolves with true when the node's agent has `count` ingress rules for the pod in the kernel and nothing has failed, with false when that isn't so
+ * after `patienceMs`. An agent that is busy with them may not answer for a while.
+ */
 export async function rulesInForce(
-  { lab, name }: Side,
+  { lab }: Side,
   { node: index, pod, count }: { readonly node: number; readonly pod: string; readonly count: number },
-): Promise<void> {
+  patienceMs = 60_000,
+): Promise<boolean> {
   const node = lab.node(index);
   const query = new URLSearchParams({ endpoint: `default/${pod}` });
   const isSo = async () => {
@@ -100,9 +104,16 @@ export async function rulesInForce(
     const rules = ingress.tiers.flatMap(({ policies }) => policies.flatMap((policy) => policy.rules));
     return rules.length === count && rules.every(({ counter }) => counter !== null);
   };
-  const why = async () =>
-    `${name}: ${count} rules for ${pod} are not in force: ${JSON.stringify((await node.status()).dataplane)}\n${node.logTail()}`;
-  await eventually(isSo, why, 120_000);
+  const deadline = performance.now() + patienceMs;
+  while (performance.now() < deadline) {
+    try {
+      if (await isSo()) return true;
+    } catch (error) {
+      if (node.agentPid === undefined || !(error instanceof AdminError)) throw error;
+    }
+    await sleep(20);
+  }
+  return false;
 }
 
 /** What is measured is a dataplane that judges: a pod that no rule names must not get through to these. */

@@ -39,7 +39,10 @@ export async function tcpPart(run: Run): Promise<PartResult> {
       const own = ready.find((each) => each.side === side);
       if (own === undefined) continue;
       side.lab.apply('policies', longPolicy('tcp', rules, own.client.ipv4));
-      for (const { node } of cases) await rulesInForce(side, { node, pod: `server-${node}`, count: rules });
+      for (const { node } of cases) {
+        const isInForce = await rulesInForce(side, { node, pod: `server-${node}`, count: rules });
+        if (!isInForce) throw new Error(`${side.name}: the policy is not in force\n${side.lab.node(node).logTail()}`);
+      }
       await mustBeClosed(side, own.servers);
     }
     const collected = new Collected();
