@@ -52,6 +52,7 @@ export const ebpfModule = new ContainerModule(({ bind }) => {
           commands,
           variants,
           hasIpv6: () => sysctls.read('net/ipv6/conf/all/forwarding') !== undefined,
+          readSysctl: (path) => sysctls.read(path),
           clock,
           log,
         }),

@@ -2,6 +2,7 @@ import type { Clock } from '#api/clock.ts';
 import { Turns } from '#native/turns.ts';
 import type { Link, Netlink, NetlinkEvent, NetlinkOp } from '#native/types.ts';
 import type { ApplyReport, Counter, Dataplane, DeviceCounters } from '../contract.ts';
+import type { DataplaneFlows } from '../flows.ts';
 import type { Logger } from '../logger.ts';
 import type { DataplaneConfig, DataplaneUpdate } from '../messages.ts';
 import type { RuleId } from '../policy.ts';
@@ -10,7 +11,9 @@ import { readCounters } from './counters.ts';
 import { DeviceEvents, type Monitor } from './device-events.ts';
 import { DeviceFilters } from './device-filters.ts';
 import { newDeviceOps } from './filters.ts';
+import { type FlowTimeouts, resolveTimeouts } from './flows/flow-timeouts.ts';
 import { LoadedDataplane } from './loaded-dataplane.ts';
+import { LoadedFlows } from './loaded-flows.ts';
 import { packetMarks } from './marks.ts';
 import { removePins } from './pins.ts';
 import type { Outcome } from './pod-cycle.ts';
@@ -29,6 +32,8 @@ export interface EbpfDeps extends StackTablesDeps {
   readonly place: ProgramPlace;
   /** This node's, as calc names it. */
   readonly nodeName: string;
+  /** A sysctl of the node by its path below /proc/sys; undefined: there is none. */
+  readonly readSysctl: (path: string) => string | undefined;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -51,6 +56,12 @@ export class EbpfDataplane implements Dataplane {
     enforcesPolicy: true,
     closesUnknownDevices: false,
   };
+
+  readonly programsServices = true;
+  readonly flows: DataplaneFlows = new LoadedFlows(
+    () => this.#loaded?.flows,
+    (isRunning) => this.#loaded?.maps.setAdopting(isRunning),
+  );
 
   readonly #deps: EbpfDeps;
   readonly #endpoints = new PodEndpoints();
@@ -109,7 +120,7 @@ export class EbpfDataplane implements Dataplane {
     return this.#entry !== 'no' && this.#loaded !== undefined ? newDeviceOps(ifaceName, this.#loaded.filters) : [];
   }
 
-  apply(): Promise<ApplyReport> {
+  apply({ retry }: { readonly retry: boolean } = { retry: true }): Promise<ApplyReport> {
     return this.#turns.run(async () => {
       const outcome: Outcome = { programmed: [], failed: [], repaired: [] };
       const config = this.#config;
@@ -134,6 +145,7 @@ export class EbpfDataplane implements Dataplane {
       const isComplete = this.#endpoints.inSync;
       const isFlushed = await loaded.pods.program(outcome, (link) => this.#attach(link, loaded));
       this.#isFilled = isComplete && isFlushed;
+      outcome.failed.push(...(await loaded.flushServices(this.#deps.nodeName, retry)));
       loaded.settleSoon();
       await this.#applyStack(outcome);
       await this.#keepEntered(loaded, outcome);
@@ -220,10 +232,18 @@ export class EbpfDataplane implements Dataplane {
     const podConfig = { ipv6Enabled: ipv6Support ? 1 : 0, markSeen: marks.seen, markHost: marks.host };
     if (this.#loaded === undefined) {
       this.#loaded = await LoadedDataplane.open(
-        { host, place, endpoints: this.#endpoints, log, onDue: () => this.#listener() },
+        {
+          host,
+          place,
+          endpoints: this.#endpoints,
+          timeouts: () => this.#timeouts(),
+          clock,
+          log,
+          onDue: () => this.#listener(),
+        },
         podConfig,
       );
-      this.#policy.useClassifier(this.#loaded.maps.classifier);
+      this.#policy.useListeners({ classifier: this.#loaded.maps.classifier, services: this.#loaded.services });
       this.#ways.useTable(this.#loaded.maps.hops);
     } else {
       await this.#loaded.reload(podConfig);
@@ -257,6 +277,12 @@ export class EbpfDataplane implements Dataplane {
       }
     }
     loaded.maps.setNode(this.#ways.node);
+  }
+
+  #timeouts(): FlowTimeouts {
+    const { flowTimeouts } = this.#config ?? {};
+    if (flowTimeouts === undefined) throw new Error('there is no configuration yet');
+    return resolveTimeouts(flowTimeouts, this.#deps.readSysctl);
   }
 
   #forgetGone(loaded: LoadedDataplane, outcome: Outcome): void {
@@ -392,7 +418,7 @@ export class EbpfDataplane implements Dataplane {
     this.#timer?.[Symbol.dispose]();
     this.#events?.[Symbol.dispose]();
     this.#events = undefined;
-    this.#policy.useClassifier(undefined);
+    this.#policy.useListeners(undefined);
     this.#ways.useTable(undefined);
     await this.#loaded?.[Symbol.asyncDispose]();
     this.#loaded = undefined;

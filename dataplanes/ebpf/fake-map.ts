@@ -40,3 +40,25 @@ export class FakeMap implements ElementMap {
     return this.#elements.size;
   }
 }
+
+/** The memory of an array map, for tests. */
+export class FakeArray {
+  readonly length: number;
+  readonly #valueSize: number;
+  readonly #bytes: Uint8Array;
+
+  constructor({ valueSize }: Pick<MapShape, 'valueSize'>, length: number) {
+    this.length = length;
+    this.#valueSize = valueSize;
+    this.#bytes = new Uint8Array(length * valueSize);
+  }
+
+  value(index: number): Uint8Array {
+    if (index < 0 || index >= this.length) throw Object.assign(new Error('no such element'), { code: 'ERANGE' });
+    return this.#bytes.subarray(index * this.#valueSize, (index + 1) * this.#valueSize);
+  }
+
+  store32(index: number, offset: number, value: number): void {
+    new DataView(this.value(index).buffer, index * this.#valueSize).setUint32(offset, value, true);
+  }
+}

@@ -1,7 +1,15 @@
+import { join } from 'node:path';
+import type { Clock } from '#api/clock.ts';
 import type { Netlink } from '#native/types.ts';
+import type { ApplyFailure } from '../contract.ts';
 import type { Logger } from '../logger.ts';
 import { Announcements } from './announcements.ts';
 import type { PodConfig } from './bpf-types.gen.ts';
+import { type FamilyFlowMaps, flowMapsOf } from './flows/flow-maps.ts';
+import { FlowSweeper } from './flows/flow-sweeper.ts';
+import { FlowTable } from './flows/flow-table.ts';
+import type { FlowTimeouts } from './flows/flow-timeouts.ts';
+import { loadSweep } from './flows/sweep-program.ts';
 import { NodeMaps } from './node-maps.ts';
 import { PodCycle } from './pod-cycle.ts';
 import type { PodEndpoints } from './pod-endpoints.ts';
@@ -11,16 +19,21 @@ import {
   type Filters,
   isEntered,
   loadEndpointPrograms,
+  objectFiles,
   openFilters,
   type ProgramPlace,
   removeOtherLayouts,
 } from './programs.ts';
+import { ServiceTable } from './services/service-table.ts';
 
 /** What it is loaded for. */
 export interface LoadedDeps {
   readonly host: Netlink;
   readonly place: ProgramPlace;
   readonly endpoints: PodEndpoints;
+  /** How long flows are remembered, now. */
+  readonly timeouts: () => FlowTimeouts;
+  readonly clock: Clock;
   readonly log: Logger;
   /** Called when something is to be done that no message or event asks for. */
   readonly onDue: () => void;
@@ -30,6 +43,10 @@ export interface LoadedDeps {
 export class LoadedDataplane implements AsyncDisposable {
   readonly #deps: LoadedDeps;
   readonly maps: NodeMaps;
+  readonly services: ServiceTable;
+  readonly flows: FlowTable;
+  readonly #sweeper: FlowSweeper;
+  readonly #handles: DisposableStack;
   readonly #filters: Filters;
   #programs: EndpointPrograms;
   readonly #pods: PodCycle;
@@ -37,27 +54,47 @@ export class LoadedDataplane implements AsyncDisposable {
   #ownsPrograms = false;
   #settling: Promise<void> | undefined;
   #mustSettle = false;
+  #isSweeping = false;
+  /** What of Services is done otherwise, as it was logged. */
+  #saidLimits: ReadonlySet<string> = new Set();
 
-  private constructor(deps: LoadedDeps, filters: Filters, programs: EndpointPrograms, maps: NodeMaps) {
+  private constructor(
+    deps: LoadedDeps,
+    parts: Pick<LoadedDataplane, 'filters' | 'maps' | 'services' | 'flows'> & {
+      readonly programs: EndpointPrograms;
+      readonly sweeper: FlowSweeper;
+    },
+    handles: DisposableStack,
+  ) {
     this.#deps = deps;
-    this.#filters = filters;
-    this.#programs = programs;
-    this.maps = maps;
-    this.#pods = this.#newCycle();
+    this.#filters = parts.filters;
+    this.#programs = parts.programs;
+    this.maps = parts.maps;
+    this.services = parts.services;
+    this.flows = parts.flows;
+    this.#sweeper = parts.sweeper;
+    this.#handles = handles;
+    const { host, endpoints, place } = deps;
+    this.#pods = new PodCycle(host, endpoints, new Announcements(this.#filters, place.netns), this.maps);
   }
 
   /** Throws as `openFilters` and `loadEndpointPrograms` do. */
   static async open(deps: LoadedDeps, config: PodConfig): Promise<LoadedDataplane> {
+    const { place, timeouts, clock, log } = deps;
     using handles = new DisposableStack();
-    const filters = handles.use(await openFilters(deps.place));
-    const programs = handles.use(await loadEndpointPrograms(deps.place, filters, config));
-    const maps = new NodeMaps(programs);
-    handles.move();
-    deps.log.info(filters.adopted ? 'adopted the pinned BPF filters' : 'loaded the BPF filters', {
+    const filters = handles.use(await openFilters(place));
+    const programs = handles.use(await loadEndpointPrograms(place, filters, config));
+    const flowMaps = flowMapsOf(programs.map);
+    const sweep = handles.use(await loadSweep(flowMaps, join(place.objects, objectFiles.sweep)));
+    const maps = handles.use(new NodeMaps(programs));
+    const services = handles.use(new ServiceTable(programs.map, () => 'of this build'));
+    const sweeper = new FlowSweeper({ program: sweep, timeouts, maxElements: capacityOf(flowMaps), clock, log });
+    log.info(filters.adopted ? 'adopted the pinned BPF filters' : 'loaded the BPF filters', {
       fromPod: filters.fromPod.id,
       toPod: filters.toPod.id,
     });
-    return new LoadedDataplane(deps, filters, programs, maps);
+    const flows = new FlowTable(flowMaps, timeouts);
+    return new LoadedDataplane(deps, { filters, programs, maps, services, flows, sweeper }, handles.move());
   }
 
   get filters(): Filters {
@@ -78,9 +115,23 @@ export class LoadedDataplane implements AsyncDisposable {
 
   /** The filters jump to our programs from now on; true if they did not before. */
   enter(): boolean {
+    if (!this.#isSweeping) this.#sweeper.start();
+    this.#isSweeping = true;
     if (isEntered(this.#filters, this.#programs)) return false;
     enter(this.#filters, this.#programs);
     return true;
+  }
+
+  /** Brings what was said of Services into force; what of them is not. `nodeName`: this node's; `retry`: what failed before is tried, too. */
+  async flushServices(nodeName: string, retry: boolean): Promise<readonly ApplyFailure[]> {
+    await this.services.flush(nodeName, { retry });
+    const said = new Set<string>();
+    for (const { object, reason } of this.services.unsupported) {
+      said.add(`${object}: ${reason}`);
+      if (!this.#saidLimits.has(`${object}: ${reason}`)) this.#deps.log.warn(`${object}: ${reason}`);
+    }
+    this.#saidLimits = said;
+    return this.services.failed;
   }
 
   /** What builds of other layouts pinned goes; nothing of them may be on a device any more. */
@@ -98,9 +149,9 @@ export class LoadedDataplane implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#mustSettle = false;
     await this.#settling;
+    await this.#sweeper[Symbol.asyncDispose]();
     if (this.#ownsPrograms) this.#programs[Symbol.dispose]();
-    this.maps[Symbol.dispose]();
-    this.#filters[Symbol.dispose]();
+    this.#handles.dispose();
   }
 
   /** Never rejects: the next flush asks for it again. */
@@ -109,6 +160,7 @@ export class LoadedDataplane implements AsyncDisposable {
       this.#mustSettle = false;
       try {
         await this.maps.settle();
+        await this.services.settle();
       } catch (error) {
         this.#deps.log.warn('what policy has replaced is not free yet', { reason: (error as Error).message });
         return;
@@ -116,9 +168,13 @@ export class LoadedDataplane implements AsyncDisposable {
       if (this.#pods.noticeUnits()) this.#deps.onDue();
     }
   }
+}
 
-  #newCycle(): PodCycle {
-    const { host, endpoints, place } = this.#deps;
-    return new PodCycle(host, endpoints, new Announcements(this.#filters, place.netns), this.maps);
-  }
+function capacityOf(maps: readonly FamilyFlowMaps[]): Record<4 | 6, number> {
+  const of = (wanted: 4 | 6): number =>
+    maps
+      .filter(({ family }) => family === wanted)
+      .flatMap(({ shards }) => shards)
+      .reduce((sum, { shape }) => sum + shape.maxEntries, 0);
+  return { 4: of(4), 6: of(6) };
 }

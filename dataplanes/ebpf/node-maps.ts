@@ -11,7 +11,7 @@ import { SlotTable } from './slot-table.ts';
 
 /**
  * The maps that this agent fills by itself, and who fills them: policy, slots of pods, next hops, what changes while programs run. Empty in
- * the beginning. Owns the handles of the programs with which the maps were made: later ones use the same maps.
+ * the beginning. The handles of the programs with which the maps were made must stay open as long as this.
  */
 export class NodeMaps implements Disposable {
   readonly classifier: Classifier;
@@ -22,10 +22,9 @@ export class NodeMaps implements Disposable {
   readonly #run: MappedArray;
   readonly #handles: DisposableStack;
 
-  /** `programs`: fresh ones. Theirs is disposed of with this. */
+  /** `programs`: fresh ones. */
   constructor(programs: EndpointPrograms, grace: () => Promise<void> = bpfGrace) {
     using handles = new DisposableStack();
-    handles.use(programs);
     const mapped = (name: string): MappedArray => handles.use(programs.map(name).mmap());
     this.#grace = grace;
     this.classifier = new Classifier(handles.use(new KernelMaps(programs.map, () => 'of this build')));
@@ -40,6 +39,11 @@ export class NodeMaps implements Disposable {
     const run = this.#run.value(0);
     run.set(addressBytes(ipv4, 4), RunState.offsets.host4);
     run.set(addressBytes(ipv6, 16), RunState.offsets.host6);
+  }
+
+  /** While flows are being taken over, packets in the midst of one that isn't there yet go to the stack, where it is known. */
+  setAdopting(isAdopting: boolean): void {
+    this.#run.store32(0, RunState.offsets.adopting, isAdopting ? 1 : 0);
   }
 
   /** Brings policy and hops into force. Throws what the maps say; the next call goes on where this one failed. */

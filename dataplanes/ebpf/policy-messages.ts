@@ -1,10 +1,17 @@
 import type { DataplaneUpdate } from '../messages.ts';
 import type { Classifier, ClassifierUpdate } from './classifier/classifier.ts';
+import type { ServiceTable, ServiceUpdate } from './services/service-table.ts';
 
-/** Hands what is said of policy to the classifier; what is said before there is one waits for it. */
+/** Who is told of policy, and of Services. */
+interface Listeners {
+  readonly classifier: Pick<Classifier, 'onUpdate'>;
+  readonly services: Pick<ServiceTable, 'onUpdate'>;
+}
+
+/** Hands what is said of policy and Services to those who keep their maps; what is said before they are there waits for them. */
 export class PolicyMessages {
-  #waiting: ClassifierUpdate[] = [];
-  #classifier: Pick<Classifier, 'onUpdate'> | undefined;
+  readonly #waiting: (ClassifierUpdate | ServiceUpdate)[] = [];
+  #listeners: Listeners | undefined;
 
   record(update: DataplaneUpdate): void {
     switch (update.type) {
@@ -15,18 +22,25 @@ export class PolicyMessages {
       case 'policyRemove':
       case 'profileUpdate':
       case 'profileRemove':
-        if (this.#classifier === undefined) this.#waiting.push(update);
-        else this.#classifier.onUpdate(update);
+      case 'serviceUpdate':
+      case 'serviceRemove':
+        if (this.#listeners === undefined) this.#waiting.push(update);
+        else tell(this.#listeners, update);
         break;
       default:
         break;
     }
   }
 
-  /** A new classifier, which knows nothing; undefined: the last one is gone, with all that it was told. */
-  useClassifier(classifier: Pick<Classifier, 'onUpdate'> | undefined): void {
-    this.#classifier = classifier;
-    if (classifier === undefined) return;
-    for (const update of this.#waiting.splice(0)) classifier.onUpdate(update);
+  /** New ones, who know nothing; undefined: the last are gone, with all that they were told. */
+  useListeners(listeners: Listeners | undefined): void {
+    this.#listeners = listeners;
+    if (listeners === undefined) return;
+    for (const update of this.#waiting.splice(0)) tell(listeners, update);
   }
+}
+
+function tell({ classifier, services }: Listeners, update: ClassifierUpdate | ServiceUpdate): void {
+  if (update.type === 'serviceUpdate' || update.type === 'serviceRemove') services.onUpdate(update);
+  else classifier.onUpdate(update);
 }

@@ -12,7 +12,7 @@ import { copyElements, pinOver, removePins } from './pins.ts';
 export const layoutVersion = 'v2';
 
 /** Files in the directory of objects. */
-export const objectFiles = { filters: 'attach.bpf.o', endpoint: 'endpoint.bpf.o' } as const;
+export const objectFiles = { filters: 'attach.bpf.o', endpoint: 'endpoint.bpf.o', sweep: 'sweep.bpf.o' } as const;
 
 type MapName = keyof typeof mapShapes;
 /** What the filters work with. */

@@ -1,9 +1,11 @@
+import { withoutPrefix } from '#api/cidr.ts';
 import type { Clock } from '#api/clock.ts';
 import type { Dataplane, DataplaneFactory } from '#dataplanes/contract.ts';
 import type { NetlinkOp } from '#native/types.ts';
 import type { Driver } from '../driver/driver.ts';
 import type { Log } from '../log.ts';
 import type { ActiveFile } from './active-file.ts';
+import { FlowTakeOver } from './flow-take-over.ts';
 
 /** What status and readiness say about the dataplanes. */
 export interface SwitchStatus {
@@ -18,8 +20,9 @@ const retryMs = 30_000;
 
 /**
  * Puts the wanted dataplane into the packets' path, at start and whenever the wish changes. Order of a switch from A to B: B is told
- * everything and applied; only when nothing failed, B enters the path (`activate`), then A leaves it (`release`) and is removed
- * (`cleanup`): at no moment is there none. Whatever fails before `activate` leaves A as it was.
+ * everything and applied; only when nothing failed, B takes over the flows of this node's pods and enters the path (`activate`), then A leaves
+ * it (`release`) and is removed (`cleanup`): at no moment is there none. Whatever fails before `activate` leaves A as it was; flows that can't be
+ * carried over don't stop the switch.
  */
 export class DataplaneSwitch implements AsyncDisposable {
   readonly #factories: ReadonlyMap<string, DataplaneFactory>;
@@ -172,18 +175,30 @@ export class DataplaneSwitch implements AsyncDisposable {
       await this.#drop(next);
       return;
     }
+    await using takeOver = new FlowTakeOver(previous?.flows, next.flows, () => this.#pods(), this.#log);
+    await takeOver.begin();
     await next.activate();
     this.#active = next;
     this.#reasons = [];
     this.#log.info({ dataplane: next.kind }, 'dataplane: active');
     this.#remember(next.kind);
     if (previous !== undefined) {
+      await takeOver.beforeRelease();
       // What it doesn't let go of now, its cleanup removes, which is tried until it succeeds.
       await previous
         .release()
         .catch((error: unknown) => this.#log.warn({ dataplane: previous.kind, err: error }, 'did not leave the path'));
       await this.#drop(previous);
     }
+  }
+
+  /** The addresses of this node's pods. */
+  #pods(): ReadonlySet<string> {
+    const nets = [...this.#driver.desired.endpoints()].flatMap(([, { ipv4Nets, ipv6Nets }]) => [
+      ...ipv4Nets,
+      ...ipv6Nets,
+    ]);
+    return new Set(nets.map((net) => withoutPrefix(net)));
   }
 
   /** There is no way back from here: a file that can't be written only makes the next start take a detour. */

@@ -104,6 +104,7 @@ export class EbpfBed implements AsyncDisposable {
       commands: this.#commands,
       variants: new VariantChoice(this.#commands, silentLogger),
       hasIpv6: () => true,
+      readSysctl: () => undefined,
       clock: systemClock,
       log: silentLogger,
     });

@@ -480,6 +480,7 @@ describe('the probe', () => {
       commands: { run: () => Promise.reject(new Error('not needed')) },
       variants: new VariantChoice({ run: () => Promise.reject(new Error('not needed')) }, silentLogger),
       hasIpv6: () => true,
+      readSysctl: () => undefined,
       clock: { now: () => 0, sleep: () => Promise.resolve(), after: () => ({ [Symbol.dispose]: () => {} }) },
       log: { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} },
     });
