@@ -256,25 +256,29 @@ test('a unit that got no number gets one later, and its owner hears of it when i
 test('a row that a record left and takes again before it is freed has one user: nothing is left in the end', async () => {
   const started = start();
   const { classifier } = started;
-  setOf(started, 's', '10.0.0.1/32');
-  setOf(started, 't', '10.0.0.2/32');
+  const ids = Array.from({ length: 40 }, (_, index) => `t${index}`);
+  for (const [index, id] of ids.entries()) setOf(started, id, host(index));
+  setOf(started, 's');
   policyOf(started, 'p', rule('p 0', from('s')));
-  policyOf(started, 'q', rule('q 0', from('t')));
+  policyOf(started, 'q', ...ids.map((id) => rule(id, from(id))));
   const units = ['p', 'q'].map((id) => classifier.acquire(lists([id])));
   await classifier.flush();
   await classifier.settle();
-  const change = (id: string, added: string[], removed: string[]) =>
-    classifier.onUpdate({ type: 'ipSetDelta', id, added, removed });
-  // The only class with the row goes, and before that is over another comes that has it.
-  change('s', [], ['10.0.0.1/32']);
-  await classifier.flush();
-  const settled = classifier.settle();
-  for (let turn = 0; turn < 30; turn++) {
-    await Promise.resolve();
-    change('s', turn % 2 === 0 ? ['10.0.0.2/32'] : [], turn % 2 === 0 ? [] : ['10.0.0.2/32']);
+  const change = async (added: string[], removed: string[]) => {
+    classifier.onUpdate({ type: 'ipSetDelta', id: 's', added, removed });
     await classifier.flush();
+  };
+  // The only class with the row goes, and at some moment before that is over another comes that has it.
+  for (let index = 0; index < 39; index++) {
+    await change([host(index)], []);
+    await change([], [host(index)]);
+    const settled = classifier.settle();
+    for (let turn = 0; turn < index; turn++) await Promise.resolve();
+    await change([host(index + 1)], []);
+    await settled;
+    await change([], [host(index + 1)]);
+    await classifier.settle();
   }
-  await settled;
   for (const unit of units) classifier.release(unit);
   await classifier.flush();
   await classifier.settle();
