@@ -68,15 +68,21 @@ __noinline int recall_fragment(struct flow_headers *headers)
 	/* Elements are used again at once: see STABLE_READS. */
 #pragma unroll
 	for (int i = 0; i < STABLE_READS; i++) {
-		const struct fragment_ports *found = bpf_map_lookup_elem(&OF_FAMILY(tortie_frag), &key);
+		const __u64 *found = bpf_map_lookup_elem(&OF_FAMILY(tortie_frag), &key);
 		struct fragment_ports ports;
+		__u64 value;
 
 		if (!found)
 			return VERDICT_FRAGMENT;
-		ports = *(const volatile struct fragment_ports *)found;
+		value = *(const volatile __u64 *)found;
 		order_reads();
 		if (bpf_map_lookup_elem(&OF_FAMILY(tortie_frag), &key) != found)
 			continue;
+		order_reads();
+		if (*(const volatile __u64 *)found != value)
+			continue;
+		_Static_assert(sizeof(ports) == sizeof(value), "read as one");
+		__builtin_memcpy(&ports, &value, sizeof(ports));
 		headers->tuple.source_port = ports.source_port;
 		headers->tuple.destination_port = ports.destination_port;
 		headers->tuple.protocol = ports.protocol;

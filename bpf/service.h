@@ -37,10 +37,10 @@ enum service_answer {
 
 /*
  * The value of a frontend. Frontends are in a hash that isn't preallocated (see STABLE_READS in search.h), so
- * a value is believed once the key still leads to where it was read; a write puts a new element in the old
- * one's place. A walk through a bucket can miss a key that is there: a neighbour on which it stands is
- * replaced, and its memory becomes the key's new element, before which the walk has passed. So a miss is
- * believed the second time.
+ * a value is believed if the key still leads to where it was read, and it is the same there then; a write
+ * puts a new element in the old one's place. A walk through a bucket can miss a key that is there: a
+ * neighbour on which it stands is replaced, and its memory becomes the key's new element, before which the
+ * walk has passed. So a miss is believed the second time.
  */
 static __always_inline enum found find_frontend(const struct frontend_key *key, __u64 *value)
 {
@@ -57,7 +57,10 @@ static __always_inline enum found find_frontend(const struct frontend_key *key, 
 		}
 		*value = *(const volatile __u64 *)found;
 		order_reads();
-		if (bpf_map_lookup_elem(&OF_FAMILY(tortie_front), key) == found)
+		if (bpf_map_lookup_elem(&OF_FAMILY(tortie_front), key) != found)
+			continue;
+		order_reads();
+		if (*(const volatile __u64 *)found == *value)
 			return FOUND_VALUE;
 	}
 	return FOUND_UNSTABLE;

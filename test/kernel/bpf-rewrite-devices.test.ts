@@ -123,6 +123,15 @@ class Road implements AsyncDisposable {
     return words.trim();
   }
 
+  /** How many segments the client sent again. */
+  async retransmitted(): Promise<number> {
+    const [names = [], values = []] = (await this.client.exec('cat', '/proc/net/snmp'))
+      .split('\n')
+      .filter((line) => line.startsWith('Tcp:'))
+      .map((line) => line.split(' '));
+    return Number(values[names.indexOf('RetransSegs')]);
+  }
+
   /** Devices whose checksums and segments are made in software, before the peer gets them; all others leave that to nobody. */
   async inSoftware(devices: readonly string[]): Promise<void> {
     for (const [netns, device] of [
@@ -198,10 +207,13 @@ describeDevices.each<readonly [string, readonly string[]]>([
       expect(await road.ask(version, 'tcp', 80)).toBe('refused');
     });
 
-    test('who asks where nobody answers is told so', async () => {
+    test('who asks where nobody answers is told so at once', async () => {
+      const before = await road.retransmitted();
       expect(await road.ask(version, 'tcp', deadPort)).toBe('refused');
       expect(await road.ask(version, 'udp', deadPort)).toBe('refused');
       expect(await road.ask(version, 'udp', deadPort, 1300)).toBe('refused');
+      // Not by the answer to a second SYN.
+      expect(await road.retransmitted()).toBe(before);
     });
   });
 });
