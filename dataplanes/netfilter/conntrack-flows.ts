@@ -86,8 +86,10 @@ export class NetfilterFlows implements DataplaneFlows {
    */
   async *exportFlows(scope: FlowScope, signal: AbortSignal): AsyncGenerator<FlowExportItem, void, undefined> {
     const events = this.#port.openEvents();
+    let isOpen = true;
     const stop = (): void => {
-      events[Symbol.dispose]();
+      if (isOpen) events[Symbol.dispose]();
+      isOpen = false;
     };
     signal.addEventListener('abort', stop, { once: true });
     try {
