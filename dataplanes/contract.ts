@@ -101,6 +101,8 @@ export interface Dataplane extends Programmer {
   deviceCounters(): Promise<readonly DeviceCounters[]>;
   /** What each rule of policies and profiles has matched (first packets of flows), over all endpoints that use it. */
   ruleCounters(): Promise<ReadonlyMap<RuleId, Counter>>;
+  /** Elements of policy's BPF maps written since the start; absent where there are none. */
+  readonly mapWrites?: number;
   /** The flows that it remembers, or lets the kernel remember; absent: it can't tell them. */
   readonly flows?: DataplaneFlows;
 }

@@ -47,7 +47,7 @@ export interface LabelChanges {
   readonly settledMs: readonly number[];
   /** Programs run by all changes, those that undo them included. */
   readonly processes: number;
-  /** Elements of BPF maps written by all changes, the undoing included; null where the dataplane offers no figure. */
+  /** Elements of policy's BPF maps written by all changes, without the undoing; null where the dataplane has no such maps. */
   readonly mapWrites: number | null;
 }
 
@@ -150,6 +150,7 @@ async function measure(kindOf: (round: number) => Change): Promise<LabelChanges>
   const packetMs: number[] = [];
   const gapMs: number[] = [];
   const settledMs: number[] = [];
+  let mapWrites = 0;
   let processesBefore = 0;
   // The first one warms up.
   for (let round = 0; round <= changes; round++) {
@@ -160,18 +161,27 @@ async function measure(kindOf: (round: number) => Change): Promise<LabelChanges>
     await settled();
     await sleep(quietMs);
     const { accepted } = await watch.watch(from, remoteAddress(0));
+    const writesBefore = dataplane.mapWrites ?? 0;
     const began = process.hrtime.bigint();
     change();
     push();
     await driver.settled();
     const ended = process.hrtime.bigint();
     const { ns, gapNs } = await accepted;
+    await settled();
     if (round === 0) continue;
     packetMs.push((ns - Number(began)) / 1e6);
     gapMs.push(gapNs / 1e6);
     settledMs.push(Number(ended - began) / 1e6);
+    mapWrites += (dataplane.mapWrites ?? 0) - writesBefore;
   }
-  return { packetMs, gapMs, settledMs, processes: processes - processesBefore, mapWrites: null };
+  return {
+    packetMs,
+    gapMs,
+    settledMs,
+    processes: processes - processesBefore,
+    mapWrites: dataplane.mapWrites === undefined ? null : mapWrites,
+  };
 }
 
 /** All is in the kernel, or it says what isn't. */

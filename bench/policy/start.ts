@@ -14,11 +14,11 @@ export async function startPart(run: Run): Promise<PartResult> {
   return run.within(async (stack) => {
     const { kinds, absent } = await enforcing();
     const agents = await agentSides(stack, kinds, { nodes: 1 });
-    for (const { lab, pod } of agents.sides) {
+    for (const side of agents.sides) {
       for (let index = 0; index < localPods; index++) {
-        await pod(0, `near-${index}`, { app: `app-${index}`, role: `role-${index}` });
+        await side.pod(0, `near-${index}`, { app: `app-${index}`, role: `role-${index}` });
       }
-      lab.apply(
+      side.lab.apply(
         'many-policies',
         Array.from({ length: policies }, (_, index) => manyPolicy(index)),
       );

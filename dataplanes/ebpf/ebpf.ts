@@ -185,6 +185,10 @@ export class EbpfDataplane implements Dataplane {
     return Promise.resolve(this.#loaded?.maps.classifier.ruleCounters() ?? new Map<RuleId, Counter>());
   }
 
+  get mapWrites(): number {
+    return this.#loaded?.maps.classifier.figures.writes ?? 0;
+  }
+
   requestResync(): void {
     this.#mustRead = true;
     this.#stack.requestResync();
