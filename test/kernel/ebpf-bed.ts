@@ -17,7 +17,7 @@ import { openNetlink } from '#native/netlink.ts';
 import type { Netlink } from '#native/types.ts';
 import { createNetns, type TestNetns, uniqueName } from '#test/lab/netns.ts';
 
-const objects = new URL('../../dist/bpf', import.meta.url).pathname;
+export const ebpfObjects = new URL('../../dist/bpf', import.meta.url).pathname;
 const injectElf = new URL('../../build/bpf/inject.bpf.o', import.meta.url).pathname;
 
 /** A pod of the bed: a namespace behind the host device `cali<n>`. */
@@ -96,7 +96,7 @@ export class EbpfBed implements AsyncDisposable {
       openMonitor: () => openMonitor(['link', 'addr4', 'addr6', 'tc'], { path }),
       place: {
         dir: this.bpffs,
-        objects,
+        objects: ebpfObjects,
         sizes: sizes ?? { devices: mapShapes.tortie_devices.maxEntries, sources: mapShapes.tortie_sources.maxEntries },
         netns: { path },
       },

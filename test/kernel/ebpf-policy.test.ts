@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { EbpfDataplane } from '#dataplanes/ebpf/ebpf.ts';
+import type { EbpfDataplane } from '#dataplanes/ebpf/ebpf.ts';
 import type { EndpointId } from '#dataplanes/messages.ts';
 import type { PolicyId, RuleInfo } from '#dataplanes/policy.ts';
 import { ANY_PEER, ANY_RULE } from '#dataplanes/shared/test-config.ts';
