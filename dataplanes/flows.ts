@@ -95,8 +95,35 @@ export interface FlowImportReport {
   readonly failed: { readonly count: number; readonly examples: readonly string[] };
 }
 
+/** One family's part of a table that a dataplane keeps itself. */
+export interface FamilyFlowStats {
+  /** Elements at the last sweep, and how many there may be; records and pointers. */
+  readonly elements: number;
+  readonly maxElements: number;
+  /** Of `elements`: pointers. */
+  readonly pointers: number;
+  /** Forgotten because their time was over, since the agent's start, by what they were. */
+  readonly deleted: Readonly<Record<'tcp' | 'udp' | 'icmp' | 'other' | 'pointer', number>>;
+}
+
+/** How full the table is, and what sweeping it took. */
+export interface FlowTableStats {
+  readonly 4: FamilyFlowStats;
+  readonly 6: FamilyFlowStats;
+  /** Since the agent's start. */
+  readonly sweeps: number;
+  readonly failures: number;
+  /** Of the last sweep, and of its longest call; in s. */
+  readonly seconds: number;
+  readonly longestCallSeconds: number;
+  /** Why the last sweep wasn't whole. */
+  readonly failure?: string;
+}
+
 /** The flows of one dataplane. */
 export interface DataplaneFlows {
+  /** Where the dataplane itself forgets flows: absent if the kernel does. */
+  readonly stats?: FlowTableStats | undefined;
   /** All that match, in arrays of some thousand, read as they are asked for; no snapshot, and one may come twice. Leaving the loop ends it. */
   list(filter: FlowFilter): AsyncIterable<readonly Flow[]>;
   /** Forgets all that match at the time: the next packet of each is a new flow. */

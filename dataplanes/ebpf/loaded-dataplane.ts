@@ -93,7 +93,7 @@ export class LoadedDataplane implements AsyncDisposable {
       fromPod: filters.fromPod.id,
       toPod: filters.toPod.id,
     });
-    const flows = new FlowTable(flowMaps, timeouts);
+    const flows = new FlowTable(flowMaps, timeouts, () => sweeper.stats);
     return new LoadedDataplane(deps, { filters, programs, maps, services, flows, sweeper }, handles.move());
   }
 

@@ -6,6 +6,7 @@ import type {
   FlowFilter,
   FlowImportReport,
   FlowScope,
+  FlowTableStats,
 } from '../flows.ts';
 
 /** The flows of a dataplane whose maps may not be open: then every question is an error (`code` `NOT_LOADED`). */
@@ -17,6 +18,11 @@ export class LoadedFlows implements DataplaneFlows {
   constructor(source: () => DataplaneFlows | undefined, onImport: (isRunning: boolean) => void) {
     this.#source = source;
     this.#onImport = onImport;
+  }
+
+  /** Undefined while nothing is loaded. */
+  get stats(): FlowTableStats | undefined {
+    return this.#source()?.stats;
   }
 
   list(filter: FlowFilter): AsyncIterable<readonly Flow[]> {

@@ -1,3 +1,4 @@
+import type { FamilyFlowStats, FlowTableStats } from '#dataplanes/flows.ts';
 import type { Datastore } from '#datastore/datastore.ts';
 import type { CalcGraph } from '../calc/calc-graph.ts';
 import type { Preflight } from '../check/preflight.ts';
@@ -5,7 +6,7 @@ import type { Severity } from '../check/result.ts';
 import type { Driver } from '../driver/driver.ts';
 import type { ObjectStore } from '../store/object-store.ts';
 import type { DataplaneSwitch } from '../switch/switch.ts';
-import type { Metrics } from './metrics.ts';
+import type { Metrics, Sample } from './metrics.ts';
 
 /** What the metrics are read from. */
 export interface MetricSources {
@@ -63,8 +64,56 @@ export function watchAgent(metrics: Metrics, sources: MetricSources): void {
       labels: { severity },
     }));
   });
+  watchFlows(metrics, () => dataplanes.active?.flows?.stats);
   readProcess(metrics);
   watchDriver(metrics, driver);
+}
+
+/** Only where the dataplane keeps its flows itself. */
+function watchFlows(metrics: Metrics, statsOf: () => FlowTableStats | undefined): void {
+  const when = (read: (stats: FlowTableStats) => readonly Sample[]) => () => {
+    const stats = statsOf();
+    return stats === undefined ? [] : read(stats);
+  };
+  const each = (value: (stats: FamilyFlowStats) => number) =>
+    when((stats) =>
+      ([4, 6] as const).map((family) => ({ value: value(stats[family]), labels: { family: String(family) } })),
+    );
+  metrics.read(
+    'felix_bpf_conntrack_used',
+    when((stats) => [{ value: stats[4].elements + stats[6].elements }]),
+  );
+  metrics.read(
+    'felix_bpf_conntrack_sweeps',
+    when(({ sweeps }) => [{ value: sweeps }]),
+  );
+  metrics.read(
+    'felix_bpf_conntrack_sweep_duration',
+    when(({ seconds }) => [{ value: Math.round(seconds * 1e9) }]),
+  );
+  metrics.read(
+    'tortie_flow_table_size',
+    each(({ maxElements }) => maxElements),
+  );
+  metrics.read(
+    'tortie_flow_table_elements',
+    each(({ elements }) => elements),
+  );
+  metrics.read(
+    'tortie_flow_sweep_failures_total',
+    when(({ failures }) => [{ value: failures }]),
+  );
+  metrics.read(
+    'tortie_flows_expired_total',
+    when((stats) =>
+      ([4, 6] as const).flatMap((family) =>
+        Object.entries(stats[family].deleted).map(([kind, value]) => ({
+          value,
+          labels: { family: String(family), kind },
+        })),
+      ),
+    ),
+  );
 }
 
 function readProcess(metrics: Metrics): void {

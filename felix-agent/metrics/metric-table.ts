@@ -80,6 +80,28 @@ export const metricTable = {
     labels: ['ippool', 'node'],
   },
   felix_host: { type: 'gauge', help: 'Always 1; the label is the name of this node.', labels: ['host'] },
+  felix_bpf_conntrack_used: {
+    type: 'gauge',
+    help: 'Elements (flows, and pointers to translated ones) in the tables of the eBPF dataplane at the last sweep.',
+  },
+  felix_bpf_conntrack_sweeps: { type: 'counter', help: 'Sweeps of these tables.' },
+  felix_bpf_conntrack_sweep_duration: { type: 'gauge', help: 'How long the last sweep took, in ns.' },
+  tortie_flow_table_size: {
+    type: 'gauge',
+    help: 'How many elements these tables have room for. A full one drops packets of flows that are answered for the first time.',
+    labels: ['family'],
+  },
+  tortie_flow_table_elements: {
+    type: 'gauge',
+    help: 'How many there were at the last sweep.',
+    labels: ['family'],
+  },
+  tortie_flows_expired_total: {
+    type: 'counter',
+    help: 'Elements whose time was over, by what they were: tcp, udp, icmp, other, pointer.',
+    labels: ['family', 'kind'],
+  },
+  tortie_flow_sweep_failures_total: { type: 'counter', help: 'Tables that a sweep could not go through.' },
   tortie_ready: { type: 'gauge', help: '1 while the node is ready, as /readiness says.' },
   tortie_dataplane_active: { type: 'gauge', help: '1 for the dataplane in the path of the packets.', labels: ['kind'] },
   tortie_objects_not_programmed: { type: 'gauge', help: 'Objects that could not be programmed at the last try.' },

@@ -1,34 +1,10 @@
 import type { Clock } from '#api/clock.ts';
 import type { Family } from '#native/types.ts';
+import type { FamilyFlowStats, FlowTableStats } from '../../flows.ts';
 import type { Logger } from '../../logger.ts';
 import { flowConstants } from '../bpf-types.gen.ts';
 import type { FlowTimeouts } from './flow-timeouts.ts';
 import type { SweepProgram, SweepResult } from './sweep-program.ts';
-
-/** One family's part of what sweeps did. */
-export interface FamilySweepStats {
-  /** Elements at the last sweep, and how many there may be; records and pointers. */
-  readonly elements: number;
-  readonly maxElements: number;
-  /** Of `elements`: pointers. */
-  readonly pointers: number;
-  /** Since the agent's start, by what they were. */
-  readonly deleted: Readonly<Record<'tcp' | 'udp' | 'icmp' | 'other' | 'pointer', number>>;
-}
-
-/** What sweeps did, for metrics. */
-export interface SweepStats {
-  readonly 4: FamilySweepStats;
-  readonly 6: FamilySweepStats;
-  /** Since the agent's start. */
-  readonly sweeps: number;
-  readonly failures: number;
-  /** Of the last whole sweep, and of its longest call; in s. */
-  readonly seconds: number;
-  readonly longestCallSeconds: number;
-  /** Why the last sweep wasn't whole. */
-  readonly failure?: string;
-}
 
 /** What the sweeper works with. */
 export interface FlowSweeperDeps {
@@ -57,11 +33,11 @@ export class FlowSweeper implements AsyncDisposable {
   #running: Promise<void> = Promise.resolve();
   #stopped = false;
   #told: string | undefined;
-  #stats: SweepStats;
+  #stats: FlowTableStats;
 
   constructor(deps: FlowSweeperDeps) {
     this.#deps = deps;
-    const empty = (family: Family): FamilySweepStats => ({
+    const empty = (family: Family): FamilyFlowStats => ({
       elements: 0,
       maxElements: deps.maxElements[family],
       pointers: 0,
@@ -70,7 +46,7 @@ export class FlowSweeper implements AsyncDisposable {
     this.#stats = { 4: empty(4), 6: empty(6), sweeps: 0, failures: 0, seconds: 0, longestCallSeconds: 0 };
   }
 
-  get stats(): SweepStats {
+  get stats(): FlowTableStats {
     return this.#stats;
   }
 
@@ -135,7 +111,7 @@ export class FlowSweeper implements AsyncDisposable {
 }
 
 /** A family's hashes that were swept, added to what was before; as it was when none was. */
-function after(before: FamilySweepStats, results: readonly SweepResult[] | undefined): FamilySweepStats {
+function after(before: FamilyFlowStats, results: readonly SweepResult[] | undefined): FamilyFlowStats {
   if (results === undefined) return before;
   const sum = (field: keyof SweepResult): number => results.reduce((total, result) => total + result[field], 0);
   const { deleted } = before;

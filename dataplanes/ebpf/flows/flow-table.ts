@@ -10,6 +10,7 @@ import {
   type FlowImportReport,
   flowMatcher,
   type FlowScope,
+  type FlowTableStats,
   isInScope,
 } from '../../flows.ts';
 import { FlowImporter } from './flow-import.ts';
@@ -32,11 +33,21 @@ interface Place {
 export class FlowTable implements DataplaneFlows {
   readonly #maps: readonly FamilyFlowMaps[];
   readonly #timeouts: () => FlowTimeouts;
+  readonly #stats: () => FlowTableStats | undefined;
 
-  /** `timeouts` are those of the sweep: they say how long a flow has left. */
-  constructor(maps: readonly FamilyFlowMaps[], timeouts: () => FlowTimeouts) {
+  /** `timeouts` are those of the sweep: they say how long a flow has left. `stats` are the sweep's. */
+  constructor(
+    maps: readonly FamilyFlowMaps[],
+    timeouts: () => FlowTimeouts,
+    stats: () => FlowTableStats | undefined = () => undefined,
+  ) {
     this.#maps = maps;
     this.#timeouts = timeouts;
+    this.#stats = stats;
+  }
+
+  get stats(): FlowTableStats | undefined {
+    return this.#stats();
   }
 
   async *list(filter: FlowFilter): AsyncGenerator<readonly Flow[], void, undefined> {
