@@ -122,7 +122,7 @@ bench: bench-cni bench-calc bench-policy bench-classify bench-sweep bench-kubern
 bench-cni: build ## ADD and DEL beside ptp + host-local
 	$(Q)$(NODE) bench/cni.ts
 
-bench-policy: build ## Agent start, label changes and connects with policies
+bench-policy: build ## What policy costs in both dataplanes, beside ptp (ROUNDS=5, ONLY=connect,label,tcp,add,start, MINUTES=10)
 	$(Q)$(NODE) bench/policy.ts
 
 bench-classify: bpf native $(NODE) ## What a verdict costs in the kernel, with up to 10,000 rules

@@ -38,11 +38,13 @@ for (const [name, measure] of Object.entries(parts)) {
     console.log('');
     found.push(result);
   } catch (error) {
+    process.exitCode = 1;
+    if (run.interrupted) break;
     // What the other parts find is still worth its time.
     console.error(`${name} failed:`, error);
-    process.exitCode = 1;
   }
 }
+if (run.interrupted) throw new Error('interrupted: nothing is written');
 const conditions = await watch.end();
 const results: PolicyResults = { conditions, quiet: isQuiet(conditions), rounds: run.rounds, parts: found };
 mkdirSync('build/bench', { recursive: true });

@@ -138,9 +138,12 @@ async function prepare(side: Side): Promise<Prepared> {
       continue;
     }
     absent.push({ side: side.name, reason: `${name}: not in force after a minute` });
+    // An agent that is busy with it may be so for long.
     side.lab.apply(target, []);
+    await side.lab.node(0).killAgent();
+    await side.lab.node(0).startAgent();
     if (!(await rulesInForce(side, { node: 0, pod: target, count: 0 }))) {
-      throw new Error(`${side.name}: still busy with ${name}\n${side.lab.node(0).logTail()}`);
+      throw new Error(`${side.name}: doesn't get rid of ${name}\n${side.lab.node(0).logTail()}`);
     }
   }
   return { pair: { side: side.name, client, servers }, inForceMs, absent };

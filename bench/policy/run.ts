@@ -10,6 +10,7 @@ export class Run implements AsyncDisposable {
   readonly #endsAt: number;
   readonly #stack = new AsyncDisposableStack();
   readonly #onSignal: (signal: NodeJS.Signals) => void;
+  #interrupted = false;
 
   constructor(env: Readonly<Record<string, string | undefined>>, parts: readonly string[]) {
     this.rounds = positive('ROUNDS', env['ROUNDS'] ?? '5');
@@ -19,18 +20,30 @@ export class Run implements AsyncDisposable {
     if (unknown.length > 0) throw new Error(`ONLY=${unknown.join(',')}: there are ${parts.join(', ')}`);
     this.#only = new Set(only.length === 0 ? parts : only);
     this.#onSignal = (signal) => {
-      this.say(`${signal}: taking everything down`);
-      void this.#stack.disposeAsync().finally(() => process.exit(1));
+      if (this.#interrupted) {
+        console.log(`${signal}: taking everything down at once`);
+        void this.#stack.disposeAsync().finally(() => process.exit(1));
+      } else {
+        console.log(`${signal}: after this step everything is taken down (again: at once)`);
+        this.#interrupted = true;
+      }
     };
-    process.once('SIGINT', this.#onSignal);
-    process.once('SIGTERM', this.#onSignal);
+    process.on('SIGINT', this.#onSignal);
+    process.on('SIGTERM', this.#onSignal);
+  }
+
+  /** A signal has come: nothing more is to be begun. */
+  get interrupted(): boolean {
+    return this.#interrupted;
   }
 
   wants(part: string): boolean {
     return this.#only.has(part);
   }
 
+  /** Says what begins now; throws when a signal has come. */
   say(text: string): void {
+    if (this.#interrupted) throw new Error('interrupted');
     console.log(`[${((performance.now() - this.#began) / second).toFixed(0).padStart(3)} s] ${text}`);
   }
 
@@ -49,7 +62,7 @@ export class Run implements AsyncDisposable {
   }
 
   /**
-   * What `work` makes and gives to the stack is taken down, last first, when it ends, and when the run is interrupted.
+   * What `work` makes and gives to the stack is taken down, last first, however it ends.
    */
   async within<Result>(work: (stack: AsyncDisposableStack) => Promise<Result>): Promise<Result> {
     const stack = new AsyncDisposableStack();
