@@ -1,6 +1,7 @@
 /** The endpoint programs on packets of ours, by BPF_PROG_TEST_RUN. */
 import { DeviceCounters, Direction, type Verdict, verdictTexts } from '#dataplanes/ebpf/bpf-types.gen.ts';
 import { macBytes, u32Key } from '#dataplanes/ebpf/keys.ts';
+import type { BpfProgram } from '#native/bpf.ts';
 import { marks, namesOf, type Pod, podMacOf } from './bpf-flow-names.ts';
 import { FlowNode } from './bpf-flow-node.ts';
 import { frameOf, wordsOf } from './bpf-flow-words.ts';
@@ -29,22 +30,10 @@ export class FlowBed extends FlowNode {
    * Throws where something else is wrong: checksums, MACs, hop limit, mark, counters.
    */
   run(version: Version, step: string): string {
-    const [, pod = '', way = '', isHost, packet = ''] = /^(\w+) (sends|gets)( from node)? (.*)$/.exec(step) ?? [];
-    const device = this.devices.get(pod);
-    if (device === undefined) throw new Error(`not a step: ${step}`);
+    const { pod, isOut, frame, context } = this.#question(version, step);
     const names = namesOf[version];
-    const { frame, isStranger } = frameOf(version, names, packet);
-    const isOut = way === 'sends';
-    const hostMac = macBytes(isStranger ? 'ee:ee:ee:ee:ee:99' : device.mac);
-    frame.set(isOut ? hostMac : macBytes('0a:58:0a:41:00:09'), 0);
-    const context = new Uint8Array(skb.size);
-    const view = new DataView(context.buffer);
-    view.setUint32(skb.ifindex, device.ifindex, true);
-    view.setUint32(skb.mark, isHost === undefined ? 0 : marks.host, true);
     for (const { ifindex } of this.devices.values()) this.map('tortie_counters').delete(u32Key(ifindex));
-    const result = this.object
-      .program(isOut ? 'tortie_pod_out' : 'tortie_pod_in')
-      .testRun({ data: frame, context, netns: { path: this.netns.path } });
+    const result = this.#program(isOut).testRun({ data: frame, context, netns: { path: this.netns.path } });
     const counted = this.#counted();
     const own = counted.get(`${pod} ${isOut ? Direction.fromPod : Direction.toPod}`);
     counted.delete(`${pod} ${isOut ? Direction.fromPod : Direction.toPod}`);
@@ -79,6 +68,32 @@ export class FlowBed extends FlowNode {
       throw new Error(`${step}: returned ${result.returned}, counted ${own}, ${JSON.stringify(others)}`);
     if (isOut && mark !== marks.seen) throw new Error(`${step}: mark ${mark}`);
     return text(isOut ? 'stack' : 'passed');
+  }
+
+  /** Handles the packet of a step many times, on a worker. It must be one that isn't changed: each run gets what the last one left. */
+  async flood(version: Version, step: string, repeat: number): Promise<void> {
+    const { isOut, frame, context } = this.#question(version, step);
+    await this.#program(isOut).run({ data: frame, context, repeat, netns: { path: this.netns.path } });
+  }
+
+  #program(isOut: boolean): BpfProgram {
+    return this.object.program(isOut ? 'tortie_pod_out' : 'tortie_pod_in');
+  }
+
+  /** A step as what a program is given. */
+  #question(version: Version, step: string) {
+    const [, pod = '', way = '', isHost, packet = ''] = /^(\w+) (sends|gets)( from node)? (.*)$/.exec(step) ?? [];
+    const device = this.devices.get(pod);
+    if (device === undefined) throw new Error(`not a step: ${step}`);
+    const { frame, isStranger } = frameOf(version, namesOf[version], packet);
+    const isOut = way === 'sends';
+    const hostMac = macBytes(isStranger ? 'ee:ee:ee:ee:ee:99' : device.mac);
+    frame.set(isOut ? hostMac : macBytes('0a:58:0a:41:00:09'), 0);
+    const context = new Uint8Array(skb.size);
+    const view = new DataView(context.buffer);
+    view.setUint32(skb.ifindex, device.ifindex, true);
+    view.setUint32(skb.mark, isHost === undefined ? 0 : marks.host, true);
+    return { pod, isOut, frame, context };
   }
 
   /** `pod direction` -> verdict, of what was counted since. */

@@ -1,0 +1,65 @@
+/** What one packet says of its flow may reach no other flow, and what two CPUs make at once is one record. */
+import { afterAll, afterEach, beforeAll, describe, expect, jest, test } from '@jest/globals';
+import { FlowFlag, FlowRecord4 } from '#dataplanes/ebpf/bpf-types.gen.ts';
+import { u32Key } from '#dataplanes/ebpf/keys.ts';
+import { loadObject } from '#native/bpf.ts';
+import { soakMs } from '#test/lab/agent-lab.ts';
+import { ipv4, v4 } from '#test/lab/packets.ts';
+import { FlowBed } from './bpf-flow-bed.ts';
+import { addressBytes } from './classifier-bed.ts';
+
+const budgetMs = soakMs(0.8);
+jest.setTimeout(budgetMs + 60_000);
+const slowElf = new URL('../../build/bpf/flow-slow.bpf.o', import.meta.url).pathname;
+
+/** The element of a flow of port `port`, with a cookie. */
+function element(port: number, cookie: bigint): { readonly key: Uint8Array; readonly value: Uint8Array } {
+  const end = [
+    { address: addressBytes(v4.podOne), port },
+    { address: addressBytes(v4.podTwo), port: 80 },
+  ];
+  const none = { address: new Uint8Array(4), port: 0 };
+  const value = FlowRecord4.encode({
+    key: { end, protocol: 6 },
+    before: none,
+    sourceBefore: none,
+    created: 0n,
+    lastSeen: 0n,
+    packets: [0n, 0n],
+    bytes: [0n, 0n],
+    state: (cookie << 32n) | BigInt(FlowFlag.egressOk),
+  });
+  return { key: value.slice(0, FlowRecord4.offsets.before), value };
+}
+
+test('a packet that is late changes no flow that got the element of its own', async () => {
+  using object = await loadObject({ name: 'slow', elf: slowElf });
+  const own = element(1, 11n);
+  const other = element(2, 22n);
+  object.map('given').set(u32Key(0), own.value);
+  object.map('given').set(u32Key(1), other.value);
+  expect(object.program('late_reset').testRun({ data: ipv4({ from: v4.podOne }) }).returned).toBe(0);
+  expect(object.map('tortie_flow4a').get(other.key)).toEqual(other.value);
+});
+
+describe.each([4, 6] as const)('IPv%i', (version) => {
+  let bed: FlowBed;
+  beforeAll(async () => {
+    bed = await FlowBed.create();
+  });
+  afterAll(async () => await (bed as FlowBed | undefined)?.[Symbol.asyncDispose]());
+  afterEach(async () => await bed.reset());
+
+  test('two CPUs that make and promote a flow leave one record', async () => {
+    const end = Date.now() + budgetMs;
+    do {
+      await Promise.all([
+        bed.flood(version, 'one sends udp one:5000 > away:53', 2000),
+        bed.flood(version, 'one gets udp away:53 > one:5000', 2000),
+      ]);
+      const records = await bed.records(version);
+      expect(records.map(({ map }) => map)).toEqual(['answered']);
+      await bed.reset();
+    } while (Date.now() < end);
+  });
+});
