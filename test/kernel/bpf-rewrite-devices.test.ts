@@ -1,7 +1,7 @@
 /**
  * Translation and refusal on real devices, where packets come with checksums that are still to be made, and many in one:
  *
- *     client c0 --- hc [translate_flow] node hs --- s0 server
+ *     inner i0 --- ci client c0 --- hc [translate_flow] node hs --- s0 server
  *
  * The node's filter is a Service 10.96.0.10:80 whose one backend is the server, and whose port 81 nobody answers.
  */
@@ -44,13 +44,16 @@ class Road implements AsyncDisposable {
   readonly client: TestNetns;
   readonly node: TestNetns;
   readonly server: TestNetns;
+  /** Behind the client, which forwards for it. */
+  readonly inner: TestNetns;
   readonly #peers: Peer[] = [];
 
-  private constructor(bed: RewriteBed, [client, node, server]: readonly [TestNetns, TestNetns, TestNetns]) {
+  private constructor(bed: RewriteBed, client: TestNetns, node: TestNetns, server: TestNetns, inner: TestNetns) {
     this.bed = bed;
     this.client = client;
     this.node = node;
     this.server = server;
+    this.inner = inner;
   }
 
   static async build(): Promise<Road> {
@@ -59,24 +62,27 @@ class Road implements AsyncDisposable {
     const client = building.use(await createNetns());
     const node = building.use(await createNetns());
     const server = building.use(await createNetns());
-    const road = new Road(bed, [client, node, server]);
+    const inner = building.use(await createNetns());
+    const road = new Road(bed, client, node, server, inner);
     await road.#wire();
     // The peers end before their namespaces.
-    for (const netns of [client, server]) road.#peers.push(building.use(await Peer.start(netns.path, [backendPort])));
+    for (const netns of [client, server, inner])
+      road.#peers.push(building.use(await Peer.start(netns.path, [backendPort])));
     road.#disposables.use(building.move());
     return road;
   }
 
   async #wire(): Promise<void> {
-    const { client, node, server } = this;
-    await node.exec('sysctl', '-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1');
-    for (const [netns, end, near, net] of [
-      [client, 'c0', 'hc', 1],
-      [server, 's0', 'hs', 2],
+    const { client, node, server, inner } = this;
+    for (const [router, netns, end, near, net] of [
+      [node, client, 'c0', 'hc', 1],
+      [node, server, 's0', 'hs', 2],
+      [client, inner, 'i0', 'ci', 3],
     ] as const) {
-      await node.ip('link', 'add', near, 'type', 'veth', 'peer', 'name', end, 'netns', netns.name);
+      await router.exec('sysctl', '-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1');
+      await router.ip('link', 'add', near, 'type', 'veth', 'peer', 'name', end, 'netns', netns.name);
       for (const [where, device, host] of [
-        [node, near, 1],
+        [router, near, 1],
         [netns, end, 2],
       ] as const) {
         await where.ip('link', 'set', 'lo', 'up');
@@ -99,6 +105,10 @@ class Road implements AsyncDisposable {
 
   get #client(): Peer {
     return this.#peers[0] as Peer;
+  }
+
+  get innerPeer(): Peer {
+    return this.#peers[2] as Peer;
   }
 
   /** Where the Service's connections go. */
@@ -215,6 +225,22 @@ describeDevices.each<readonly [string, readonly string[]]>([
       // Not by the answer to a second SYN.
       expect(await road.retransmitted()).toBe(before);
     });
+  });
+});
+
+describeDevices(`who is refused behind a router that makes checksums in software${why}`, () => {
+  beforeAll(async () => {
+    await road.inSoftware([]);
+    await road.client.exec('ethtool', '-K', 'ci', 'tx', 'off');
+  });
+
+  // A checksum that was left to be made would be written into the answer there.
+  test.each([4, 6] as const)('IPv%i: is told so', async (version) => {
+    road.serve(version, backendPort);
+    for (const protocol of ['tcp', 'udp'] as const) {
+      const asked = { protocol, port: deadPort, timeoutMs: 5000 };
+      expect(await road.innerPeer.probe(vip[version], asked)).toEqual({ verdict: 'refused' });
+    }
   });
 });
 

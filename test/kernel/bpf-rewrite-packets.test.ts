@@ -353,6 +353,17 @@ describe.each([4, 6] as const)('IPv%i: an ICMP error about a translated packet',
     expect(wrongChecksums(version, made)).toEqual([]);
   });
 
+  test('a quoted UDP checksum that adds up to 0 is written as 0xffff', () => {
+    const given = withChecksums(version, about(whole(17, datagram(8))));
+    const withZero = slowRewrite(version, given, { ...to, destinationPort: 0 }) as Uint8Array;
+    const [inner] = checksumsOf(version, withZero);
+    if (inner === undefined) throw new Error('UDP has one');
+    const wanted = { ...to, destinationPort: checksumAt(withZero, inner) };
+    const { frame: made } = bed.translate(version, given, 17, wanted);
+    expect(checksumAt(made, inner)).toBe(0xffff);
+    expect(wrongChecksums(version, made)).toEqual([]);
+  });
+
   test('a quoted SCTP packet to another port is refused, and nothing was changed', () => {
     const given = withChecksums(version, about(whole(132, sctp())));
     const { returned, frame: made } = bed.translate(version, given, 132, to);

@@ -65,6 +65,9 @@ function answerTo(
   return withChecksums(version, answer, ['quoted IP', 'quoted TCP', 'quoted UDP', 'quoted ICMP']);
 }
 
+/** A datagram whose payload isn't all zeros. */
+const datagram = (length: number): Uint8Array => udp(length).map((byte, i) => (i < 8 ? byte : (i * 37 + 11) & 255));
+
 describe.each([4, 6] as const)('IPv%i', (version) => {
   const packet = (protocol: number, payload: Uint8Array) =>
     version === 4 ? four({ protocol }, payload) : six({ next: protocol }, payload);
@@ -74,14 +77,16 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
 
   test.each([
     ['a datagram', packet(17, udp())],
-    ['a datagram of nothing', packet(17, udp(0))],
-    ['a datagram of an odd length', packet(17, udp(3))],
-    ['a datagram that is as long as can be quoted', packet(17, udp((version === 4 ? 548 - 20 : 1232 - 40) - 8))],
-    ['one byte more than can be quoted', packet(17, udp((version === 4 ? 548 - 20 : 1232 - 40) - 7))],
-    ['a datagram of 3,000 bytes', packet(17, udp(3000))],
+    ['a datagram of nothing', packet(17, datagram(0))],
+    ['a datagram of an odd length', packet(17, datagram(3))],
+    ['a datagram one byte longer than whole words', packet(17, datagram(5))],
+    ['a datagram two bytes longer than whole words', packet(17, datagram(6))],
+    ['a datagram that is as long as can be quoted', packet(17, datagram((version === 4 ? 548 - 20 : 1232 - 40) - 8))],
+    ['one byte more than can be quoted', packet(17, datagram((version === 4 ? 548 - 20 : 1232 - 40) - 7))],
+    ['a datagram of 3,000 bytes', packet(17, datagram(3000))],
     ['SCTP', packet(132, sctp())],
     ['an echo request', packet(icmpNumber, echo)],
-    ['a datagram and padding of the link', bytes(packet(17, udp(2)), new Uint8Array(16).fill(9))],
+    ['a datagram and padding of the link', bytes(packet(17, datagram(2)), new Uint8Array(16).fill(9))],
     [
       'options',
       version === 4 ? four({ options: [1, 1, 1, 1] }, udp()) : six({ next: 60 }, extension(60, 17, 2, udp())),
@@ -175,7 +180,7 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
   });
 
   test('the MTU is told', () => {
-    const given = withChecksums(version, packet(17, udp(1400)));
+    const given = withChecksums(version, packet(17, datagram(1400)));
     const { returned, frame: made } = refuse(version, given, 'tooBig', 1350);
     expect(returned).toBe(1);
     expect(made).toEqual(answerTo(version, given, version === 4 ? 3 : 2, version === 4 ? 4 : 0, [0, 0, ...u16(1350)]));
