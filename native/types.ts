@@ -25,6 +25,7 @@ export type NetlinkOp =
   | { readonly op: 'link.del'; readonly link: LinkRef }
   /** Deletes every device of a group (not 0) at once. */
   | { readonly op: 'linkGroup.del'; readonly group: number }
+  | XdpOp
   | {
       readonly op: 'addr.add' | 'addr.replace' | 'addr.del';
       readonly link: LinkRef;
@@ -75,6 +76,19 @@ export interface LinkSet {
   readonly group?: number;
   /** Move there. */
   readonly netns?: NetnsRef;
+}
+
+/**
+ * The XDP program in one of a device's places, as netlink sets it: it stays until somebody replaces it, whoever that is. Without `expected` only
+ * where none is (`EBUSY`; `EEXIST` when the other place is taken); with it (a program's descriptor) only in that one's place (`EEXIST`). Without
+ * `fd` that one is taken off. `EOPNOTSUPP`: the driver runs none. Drivers may take the device down for it: keep it out of `batchSync`.
+ */
+export interface XdpOp {
+  readonly op: 'xdp.set';
+  readonly link: LinkRef;
+  readonly mode: 'native' | 'generic';
+  readonly fd?: number;
+  readonly expected?: number;
 }
 
 /** `dst` in CIDR form, or `default` with `family`. */

@@ -16,23 +16,12 @@ struct Encoder {
 };
 
 static const Encoder encoders[] = {
-    {"veth.add", EncodeVethAdd},
-    {"bridge.add", EncodeBridgeAdd},
-    {"link.set", EncodeLinkSet},
-    {"link.del", EncodeLinkDel},
-    {"linkGroup.del", EncodeLinkGroupDel},
-    {"addr.add", EncodeAddress},
-    {"addr.replace", EncodeAddress},
-    {"addr.del", EncodeAddress},
-    {"route.add", EncodeRoute},
-    {"route.replace", EncodeRoute},
-    {"route.del", EncodeRoute},
-    {"neigh.replace", EncodeNeighbour},
-    {"neigh.del", EncodeNeighbour},
-    {"clsact.add", EncodeClsact},
-    {"clsact.del", EncodeClsact},
-    {"filter.replace", EncodeFilter},
-    {"filter.del", EncodeFilter},
+    {"veth.add", EncodeVethAdd},	{"bridge.add", EncodeBridgeAdd},       {"link.set", EncodeLinkSet},
+    {"link.del", EncodeLinkDel},	{"linkGroup.del", EncodeLinkGroupDel}, {"xdp.set", EncodeXdp},
+    {"addr.add", EncodeAddress},	{"addr.replace", EncodeAddress},       {"addr.del", EncodeAddress},
+    {"route.add", EncodeRoute},		{"route.replace", EncodeRoute},	       {"route.del", EncodeRoute},
+    {"neigh.replace", EncodeNeighbour}, {"neigh.del", EncodeNeighbour},	       {"clsact.add", EncodeClsact},
+    {"clsact.del", EncodeClsact},	{"filter.replace", EncodeFilter},      {"filter.del", EncodeFilter},
 };
 
 static void Encode(Napi::Value value, Op &op)

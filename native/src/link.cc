@@ -170,6 +170,32 @@ void EncodeLinkGroupDel(const Args &args, Op &op)
 	op.messages.push_back(writer.Finish());
 }
 
+// Which XDP program a device has in one of its places (linux/if_link.h). Never over another's: without
+// `expected` only where none is, else only where that one is.
+void EncodeXdp(const Args &args, Op &op)
+{
+	const LinkRef link = args.Link("link");
+	const std::string mode = args.String("mode", 16);
+	op.object += " " + link.text() + " " + mode;
+	if (mode != "native" && mode != "generic")
+		args.Fail("mode", "'" + mode + "' is neither native nor generic");
+	const auto program = args.OptionalNumber("fd", 0, INT32_MAX);
+	const auto expected = args.OptionalNumber("expected", 0, INT32_MAX);
+	if (!program && !expected)
+		args.Fail("expected", "what is taken off must be named");
+	MessageWriter writer(RTM_SETLINK, 0);
+	writer.SetLink(&writer.Fixed<ifinfomsg>()->ifi_index, link);
+	nlattr *xdp = writer.Nest(IFLA_XDP);
+	// -1: none.
+	writer.PutU32(IFLA_XDP_FD, program.value_or(UINT32_MAX));
+	writer.PutU32(IFLA_XDP_FLAGS, (mode == "native" ? XDP_FLAGS_DRV_MODE : XDP_FLAGS_SKB_MODE) |
+					  (expected ? XDP_FLAGS_REPLACE : XDP_FLAGS_UPDATE_IF_NOEXIST));
+	if (expected)
+		writer.PutU32(IFLA_XDP_EXPECTED_FD, *expected);
+	writer.EndNest(xdp);
+	op.messages.push_back(writer.Finish());
+}
+
 Message GetLinkRequest(const LinkRef &link)
 {
 	MessageWriter writer(RTM_GETLINK, 0);

@@ -17,6 +17,7 @@ void EncodeBridgeAdd(const Args &args, Op &op);
 void EncodeLinkSet(const Args &args, Op &op);
 void EncodeLinkDel(const Args &args, Op &op);
 void EncodeLinkGroupDel(const Args &args, Op &op);
+void EncodeXdp(const Args &args, Op &op);
 void EncodeAddress(const Args &args, Op &op);
 void EncodeRoute(const Args &args, Op &op);
 void EncodeNeighbour(const Args &args, Op &op);
