@@ -7,7 +7,7 @@ import { CommandRunner } from '#native/command-runner.ts';
 import { openMonitor } from '#native/monitor.ts';
 import { DataplaneFactory } from '../contract.ts';
 import { Logger } from '../logger.ts';
-import { HostNetlink, HostSysctls, VariantChoiceId } from '../shared/services.ts';
+import { HostConntrack, HostNetlink, HostSysctls, VariantChoiceId } from '../shared/services.ts';
 import { mapShapes } from './bpf-types.gen.ts';
 import { EbpfDataplane } from './ebpf.ts';
 import { objectFiles } from './programs.ts';
@@ -29,6 +29,7 @@ export const ebpfModule = new ContainerModule(({ bind }) => {
   bind(DataplaneFactory).toResolvedValue(
     (
       host,
+      conntrack,
       sysctls,
       variants,
       commands: CommandRunner,
@@ -41,6 +42,7 @@ export const ebpfModule = new ContainerModule(({ bind }) => {
       create: () =>
         new EbpfDataplane({
           host,
+          conntrack,
           openMonitor: () => openMonitor(['link', 'addr4', 'addr6', 'tc']),
           place: {
             dir,
@@ -57,6 +59,16 @@ export const ebpfModule = new ContainerModule(({ bind }) => {
           log,
         }),
     }),
-    [HostNetlink, HostSysctls, VariantChoiceId, CommandRunner, BpffsDir, DataplaneNodeName, Clock, Logger],
+    [
+      HostNetlink,
+      HostConntrack,
+      HostSysctls,
+      VariantChoiceId,
+      CommandRunner,
+      BpffsDir,
+      DataplaneNodeName,
+      Clock,
+      Logger,
+    ],
   );
 });

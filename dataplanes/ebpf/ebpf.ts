@@ -1,11 +1,13 @@
 import type { Clock } from '#api/clock.ts';
+import type { Conntrack } from '#native/conntrack.ts';
 import { Turns } from '#native/turns.ts';
 import type { Link, Netlink, NetlinkEvent, NetlinkOp } from '#native/types.ts';
 import type { ApplyReport, Counter, Dataplane, DeviceCounters } from '../contract.ts';
 import type { DataplaneFlows } from '../flows.ts';
 import type { Logger } from '../logger.ts';
-import type { DataplaneConfig, DataplaneUpdate } from '../messages.ts';
+import type { DataplaneConfig, DataplaneUpdate, IpText } from '../messages.ts';
 import type { RuleId } from '../policy.ts';
+import { ConntrackFlush } from '../shared/conntrack-flush.ts';
 import { prepareBpffs, releaseBpffs } from './bpffs.ts';
 import { readCounters } from './counters.ts';
 import { DeviceEvents, type Monitor } from './device-events.ts';
@@ -27,6 +29,8 @@ import { Ways } from './ways.ts';
 /** What the eBPF dataplane works with; everything is of the node's own namespace. */
 export interface EbpfDeps extends StackTablesDeps {
   readonly host: Netlink;
+  /** What netfilter tracks: flows of pods that go by the node's stack. */
+  readonly conntrack: Pick<Conntrack, 'deleteOf'>;
   /** Opens a monitor of links, addresses and `tc`. */
   readonly openMonitor: () => Monitor;
   readonly place: ProgramPlace;
@@ -69,6 +73,8 @@ export class EbpfDataplane implements Dataplane {
   readonly #ways: Ways;
   readonly #filters: DeviceFilters;
   readonly #stack: StackTables;
+  /** Flows of pods that are gone must not be those of the next one with the address. */
+  readonly #flush: ConntrackFlush;
   /** apply, activate, release and cleanup exclude each other. */
   readonly #turns = new Turns();
   /** Ifindexes of devices that are gone. */
@@ -90,6 +96,7 @@ export class EbpfDataplane implements Dataplane {
     this.#ways = new Ways(deps.nodeName);
     this.#filters = new DeviceFilters(deps.host);
     this.#stack = new StackTables(deps, () => this.#listener());
+    this.#flush = new ConntrackFlush({ deleteOf: (addresses) => this.#deleteFlows(addresses) });
   }
 
   onUpdate(update: DataplaneUpdate): void {
@@ -102,6 +109,12 @@ export class EbpfDataplane implements Dataplane {
         break;
       case 'serviceRangesUpdate':
         this.#stack.setServiceRanges(update.cidrs);
+        break;
+      case 'workloadEndpointUpdate':
+        this.#flush.set(update.id, update.endpoint);
+        break;
+      case 'workloadEndpointRemove':
+        this.#flush.remove(update.id);
         break;
       case 'inSync':
         this.#mustRead = true;
@@ -143,14 +156,17 @@ export class EbpfDataplane implements Dataplane {
       this.#forgetGone(loaded, outcome);
       // Once for the removal of what is gone, and for all that is announced.
       const isComplete = this.#endpoints.inSync;
+      this.#flush.begin();
       const isFlushed = await loaded.pods.program(outcome, (link) => this.#attach(link, loaded));
       this.#isFilled = isComplete && isFlushed;
       outcome.failed.push(...(await loaded.flushServices(this.#deps.nodeName, retry)));
       loaded.settleSoon();
       await this.#applyStack(outcome);
       await this.#keepEntered(loaded, outcome);
+      if (isFlushed) await this.#forgetFlows(outcome);
       outcome.failed.push(...this.#endpoints.unenforced());
-      return { ...outcome, removed: this.#endpoints.takeRemoved() };
+      const { pending } = this.#flush;
+      return { ...outcome, removed: this.#endpoints.takeRemoved((id) => !pending.has(id)) };
     });
   }
 
@@ -281,6 +297,31 @@ export class EbpfDataplane implements Dataplane {
       }
     }
     loaded.maps.setNode(this.#ways.node);
+  }
+
+  /**
+   * When pods that are gone are out of the maps, so that no packet makes a new record. A walk through long tables takes time, so only an endpoint
+   * that has such an address now waits for it.
+   */
+  async #forgetFlows(outcome: Outcome): Promise<void> {
+    if (this.#entry !== 'yes') this.#flush.skip();
+    const { pending } = this.#flush;
+    if (pending.size === 0 || !this.#endpoints.inSync) return;
+    let reason = this.#flush.takeFailure();
+    if (reason === undefined) {
+      const ended = this.#flush.run();
+      if (outcome.programmed.some((id) => pending.has(id))) {
+        await ended;
+        reason = this.#flush.takeFailure();
+      } else void ended.then(() => this.#listener());
+    }
+    if (reason !== undefined) outcome.failed.push({ object: 'flows of pods that are gone', reason });
+  }
+
+  async #deleteFlows(addresses: readonly IpText[]): Promise<void> {
+    const failed = (await this.#loaded?.flows.delete({ addresses }))?.failed ?? [];
+    await this.#deps.conntrack.deleteOf(addresses);
+    if (failed.length > 0) throw new Error(failed.join('; '));
   }
 
   #timeouts(): FlowTimeouts {

@@ -137,10 +137,10 @@ export class PodEndpoints {
     if (ifindex !== undefined) this.#ifindexes.set(name, ifindex);
   }
 
-  /** Endpoints removed since the last call. */
-  takeRemoved(): readonly EndpointId[] {
-    const list = [...this.#removed];
-    this.#removed.clear();
+  /** Endpoints removed of which nothing is left, as `isGone` knows; each once. */
+  takeRemoved(isGone: (id: EndpointId) => boolean): readonly EndpointId[] {
+    const list = [...this.#removed].filter(isGone);
+    for (const id of list) this.#removed.delete(id);
     return list;
   }
 

@@ -4,9 +4,9 @@ import type { ApplyFailure, ApplyReport, Counter, Dataplane, DeviceCounters } fr
 import type { DataplaneFlows } from '../flows.ts';
 import type { CidrText, DataplaneConfig, DataplaneUpdate, EndpointId, WorkloadEndpointInfo } from '../messages.ts';
 import type { RuleId } from '../policy.ts';
+import { ConntrackFlush } from '../shared/conntrack-flush.ts';
 import type { Monitor } from '../shared/monitor-follower.ts';
 import { type CycleJudgement, judge } from './cycle-judgement.ts';
-import { ConntrackFlush } from './conntrack-flush.ts';
 import { Families, type FamiliesDeps } from './families.ts';
 import type { FamilyReport } from './family.ts';
 import { HostDevices } from './host-devices.ts';

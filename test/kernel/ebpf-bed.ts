@@ -12,6 +12,7 @@ import { ALLOW_ALL, TEST_CONFIG } from '#dataplanes/shared/test-config.ts';
 import { VariantChoice } from '#dataplanes/netfilter/variant-choice.ts';
 import { loadObject, type LoadedObject } from '#native/bpf.ts';
 import { type CommandRunner, systemCommandRunner } from '#native/command-runner.ts';
+import { type Conntrack, openConntrack } from '#native/conntrack.ts';
 import { openMonitor } from '#native/monitor.ts';
 import { openNetlink } from '#native/netlink.ts';
 import type { Netlink } from '#native/types.ts';
@@ -40,6 +41,7 @@ export interface BedPod {
 export class EbpfBed implements AsyncDisposable {
   readonly node: TestNetns;
   readonly host: Netlink;
+  readonly #conntrack: Conntrack;
   readonly bpffs: string;
   /** What all its dataplanes are told. */
   readonly config: DataplaneConfig = { ...TEST_CONFIG, routeRefreshIntervalMs: 0 };
@@ -52,6 +54,7 @@ export class EbpfBed implements AsyncDisposable {
   private constructor(node: TestNetns, dir: string) {
     this.node = node;
     this.host = openNetlink({ path: node.path });
+    this.#conntrack = openConntrack({ path: node.path });
     this.#dir = dir;
     this.bpffs = join(dir, 'bpf', 'tortie');
   }
@@ -93,6 +96,7 @@ export class EbpfBed implements AsyncDisposable {
     const { path } = this.node;
     const dataplane = new EbpfDataplane({
       host: this.host,
+      conntrack: this.#conntrack,
       openMonitor: () => openMonitor(['link', 'addr4', 'addr6', 'tc'], { path }),
       place: {
         dir: this.bpffs,
@@ -187,6 +191,7 @@ export class EbpfBed implements AsyncDisposable {
     stack.defer(() => rmSync(this.#dir, { recursive: true }));
     stack.use(this.node);
     stack.defer(() => this.host[Symbol.dispose]());
+    stack.defer(() => this.#conntrack[Symbol.dispose]());
     for (const { netns } of this.#pods) stack.use(netns);
     stack.defer(() => this.#injector?.[Symbol.dispose]());
     // By an instance that knows nothing, as after a crash.

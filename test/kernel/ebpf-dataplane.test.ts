@@ -472,6 +472,7 @@ describe('the probe', () => {
   test('says where pins cannot go, and that programs are missing', async () => {
     const dataplane = new EbpfDataplane({
       host: bed.host,
+      conntrack: { deleteOf: () => Promise.reject(new Error('not needed')) },
       openMonitor: () => {
         throw new Error('not needed');
       },

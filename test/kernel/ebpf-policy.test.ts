@@ -70,6 +70,27 @@ async function twoPods(dataplane: EbpfDataplane): Promise<{ one: BedPod; two: Be
 const isReached = async (from: Peer, { ipv4, ipv6 }: BedPod, timeoutMs: number): Promise<boolean[]> =>
   Promise.all([ipv4, ipv6].map(async (host) => (await from.connect(host, timeoutMs)).ok));
 
+describe('flows', () => {
+  test('of a pod that is gone are not those of the next one with its address', async () => {
+    const dataplane = await active();
+    const { one, two, onePeer } = await twoPods(dataplane);
+    for (const pod of [one, two]) say(dataplane, pod);
+    await applied(dataplane, one.id, two.id);
+    expect(await isReached(onePeer, two, 5_000)).toEqual([true, true]);
+    const known = async (): Promise<number> => {
+      let count = 0;
+      for await (const flows of dataplane.flows.list({ addresses: [two.ipv4, two.ipv6] })) count += flows.length;
+      return count;
+    };
+    expect(await known()).toBeGreaterThan(0);
+    dataplane.onUpdate({ type: 'workloadEndpointRemove', id: two.id });
+    const next = { ...two, id: 'k8s/default/next/eth0', endpoint: { ...two.endpoint, mac: '0a:00:00:00:00:99' } };
+    say(dataplane, next);
+    await applied(dataplane, next.id);
+    expect(await known()).toBe(0);
+  });
+});
+
 describe('policy', () => {
   test('is in force in both families, counts, and follows policies, sets and profiles', async () => {
     const dataplane = await active();

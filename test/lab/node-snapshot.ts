@@ -115,11 +115,14 @@ export function filesBelow(dir: string): string[] {
     .toSorted();
 }
 
+/** Flows come and go with the traffic. */
+const flowMap = /^tortie_(flow|new|frag)/;
+
 /** Keys in the pinned maps; values count packets. */
 async function mapElements(bpffs: string): Promise<string[]> {
   const elements: string[] = [];
   for (const entry of existsSync(bpffs) ? readdirSync(bpffs, { recursive: true, withFileTypes: true }) : []) {
-    if (!entry.isFile()) continue;
+    if (!entry.isFile() || flowMap.test(entry.name)) continue;
     const path = join(entry.parentPath, entry.name);
     const { status, stdout } = await exec('bpftool', ['-j', 'map', 'dump', 'pinned', path]);
     if (status !== 0) continue; // A program.

@@ -1,6 +1,10 @@
 import { withoutPrefix } from '#api/cidr.ts';
-import type { Conntrack } from '#native/conntrack.ts';
 import type { EndpointId, IpText, WorkloadEndpointInfo } from '../messages.ts';
+
+/** Forgets all flows of which an end is one of the addresses. */
+export interface FlowRemover {
+  deleteOf(addresses: readonly IpText[]): Promise<unknown>;
+}
 
 /** The endpoint that an address belongs or last belonged to; another device or MAC is another pod. */
 interface Holder {
@@ -14,7 +18,7 @@ interface Holder {
  * A walk through a long table takes time, so only who needs the address waits for it.
  */
 export class ConntrackFlush {
-  readonly #conntrack: Pick<Conntrack, 'deleteOf'>;
+  readonly #conntrack: FlowRemover;
   readonly #holders = new Map<IpText, Holder>();
   readonly #byEndpoint = new Map<EndpointId, readonly IpText[]>();
   /** Addresses to flush, and who had them. */
@@ -24,7 +28,7 @@ export class ConntrackFlush {
   #running: Promise<void> | undefined;
   #failure: string | undefined;
 
-  constructor(conntrack: Pick<Conntrack, 'deleteOf'>) {
+  constructor(conntrack: FlowRemover) {
     this.#conntrack = conntrack;
   }
 
