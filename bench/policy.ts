@@ -29,7 +29,7 @@ const watch = await ConditionsWatch.start();
 await buildTraffic();
 const found: PartResult[] = [];
 for (const [name, measure] of Object.entries(parts)) {
-  if (!run.wants(name)) continue;
+  if (!run.wants(name) || run.interrupted) continue;
   run.say(`${name}: preparing`);
   try {
     const result = await measure(run);
@@ -39,16 +39,18 @@ for (const [name, measure] of Object.entries(parts)) {
     found.push(result);
   } catch (error) {
     process.exitCode = 1;
-    if (run.interrupted) break;
     // What the other parts find is still worth its time.
-    console.error(`${name} failed:`, error);
+    if (!run.interrupted) console.error(`${name} failed:`, error);
   }
 }
-if (run.interrupted) throw new Error('interrupted: nothing is written');
-const conditions = await watch.end();
-const results: PolicyResults = { conditions, quiet: isQuiet(conditions), rounds: run.rounds, parts: found };
-mkdirSync('build/bench', { recursive: true });
-writeFileSync('build/bench/policy.json', `${JSON.stringify(results, null, 2)}\n`);
-console.log(describe(conditions));
-if (!results.quiet) console.log('others used the machine: these figures are not for publishing');
-run.say('written to build/bench/policy.json');
+if (run.interrupted) {
+  console.error('interrupted: nothing is written');
+} else {
+  const conditions = await watch.end();
+  const results: PolicyResults = { conditions, quiet: isQuiet(conditions), rounds: run.rounds, parts: found };
+  mkdirSync('build/bench', { recursive: true });
+  writeFileSync('build/bench/policy.json', `${JSON.stringify(results, null, 2)}\n`);
+  console.log(describe(conditions));
+  if (!results.quiet) console.log('others used the machine: these figures are not for publishing');
+  console.log('written to build/bench/policy.json');
+}

@@ -22,6 +22,8 @@ export interface Conditions {
 /** Above this part of the CPUs, used by others, figures are no good for publishing. */
 export const quietBelow = 0.05;
 const lookMs = 2000;
+/** The kernel takes namespaces down after they are gone. */
+const goneMs = 3000;
 
 /** Looks at the machine before and after a run. */
 export class ConditionsWatch {
@@ -38,7 +40,9 @@ export class ConditionsWatch {
   /** When nothing of the run is left. */
   async end(): Promise<Conditions> {
     const times = cpuTimes();
-    const { before, after } = { before: this.#before, after: { load: load1(), busy: await busyNow() } };
+    const before = this.#before;
+    await sleep(goneMs);
+    const after = { load: load1(), busy: await busyNow() };
     const round = (value: number) => Math.round(value * 1000) / 1000;
     return {
       machine: machine(),

@@ -78,9 +78,6 @@ export async function connectPart(run: Run): Promise<PartResult> {
       );
     }
     const collected = new Collected();
-    for (const { pair, inForceMs } of prepared) {
-      for (const [{ name }, ms] of inForceMs) collected.add(0, { case: name, side: pair.side }, { inForceMs: ms });
-    }
     for (const round of run.turns('connect')) {
       for (const each of cases) {
         for (const { side, client, servers } of inTurn(pairs, round)) {
@@ -88,6 +85,9 @@ export async function connectPart(run: Run): Promise<PartResult> {
           if (server !== undefined) collected.add(round, { case: each.name, side }, await measure(client, server));
         }
       }
+    }
+    for (const { pair, inForceMs } of prepared) {
+      for (const [{ name }, ms] of inForceMs) collected.add(0, { case: name, side: pair.side }, { inForceMs: ms });
     }
     const toPtp = () => ({ case: none.name, side: ptp.name });
     const ratios = [

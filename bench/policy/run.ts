@@ -10,9 +10,15 @@ export class Run implements AsyncDisposable {
   readonly #endsAt: number;
   readonly #stack = new AsyncDisposableStack();
   readonly #onSignal: (signal: NodeJS.Signals) => void;
+  readonly #print: (line: string) => void;
   #interrupted = false;
 
-  constructor(env: Readonly<Record<string, string | undefined>>, parts: readonly string[]) {
+  constructor(
+    env: Readonly<Record<string, string | undefined>>,
+    parts: readonly string[],
+    print: (line: string) => void = console.log,
+  ) {
+    this.#print = print;
     this.rounds = positive('ROUNDS', env['ROUNDS'] ?? '5');
     this.#endsAt = this.#began + positive('MINUTES', env['MINUTES'] ?? '10') * 60 * second;
     const only = (env['ONLY'] ?? '').split(/[\s,]+/).filter((name) => name !== '');
@@ -21,10 +27,10 @@ export class Run implements AsyncDisposable {
     this.#only = new Set(only.length === 0 ? parts : only);
     this.#onSignal = (signal) => {
       if (this.#interrupted) {
-        console.log(`${signal}: taking everything down at once`);
+        this.#print(`${signal}: taking everything down at once`);
         void this.#stack.disposeAsync().finally(() => process.exit(1));
       } else {
-        console.log(`${signal}: after this step everything is taken down (again: at once)`);
+        this.#print(`${signal}: after this step everything is taken down (again: at once)`);
         this.#interrupted = true;
       }
     };
@@ -44,7 +50,7 @@ export class Run implements AsyncDisposable {
   /** Says what begins now; throws when a signal has come. */
   say(text: string): void {
     if (this.#interrupted) throw new Error('interrupted');
-    console.log(`[${((performance.now() - this.#began) / second).toFixed(0).padStart(3)} s] ${text}`);
+    this.#print(`[${((performance.now() - this.#began) / second).toFixed(0).padStart(3)} s] ${text}`);
   }
 
   /**
