@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The filters on the host's end of a pod's veth: what a pod sends arrives at clsact's ingress there, what it
- * gets leaves through egress. They drop everything until the agent announces the device, and else go on
- * with whatever tortie_jump has: a filter stays where it is while configuration and builds come and go.
+ * The filters. First those on the host's end of a pod's veth: what a pod sends arrives at clsact's ingress
+ * there, what it gets leaves through egress. They drop everything until the agent announces the device, and
+ * else go on with whatever tortie_jump has: a filter stays where it is while configuration and builds come
+ * and go.
  */
 #include "consts.h"
 #include "maps.h"
@@ -35,6 +36,25 @@ SEC("tc")
 int tortie_to_pod(struct __sk_buff *skb)
 {
 	return go_on(skb, DIRECTION_TO_POD, JUMP_POD_IN);
+}
+
+/*
+ * On devices with a host endpoint, and those by which the node forwards what came in by one. Nothing is said
+ * of a device until the agent does (tortie_hslots), so what isn't loaded yet lets pass: a node that nobody
+ * can reach can't be mended either.
+ */
+SEC("tc")
+int tortie_from_net(struct __sk_buff *skb)
+{
+	bpf_tail_call(skb, &tortie_jump, JUMP_HOST_IN);
+	return TC_ACT_UNSPEC;
+}
+
+SEC("tc")
+int tortie_to_net(struct __sk_buff *skb)
+{
+	bpf_tail_call(skb, &tortie_jump, JUMP_HOST_OUT);
+	return TC_ACT_UNSPEC;
 }
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -14,7 +14,7 @@ BPF_CLASSIFIER := $(foreach family,4 6,$(BUILD)/bpf/classify$(family).bpf.o)
 BPF_TEST_OBJECTS := $(patsubst test/bpf/%.bpf.c,$(BUILD)/bpf/%.bpf.o,$(filter-out $(BPF_OF_FAMILY),$(wildcard test/bpf/*.bpf.c))) \
 	$(BPF_CLASSIFIER)
 # The numbers in the header are TypeScript's, too.
-BPF_TYPES_OF := $(BPF_OBJECTS) -- classifier bpf/classifier.h $(BPF_CLASSIFIER) -- flow bpf/flow-maps.h bpf/endpoint-maps.h bpf/service-maps.h $(BUILD)/bpf/flow.bpf.o
+BPF_TYPES_OF := $(BPF_OBJECTS) -- classifier bpf/classifier.h $(BPF_CLASSIFIER) -- flow bpf/flow-maps.h bpf/endpoint-maps.h bpf/host-maps.h bpf/service-maps.h $(BUILD)/bpf/flow.bpf.o
 
 bpf: $(BPF_OBJECTS) $(BPF_TEST_OBJECTS) ## The BPF programs
 

@@ -5,7 +5,7 @@
 
 #include <linux/types.h>
 
-/* Which way a packet goes, seen from the pod. */
+/* Which way a packet goes, seen from the pod; at a host endpoint: seen from the node. */
 enum direction {
 	DIRECTION_FROM_POD,
 	DIRECTION_TO_POD,
@@ -72,6 +72,9 @@ _Static_assert(VERDICT__COUNT <= VERDICT_SLOTS, "more slots need a new layout ve
 enum jump {
 	JUMP_POD_OUT,
 	JUMP_POD_IN,
+	/* From the net, and to it: devices with a host endpoint. */
+	JUMP_HOST_IN,
+	JUMP_HOST_OUT,
 	JUMP__COUNT,
 };
 

@@ -81,6 +81,11 @@ struct run_state {
 	/* The node's addresses, for a pod that is its own backend; 0: none. */
 	__u8 host4[4];
 	__u8 host6[16];
+	/* 1: some host endpoint has policy for what is forwarded in by its device; out by it. */
+	__u32 forward_ingress;
+	__u32 forward_egress;
+	/* The host endpoint (index into tortie_hosts) that the pods' devices have, too; 0: none. */
+	__u32 pods_host;
 };
 
 struct {

@@ -46,6 +46,13 @@ enum flow_flag {
 	FLOW_FLAG_OF_HOST = 1 << 14,
 	/* Taken over from the other dataplane. */
 	FLOW_FLAG_ADOPTED = 1 << 15,
+	/* As the node's own: a host endpoint's policy let the opener's packets out, let them in. */
+	FLOW_FLAG_HOST_EGRESS = 1 << 16,
+	FLOW_FLAG_HOST_INGRESS = 1 << 17,
+	/* Host endpoints' policy for what is forwarded let it pass. */
+	FLOW_FLAG_FORWARD_OK = 1 << 18,
+	/* preDNAT policy allowed it. */
+	FLOW_FLAG_PRE_ACCEPTED = 1 << 19,
 };
 
 /* Hashes that the answered flows of a family are spread over. */

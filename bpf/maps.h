@@ -54,6 +54,11 @@ struct pod_config {
 	 * node itself sends. 0: no such bits. */
 	__u32 mark_seen;
 	__u32 mark_host;
+	/* Set on what comes in by a host endpoint: it may be forwarded, and not be for the node itself;
+	 * untracked policy has allowed it; preDNAT policy has. */
+	__u32 mark_not_local;
+	__u32 mark_untracked;
+	__u32 mark_pre_accepted;
 };
 
 const volatile struct pod_config pod_config = {.ipv6_enabled = 1};

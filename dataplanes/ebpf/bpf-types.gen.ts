@@ -105,6 +105,10 @@ export const FlowFlag = {
   oneWay: 8192,
   ofHost: 16384,
   adopted: 32768,
+  hostEgress: 65536,
+  hostIngress: 131072,
+  forwardOk: 262144,
+  preAccepted: 524288,
 } as const;
 export type FlowFlag = (typeof FlowFlag)[keyof typeof FlowFlag];
 /** The names of flow_flag for people, by number. */
@@ -125,6 +129,10 @@ export const flowFlagTexts = {
   8192: 'one-way',
   16384: 'of-host',
   32768: 'adopted',
+  65536: 'host-egress',
+  131072: 'host-ingress',
+  262144: 'forward-ok',
+  524288: 'pre-accepted',
 } as const satisfies Record<FlowFlag, string>;
 
 /** enum fragment_kind */
@@ -161,14 +169,18 @@ export const hopKindTexts = {
 export const Jump = {
   podOut: 0,
   podIn: 1,
+  hostIn: 2,
+  hostOut: 3,
 } as const;
 export type Jump = (typeof Jump)[keyof typeof Jump];
 /** The names of jump for people, by number. */
 export const jumpTexts = {
   0: 'pod-out',
   1: 'pod-in',
+  2: 'host-in',
+  3: 'host-out',
 } as const satisfies Record<Jump, string>;
-export const jumpCount = 2;
+export const jumpCount = 4;
 
 /** enum port_table */
 export const PortTable = {
@@ -351,26 +363,32 @@ export const DeviceCounters = {
   },
 } as const;
 
-/** struct pod_config, 12 bytes */
+/** struct pod_config, 24 bytes */
 export interface PodConfig {
   readonly ipv6Enabled: number;
   readonly markSeen: number;
   readonly markHost: number;
+  readonly markNotLocal: number;
+  readonly markUntracked: number;
+  readonly markPreAccepted: number;
 }
 export const PodConfig = {
-  size: 12,
-  offsets: { ipv6Enabled: 0, markSeen: 4, markHost: 8 },
+  size: 24,
+  offsets: { ipv6Enabled: 0, markSeen: 4, markHost: 8, markNotLocal: 12, markUntracked: 16, markPreAccepted: 20 },
   read(view: DataView, at = 0): PodConfig {
-    return { ipv6Enabled: view.getUint8(at), markSeen: view.getUint32(at + 4, true), markHost: view.getUint32(at + 8, true) };
+    return { ipv6Enabled: view.getUint8(at), markSeen: view.getUint32(at + 4, true), markHost: view.getUint32(at + 8, true), markNotLocal: view.getUint32(at + 12, true), markUntracked: view.getUint32(at + 16, true), markPreAccepted: view.getUint32(at + 20, true) };
   },
   write(value: PodConfig, view: DataView, at = 0): void {
     view.setUint8(at, value.ipv6Enabled);
     setZero(view, at + 1, 3);
     view.setUint32(at + 4, value.markSeen, true);
     view.setUint32(at + 8, value.markHost, true);
+    view.setUint32(at + 12, value.markNotLocal, true);
+    view.setUint32(at + 16, value.markUntracked, true);
+    view.setUint32(at + 20, value.markPreAccepted, true);
   },
   encode(value: PodConfig): Uint8Array {
-    const bytes = new Uint8Array(12);
+    const bytes = new Uint8Array(24);
     PodConfig.write(value, new DataView(bytes.buffer));
     return bytes;
   },
@@ -768,28 +786,88 @@ export const FragmentKey6 = {
   },
 } as const;
 
-/** struct run_state, 28 bytes */
+/** struct run_state, 40 bytes */
 export interface RunState {
   readonly adopting: number;
   readonly events: number;
   readonly host4: Uint8Array;
   readonly host6: Uint8Array;
+  readonly forwardIngress: number;
+  readonly forwardEgress: number;
+  readonly podsHost: number;
 }
 export const RunState = {
-  size: 28,
-  offsets: { adopting: 0, events: 4, host4: 8, host6: 12 },
+  size: 40,
+  offsets: { adopting: 0, events: 4, host4: 8, host6: 12, forwardIngress: 28, forwardEgress: 32, podsHost: 36 },
   read(view: DataView, at = 0): RunState {
-    return { adopting: view.getUint32(at, true), events: view.getUint32(at + 4, true), host4: bytesAt(view, at + 8, 4), host6: bytesAt(view, at + 12, 16) };
+    return { adopting: view.getUint32(at, true), events: view.getUint32(at + 4, true), host4: bytesAt(view, at + 8, 4), host6: bytesAt(view, at + 12, 16), forwardIngress: view.getUint32(at + 28, true), forwardEgress: view.getUint32(at + 32, true), podsHost: view.getUint32(at + 36, true) };
   },
   write(value: RunState, view: DataView, at = 0): void {
     view.setUint32(at, value.adopting, true);
     view.setUint32(at + 4, value.events, true);
     setBytes(view, at + 8, value.host4, 4);
     setBytes(view, at + 12, value.host6, 16);
+    view.setUint32(at + 28, value.forwardIngress, true);
+    view.setUint32(at + 32, value.forwardEgress, true);
+    view.setUint32(at + 36, value.podsHost, true);
   },
   encode(value: RunState): Uint8Array {
-    const bytes = new Uint8Array(28);
+    const bytes = new Uint8Array(40);
     RunState.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct host_slot, 136 bytes */
+export interface HostSlot {
+  readonly unit: readonly number[];
+  readonly staged: readonly number[];
+  readonly ifindex: number;
+}
+export const HostSlot = {
+  size: 136,
+  offsets: { unit: 0, staged: 64, ifindex: 128 },
+  dims: { unit: [16], staged: [16] },
+  read(view: DataView, at = 0): HostSlot {
+    return { unit: listAt(16, 4, at, (at) => view.getUint32(at, true)), staged: listAt(16, 4, at + 64, (at) => view.getUint32(at, true)), ifindex: view.getUint32(at + 128, true) };
+  },
+  write(value: HostSlot, view: DataView, at = 0): void {
+    setList(value.unit, 16, 4, at, (value, at) => { view.setUint32(at, value, true); });
+    setList(value.staged, 16, 4, at + 64, (value, at) => { view.setUint32(at, value, true); });
+    view.setUint32(at + 128, value.ifindex, true);
+    setZero(view, at + 132, 4);
+  },
+  encode(value: HostSlot): Uint8Array {
+    const bytes = new Uint8Array(136);
+    HostSlot.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct failsafe_key4, 12 bytes */
+export interface FailsafeKey4 {
+  readonly prefixLen: number;
+  readonly direction: number;
+  readonly protocol: number;
+  readonly port: number;
+  readonly address: Uint8Array;
+}
+export const FailsafeKey4 = {
+  size: 12,
+  offsets: { prefixLen: 0, direction: 4, protocol: 5, port: 6, address: 8 },
+  read(view: DataView, at = 0): FailsafeKey4 {
+    return { prefixLen: view.getUint32(at, true), direction: view.getUint8(at + 4), protocol: view.getUint8(at + 5), port: view.getUint16(at + 6, true), address: bytesAt(view, at + 8, 4) };
+  },
+  write(value: FailsafeKey4, view: DataView, at = 0): void {
+    view.setUint32(at, value.prefixLen, true);
+    view.setUint8(at + 4, value.direction);
+    view.setUint8(at + 5, value.protocol);
+    view.setUint16(at + 6, value.port, true);
+    setBytes(view, at + 8, value.address, 4);
+  },
+  encode(value: FailsafeKey4): Uint8Array {
+    const bytes = new Uint8Array(12);
+    FailsafeKey4.write(value, new DataView(bytes.buffer));
     return bytes;
   },
 } as const;
@@ -971,6 +1049,34 @@ export const FrontendKey4 = {
   encode(value: FrontendKey4): Uint8Array {
     const bytes = new Uint8Array(8);
     FrontendKey4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct failsafe_key6, 24 bytes */
+export interface FailsafeKey6 {
+  readonly prefixLen: number;
+  readonly direction: number;
+  readonly protocol: number;
+  readonly port: number;
+  readonly address: Uint8Array;
+}
+export const FailsafeKey6 = {
+  size: 24,
+  offsets: { prefixLen: 0, direction: 4, protocol: 5, port: 6, address: 8 },
+  read(view: DataView, at = 0): FailsafeKey6 {
+    return { prefixLen: view.getUint32(at, true), direction: view.getUint8(at + 4), protocol: view.getUint8(at + 5), port: view.getUint16(at + 6, true), address: bytesAt(view, at + 8, 16) };
+  },
+  write(value: FailsafeKey6, view: DataView, at = 0): void {
+    view.setUint32(at, value.prefixLen, true);
+    view.setUint8(at + 4, value.direction);
+    view.setUint8(at + 5, value.protocol);
+    view.setUint16(at + 6, value.port, true);
+    setBytes(view, at + 8, value.address, 16);
+  },
+  encode(value: FailsafeKey6): Uint8Array {
+    const bytes = new Uint8Array(24);
+    FailsafeKey6.write(value, new DataView(bytes.buffer));
     return bytes;
   },
 } as const;
@@ -1480,6 +1586,10 @@ export const mapShapes = {
   tortie_devices: { name: 'tortie_devices', type: 25, keySize: 4, valueSize: 4, maxEntries: 4096, flags: 0 },
   /** ringbuf: records */
   tortie_events: { name: 'tortie_events', type: 27, keySize: 0, valueSize: 0, maxEntries: 262144, flags: 0 },
+  /** lpm_trie: FailsafeKey4 -> u32 */
+  tortie_failsafe4: { name: 'tortie_failsafe4', type: 11, keySize: 12, valueSize: 4, maxEntries: 1024, flags: 1 },
+  /** lpm_trie: FailsafeKey6 -> u32 */
+  tortie_failsafe6: { name: 'tortie_failsafe6', type: 11, keySize: 24, valueSize: 4, maxEntries: 1024, flags: 1 },
   /** hash: FlowKey4 -> FlowRecord4 */
   tortie_flow4a: { name: 'tortie_flow4a', type: 1, keySize: 20, valueSize: 96, maxEntries: 131072, flags: 1 },
   /** hash: FlowKey4 -> FlowRecord4 */
@@ -1508,8 +1618,12 @@ export const mapShapes = {
   tortie_hits: { name: 'tortie_hits', type: 2, keySize: 4, valueSize: 16, maxEntries: 262144, flags: 1024 },
   /** array: u32 -> Hop */
   tortie_hops: { name: 'tortie_hops', type: 2, keySize: 4, valueSize: 16, maxEntries: 16384, flags: 1024 },
+  /** array: u32 -> HostSlot */
+  tortie_hosts: { name: 'tortie_hosts', type: 2, keySize: 4, valueSize: 136, maxEntries: 2048, flags: 1024 },
+  /** hash: u32 -> u64 */
+  tortie_hslots: { name: 'tortie_hslots', type: 1, keySize: 4, valueSize: 8, maxEntries: 1024, flags: 1 },
   /** prog_array: u32 -> u32 */
-  tortie_jump: { name: 'tortie_jump', type: 3, keySize: 4, valueSize: 4, maxEntries: 2, flags: 0 },
+  tortie_jump: { name: 'tortie_jump', type: 3, keySize: 4, valueSize: 4, maxEntries: 4, flags: 0 },
   /** hash: NamedKey4 -> u32 */
   tortie_named4: { name: 'tortie_named4', type: 1, keySize: 8, valueSize: 4, maxEntries: 65536, flags: 1 },
   /** hash: NamedKey6 -> u32 */
@@ -1543,7 +1657,7 @@ export const mapShapes = {
   /** array: u32 -> u32 */
   tortie_rules: { name: 'tortie_rules', type: 2, keySize: 4, valueSize: 4, maxEntries: 262144, flags: 1024 },
   /** array: u32 -> RunState */
-  tortie_run: { name: 'tortie_run', type: 2, keySize: 4, valueSize: 28, maxEntries: 1, flags: 1024 },
+  tortie_run: { name: 'tortie_run', type: 2, keySize: 4, valueSize: 40, maxEntries: 1, flags: 1024 },
   /** hash: u32 -> u64 */
   tortie_slots: { name: 'tortie_slots', type: 1, keySize: 4, valueSize: 8, maxEntries: 4096, flags: 1 },
   /** lpm_trie: SourceKey -> u32 */
@@ -1558,7 +1672,7 @@ export const configVariables = {
 } as const;
 
 /** Programs: the global functions whose names start with tortie_. */
-export const programNames = ['tortie_from_pod', 'tortie_pod_in', 'tortie_pod_out', 'tortie_sweep', 'tortie_to_pod'] as const;
+export const programNames = ['tortie_from_net', 'tortie_from_pod', 'tortie_host_in', 'tortie_host_out', 'tortie_pod_in', 'tortie_pod_out', 'tortie_sweep', 'tortie_to_net', 'tortie_to_pod', 'tortie_xdp_in'] as const;
 
 /** The maps of the classifier, with the sizes that the C says. */
 export const classifierMapShapes = {
@@ -1644,7 +1758,7 @@ export const flowMapShapes = {
   /** array: u32 -> PodSlot */
   tortie_pods: { name: 'tortie_pods', type: 2, keySize: 4, valueSize: 48, maxEntries: 4096, flags: 1024 },
   /** array: u32 -> RunState */
-  tortie_run: { name: 'tortie_run', type: 2, keySize: 4, valueSize: 28, maxEntries: 1, flags: 1024 },
+  tortie_run: { name: 'tortie_run', type: 2, keySize: 4, valueSize: 40, maxEntries: 1, flags: 1024 },
   /** hash: u32 -> u64 */
   tortie_slots: { name: 'tortie_slots', type: 1, keySize: 4, valueSize: 8, maxEntries: 4096, flags: 1 },
 } as const;
@@ -1656,5 +1770,15 @@ export const flowConstants = {
   unitIngress: 2,
   unitKinds: 4,
   hopInPool: 1,
+  hostUnitOrdinary: 0,
+  hostUnitForward: 4,
+  hostUnitPreDnat: 8,
+  hostUnitUntracked: 12,
+  hostUnits: 16,
+  hostUnitOut: 2,
+  hostUnitIpv6: 1,
+  failsafeIn: 0,
+  failsafeOut: 1,
+  failsafeKeyFixedBits: 32,
   frontendCountMask: 0xffffff,
 } as const;

@@ -249,7 +249,14 @@ export class EbpfDataplane implements Dataplane {
     const unusable = prepareBpffs(place.dir);
     if (unusable !== undefined) throw new Error(unusable);
     const marks = packetMarks({ markMask });
-    const podConfig = { ipv6Enabled: ipv6Support ? 1 : 0, markSeen: marks.seen, markHost: marks.host };
+    const podConfig = {
+      ipv6Enabled: ipv6Support ? 1 : 0,
+      markSeen: marks.seen,
+      markHost: marks.host,
+      markNotLocal: 0,
+      markUntracked: 0,
+      markPreAccepted: 0,
+    };
     if (this.#loaded === undefined) {
       this.#loaded = await LoadedDataplane.open(
         {

@@ -10,7 +10,7 @@ import {
 import { macBytes, sourceKey, u32Key } from '#dataplanes/ebpf/keys.ts';
 import { loadObject, type BpfMap, type LoadedObject } from '#native/bpf.ts';
 import { arp, bytes, cut, ethernet, icmpv6, ipv4, ipv6, mld, u16, v4, v6 } from '#test/lab/packets.ts';
-import { FlowNode } from './bpf-flow-node.ts';
+import { FlowNode, podConfig } from './bpf-flow-node.ts';
 
 /*
  * What a frame must be before anybody asks whose flow it is of, through the whole chain, by BPF_PROG_TEST_RUN. (What the kernel refuses to
@@ -39,7 +39,7 @@ beforeAll(async () => {
   withoutIpv6 = await loadObject({
     name: 'tortie',
     elf: endpointElf,
-    config: { pod_config: PodConfig.encode({ ipv6Enabled: 0, markSeen: 0, markHost: 0 }) },
+    config: { pod_config: PodConfig.encode({ ...podConfig, ipv6Enabled: 0 }) },
     maps: {
       ...shared,
       ...Object.fromEntries(

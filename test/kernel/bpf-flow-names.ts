@@ -31,6 +31,6 @@ export type Rule = 'allow' | 'deny' | 'two:80';
 /** A pod's leg of a flow. */
 export type Leg = `${Pod} ${'egress' | 'ingress'}`;
 /** The bits of marks. */
-export const marks = { seen: 0x10, host: 0x20 } as const;
+export const marks = { seen: 0x10, host: 0x20, notLocal: 0x40, untracked: 0x80, preAccepted: 0x100 } as const;
 /** The MAC of a pod's own end. */
 export const podMacOf = (pod: Pod): string => `0a:58:0a:41:00:0${pods.indexOf(pod) + 3}`;

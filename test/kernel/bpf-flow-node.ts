@@ -43,6 +43,9 @@ const sizes: Readonly<Record<string, number>> = {
   tortie_events: 4096 * 16,
 };
 
+/** Nothing is asked for. */
+const quiet = { adopting: 0, events: 0, forwardIngress: 0, forwardEgress: 0, podsHost: 0 };
+
 type ArrayName =
   | Parameters<ClassifierBed['array']>[0]
   | 'tortie_pods'
@@ -50,6 +53,16 @@ type ArrayName =
   | 'tortie_run'
   | 'tortie_back4'
   | 'tortie_back6';
+
+/** What programs are loaded with. */
+export const podConfig: PodConfig = {
+  ipv6Enabled: 1,
+  markSeen: marks.seen,
+  markHost: marks.host,
+  markNotLocal: marks.notLocal,
+  markUntracked: marks.untracked,
+  markPreAccepted: marks.preAccepted,
+};
 
 /** A record as a test sees it. */
 export interface SeenRecord {
@@ -94,7 +107,7 @@ export class FlowNode implements AsyncDisposable {
         maps: Object.fromEntries(
           Object.entries({ ...sizes, ...more }).map(([name, maxEntries]) => [name, { maxEntries }]),
         ),
-        config: { pod_config: PodConfig.encode({ ipv6Enabled: 1, markSeen: marks.seen, markHost: marks.host }) },
+        config: { pod_config: PodConfig.encode(podConfig) },
       }),
     );
     const made = construct(netns, object);
@@ -159,7 +172,7 @@ export class FlowNode implements AsyncDisposable {
 
   runState(state: Partial<RunState> = {}): void {
     const host = { host4: addressBytes(namesOf[4]['node'] ?? ''), host6: addressBytes(namesOf[6]['node'] ?? '') };
-    this.#set('tortie_run', 0, RunState.encode({ adopting: 0, events: 0, ...host, ...state }));
+    this.#set('tortie_run', 0, RunState.encode({ ...quiet, ...host, ...state }));
   }
 
   /** `front:port` is answered by these, `two:8080`. */
@@ -218,6 +231,12 @@ export class FlowNode implements AsyncDisposable {
       }
     }
     return found.sort((a, b) => (a.text < b.text ? -1 : 1));
+  }
+
+  /** Empties a family's hashes of answered flows. */
+  async empty(version: Version): Promise<void> {
+    for (const name of this.#flowMaps(version).filter((text) => text.startsWith('tortie_flow')))
+      await this.map(name).deleteMany((await this.map(name).entries()).map(({ key }) => key));
   }
 
   /** Takes a family's records out, and leaves the pointers. */
