@@ -100,7 +100,7 @@ const own: Readonly<
       {
         deed: "deletes a device's map element",
         script:
-          'm=$BPFFS/v1/tortie_devices; bpftool -j map dump pinned $m | grep -o \'"key":\\[[^]]*\\]\' | head -1 | tr -d \'",[]\' | sed s/key:// | sed "s/0x/ 0x/g" | xargs bpftool map delete pinned $m key',
+          'm=$BPFFS/v2/tortie_devices; bpftool -j map dump pinned $m | grep -o \'"key":\\[[^]]*\\]\' | head -1 | tr -d \'",[]\' | sed s/key:// | sed "s/0x/ 0x/g" | xargs bpftool map delete pinned $m key',
         says: /repaired[^"]*BPF map entries/,
       },
     ],
