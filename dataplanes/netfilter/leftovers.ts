@@ -88,7 +88,9 @@ export async function removeOurs(
   await tools.restore([`*${table}`, ...lines, 'COMMIT', ''].join('\n'), lockTimeoutS);
   const othersUseIt =
     actual.ruleCounts.others > 0 ||
-    [...actual.names].some((name) => !name.startsWith(tools.owner.chainPrefix) && actual.others.get(name)?.policy !== 'ACCEPT');
+    [...actual.names].some(
+      (name) => !name.startsWith(tools.owner.chainPrefix) && actual.others.get(name)?.policy !== 'ACCEPT',
+    );
   if (!actual.ours.has(madeByUs(tools.owner)) || othersUseIt) return 'removed';
   await tools.deleteEmptyChains(table);
   return 'tableIsEmpty';

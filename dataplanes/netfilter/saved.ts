@@ -156,6 +156,7 @@ export function* parseCounters(text: string, owner: RuleOwner = CALI_RULES): Gen
     if (!line.startsWith('[') || !line.includes(` -A ${owner.chainPrefix}`)) continue;
     const [, packets, bytes, chain = '', rest = ''] = COUNTED_RULE.exec(line) ?? [];
     const { prefix, tag } = tagIn(rest);
-    if (tag !== undefined && prefix === owner.commentPrefix) yield { table, chain, tag, packets: Number(packets), bytes: Number(bytes) };
+    if (tag !== undefined && prefix === owner.commentPrefix)
+      yield { table, chain, tag, packets: Number(packets), bytes: Number(bytes) };
   }
 }

@@ -152,7 +152,14 @@ describe('an agent that comes after another', () => {
   });
 });
 
-const config: PodConfig = { ipv6Enabled: 1, markSeen: 0x20_0000, markHost: 0x40_0000, markNotLocal: 0, markUntracked: 0, markPreAccepted: 0 };
+const config: PodConfig = {
+  ipv6Enabled: 1,
+  markSeen: 0x20_0000,
+  markHost: 0x40_0000,
+  markNotLocal: 0,
+  markUntracked: 0,
+  markPreAccepted: 0,
+};
 const countElf = new URL('../../build/bpf/count.bpf.o', import.meta.url).pathname;
 
 describe('slots', () => {

@@ -58,11 +58,14 @@ describe('the node and its pods', () => {
     ['drop', false],
     ['accept', true],
     ['return', true],
-  ] as const)('what a pod may have of the node is defaultEndpointToHostAction: %s', async (endpointToHostAction, ok) => {
-    const { onePeer } = await wired({ endpointToHostAction });
-    for (const host of [node.ipv4, node.ipv6])
-      expect(await onePeer.connect(host, ok ? 5_000 : 300)).toMatchObject({ ok });
-  });
+  ] as const)(
+    'what a pod may have of the node is defaultEndpointToHostAction: %s',
+    async (endpointToHostAction, ok) => {
+      const { onePeer } = await wired({ endpointToHostAction });
+      for (const host of [node.ipv4, node.ipv6])
+        expect(await onePeer.connect(host, ok ? 5_000 : 300)).toMatchObject({ ok });
+    },
+  );
 
   test('the node reaches a pod whatever its policy says', async () => {
     const { dataplane, one, two, onePeer, nodePeer } = await wired();
