@@ -9,7 +9,7 @@ import { addPart } from './policy/add.ts';
 import { ConditionsWatch, describe, isQuiet } from './policy/conditions.ts';
 import { connectPart } from './policy/connect.ts';
 import { labelPart } from './policy/label-change.ts';
-import { tableOf, type PartResult, type PolicyResults } from './policy/results.ts';
+import { absentOf, tableOf, type PartResult, type PolicyResults } from './policy/results.ts';
 import { Run } from './policy/run.ts';
 import { startPart } from './policy/start.ts';
 import { tcpPart } from './policy/tcp.ts';
@@ -35,6 +35,7 @@ for (const [name, measure] of Object.entries(parts)) {
     const result = await measure(run);
     console.log(`\n${result.title}\n${result.method}`);
     printTable(tableOf(result));
+    for (const words of absentOf(result)) console.log(`not measured: ${words}`);
     console.log('');
     found.push(result);
   } catch (error) {

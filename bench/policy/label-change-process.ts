@@ -110,7 +110,7 @@ await settled();
 using fromOutside = new ConnectWatch(outside);
 using fromHere = new ConnectWatch(sender);
 const data: Readonly<Record<string, LabelChanges>> = {
-  "another node's pod gets another role": await measure((round) => {
+  "another node's pod: other role": await measure((round) => {
     const index = firstOutside + (round % 500);
     return {
       watch: fromOutside,
@@ -119,13 +119,13 @@ const data: Readonly<Record<string, LabelChanges>> = {
       change: () => setPod(index, { ...labelsOf(index), role: 'role-0' }),
     };
   }),
-  "this node's pod gets another role": await measure((round) => ({
+  "this node's pod: other role": await measure((round) => ({
     watch: fromHere,
     from: remoteAddress(1),
     before: () => setPod(1, { ...labelsOf(1), role: `role-${1 + (round % (roles - 1))}` }),
     change: () => setPod(1, { ...labelsOf(1), role: 'role-0' }),
   })),
-  "this node's pod comes under other policies": await measure((round) => {
+  "this node's pod: other policies": await measure((round) => {
     const app = 1 + (round % 9);
     return {
       watch: fromOutside,

@@ -1,5 +1,5 @@
 import { describe } from './conditions.ts';
-import { tableOf, type PolicyResults } from './results.ts';
+import { absentOf, tableOf, type PolicyResults } from './results.ts';
 
 const begin = '<!-- made by bench/policy-docs.ts: begin -->';
 const end = '<!-- made by bench/policy-docs.ts: end -->';
@@ -19,6 +19,7 @@ export function markdownOf(results: PolicyResults, plotPath: (part: string) => s
       `|${head.map((_, column) => (column < 2 ? '-' : '-:')).join('|')}|`,
       ...rows.map(line),
       '',
+      ...absentOf(part).flatMap((words) => [`Not measured: ${words}.`, '']),
     ];
   });
   return [`${describe(results.conditions)}. Medians of ${results.rounds} rounds.`, '', ...parts].join('\n').trimEnd();

@@ -1,7 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import { markdownOf, withFigures } from './markdown.ts';
 import { plotOf } from './plot.ts';
-import { Collected, tableOf, type PartResult } from './results.ts';
+import { absentOf, Collected, tableOf, type PartResult } from './results.ts';
 
 const p50 = { key: 'p50', title: 'p50 us', digits: 1 };
 
@@ -48,12 +48,12 @@ describe('what a run has found', () => {
     expect(part(collected).cells.map(({ ratios }) => ratios)).toEqual([{}, { 'to ptp': 1 }]);
   });
 
-  test('who was not measured has a row that says why', () => {
+  test('rows by case and side; who was not measured is named with the reason', () => {
+    expect(absentOf(part(threeRounds()))).toEqual(['ebpf: not yet']);
     expect(tableOf(part(threeRounds()))).toEqual([
       ['', 'side', 'p50 us', 'to ptp'],
       ['same node', 'ptp', '100.0', '1.00'],
       ['same node', 'iptables', '110.0', '2.00'],
-      ['not yet', 'ebpf', '', ''],
     ]);
   });
 });
@@ -75,6 +75,7 @@ describe('what is published of it', () => {
     const figures = markdownOf(results, (name) => `performance/${name}.svg`);
     expect(figures).toContain('others used 1 % and 2 % of the CPUs before and after');
     expect(figures).toContain('![Connect](performance/connect.svg)');
+    expect(figures).toContain('\nNot measured: ebpf: not yet.\n');
     expect(figures).toContain('|-|-|-:|-:|\n| same node | ptp | 100.0 | 1.00 |');
     const marks = (text: string) =>
       `before\n<!-- made by bench/policy-docs.ts: begin -->\n${text}\n<!-- made by bench/policy-docs.ts: end -->\nafter\n`;

@@ -91,7 +91,7 @@ export class Collected {
 }
 
 /** Rows by case and side, for people. */
-export function tableOf({ figures, ratios, cells, absent }: PartResult): Table {
+export function tableOf({ figures, ratios, cells }: PartResult): Table {
   const number = (value: number | undefined, digits: number) => (value === undefined ? '' : value.toFixed(digits));
   return [
     ['', 'side', ...figures.map(({ title }) => title), ...ratios],
@@ -101,8 +101,12 @@ export function tableOf({ figures, ratios, cells, absent }: PartResult): Table {
       ...figures.map(({ key, digits }) => number(cell.figures[key], digits)),
       ...ratios.map((title) => number(cell.ratios[title], 2)),
     ]),
-    ...absent.map(({ side, reason }) => [reason, side, ...figures.map(() => ''), ...ratios.map(() => '')]),
   ];
+}
+
+/** Who was not measured, or not in everything: a line each. */
+export function absentOf({ absent }: PartResult): readonly string[] {
+  return absent.map(({ side, reason }) => `${side}: ${reason}`);
 }
 
 function keyOf(cell: { readonly case: string; readonly side: string }): string {
