@@ -125,6 +125,9 @@ bench-cni: build ## ADD and DEL beside ptp + host-local
 bench-policy: build ## What policy costs in both dataplanes, beside ptp (ROUNDS=5, ONLY=connect,label,tcp,add,start, MINUTES=10)
 	$(Q)$(NODE) bench/policy.ts
 
+bench-policy-docs: $(NODE) ## The last bench-policy's tables and plots into docs/performance.md (PRINT=yes: only shown)
+	$(Q)$(NODE) bench/policy-docs.ts $(if $(PRINT),--print)
+
 bench-classify: bpf native $(NODE) ## What a verdict costs in the kernel, with up to 10,000 rules
 	$(Q)$(NODE) bench/classify.ts
 

@@ -1,5 +1,5 @@
 /**
- * Writes the tables and plots of build/bench/policy.json into docs/performance.md and docs/performance/. With `--print` it only prints the tables.
+ * `make bench-policy-docs`: writes the tables and plots of build/bench/policy.json into docs/performance.md and docs/performance/. With `--print` it only prints the tables.
  * A run on a machine that others used isn't published.
  */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -19,6 +19,6 @@ if (process.argv.includes('--print')) {
   for (const part of results.parts) writeFileSync(`${plots}/policy-${part.name}.svg`, plotOf(part));
   writeFileSync(document, withFigures(readFileSync(document, 'utf8'), figures));
 } else {
-  console.error('others used the machine during this run: not published (--print shows the tables)');
+  console.error('others used the machine during this run: not published (PRINT=yes shows the tables)');
   process.exitCode = 1;
 }

@@ -75,7 +75,7 @@ describe('what is published of it', () => {
     const figures = markdownOf(results, (name) => `performance/${name}.svg`);
     expect(figures).toContain('others used 1 % and 2 % of the CPUs before and after');
     expect(figures).toContain('![Connect](performance/connect.svg)');
-    expect(figures).toContain('\nNot measured: ebpf: not yet.\n');
+    expect(figures).toContain('\n\nNot measured: ebpf: not yet.');
     expect(figures).toContain('|-|-|-:|-:|\n| same node | ptp | 100.0 | 1.00 |');
     const marks = (text: string) =>
       `before\n<!-- made by bench/policy-docs.ts: begin -->\n${text}\n<!-- made by bench/policy-docs.ts: end -->\nafter\n`;
