@@ -14,7 +14,7 @@ BUILD := build
 # In a clone of another user, what root builds belongs to that user too, who may then build without root.
 GIVE_TO_OWNER = [ "$$(stat -c %u .)" = "$$(id -u)" ] || chown -R --reference=. $(wildcard $(DIST) $(BUILD))
 
-.PHONY: help build kubernetes lint fmt fmt-check types knip check test test-unit test-kernel test-cluster test-kernels soak bench bench-cni bench-calc bench-policy bench-classify bench-sweep bench-kubernetes bpf bpf-instructions native \
+.PHONY: help build kubernetes lint fmt fmt-check types knip check test test-unit test-kernel test-cluster test-kernels soak bench bench-cni bench-calc bench-policy bench-policy-docs bench-classify bench-sweep bench-kubernetes bpf bpf-instructions native \
 	launcher gen gen-check image cluster-up cluster-down fresh playground clean
 
 help: ## This list
