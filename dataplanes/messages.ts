@@ -85,6 +85,15 @@ export interface FlowTimeoutSettings {
   readonly generic: FlowTimeout;
 }
 
+/** Where XDP may be used: xdpEnabled, genericXDPEnabled, xdpRefreshInterval. */
+export interface XdpSettings {
+  readonly enabled: boolean;
+  /** Also in the stack, where the device's driver runs no XDP programs. */
+  readonly generic: boolean;
+  /** Between comparisons; 0: none of its own. */
+  readonly refreshIntervalMs: number;
+}
+
 /** The settings a dataplane acts on; FelixConfiguration merged with the environment. */
 export interface DataplaneConfig {
   readonly interfacePrefixes: readonly string[];
@@ -129,6 +138,8 @@ export interface DataplaneConfig {
   readonly failsafeInbound: readonly FailsafePort[];
   readonly failsafeOutbound: readonly FailsafePort[];
   readonly flowTimeouts: FlowTimeoutSettings;
+  /** Untracked policy before the stack (eBPF dataplane). */
+  readonly xdp: XdpSettings;
 }
 
 export type DataplaneUpdate =

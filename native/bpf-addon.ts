@@ -89,7 +89,7 @@ interface BpfAddon {
   bpfLoad(request: {
     name: string;
     bytes: Uint8Array;
-    maps: readonly { name: string; maxEntries?: number; fd?: number }[];
+    maps: readonly { name: string; maxEntries?: number; fd?: number; ifThere?: boolean }[];
     config: readonly { name: string; bytes: Uint8Array }[];
     programs?: readonly { name: string; attachType?: number }[];
   }): Promise<{ maps: Record<string, RawMap>; programs: Record<string, RawProgram> }>;

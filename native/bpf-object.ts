@@ -18,8 +18,13 @@ export interface ObjectSpec {
   readonly name: string;
   /** The ELF file's path or content. */
   readonly elf: string | Uint8Array;
-  /** Per map: another size, or a map that exists already and takes its place (its shape must match: see `openPinnedMap`). */
-  readonly maps?: Readonly<Record<string, { readonly maxEntries?: number; readonly use?: BpfMap }>>;
+  /**
+   * Per map: another size, or a map that exists already and takes its place (its shape must match: see `openPinnedMap`). A map that the object
+   * doesn't have is an error, but for `ifThere`.
+   */
+  readonly maps?: Readonly<
+    Record<string, { readonly maxEntries?: number; readonly use?: BpfMap; readonly ifThere?: boolean }>
+  >;
   /** Values of read-only variables (`const volatile`), which the program then has as constants. */
   readonly config?: Readonly<Record<string, Uint8Array>>;
   /**
@@ -77,6 +82,7 @@ export async function loadObject(spec: ObjectSpec): Promise<LoadedObject> {
         name,
         ...(wish.maxEntries === undefined ? {} : { maxEntries: wish.maxEntries }),
         ...(wish.use === undefined ? {} : { fd: wish.use.fd }),
+        ...(wish.ifThere === undefined ? {} : { ifThere: wish.ifThere }),
       })),
       config: Object.entries(spec.config ?? {}).map(([name, value]) => ({ name, bytes: value })),
       ...(spec.programs === undefined

@@ -1,6 +1,6 @@
 import type { Link, Netlink } from '#native/types.ts';
 import type { AttachedState } from './filters.ts';
-import { attach, detach, readAttached } from './filters.ts';
+import { attach, detach, podFilters, readAttached } from './filters.ts';
 import type { Filters } from './programs.ts';
 
 /** What came of attaching to many devices. */
@@ -55,7 +55,7 @@ export class DeviceFilters {
   async isOnAny(links: readonly Link[], filters: Filters): Promise<boolean> {
     for (const { index } of links) {
       try {
-        if ((await readAttached(this.#host, index, filters)).attached !== 'no') return true;
+        if ((await readAttached(this.#host, index, podFilters(filters))).attached !== 'no') return true;
       } catch (error) {
         if (!isGone(error)) throw error;
       }
@@ -70,10 +70,10 @@ export class DeviceFilters {
     let stayed = false;
     for (const link of links) {
       try {
-        const state = await readAttached(this.#host, link.index, filters);
+        const state = await readAttached(this.#host, link.index, podFilters(filters));
         stayed ||= state.attached !== 'no';
         if (state.attached === 'no') entered.push(link);
-        if (state.attached !== 'yes') await attach(this.#host, link.index, filters, state);
+        if (state.attached !== 'yes') await attach(this.#host, link.index, podFilters(filters), state);
       } catch (error) {
         if (!isGone(error)) failures.push({ link, reason: (error as Error).message });
       }
@@ -95,8 +95,8 @@ export class DeviceFilters {
   }
 
   async #put(ifindex: number, filters: Filters): Promise<AttachedState> {
-    const state = await readAttached(this.#host, ifindex, filters);
-    if (state.attached !== 'yes') await attach(this.#host, ifindex, filters, state);
+    const state = await readAttached(this.#host, ifindex, podFilters(filters));
+    if (state.attached !== 'yes') await attach(this.#host, ifindex, podFilters(filters), state);
     return state;
   }
 }

@@ -1,3 +1,4 @@
+import type { BpfProgram } from '#native/bpf.ts';
 import type { Filter, FilterOp, Netlink, NetlinkOp, OpResult } from '#native/types.ts';
 import type { Filters } from './programs.ts';
 
@@ -8,7 +9,24 @@ import type { Filters } from './programs.ts';
 export const ourFilter = { priority: 1, handle: 0x746f } as const;
 
 const directions = ['ingress', 'egress'] as const;
-const names = { ingress: 'tortie_from_pod', egress: 'tortie_to_pod' } as const;
+
+/** What a device's filters are called: by that they are known again, whoever made them. */
+export type FilterNames = Readonly<Record<(typeof directions)[number], string>>;
+const podNames: FilterNames = { ingress: 'tortie_from_pod', egress: 'tortie_to_pod' };
+
+/** The programs of a device's filters. */
+export interface FilterPair {
+  readonly names: FilterNames;
+  readonly ingress: Pick<BpfProgram, 'id' | 'fd'>;
+  readonly egress: Pick<BpfProgram, 'id' | 'fd'>;
+}
+
+/** Those of pods' devices. */
+export const podFilters = ({ fromPod, toPod }: Pick<Filters, 'fromPod' | 'toPod'>): FilterPair => ({
+  names: podNames,
+  ingress: fromPod,
+  egress: toPod,
+});
 /** Behind the name of a filter on a clsact that was there before us: then the qdisc is not ours to remove, whoever asks and whenever. */
 const guestSuffix = '/guest';
 
@@ -22,18 +40,20 @@ export interface AttachedState {
 
 /** What a new device needs: nothing is on it yet, so the qdisc is ours. */
 export function newDeviceOps(link: string, programs: Filters): readonly NetlinkOp[] {
-  return [{ op: 'clsact.add', link }, ...filterOps(link, programs, false)];
+  return [{ op: 'clsact.add', link }, ...filterOps(link, podFilters(programs), false)];
 }
 
 /** Looks whether a device has our filters. Throws NetlinkFailure (`ENODEV` when it is gone). */
-export async function readAttached(host: Netlink, ifindex: number, programs: Filters): Promise<AttachedState> {
+export async function readAttached(host: Netlink, ifindex: number, pair: FilterPair): Promise<AttachedState> {
   const [ingress, egress] = await Promise.all(
-    directions.map(async (direction) => (await host.filters(ifindex, direction)).find(isOurs)),
+    directions.map(async (direction) =>
+      (await host.filters(ifindex, direction)).find((filter) => isOurs(filter, pair.names)),
+    ),
   );
   const present = [ingress, egress].filter((filter) => filter !== undefined);
   const clsact = present.length === 0 ? 'unknown' : present.some(isGuest) ? 'foreign' : 'ours';
   if (ingress === undefined || egress === undefined) return { attached: 'no', clsact };
-  const isCurrent = ingress.programId === programs.fromPod.id && egress.programId === programs.toPod.id;
+  const isCurrent = ingress.programId === pair.ingress.id && egress.programId === pair.egress.id;
   return { attached: isCurrent ? 'yes' : 'stale', clsact };
 }
 
@@ -41,30 +61,29 @@ export async function readAttached(host: Netlink, ifindex: number, programs: Fil
  * Puts our filters on a device, or replaces older ones: each direction changes from one program to the other between two packets.
  * Throws the first NetlinkFailure.
  */
-export async function attach(host: Netlink, ifindex: number, programs: Filters, state: AttachedState): Promise<void> {
+export async function attach(host: Netlink, ifindex: number, pair: FilterPair, state: AttachedState): Promise<void> {
   const [clsact, ...filters] = await host.batch([
     { op: 'clsact.add', link: ifindex },
-    ...filterOps(ifindex, programs, state.clsact === 'foreign'),
+    ...filterOps(ifindex, pair, state.clsact === 'foreign'),
   ]);
   if (clsact?.ok === false && clsact.error.code !== 'EEXIST') throw clsact.error;
   throwFirst(filters);
   // The qdisc was there without us: say so in the names of our filters.
-  if (clsact?.ok === false && state.clsact === 'unknown')
-    throwFirst(await host.batch(filterOps(ifindex, programs, true)));
+  if (clsact?.ok === false && state.clsact === 'unknown') throwFirst(await host.batch(filterOps(ifindex, pair, true)));
 }
 
 /** Takes our filters off, and the qdisc with them if we made it and nobody else uses it. True if there was something; a missing device is done. */
-export async function detach(host: Netlink, ifindex: number): Promise<boolean> {
+export async function detach(host: Netlink, ifindex: number, names: FilterNames = podNames): Promise<boolean> {
   try {
     const filters = (await Promise.all(directions.map((direction) => host.filters(ifindex, direction)))).flat();
-    const ours = filters.filter(isOurs);
+    const ours = filters.filter((filter) => isOurs(filter, names));
     if (ours.length === 0) return false;
     const results = await host.batch(
       ours.map(({ direction, priority, handle }) => ({ op: 'filter.del', link: ifindex, direction, priority, handle })),
     );
     const left = (await Promise.all(directions.map((direction) => host.filters(ifindex, direction)))).flat();
     // What counts is that they are gone; somebody may have been faster.
-    if (left.some(isOurs)) throwFirst(results);
+    if (left.some((filter) => isOurs(filter, names))) throwFirst(results);
     if (left.length === 0 && !ours.some(isGuest)) await host.run([{ op: 'clsact.del', link: ifindex }]);
     return true;
   } catch (error) {
@@ -73,7 +92,7 @@ export async function detach(host: Netlink, ifindex: number): Promise<boolean> {
   }
 }
 
-function isOurs(filter: Filter): boolean {
+function isOurs(filter: Filter, names: FilterNames): boolean {
   return (
     filter.priority === ourFilter.priority &&
     filter.handle === ourFilter.handle &&
@@ -81,14 +100,14 @@ function isOurs(filter: Filter): boolean {
   );
 }
 
-function filterOps(link: string | number, programs: Filters, guest: boolean): FilterOp[] {
+function filterOps(link: string | number, { names, ingress, egress }: FilterPair, guest: boolean): FilterOp[] {
   return directions.map((direction) => ({
     op: 'filter.replace',
     link,
     direction,
     ...ourFilter,
     name: guest ? names[direction] + guestSuffix : names[direction],
-    fd: direction === 'ingress' ? programs.fromPod.fd : programs.toPod.fd,
+    fd: direction === 'ingress' ? ingress.fd : egress.fd,
   }));
 }
 

@@ -42,6 +42,7 @@ export const TEST_CONFIG: DataplaneConfig = {
     icmp: 5000,
     generic: 600_000,
   },
+  xdp: { enabled: true, generic: false, refreshIntervalMs: 90_000 },
 };
 
 /** Pod `n` on device `cali<n>` with one address of each family. */

@@ -88,6 +88,11 @@ function dataplaneConfig(settings: FelixSettings): DataplaneConfig {
     failsafeInbound: settings.failsafeInboundHostPorts,
     failsafeOutbound: settings.failsafeOutboundHostPorts,
     flowTimeouts: flowTimeouts(settings.bpfConntrackTimeouts),
+    xdp: {
+      enabled: settings.xdpEnabled,
+      generic: settings.genericXDPEnabled,
+      refreshIntervalMs: settings.xdpRefreshInterval,
+    },
   };
 }
 

@@ -44,6 +44,8 @@ struct MapWish {
 	std::optional<uint32_t> maxEntries;
 	// A map that exists already takes the place of this one.
 	Fd reuse;
+	// An object without it is loaded all the same.
+	bool ifThere = false;
 };
 
 struct ConfigWish {
@@ -159,6 +161,8 @@ void WriteConfig(const LoadRequest &request, bpf_object *object, const ConfigWis
 void ArrangeMap(const LoadRequest &request, bpf_object *object, const MapWish &wish)
 {
 	bpf_map *map = bpf_object__find_map_by_name(object, wish.name.c_str());
+	if (!map && wish.ifThere)
+		return;
 	if (!map)
 		Refuse(request, ENOENT, "it has no map " + wish.name);
 	int result = 0;
@@ -280,6 +284,7 @@ LoadRequest ReadRequest(Napi::Value value)
 		wish.maxEntries = map.OptionalNumber("maxEntries", 1);
 		if (const auto fd = map.OptionalNumber("fd", 0, INT32_MAX))
 			wish.reuse = Duplicate(static_cast<int>(*fd), "map " + wish.name);
+		wish.ifThere = map.Flag("ifThere");
 		request.maps.push_back(std::move(wish));
 	}
 	const Napi::Array config = args.Array("config");

@@ -67,6 +67,20 @@ describe('an object', () => {
     expect(second.program('tortie_from_pod').mapIds).toContain(first.map('tortie_sources').id);
   });
 
+  test('passes over maps that it needs only if they are there', async () => {
+    using first = await loadObject({ name: 'tortie', elf: podElf });
+    using second = await loadObject({
+      name: 'tortie',
+      elf: podElf,
+      maps: {
+        tortie_sources: { use: first.map('tortie_sources'), ifThere: true },
+        nothing: { use: first.map('tortie_sources'), ifThere: true },
+      },
+    });
+    expect(second.map('tortie_sources').id).toBe(first.map('tortie_sources').id);
+    expect(() => second.map('nothing')).toThrow('no map nothing');
+  });
+
   test.each([
     ['no map of that name', { maps: { nothing: { maxEntries: 1 } } }, 'ENOENT', /it has no map nothing/],
     [
