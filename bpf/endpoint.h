@@ -11,6 +11,7 @@
 #include "counters.h"
 #include "sender.h"
 #include "packet.h"
+#include "icmp.h"
 #include "track.h"
 #include "judge.h"
 #include "service.h"
@@ -28,7 +29,6 @@
 #ifndef TORTIE_ENDPOINT_H
 #define TORTIE_ENDPOINT_H
 
-#define is_link_talk OF_FAMILY(is_link_talk)
 #define admit_sender OF_FAMILY(admit_sender)
 #define take_packet OF_FAMILY(take_packet)
 #define plan_translation OF_FAMILY(plan_translation)
@@ -46,8 +46,6 @@
 #define flow_in OF_FAMILY(flow_in)
 #define packet_in OF_FAMILY(packet_in)
 #define dispatch_out OF_FAMILY(dispatch_out)
-#define keeps_record OF_FAMILY(keeps_record)
-#define answers_nothing OF_FAMILY(answers_nothing)
 #define judge_known_out OF_FAMILY(judge_known_out)
 #define judge_known_in OF_FAMILY(judge_known_in)
 
@@ -64,31 +62,6 @@ static __always_inline int to_stack(struct __sk_buff *skb)
 }
 
 #endif
-
-/*
- * What every IPv6 host says on its link: neighbour discovery (RFC 4861), which no router can have forwarded
- * if its hop limit is whole, and multicast listener reports and queries (RFC 2710, 3810), which none will.
- * Nobody judges it. IPv4's is ARP, which isn't IPv4.
- */
-static __always_inline int is_link_talk(const struct flow_headers *headers, int is_out)
-{
-#if FAMILY == 4
-	return 0;
-#else
-	__u8 type = headers->tuple.destination_port >> 8;
-
-	if (headers->tuple.protocol != PROTOCOL_ICMPV6 || headers->fragment != FRAGMENT_KIND_NONE)
-		return 0;
-	if (headers->hops == ND_HOP_LIMIT)
-		return type == ICMPV6_ROUTER_SOLICIT || type == ICMPV6_NEIGHBOUR_SOLICIT ||
-		       type == ICMPV6_NEIGHBOUR_ADVERT ||
-		       (!is_out && (type == ICMPV6_ROUTER_ADVERT || type == ICMPV6_REDIRECT));
-	if (headers->hops == 1)
-		return type == ICMPV6_MLD_REPORT || type == ICMPV6_MLD_DONE || type == ICMPV6_MLD2_REPORT ||
-		       (!is_out && type == ICMPV6_MLD_QUERY);
-	return 0;
-#endif
-}
 
 /* The device's own addresses; for link talk the link's, too. */
 static __always_inline enum verdict admit_sender(const struct packet *packet, __u32 ifindex)
@@ -108,35 +81,11 @@ static __always_inline enum verdict admit_sender(const struct packet *packet, __
 }
 
 /* The first look at a packet: nothing is left of the last one. */
-static __always_inline enum verdict take_packet(struct __sk_buff *skb, struct packet *packet, int is_out)
+static __always_inline enum verdict take_packet(struct __sk_buff *skb, struct packet *packet,
+						enum place place)
 {
-	packet->length = skb->len;
-	packet->is_out = is_out;
-	packet->has_hop = 0;
-	packet->via_stack = 0;
-	packet->translation = TRANSLATION_NONE;
-	packet->way = WAY_STACK;
-	packet->task = FLOW_TASK_USE;
-	packet->legs = 0;
-	packet->is_old = 0;
+	begin_packet(skb, packet, place);
 	return parse_headers(skb, ETH_HLEN, 0, &packet->headers);
-}
-
-static __always_inline int keeps_record(const struct flow_tuple *tuple)
-{
-	__u8 request;
-
-	return !is_icmp(tuple->protocol) ||
-	       role_of_icmp(tuple->destination_port >> 8, &request) != ICMP_ROLE_ALONE;
-}
-
-/* An answer, and there is no record of a request. */
-static __always_inline int answers_nothing(const struct flow_tuple *tuple)
-{
-	__u8 request;
-
-	return is_icmp(tuple->protocol) &&
-	       role_of_icmp(tuple->destination_port >> 8, &request) == ICMP_ROLE_ANSWER;
 }
 
 /*
@@ -473,7 +422,7 @@ __noinline int packet_out(struct __sk_buff *skb)
 
 	if (!packet)
 		return VERDICT_REWRITE;
-	verdict = take_packet(skb, packet, 1);
+	verdict = take_packet(skb, packet, PLACE_POD_OUT);
 	if (verdict != VERDICT_PASSED)
 		return verdict;
 	verdict = admit_sender(packet, skb->ifindex);
@@ -570,7 +519,7 @@ __noinline int packet_in(struct __sk_buff *skb)
 
 	if (!packet)
 		return VERDICT_REWRITE;
-	verdict = take_packet(skb, packet, 0);
+	verdict = take_packet(skb, packet, PLACE_POD_IN);
 	if (verdict != VERDICT_PASSED)
 		return verdict;
 	if (is_link_talk(&packet->headers, 0))

@@ -8,6 +8,13 @@
 #include <bpf/bpf_helpers.h>
 #include "family.h"
 
+#if (FAMILY == 4 && !defined(TORTIE_FLOW_SHARD4_H)) || (FAMILY == 6 && !defined(TORTIE_FLOW_SHARD6_H))
+#if FAMILY == 4
+#define TORTIE_FLOW_SHARD4_H
+#else
+#define TORTIE_FLOW_SHARD6_H
+#endif
+
 #ifndef TORTIE_FLOW_SHARD_H
 #define TORTIE_FLOW_SHARD_H
 #define flow_shard OF_FAMILY(flow_shard)
@@ -29,3 +36,5 @@ static __always_inline __u32 flow_shard(const struct flow_key *key)
 
 _Static_assert(FLOW_SHARDS == 4, "two bits of the hash");
 _Static_assert(sizeof(struct flow_key) % sizeof(__u32) == 0, "the key is read by words");
+
+#endif

@@ -25,6 +25,9 @@
 #define HOST_UNIT_OUT 2
 #define HOST_UNIT_IPV6 1
 
+/* In a slot's flags: packets of the device begin with the network header. */
+#define HOST_WITHOUT_ETHERNET 1
+
 /* The host endpoint of one device. Numbers are stored one by one: each is right by itself at any moment. */
 struct host_slot {
 	/* 0: not asked (unlike a pod's). */
@@ -33,7 +36,7 @@ struct host_slot {
 	__u32 staged[HOST_UNITS];
 	/* 0: the pods' devices, see run_state. */
 	__u32 ifindex;
-	__u32 _reserved;
+	__u32 flags;
 };
 
 /* ifindex -> ifindex << 32 | slot, for devices with a host endpoint. */

@@ -25,6 +25,7 @@
 
 #define packet OF_FAMILY(packet)
 #define this_packet OF_FAMILY(this_packet)
+#define begin_packet OF_FAMILY(begin_packet)
 
 /* Where a packet goes that isn't refused. */
 enum way {
@@ -44,6 +45,19 @@ enum translation {
 	TRANSLATION_PACKET = 1,
 	/* It is an ICMP error, and what it quotes is. */
 	TRANSLATION_ERROR = 2,
+};
+
+/* Which program handles the packet. */
+enum place {
+	/* At the device of the pod that sends it, of the one that gets it. */
+	PLACE_POD_OUT = 0,
+	PLACE_POD_IN = 1,
+	/* At a device with a host endpoint: it comes in. */
+	PLACE_HOST_IN = 2,
+	/* It goes out: the node itself sends it; it is forwarded, from a pod or by nobody's program. */
+	PLACE_HOST_OUT = 3,
+	PLACE_HOST_FROM_POD = 4,
+	PLACE_HOST_FORWARD = 5,
 };
 
 /* What find_flow does with the record. */
@@ -79,7 +93,8 @@ struct packet {
 	__u32 has_hop;
 	/* The frame, as it came. */
 	__u32 length;
-	/* 1: at the device of the pod that sends it, 0: of the one that gets it. */
+	enum place place;
+	/* 1: at the device of the pod that sends it. */
 	__u32 is_out;
 	/* Which end of the key sent it; whether that is the opener; whether it has the tuple before
 	   translation. */
@@ -97,6 +112,13 @@ struct packet {
 	enum way way;
 	/* 1: its flow is known, no news. */
 	__u32 is_old;
+	/* 1: preDNAT policy has allowed it. */
+	__u32 pre_accepted;
+	/* Of a host endpoint's program: the device's slot; 1: untracked policy has allowed it; 1: it is not
+	 * for the node itself, or refused there. */
+	__u32 host;
+	__u32 untracked;
+	__u32 not_local;
 };
 
 struct {
@@ -111,6 +133,24 @@ static __always_inline struct packet *this_packet(void)
 	__u32 first = 0;
 
 	return bpf_map_lookup_elem(&OF_FAMILY(tortie_packet), &first);
+}
+
+/* Nothing is left of the last packet. */
+static __always_inline void begin_packet(const struct __sk_buff *skb, struct packet *packet, enum place place)
+{
+	packet->length = skb->len;
+	packet->place = place;
+	packet->is_out = place == PLACE_POD_OUT;
+	packet->has_hop = 0;
+	packet->via_stack = 0;
+	packet->translation = TRANSLATION_NONE;
+	packet->way = WAY_STACK;
+	packet->task = FLOW_TASK_USE;
+	packet->legs = 0;
+	packet->is_old = 0;
+	packet->pre_accepted = 0;
+	packet->untracked = 0;
+	packet->not_local = 0;
 }
 
 #endif

@@ -823,19 +823,20 @@ export interface HostSlot {
   readonly unit: readonly number[];
   readonly staged: readonly number[];
   readonly ifindex: number;
+  readonly flags: number;
 }
 export const HostSlot = {
   size: 136,
-  offsets: { unit: 0, staged: 64, ifindex: 128 },
+  offsets: { unit: 0, staged: 64, ifindex: 128, flags: 132 },
   dims: { unit: [16], staged: [16] },
   read(view: DataView, at = 0): HostSlot {
-    return { unit: listAt(16, 4, at, (at) => view.getUint32(at, true)), staged: listAt(16, 4, at + 64, (at) => view.getUint32(at, true)), ifindex: view.getUint32(at + 128, true) };
+    return { unit: listAt(16, 4, at, (at) => view.getUint32(at, true)), staged: listAt(16, 4, at + 64, (at) => view.getUint32(at, true)), ifindex: view.getUint32(at + 128, true), flags: view.getUint32(at + 132, true) };
   },
   write(value: HostSlot, view: DataView, at = 0): void {
     setList(value.unit, 16, 4, at, (value, at) => { view.setUint32(at, value, true); });
     setList(value.staged, 16, 4, at + 64, (value, at) => { view.setUint32(at, value, true); });
     view.setUint32(at + 128, value.ifindex, true);
-    setZero(view, at + 132, 4);
+    view.setUint32(at + 132, value.flags, true);
   },
   encode(value: HostSlot): Uint8Array {
     const bytes = new Uint8Array(136);
@@ -1636,10 +1637,10 @@ export const mapShapes = {
   tortie_new4: { name: 'tortie_new4', type: 9, keySize: 20, valueSize: 96, maxEntries: 65536, flags: 0 },
   /** lru_hash: FlowKey6 -> FlowRecord6 */
   tortie_new6: { name: 'tortie_new6', type: 9, keySize: 44, valueSize: 144, maxEntries: 65536, flags: 0 },
-  /** percpu_array: u32 -> u3648 */
-  tortie_packet4: { name: 'tortie_packet4', type: 6, keySize: 4, valueSize: 456, maxEntries: 1, flags: 0 },
-  /** percpu_array: u32 -> u5504 */
-  tortie_packet6: { name: 'tortie_packet6', type: 6, keySize: 4, valueSize: 688, maxEntries: 1, flags: 0 },
+  /** percpu_array: u32 -> u3840 */
+  tortie_packet4: { name: 'tortie_packet4', type: 6, keySize: 4, valueSize: 480, maxEntries: 1, flags: 0 },
+  /** percpu_array: u32 -> u5632 */
+  tortie_packet6: { name: 'tortie_packet6', type: 6, keySize: 4, valueSize: 704, maxEntries: 1, flags: 0 },
   /** array: u32 -> PodSlot */
   tortie_pods: { name: 'tortie_pods', type: 2, keySize: 4, valueSize: 48, maxEntries: 4096, flags: 1024 },
   /** array: u32 -> PortClasses */
@@ -1777,6 +1778,7 @@ export const flowConstants = {
   hostUnits: 16,
   hostUnitOut: 2,
   hostUnitIpv6: 1,
+  hostWithoutEthernet: 1,
   failsafeIn: 0,
   failsafeOut: 1,
   failsafeKeyFixedBits: 32,
