@@ -10,11 +10,9 @@
 #include "sender.h"
 
 #define FAMILY 4
-#include "host-maps.h"
 #include "endpoint.h"
 #undef FAMILY
 #define FAMILY 6
-#include "host-maps.h"
 #include "endpoint.h"
 #undef FAMILY
 

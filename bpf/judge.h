@@ -4,6 +4,7 @@
 #include <bpf/bpf_helpers.h>
 #include "consts.h"
 #include "endpoint-maps.h"
+#include "host-maps.h"
 #include "packet.h"
 #include "classify.h"
 
@@ -19,6 +20,9 @@
 
 #define tell OF_FAMILY(tell)
 #define judge_leg OF_FAMILY(judge_leg)
+#define judge_unit OF_FAMILY(judge_unit)
+#define judge_host OF_FAMILY(judge_host)
+#define is_failsafe OF_FAMILY(is_failsafe)
 
 /* Marks a unit of staged policies where units are handed on. */
 #define STAGED_UNIT 0x80000000
@@ -39,6 +43,18 @@ static __always_inline __u32 slot_of(__u32 ifindex)
 	/* An element that another device has by now says so. */
 	return value >> 32 == ifindex ? (__u32)value : 0;
 }
+
+/* The slot of a device's host endpoint; 0 if it has none. */
+static __always_inline __u32 host_slot_of(__u32 ifindex)
+{
+	const __u64 *found = bpf_map_lookup_elem(&tortie_hslots, &ifindex);
+	__u64 value = found ? *(const volatile __u64 *)found : 0;
+
+	return value >> 32 == ifindex ? (__u32)value : 0;
+}
+
+/* Added to the index of a host endpoint's unit: nobody is told, since it may be that nobody obeys. */
+#define HOST_UNIT_SILENT 0x80
 
 #endif
 
@@ -85,15 +101,100 @@ __noinline int tell(__u32 ifindex, enum direction direction, enum verdict verdic
 }
 
 /*
+ * What a unit says of packet->judged; `otherwise` without one. Who listens is told a decision. Staged
+ * policies are asked too, if the flow is new, for what they would say.
+ */
+static __always_inline enum rule_action judge_unit(struct packet *packet, __u32 ifindex,
+						   enum direction direction, __u32 unit, __u32 staged,
+						   enum rule_action otherwise, int is_silent)
+{
+	enum rule_action action = otherwise, staged_action;
+
+	packet->decision.rule = RULE_INDEX_NONE;
+	if (unit) {
+		classify(unit, &packet->judged, packet->length, &packet->decision);
+		action = packet->decision.action;
+		if (action != RULE_ACTION_ALLOW && action != RULE_ACTION_UNDECIDED)
+			action = RULE_ACTION_DENY;
+	}
+	if (is_silent)
+		return action;
+	if (action != RULE_ACTION_UNDECIDED)
+		tell(ifindex, direction, action == RULE_ACTION_ALLOW ? VERDICT_PASSED : VERDICT_POLICY, unit);
+	if (staged && !packet->is_old) {
+		classify(staged, &packet->judged, packet->length, &packet->decision);
+		staged_action = packet->decision.action;
+		if (staged_action != RULE_ACTION_UNDECIDED)
+			tell(ifindex, direction,
+			     staged_action == RULE_ACTION_ALLOW ? VERDICT_PASSED : VERDICT_POLICY,
+			     staged | STAGED_UNIT);
+	}
+	return action;
+}
+
+/*
+ * Judges packet->judged by a unit of a host endpoint: HOST_UNIT_..., with OUT for egress, perhaps SILENT.
+ * Allow, deny, or undecided: what isn't asked decides nothing. `owner` is the slot's device, 0 for that of
+ * the pods' devices; `ifindex` the one that is told of.
+ */
+__noinline int judge_host(__u32 slot, __u32 owner, __u32 kind, __u32 ifindex)
+{
+	struct packet *packet = this_packet();
+	__u32 index = (kind + (FAMILY == 6 ? HOST_UNIT_IPV6 : 0)) & (HOST_UNITS - 1);
+	const struct host_slot *host;
+	__u32 unit, staged;
+
+	if (!packet)
+		return RULE_ACTION_DENY;
+	host = bpf_map_lookup_elem(&tortie_hosts, &slot);
+	if (!slot || !host || host->ifindex != owner)
+		return RULE_ACTION_UNDECIDED;
+	unit = *(const volatile __u32 *)&host->unit[index];
+	staged = *(const volatile __u32 *)&host->staged[index];
+	if (!(unit | staged))
+		return RULE_ACTION_UNDECIDED;
+	return judge_unit(packet, ifindex, kind & HOST_UNIT_OUT ? DIRECTION_FROM_POD : DIRECTION_TO_POD, unit,
+			  staged, RULE_ACTION_UNDECIDED, kind & HOST_UNIT_SILENT);
+}
+
+/*
+ * Whether packet->judged is for a failsafe port: of the node, or where it goes to. `with_answers`: or comes
+ * from one of the other list, as what nobody tracks.
+ */
+__noinline int is_failsafe(__u32 direction, __u32 with_answers)
+{
+	struct packet *packet = this_packet();
+	struct failsafe_key key = {.prefix_len = FAILSAFE_KEY_FIXED_BITS + 8 * ADDRESS_BYTES};
+	const struct flow_tuple *tuple;
+
+	if (!packet)
+		return 0;
+	tuple = &packet->judged;
+	if (!has_ports(tuple->protocol))
+		return 0;
+	key.direction = direction;
+	key.protocol = tuple->protocol;
+	key.port = tuple->destination_port;
+	__builtin_memcpy(key.address, direction == FAILSAFE_IN ? tuple->source : tuple->destination,
+			 ADDRESS_BYTES);
+	if (bpf_map_lookup_elem(&OF_FAMILY(tortie_failsafe), &key))
+		return 1;
+	if (!with_answers)
+		return 0;
+	key.direction = direction == FAILSAFE_IN ? FAILSAFE_OUT : FAILSAFE_IN;
+	key.port = tuple->source_port;
+	return bpf_map_lookup_elem(&OF_FAMILY(tortie_failsafe), &key) != NULL;
+}
+
+/*
  * Judges packet->judged by a pod's unit: VERDICT_PASSED or VERDICT_POLICY. `kind` is UNIT_EGRESS or
- * UNIT_INGRESS. Staged policies are asked too, if the flow is new, for what they would say.
+ * UNIT_INGRESS.
  */
 __noinline int judge_leg(__u32 slot, __u32 ifindex, __u32 kind)
 {
 	enum direction direction = kind == UNIT_EGRESS ? DIRECTION_FROM_POD : DIRECTION_TO_POD;
 	struct packet *packet = this_packet();
 	__u32 index = kind == UNIT_EGRESS ? UNIT_EGRESS : UNIT_INGRESS;
-	enum verdict verdict, staged_verdict;
 	__u32 unit = 0, staged = 0;
 	const struct pod_slot *pod;
 
@@ -106,21 +207,9 @@ __noinline int judge_leg(__u32 slot, __u32 ifindex, __u32 kind)
 		unit = *(const volatile __u32 *)&pod->unit[index];
 		staged = *(const volatile __u32 *)&pod->staged[index];
 	}
-	if (unit) {
-		classify(unit, &packet->judged, packet->length, &packet->decision);
-	} else {
-		packet->decision.action = RULE_ACTION_DENY;
-		packet->decision.rule = RULE_INDEX_NONE;
-	}
-	verdict = packet->decision.action == RULE_ACTION_ALLOW ? VERDICT_PASSED : VERDICT_POLICY;
-	tell(ifindex, direction, verdict, unit);
-	if (staged && !packet->is_old) {
-		classify(staged, &packet->judged, packet->length, &packet->decision);
-		staged_verdict =
-		    packet->decision.action == RULE_ACTION_ALLOW ? VERDICT_PASSED : VERDICT_POLICY;
-		tell(ifindex, direction, staged_verdict, staged | STAGED_UNIT);
-	}
-	return verdict;
+	return judge_unit(packet, ifindex, direction, unit, staged, RULE_ACTION_DENY, 0) == RULE_ACTION_ALLOW
+		   ? VERDICT_PASSED
+		   : VERDICT_POLICY;
 }
 
 #endif

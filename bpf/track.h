@@ -28,6 +28,9 @@
 #define delete_answered OF_FAMILY(delete_answered)
 #define delete_element OF_FAMILY(delete_element)
 #define legs_needed OF_FAMILY(legs_needed)
+#define host_legs OF_FAMILY(host_legs)
+#define may_pass OF_FAMILY(may_pass)
+#define is_counted OF_FAMILY(is_counted)
 #define touch_flow OF_FAMILY(touch_flow)
 #define use_element OF_FAMILY(use_element)
 #define look_up_flow OF_FAMILY(look_up_flow)
@@ -140,12 +143,56 @@ static __always_inline __u64 legs_needed(const struct packet *packet, __u64 stat
 	return is_egress ? FLOW_FLAG_EGRESS_OK : FLOW_FLAG_INGRESS_OK;
 }
 
+/*
+ * Of which a flow must have one to pass a host endpoint's program. What a pod's program has let through, or
+ * netfilter, which has translated it, if it was answered, is nothing new; whether that may be for the node
+ * itself, host.h asks.
+ */
+static __always_inline __u64 host_legs(const struct packet *packet)
+{
+	switch (packet->place) {
+	case PLACE_HOST_IN:
+		return packet->from_opener
+			   ? FLOW_FLAG_HOST_INGRESS | FLOW_FLAG_FORWARD_OK | FLOW_FLAG_ANSWERED |
+				 FLOW_FLAG_INGRESS_OK
+			   : FLOW_FLAG_HOST_EGRESS | FLOW_FLAG_FORWARD_OK | FLOW_FLAG_EGRESS_OK;
+	case PLACE_HOST_OUT:
+		return packet->from_opener ? FLOW_FLAG_HOST_EGRESS : FLOW_FLAG_HOST_INGRESS;
+	default:
+		return FLOW_FLAG_FORWARD_OK;
+	}
+}
+
+/* Whether the packet may pass here without anybody being asked. */
+static __always_inline int may_pass(const struct packet *packet, __u64 state)
+{
+	__u64 needed;
+
+	if (packet->place == PLACE_HOST_FROM_POD)
+		return 1;
+	if (packet->place >= PLACE_HOST_IN)
+		return (state & host_legs(packet)) != 0;
+	needed = legs_needed(packet, state);
+	return (state & needed) == needed;
+}
+
+/* Whether it is counted here: on its way through the node once. */
+static __always_inline int is_counted(const struct packet *packet, __u64 state)
+{
+	const __u64 of_pods = FLOW_FLAG_EGRESS_OK | FLOW_FLAG_INGRESS_OK;
+	__u64 before = packet->from_opener ? FLOW_FLAG_EGRESS_OK : FLOW_FLAG_INGRESS_OK;
+
+	if (packet->place >= PLACE_HOST_IN)
+		return !(state & of_pods) && packet->place != PLACE_HOST_FORWARD;
+	/* The sender's program was there before, if the sender is one of ours. */
+	return packet->is_out || !(state & before);
+}
+
 /* Notes the packet in its flow's record. */
 static __always_inline void touch_flow(const struct packet *packet, struct flow_record *element, __u64 state)
 {
 	const struct flow_headers *headers = &packet->headers;
 	__u64 now = bpf_ktime_get_coarse_ns();
-	__u64 counted = packet->from_opener ? FLOW_FLAG_EGRESS_OK : FLOW_FLAG_INGRESS_OK;
 
 	change_state(&element->state, state,
 		     packet->legs | flags_of_packet(state, packet->from_opener, headers->tuple.protocol,
@@ -153,8 +200,7 @@ static __always_inline void touch_flow(const struct packet *packet, struct flow_
 	/* Of the coarse clock there are many packets at a time. */
 	if (element->last_seen != now)
 		element->last_seen = now;
-	/* The sender's program was there before, if the sender is one of ours. */
-	if (!packet->is_out && state & counted)
+	if (!is_counted(packet, state))
 		return;
 	if (packet->from_opener) {
 		element->packets[0] += 1;
@@ -170,7 +216,7 @@ static __always_inline enum flow_use use_element(struct packet *packet, struct f
 						 int is_new)
 {
 	const struct flow_headers *headers = &packet->headers;
-	__u64 state, needed;
+	__u64 state;
 
 	if (!read_flow(element, &packet->key, &packet->record))
 		return FLOW_USE_NONE;
@@ -188,8 +234,7 @@ static __always_inline enum flow_use use_element(struct packet *packet, struct f
 	if (packet->task == FLOW_TASK_USE) {
 		if (is_syn(headers->tuple.protocol, headers->tcp_flags))
 			return is_closed(state) ? FLOW_USE_CLOSED : FLOW_USE_JUDGE;
-		needed = legs_needed(packet, state);
-		if ((state & needed) != needed)
+		if (!may_pass(packet, state))
 			return FLOW_USE_JUDGE;
 		/* Who is refused by a RST isn't worth a place among those that are answered. */
 		if (is_new && !packet->from_opener &&
