@@ -47,11 +47,18 @@
 #define packet_in OF_FAMILY(packet_in)
 #define dispatch_out OF_FAMILY(dispatch_out)
 #define judge_known_out OF_FAMILY(judge_known_out)
-#define judge_known_in OF_FAMILY(judge_known_in)
+#define find_egress_device OF_FAMILY(find_egress_device)
+#define forward_refused OF_FAMILY(forward_refused)
+#define forward_out OF_FAMILY(forward_out)
+#define forward_in OF_FAMILY(forward_in)
+#define judge_pre_dnat OF_FAMILY(judge_pre_dnat)
 
 /* skb->pkt_type (linux/if_packet.h). */
 #define PACKET_HOST 0
 #define PACKET_OTHERHOST 3
+/* sys/socket.h. */
+#define AF_INET 2
+#define AF_INET6 10
 
 /* Nobody but a pod's program says that it has judged a packet, and none that the node sent it. */
 static __always_inline int to_stack(struct __sk_buff *skb)
@@ -193,6 +200,103 @@ static __always_inline enum verdict refuse(struct __sk_buff *skb, struct packet 
 	return verdict;
 }
 
+/* The device by which the stack would forward packet->to; 0: it has no way. */
+__noinline int find_egress_device(struct __sk_buff *skb)
+{
+	struct packet *packet = this_packet();
+	struct bpf_fib_lookup route = {};
+	long answer;
+
+	if (!packet)
+		return 0;
+	route.family = FAMILY == 4 ? AF_INET : AF_INET6;
+	route.ifindex = skb->ifindex;
+	route.l4_protocol = packet->to.protocol;
+	if (has_ports(packet->to.protocol)) {
+		route.sport = bpf_htons(packet->to.source_port);
+		route.dport = bpf_htons(packet->to.destination_port);
+	}
+	__builtin_memcpy(FAMILY == 4 ? (void *)&route.ipv4_src : (void *)route.ipv6_src, packet->to.source,
+			 ADDRESS_BYTES);
+	__builtin_memcpy(FAMILY == 4 ? (void *)&route.ipv4_dst : (void *)route.ipv6_dst,
+			 packet->to.destination, ADDRESS_BYTES);
+	answer = bpf_fib_lookup(skb, &route, sizeof(route), 0);
+	/* The route is all that is asked for: not whether the neighbour is known, nor whether the packet
+	 * fits. */
+	return answer == BPF_FIB_LKUP_RET_SUCCESS || answer == BPF_FIB_LKUP_RET_NO_NEIGH ||
+		       answer == BPF_FIB_LKUP_RET_FRAG_NEEDED
+		   ? route.ifindex
+		   : 0;
+}
+
+/* Whether a host endpoint refuses what is forwarded. `kind`: HOST_UNIT_FORWARD, with OUT for egress. */
+static __always_inline int forward_refused(__u32 slot, __u32 owner, __u32 kind, __u32 ifindex)
+{
+	return slot && judge_host(slot, owner, kind, ifindex) == RULE_ACTION_DENY;
+}
+
+/* Host endpoints' word on what a pod sends through the node; what it sends to the node isn't forwarded. */
+static __always_inline enum verdict forward_out(struct __sk_buff *skb, struct packet *packet, int is_local)
+{
+	const struct run_state *run = run_state();
+	__u32 pods = run ? *(const volatile __u32 *)&run->pods_host : 0;
+	__u32 egress = run ? *(const volatile __u32 *)&run->forward_egress : 0;
+	__u32 ifindex = skb->ifindex;
+
+	if (!pods && (!egress || is_local))
+		return VERDICT_PASSED;
+	if (!packet->has_hop)
+		look_for_hop();
+	if (packet->hop.kind == HOP_KIND_HOST)
+		return VERDICT_PASSED;
+	if (!packet->pre_accepted && forward_refused(pods, 0, HOST_UNIT_FORWARD, ifindex))
+		return VERDICT_POLICY;
+	if (is_local)
+		return forward_refused(pods, 0, HOST_UNIT_FORWARD + HOST_UNIT_OUT, packet->hop.ifindex)
+			   ? VERDICT_POLICY
+			   : VERDICT_PASSED;
+	if (!egress)
+		return VERDICT_PASSED;
+	ifindex = find_egress_device(skb);
+	return forward_refused(host_slot_of(ifindex), ifindex, HOST_UNIT_FORWARD + HOST_UNIT_OUT, ifindex)
+		   ? VERDICT_POLICY
+		   : VERDICT_PASSED;
+}
+
+/* Theirs on what the stack forwards to a pod. */
+static __always_inline enum verdict forward_in(struct __sk_buff *skb, struct packet *packet)
+{
+	const struct run_state *run = run_state();
+	__u32 device = skb->ingress_ifindex;
+
+	if (!run)
+		return VERDICT_PASSED;
+	if (*(const volatile __u32 *)&run->forward_ingress && !(skb->mark & pod_config.mark_pre_accepted) &&
+	    forward_refused(host_slot_of(device), device, HOST_UNIT_FORWARD, device))
+		return VERDICT_POLICY;
+	return forward_refused(*(const volatile __u32 *)&run->pods_host, 0, HOST_UNIT_FORWARD + HOST_UNIT_OUT,
+			       skb->ifindex)
+		   ? VERDICT_POLICY
+		   : VERDICT_PASSED;
+}
+
+/* preDNAT policy's on what a pod asks for, where the pods' devices have a host endpoint. */
+static __always_inline enum verdict judge_pre_dnat(struct __sk_buff *skb, struct packet *packet)
+{
+	const struct run_state *run = run_state();
+	__u32 pods = run ? *(const volatile __u32 *)&run->pods_host : 0;
+	enum rule_action action;
+
+	if (!pods)
+		return VERDICT_PASSED;
+	packet->judged = packet->headers.tuple;
+	if (is_failsafe(FAILSAFE_IN, 0))
+		return VERDICT_PASSED;
+	action = judge_host(pods, 0, HOST_UNIT_PRE_DNAT, skb->ifindex);
+	packet->pre_accepted = action == RULE_ACTION_ALLOW;
+	return action == RULE_ACTION_DENY ? VERDICT_POLICY : VERDICT_PASSED;
+}
+
 /*
  * Judges packet->judged at its sender's device: the sender's leg, and the receiver's if that is a pod of this
  * node. packet->legs are those that were allowed. A refusal of the receiver's is counted there; here the
@@ -210,7 +314,9 @@ __noinline int judge_out(struct __sk_buff *skb)
 		return VERDICT_POLICY;
 	packet->legs = FLOW_FLAG_EGRESS_OK;
 	if (!is_local(skb, packet))
-		return VERDICT_PASSED;
+		return forward_out(skb, packet, 0);
+	if (forward_out(skb, packet, 1) != VERDICT_PASSED)
+		return VERDICT_POLICY;
 	if (judge_leg(packet->hop.slot, packet->hop.ifindex, UNIT_INGRESS) != VERDICT_PASSED) {
 		count_on(packet->hop.ifindex, packet->length, DIRECTION_TO_POD, VERDICT_POLICY);
 		packet->way = WAY_NOWHERE;
@@ -280,11 +386,14 @@ __noinline int open_out(struct __sk_buff *skb)
 		return VERDICT_UNRELATED_ICMP;
 	packet->from_opener = 1;
 	packet->via_pointer = 0;
+	verdict = judge_pre_dnat(skb, packet);
+	if (verdict != VERDICT_PASSED)
+		return verdict;
 	verdict = choose_backend(skb);
 	/* While flows are taken over the stack may have it, whoever is behind the frontend. */
 	if (verdict != VERDICT_PASSED || packet->via_stack)
 		return verdict;
-	flags = packet->legs;
+	flags = packet->legs | (packet->pre_accepted ? FLOW_FLAG_PRE_ACCEPTED : 0);
 	verdict = judge_out(skb);
 	if (verdict != VERDICT_PASSED || packet->way != WAY_STACK)
 		return verdict;
@@ -318,6 +427,7 @@ __noinline int judge_known_out(struct __sk_buff *skb)
 	if (!packet)
 		return VERDICT_POLICY;
 	packet->is_old = 1;
+	packet->pre_accepted = packet->record.state & FLOW_FLAG_PRE_ACCEPTED ? 1 : 0;
 	packet->via_stack = packet->record.state & FLOW_FLAG_VIA_STACK ? 1 : 0;
 	plan_translation(packet, 0);
 	verdict = judge_out(skb);
@@ -449,8 +559,11 @@ static __always_inline enum verdict judge_in(struct __sk_buff *skb, struct packe
 	__u32 ifindex = skb->ifindex;
 
 	packet->legs = FLOW_FLAG_INGRESS_OK;
-	if (!is_host)
+	if (!is_host) {
+		if (forward_in(skb, packet) != VERDICT_PASSED)
+			return VERDICT_POLICY;
 		return judge_leg(slot_of(ifindex), ifindex, UNIT_INGRESS);
+	}
 	tell(ifindex, DIRECTION_TO_POD, VERDICT_PASSED, 0);
 	return VERDICT_PASSED;
 }
