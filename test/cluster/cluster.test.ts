@@ -2,6 +2,7 @@
 import { afterAll, beforeAll } from '@jest/globals';
 import { Bed } from './bed.ts';
 import { configuration } from './sections/configuration.ts';
+import { ebpf } from './sections/ebpf.ts';
 import { faults } from './sections/faults.ts';
 import { installation } from './sections/installation.ts';
 import { lifecycle } from './sections/lifecycle.ts';
@@ -24,6 +25,7 @@ installation(bed);
 traffic(bed);
 policies(bed);
 configuration(bed);
+ebpf(bed);
 lifecycle(bed);
 faults(bed);
 // Last: it takes Tortie away.

@@ -169,6 +169,11 @@ export class Cluster implements AsyncDisposable {
 
   async #startNode(node: ClusterNode): Promise<void> {
     await this.startKubelet(node);
+    await this.startProxy(node);
+  }
+
+  /** kube-proxy of a node that has none. */
+  async startProxy(node: ClusterNode): Promise<void> {
     await node.startProxy(await this.plane.kubeconfigFor({ user: proxy.name }));
   }
 

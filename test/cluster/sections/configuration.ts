@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { eventually } from '../../lab/agent-lab.ts';
 import { Flow } from '../flow.ts';
 import type { Bed } from '../bed.ts';
 import type { TestPod } from '../test-pod.ts';
@@ -30,7 +31,7 @@ export function configuration(bed: () => Bed): void {
       expect(await flow.stop(lostPerSwitch * 2)).toEqual([]);
     }, 120_000);
 
-    it('with a policy that eBPF does not enforce yet a node stays in iptables, says so and why, and the policy holds', async () => {
+    it('a policy holds in both, and while every node goes from one to the other and back', async () => {
       const [from, to] = pods as [TestPod, TestPod];
       await bed().kubectl.apply([
         {
@@ -40,19 +41,29 @@ export function configuration(bed: () => Bed): void {
           spec: { podSelector: { matchLabels: { app: to.name } } },
         },
       ]);
-      await bed().configure({ bpfEnabled: true });
-      const node = bed().cluster.node(2);
-      await bed().statusBecomes(({ node: name, dataplane }) =>
-        name === node.name
-          ? dataplane.active === 'iptables' &&
-            dataplane.wanted === 'ebpf' &&
-            dataplane.reasons.join().includes('default/closed')
-          : dataplane.active === 'ebpf',
+      const peer = await from.peer();
+      const reaches = async () => (await peer.connect(to.ipv4, 700)).ok;
+      await eventually(
+        async () => !(await reaches()),
+        () => 'the policy is not in force',
       );
-      expect(await (await from.peer()).connect(to.ipv4, 700)).toMatchObject({ ok: false });
+      let opened = 0;
+      let isOver = false;
+      const watch = (async () => {
+        while (!isOver) if (await reaches()) opened += 1;
+      })();
+      for (const [bpfEnabled, kind] of [
+        [true, 'ebpf'],
+        [false, 'iptables'],
+      ] as const) {
+        await bed().configure({ bpfEnabled });
+        await bed().statusBecomes(({ dataplane }) => dataplane.active === kind && dataplane.wanted === kind);
+      }
+      isOver = true;
+      await watch;
+      expect(opened).toBe(0);
       await bed().kubectl.run('delete', 'networkpolicy.networking.k8s.io', 'closed');
-      // Once nothing is in the way, it comes by itself.
-      await bed().statusBecomes(({ dataplane }) => dataplane.active === 'ebpf');
+      await eventually(reaches, () => 'it stayed closed');
     }, 180_000);
   });
 }

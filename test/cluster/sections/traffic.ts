@@ -13,8 +13,8 @@ const probes = {
   livenessProbe: { tcpSocket: { port: 8080 }, periodSeconds: 1 },
 };
 
-/** Pods, Services, names and probes. */
-export function traffic(bed: () => Bed): void {
+/** Pods, Services, names and probes. `nodePorts`: false where nobody serves them. */
+export function traffic(bed: () => Bed, { nodePorts = true }: { readonly nodePorts?: boolean } = {}): void {
   describe('traffic', () => {
     let here: TestPod;
     let there: TestPod;
@@ -156,7 +156,8 @@ export function traffic(bed: () => Bed): void {
       }
     });
 
-    it('a node port of each node leads to the pods, for pods and from outside, in both families', async () => {
+    const itWithNodePorts = nodePorts ? it : () => undefined;
+    itWithNodePorts('a node port of each node leads to the pods, for pods and from outside, in both families', async () => {
       const agnhost = await kubernetesProgram('agnhost');
       for (const { ipv4, ipv6 } of bed().nodes) {
         for (const target of [`${ipv4}:30080`, `[${ipv6}]:30080`]) {
