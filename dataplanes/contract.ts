@@ -54,6 +54,19 @@ export interface DeviceCounters {
   readonly verdicts: Readonly<Record<string, Counter>>;
 }
 
+/** A device of the node on which host endpoints are enforced, and how. */
+export interface HostDeviceState {
+  readonly device: string;
+  /** The host endpoint that stands for it; null: none, what is forwarded by others is judged there. */
+  readonly hostEndpoint: string | null;
+  /** How the programs are attached. */
+  readonly attached: 'tcx' | 'clsact';
+  /** Where untracked ingress policy refuses: in the driver, at the stack's beginning, or (`off`) with all the rest; absent: there is none. */
+  readonly xdp?: 'native' | 'generic' | 'off';
+  /** Why XDP is off. */
+  readonly xdpReason?: string;
+}
+
 /** Why an `apply` is asked for. */
 export interface ApplyRequest {
   /**
@@ -103,6 +116,8 @@ export interface Dataplane extends Programmer {
   ruleCounters(): Promise<ReadonlyMap<RuleId, Counter>>;
   /** Elements of policy's BPF maps written since the start; absent where there are none. */
   readonly mapWrites?: number;
+  /** What is in force on devices with a host endpoint; absent: it keeps no programs there. */
+  readonly hostDevices?: readonly HostDeviceState[];
   /** The flows that it remembers, or lets the kernel remember; absent: it can't tell them. */
   readonly flows?: DataplaneFlows;
 }

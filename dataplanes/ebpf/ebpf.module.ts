@@ -43,7 +43,7 @@ export const ebpfModule = new ContainerModule(({ bind }) => {
         new EbpfDataplane({
           host,
           conntrack,
-          openMonitor: () => openMonitor(['link', 'addr4', 'addr6', 'tc']),
+          openMonitor: (groups) => openMonitor(groups),
           place: {
             dir,
             // None there: the probe names the first, where it is once installed.

@@ -1,8 +1,8 @@
 import type { Clock } from '#api/clock.ts';
 import type { Conntrack } from '#native/conntrack.ts';
 import { Turns } from '#native/turns.ts';
-import type { Link, Netlink, NetlinkEvent, NetlinkOp } from '#native/types.ts';
-import type { ApplyReport, Counter, Dataplane, DeviceCounters } from '../contract.ts';
+import type { Link, MonitorGroup, Netlink, NetlinkEvent, NetlinkOp } from '#native/types.ts';
+import type { ApplyReport, Counter, Dataplane, DeviceCounters, HostDeviceState } from '../contract.ts';
 import type { DataplaneFlows } from '../flows.ts';
 import type { Logger } from '../logger.ts';
 import type { DataplaneConfig, DataplaneUpdate, IpText } from '../messages.ts';
@@ -14,6 +14,7 @@ import { DeviceEvents, type Monitor } from './device-events.ts';
 import { DeviceFilters } from './device-filters.ts';
 import { newDeviceOps } from './filters.ts';
 import { type FlowTimeouts, resolveTimeouts } from './flows/flow-timeouts.ts';
+import { HostEndpoints } from './hosts/host-endpoints.ts';
 import { LoadedDataplane } from './loaded-dataplane.ts';
 import { LoadedFlows } from './loaded-flows.ts';
 import { packetMarks } from './marks.ts';
@@ -31,8 +32,8 @@ export interface EbpfDeps extends StackTablesDeps {
   readonly host: Netlink;
   /** What netfilter tracks: flows of pods that go by the node's stack. */
   readonly conntrack: Pick<Conntrack, 'deleteOf'>;
-  /** Opens a monitor of links, addresses and `tc`. */
-  readonly openMonitor: () => Monitor;
+  /** Opens a monitor of these groups. */
+  readonly openMonitor: (groups: readonly MonitorGroup[]) => Monitor;
   readonly place: ProgramPlace;
   /** This node's, as calc names it. */
   readonly nodeName: string;
@@ -41,6 +42,9 @@ export interface EbpfDeps extends StackTablesDeps {
   readonly clock: Clock;
   readonly log: Logger;
 }
+
+/** What is followed of pods' devices, and of the node's addresses. */
+const podGroups = ['link', 'addr4', 'addr6', 'tc'] as const satisfies readonly MonitorGroup[];
 
 const wordsOf = (error: unknown): string => (error as Error).message;
 
@@ -73,6 +77,7 @@ export class EbpfDataplane implements Dataplane {
   readonly #ways: Ways;
   readonly #filters: DeviceFilters;
   readonly #stack: StackTables;
+  readonly #hosts: HostEndpoints;
   /** Flows of pods that are gone must not be those of the next one with the address. */
   readonly #flush: ConntrackFlush;
   /** apply, activate, release and cleanup exclude each other. */
@@ -96,6 +101,7 @@ export class EbpfDataplane implements Dataplane {
     this.#ways = new Ways(deps.nodeName);
     this.#filters = new DeviceFilters(deps.host);
     this.#stack = new StackTables(deps, () => this.#listener());
+    this.#hosts = new HostEndpoints(deps, () => this.#listener());
     this.#flush = new ConntrackFlush({ deleteOf: (addresses) => this.#deleteFlows(addresses) });
   }
 
@@ -103,6 +109,7 @@ export class EbpfDataplane implements Dataplane {
     this.#endpoints.record(update);
     this.#policy.record(update);
     this.#ways.record(update);
+    this.#hosts.record(update);
     switch (update.type) {
       case 'configUpdate':
         this.#configure(update.config);
@@ -158,13 +165,14 @@ export class EbpfDataplane implements Dataplane {
       const isComplete = this.#endpoints.inSync;
       this.#flush.begin();
       const isFlushed = await loaded.pods.program(outcome, (link) => this.#attach(link, loaded));
-      this.#isFilled = isComplete && isFlushed;
+      const areHostsFilled = await this.#hosts.program(loaded, outcome);
+      this.#isFilled = isComplete && isFlushed && areHostsFilled;
+      this.#stack.setHosts(this.#hosts.needs);
       outcome.failed.push(...(await loaded.flushServices(this.#deps.nodeName, retry)));
       loaded.settleSoon();
       await this.#applyStack(outcome);
       await this.#keepEntered(loaded, outcome);
       if (isFlushed) await this.#forgetFlows(outcome);
-      outcome.failed.push(...this.#endpoints.unenforced());
       const { pending } = this.#flush;
       return { ...outcome, removed: this.#endpoints.takeRemoved((id) => !pending.has(id)) };
     });
@@ -178,7 +186,8 @@ export class EbpfDataplane implements Dataplane {
       // From here on a new device gets its filters in the batch that makes it.
       this.#entry = 'waiting';
       const devices = await this.#devices();
-      if (!this.#isFilled && (await this.#filters.isOnAny(devices, loaded.filters))) {
+      const isOnAny = this.#hosts.mayBeAttached || (await this.#filters.isOnAny(devices, loaded.filters));
+      if (!this.#isFilled && isOnAny) {
         this.#deps.log.info('the programs of an earlier agent judge on until all is known that they know');
         return;
       }
@@ -199,6 +208,10 @@ export class EbpfDataplane implements Dataplane {
 
   ruleCounters(): Promise<ReadonlyMap<RuleId, Counter>> {
     return Promise.resolve(this.#loaded?.maps.classifier.ruleCounters() ?? new Map<RuleId, Counter>());
+  }
+
+  get hostDevices(): readonly HostDeviceState[] {
+    return this.#hosts.devices;
   }
 
   get mapWrites(): number {
@@ -253,9 +266,9 @@ export class EbpfDataplane implements Dataplane {
       ipv6Enabled: ipv6Support ? 1 : 0,
       markSeen: marks.seen,
       markHost: marks.host,
-      markNotLocal: 0,
-      markUntracked: 0,
-      markPreAccepted: 0,
+      markNotLocal: marks.notLocal,
+      markUntracked: marks.untracked,
+      markPreAccepted: marks.preAccepted,
     };
     if (this.#loaded === undefined) {
       this.#loaded = await LoadedDataplane.open(
@@ -278,13 +291,19 @@ export class EbpfDataplane implements Dataplane {
     this.#mustLoad = false;
     this.#mustRead = true;
     // Before anything is read: what happens in between comes as an event.
-    this.#events ??= new DeviceEvents(openMonitor, (event) => this.#take(event), clock, log);
+    this.#events ??= new DeviceEvents(
+      () => openMonitor(podGroups),
+      (event) => this.#take(event),
+      clock,
+      log,
+    );
   }
 
   /** Compares maps, devices and filters with what is wanted, when it is time. What differs becomes dirty. */
   async #compare(loaded: LoadedDataplane, outcome: Outcome): Promise<void> {
     if (this.#mustRead) {
       this.#mustRead = false;
+      this.#hosts.requestResync();
       try {
         const [links, addresses] = await Promise.all([this.#deps.host.links(), this.#deps.host.addresses()]);
         this.#ways.read(addresses);
@@ -371,6 +390,7 @@ export class EbpfDataplane implements Dataplane {
         return;
       }
       if (loaded.enter()) this.#deps.log.info('the filters go on with the programs of the new configuration');
+      await this.#hosts.enforce(loaded, outcome);
     } catch (error) {
       outcome.failed.push({ object: 'BPF programs', reason: wordsOf(error) });
     }
@@ -394,20 +414,27 @@ export class EbpfDataplane implements Dataplane {
    */
   async #enter(loaded: LoadedDataplane): Promise<void> {
     loaded.enter();
-    const { entered, stayed, failures } = await this.#filters.attachAll(await this.#devices(), loaded.filters);
+    const wereOnHosts = this.#hosts.mayBeAttached;
+    const report = await this.#filters.attachAll(await this.#devices(), loaded.filters);
+    const { entered, failures } = report;
+    const stayed = report.stayed || wereOnHosts;
     for (const { link } of failures) this.#filters.suspect(link.index);
     const words = failures.map(({ link, reason }) => `${link.name}: ${reason}`);
+    const onHosts: Outcome = { programmed: [], failed: [], repaired: [] };
+    await this.#hosts.enforce(loaded, onHosts);
+    words.push(...onHosts.failed.map(({ object, reason }) => `${object}: ${reason}`));
     try {
       if (words.length > 0 && !stayed) throw new Error(`filters could not be attached: ${words.join('; ')}`);
       await this.#stack.hook(true);
     } catch (error) {
       if (stayed) throw error;
       this.#entry = 'no';
+      await this.#hosts.release();
       await this.#filters.detachAll(entered);
       throw error;
     }
     // We were in the path already: what is attached keeps its pods safe.
-    if (words.length > 0) this.#deps.log.error('some devices have no filters', { failures: words });
+    if (words.length > 0) this.#deps.log.error('some devices do not have our programs', { failures: words });
     else loaded.removeOtherLayouts();
     this.#entry = 'yes';
     for (const { link } of failures) {
@@ -463,6 +490,7 @@ export class EbpfDataplane implements Dataplane {
   async #release(): Promise<void> {
     this.#entry = 'no';
     await this.#stack.hook(false);
+    await this.#hosts.release();
     await this.#filters.detachAll(await this.#deps.host.links());
   }
 
@@ -472,6 +500,7 @@ export class EbpfDataplane implements Dataplane {
     this.#events = undefined;
     this.#policy.useListeners(undefined);
     this.#ways.useTable(undefined);
+    await this.#hosts.letGo();
     await this.#loaded?.[Symbol.asyncDispose]();
     this.#loaded = undefined;
     this.#entry = 'no';

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import type { Clock } from '#api/clock.ts';
+import type { BpfProgram } from '#native/bpf.ts';
 import type { Netlink } from '#native/types.ts';
 import type { ApplyFailure } from '../contract.ts';
 import type { Logger } from '../logger.ts';
@@ -10,6 +11,7 @@ import { FlowSweeper } from './flows/flow-sweeper.ts';
 import { FlowTable } from './flows/flow-table.ts';
 import type { FlowTimeouts } from './flows/flow-timeouts.ts';
 import { loadSweep } from './flows/sweep-program.ts';
+import { HostPrograms } from './hosts/host-programs.ts';
 import { NodeMaps } from './node-maps.ts';
 import { PodCycle } from './pod-cycle.ts';
 import type { PodEndpoints } from './pod-endpoints.ts';
@@ -48,7 +50,9 @@ export class LoadedDataplane implements AsyncDisposable {
   readonly #sweeper: FlowSweeper;
   readonly #handles: DisposableStack;
   readonly #filters: Filters;
+  readonly #hosts: HostPrograms;
   #programs: EndpointPrograms;
+  #config: PodConfig;
   readonly #pods: PodCycle;
   /** The programs with which the maps were made belong to these. */
   #ownsPrograms = false;
@@ -62,6 +66,7 @@ export class LoadedDataplane implements AsyncDisposable {
     deps: LoadedDeps,
     parts: Pick<LoadedDataplane, 'filters' | 'maps' | 'services' | 'flows'> & {
       readonly programs: EndpointPrograms;
+      readonly config: PodConfig;
       readonly sweeper: FlowSweeper;
     },
     handles: DisposableStack,
@@ -69,12 +74,14 @@ export class LoadedDataplane implements AsyncDisposable {
     this.#deps = deps;
     this.#filters = parts.filters;
     this.#programs = parts.programs;
+    this.#config = parts.config;
     this.maps = parts.maps;
     this.services = parts.services;
     this.flows = parts.flows;
     this.#sweeper = parts.sweeper;
     this.#handles = handles;
     const { host, endpoints, place } = deps;
+    this.#hosts = new HostPrograms(place.objects, this.#filters);
     this.#pods = new PodCycle(host, endpoints, new Announcements(this.#filters, place.netns), this.maps);
   }
 
@@ -94,7 +101,7 @@ export class LoadedDataplane implements AsyncDisposable {
       toPod: filters.toPod.id,
     });
     const flows = new FlowTable(flowMaps, timeouts, () => sweeper.stats);
-    return new LoadedDataplane(deps, { filters, programs, maps, services, flows, sweeper }, handles.move());
+    return new LoadedDataplane(deps, { filters, programs, config, maps, services, flows, sweeper }, handles.move());
   }
 
   get filters(): Filters {
@@ -110,7 +117,23 @@ export class LoadedDataplane implements AsyncDisposable {
     const programs = await loadEndpointPrograms(this.#deps.place, this.#filters, config, this.#programs);
     if (this.#ownsPrograms) this.#programs[Symbol.dispose]();
     this.#programs = programs;
+    this.#config = config;
     this.#ownsPrograms = true;
+  }
+
+  /** Devices with a host endpoint jump to our programs from now on, of the configuration in force. Throws as `loadObject` does. */
+  async enterHosts(): Promise<void> {
+    await this.#hosts.enter(this.#programs, this.#config);
+  }
+
+  /** No device jumps there any more. */
+  leaveHosts(): void {
+    this.#hosts.leave();
+  }
+
+  /** What meets frames before the stack where a host endpoint has untracked policy. Throws as `loadObject` does. */
+  async xdpProgram(): Promise<BpfProgram> {
+    return await this.#hosts.xdp(this.#programs);
   }
 
   /** The filters jump to our programs from now on; true if they did not before. */
@@ -150,6 +173,7 @@ export class LoadedDataplane implements AsyncDisposable {
     this.#mustSettle = false;
     await this.#settling;
     await this.#sweeper[Symbol.asyncDispose]();
+    this.#hosts[Symbol.dispose]();
     if (this.#ownsPrograms) this.#programs[Symbol.dispose]();
     this.#handles.dispose();
   }

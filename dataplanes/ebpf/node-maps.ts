@@ -6,8 +6,17 @@ import { RunState } from './bpf-types.gen.ts';
 import { Classifier } from './classifier/classifier.ts';
 import { KernelMaps } from './classifier/kernel-maps.ts';
 import { Hops } from './hops.ts';
+import { Failsafes } from './hosts/failsafe.ts';
+import { HostSlots } from './hosts/host-slots.ts';
 import type { EndpointPrograms } from './programs.ts';
 import { SlotTable } from './slot-table.ts';
+
+/** What concerns all devices when there are host endpoints. */
+export interface HostsOfNode {
+  readonly forwardsIn: boolean;
+  readonly forwardsOut: boolean;
+  readonly podsHost: number;
+}
 
 /**
  * The maps that this agent fills by itself, and who fills them: policy, slots of pods, next hops, what changes while programs run. Empty in
@@ -17,6 +26,8 @@ export class NodeMaps implements Disposable {
   readonly classifier: Classifier;
   readonly slots: SlotTable;
   readonly hops: Hops;
+  readonly hostSlots: HostSlots;
+  readonly failsafes: Failsafes;
   readonly #afterFlush = new AfterFlush();
   readonly #grace: () => Promise<void>;
   readonly #run: MappedArray;
@@ -30,6 +41,11 @@ export class NodeMaps implements Disposable {
     this.classifier = new Classifier(handles.use(new KernelMaps(programs.map, () => 'of this build')));
     this.slots = new SlotTable({ slots: programs.map('tortie_slots'), pods: mapped('tortie_pods') }, this.#afterFlush);
     this.hops = new Hops(mapped('tortie_hops'), (net, hop) => this.classifier.setHop(net, hop), this.#afterFlush);
+    this.hostSlots = new HostSlots(
+      { slots: programs.map('tortie_hslots'), hosts: mapped('tortie_hosts') },
+      this.#afterFlush,
+    );
+    this.failsafes = new Failsafes({ 4: programs.map('tortie_failsafe4'), 6: programs.map('tortie_failsafe6') });
     this.#run = mapped('tortie_run');
     this.#handles = handles.move();
   }
@@ -39,6 +55,14 @@ export class NodeMaps implements Disposable {
     const run = this.#run.value(0);
     run.set(addressBytes(ipv4, 4), RunState.offsets.host4);
     run.set(addressBytes(ipv6, 16), RunState.offsets.host6);
+  }
+
+  /** Whether some host endpoint has policy for what is forwarded, by direction; the slot that pods' devices have, too (0: none). */
+  setHosts({ forwardsIn, forwardsOut, podsHost }: HostsOfNode): void {
+    const { forwardIngress, forwardEgress, podsHost: podsHostAt } = RunState.offsets;
+    this.#run.store32(0, podsHostAt, podsHost);
+    this.#run.store32(0, forwardIngress, forwardsIn ? 1 : 0);
+    this.#run.store32(0, forwardEgress, forwardsOut ? 1 : 0);
   }
 
   /** While flows are being taken over, packets in the midst of one that isn't there yet go to the stack, where it is known. */

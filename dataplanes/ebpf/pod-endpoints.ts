@@ -1,4 +1,3 @@
-import type { ApplyFailure } from '../contract.ts';
 import type { CidrText, DataplaneConfig, DataplaneUpdate, EndpointId, WorkloadEndpointInfo } from '../messages.ts';
 
 /**
@@ -7,7 +6,6 @@ import type { CidrText, DataplaneConfig, DataplaneUpdate, EndpointId, WorkloadEn
  */
 export class PodEndpoints {
   readonly #endpoints = new Map<EndpointId, WorkloadEndpointInfo>();
-  readonly #hostEndpoints = new Set<string>();
   readonly #byDevice = new Map<string, EndpointId>();
   readonly #ifindexes = new Map<string, number>();
   readonly #dirty = new Set<EndpointId>();
@@ -36,12 +34,6 @@ export class PodEndpoints {
         this.#endpoints.delete(update.id);
         this.#dirty.delete(update.id);
         this.#removed.add(update.id);
-        break;
-      case 'hostEndpointUpdate':
-        this.#hostEndpoints.add(update.id);
-        break;
-      case 'hostEndpointRemove':
-        this.#hostEndpoints.delete(update.id);
         break;
       case 'inSync':
         this.#inSync = true;
@@ -79,14 +71,6 @@ export class PodEndpoints {
 
   ofDevice(name: string): EndpointId | undefined {
     return this.#byDevice.get(name);
-  }
-
-  /** What can't be in force whatever is done: never is policy silently left out. */
-  unenforced(): readonly ApplyFailure[] {
-    return [...this.#hostEndpoints].map((id) => ({
-      object: `host endpoint ${id}`,
-      reason: 'the ebpf dataplane does not judge the traffic of host endpoints: nothing of it is in force',
-    }));
   }
 
   /** What the endpoint may send from. */

@@ -12,14 +12,20 @@ import { copyElements, pinOver, removePins } from './pins.ts';
 export const layoutVersion = 'v2';
 
 /** Files in the directory of objects. */
-export const objectFiles = { filters: 'attach.bpf.o', endpoint: 'endpoint.bpf.o', sweep: 'sweep.bpf.o' } as const;
+export const objectFiles = {
+  filters: 'attach.bpf.o',
+  endpoint: 'endpoint.bpf.o',
+  sweep: 'sweep.bpf.o',
+  host: 'host.bpf.o',
+  xdp: 'xdp.bpf.o',
+} as const;
 
 type MapName = keyof typeof mapShapes;
 /** What the filters work with. */
 const filterMaps = ['tortie_jump', 'tortie_devices', 'tortie_sources', 'tortie_counters'] as const;
 /** What is remembered of flows: it belongs to the node, whichever agent and build is at work. */
 const flowMaps = (Object.keys(mapShapes) as MapName[]).filter((name) => /^tortie_(new|flow|frag)/.test(name));
-const filterPrograms = ['tortie_from_pod', 'tortie_to_pod'] as const;
+const filterPrograms = ['tortie_from_pod', 'tortie_to_pod', 'tortie_from_net', 'tortie_to_net'] as const;
 
 /** How many elements the maps hold. */
 export interface MapSizes {
@@ -44,6 +50,9 @@ export interface ProgramPlace {
 export interface Filters extends Disposable {
   readonly fromPod: BpfProgram;
   readonly toPod: BpfProgram;
+  /** On devices with a host endpoint. */
+  readonly fromNet: BpfProgram;
+  readonly toNet: BpfProgram;
   readonly jump: BpfMap;
   readonly devices: BpfMap;
   readonly sources: BpfMap;
@@ -94,13 +103,18 @@ export async function openFilters({ dir, objects, sizes, netns }: ProgramPlace):
 
   const ready = filterMaps.every(fits) ? filterPrograms.map((name) => openPinnedProgram(join(buildDir, name))) : [];
   for (const program of ready) if (program !== undefined) handles.use(program);
-  const [fromPod, toPod] = ready;
+  const [fromPod, toPod, fromNet, toNet] = ready;
   // A stale pin would have maps of its own that nobody fills.
   const needed = (['tortie_jump', 'tortie_devices', 'tortie_counters'] as const).map((name) => pinned.get(name)?.id);
-  const usesOurs = ({ mapIds }: BpfProgram): boolean => needed.every((id) => id !== undefined && mapIds.includes(id));
-  if (fromPod !== undefined && toPod !== undefined && usesOurs(fromPod) && usesOurs(toPod)) {
-    removeOtherBuilds(layout, build);
-    return filtersOf(handles.move(), { fromPod, toPod, map: (name) => pinned.get(name) as BpfMap, adopted: true });
+  const usesOurs = ({ mapIds }: BpfProgram, ids: readonly (number | undefined)[]): boolean =>
+    ids.every((id) => id !== undefined && mapIds.includes(id));
+  if (fromPod !== undefined && toPod !== undefined && fromNet !== undefined && toNet !== undefined) {
+    const arePods = usesOurs(fromPod, needed) && usesOurs(toPod, needed);
+    if (arePods && usesOurs(fromNet, needed.slice(0, 1)) && usesOurs(toNet, needed.slice(0, 1))) {
+      removeOtherBuilds(layout, build);
+      const map = (name: (typeof filterMaps)[number]): BpfMap => pinned.get(name) as BpfMap;
+      return filtersOf(handles.move(), { fromPod, toPod, fromNet, toNet, map, adopted: true });
+    }
   }
 
   using loading = new DisposableStack();
@@ -127,6 +141,8 @@ export async function openFilters({ dir, objects, sizes, netns }: ProgramPlace):
   return filtersOf(loading.move(), {
     fromPod: object.program('tortie_from_pod'),
     toPod: object.program('tortie_to_pod'),
+    fromNet: object.program('tortie_from_net'),
+    toNet: object.program('tortie_to_net'),
     map: (name) => object.map(name),
     adopted: false,
   });
@@ -207,7 +223,7 @@ export function removeOtherLayouts(dir: string): void {
 }
 
 /** A program array shows the ids of its programs. */
-function idAt(jump: BpfMap, place: Jump): number | undefined {
+export function idAt(jump: BpfMap, place: Jump): number | undefined {
   const id = jump.get(u32Key(place));
   return id === undefined ? undefined : readU32(id);
 }
@@ -230,19 +246,19 @@ function filtersOf(
   parts: {
     fromPod: BpfProgram;
     toPod: BpfProgram;
+    fromNet: BpfProgram;
+    toNet: BpfProgram;
     map: (name: (typeof filterMaps)[number]) => BpfMap;
     adopted: boolean;
   },
 ): Filters {
-  const { fromPod, toPod, map, adopted } = parts;
+  const { map, ...programs } = parts;
   return {
-    fromPod,
-    toPod,
+    ...programs,
     jump: map('tortie_jump'),
     devices: map('tortie_devices'),
     sources: map('tortie_sources'),
     counters: map('tortie_counters'),
-    adopted,
     [Symbol.dispose]: () => handles.dispose(),
   };
 }

@@ -6,7 +6,17 @@ import { type PacketMarks, packetMarks } from './marks.ts';
 
 /** The tables in which there are rules of ours. */
 export const STACK_TABLES = ['mangle', 'filter'] as const;
-export type StackTable = (typeof STACK_TABLES)[number];
+/** And where a host endpoint has untracked policy. */
+export const UNTRACKED_TABLE = 'raw';
+export type StackTable = (typeof STACK_TABLES)[number] | typeof UNTRACKED_TABLE;
+
+/** What host endpoints need of netfilter. */
+export interface HostNeeds {
+  /** There is one: what its policy refuses may be forwarded, but not come in. */
+  readonly notLocal: boolean;
+  /** One has untracked policy. */
+  readonly untracked: boolean;
+}
 
 /** One table's part: our chains, and what the kernel's chains have of ours. */
 export interface StackTableRules {
@@ -27,17 +37,38 @@ export function stackRules(
   family: Family,
   config: DataplaneConfig,
   serviceRanges: readonly CidrText[],
+  hosts: HostNeeds = { notLocal: false, untracked: false },
 ): Readonly<Record<StackTable, StackTableRules>> {
   const marks = packetMarks(config);
   const loops = serviceLoops(family, config, serviceRanges);
+  const notrack = hosts.untracked ? [`${marked(marks.untracked)} -j CT --notrack`] : [];
   return {
+    raw: {
+      chains: new Map(
+        notrack.length === 0
+          ? []
+          : [
+              ['tortie-PREROUTING', notrack],
+              ['tortie-OUTPUT', notrack],
+            ],
+      ),
+      hooks: new Map(
+        ['PREROUTING', 'OUTPUT'].map((chain) => [chain, notrack.length === 0 ? {} : { first: [`-j tortie-${chain}`] }]),
+      ),
+    },
     mangle: {
       chains: new Map([['tortie-OUTPUT', [setMark(marks.host)]]]),
       hooks: new Map([['OUTPUT', { first: ['-j tortie-OUTPUT'] }]]),
     },
     filter: {
       chains: new Map([
-        ['tortie-INPUT', pods(config, '-i', '-g tortie-to-host')],
+        [
+          'tortie-INPUT',
+          [
+            ...(hosts.notLocal ? [`${marked(marks.notLocal)} -j DROP`] : []),
+            ...pods(config, '-i', '-g tortie-to-host'),
+          ],
+        ],
         ['tortie-to-host', toHost(family, config)],
         ['tortie-FORWARD', pods(config, '-i', `${without(marks.seen)} -j DROP`)],
         ...(loops.length > 0 ? ([['tortie-loops', loops]] as const) : []),

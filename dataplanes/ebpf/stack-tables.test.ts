@@ -4,7 +4,7 @@ import { FakeXtables } from '../netfilter/fake-xtables.ts';
 import { VariantChoice } from '../netfilter/variant-choice.ts';
 import { TEST_CONFIG } from '../shared/test-config.ts';
 import { silentLogger } from '../silent-logger.ts';
-import { packetMarks } from './marks.ts';
+import { hostMarksMissing, packetMarks } from './marks.ts';
 import { stackRules } from './stack-rules.ts';
 import { StackTables } from './stack-tables.ts';
 
@@ -36,8 +36,22 @@ const chain = (tool: string, table: string, name: string): readonly string[] =>
 
 describe('the bits of the mark', () => {
   test('come after those of the other dataplane, and a mask that has too few says so', () => {
-    expect(packetMarks({ markMask: 0xffff0000 })).toEqual({ seen: 0x200000, host: 0x400000 });
-    expect(packetMarks({ markMask: 0x80000000 | 0x3f })).toEqual({ seen: 0x20, host: 0x80000000 });
+    expect(packetMarks({ markMask: 0xffff0000 })).toEqual({
+      seen: 0x200000,
+      host: 0x400000,
+      notLocal: 0x800000,
+      untracked: 0x1000000,
+      preAccepted: 0x2000000,
+    });
+    expect(hostMarksMissing({ markMask: 0xffff0000 })).toBeUndefined();
+    expect(packetMarks({ markMask: 0x80000000 | 0x3f })).toEqual({
+      seen: 0x20,
+      host: 0x80000000,
+      notLocal: 0,
+      untracked: 0,
+      preAccepted: 0,
+    });
+    expect(hostMarksMissing({ markMask: 0x1ff })).toContain('is 0x1ff: host endpoints need 10 bits');
     expect(() => packetMarks({ markMask: 0x3f })).toThrow(
       expect.objectContaining({ code: 'E_MARK_BITS', message: expect.stringContaining('0x3f, which has 6 bits') }),
     );
@@ -131,5 +145,49 @@ describe("netfilter's part while programs judge", () => {
       });
     }
     await expect(tables.hook(true)).rejects.toThrow(/which has 5 bits/);
+  });
+});
+
+describe('what host endpoints need of netfilter', () => {
+  const marks = packetMarks(TEST_CONFIG);
+  const hex = (bit: number): string => `0x${bit.toString(16)}/0x${bit.toString(16)}`;
+
+  test('is there while they need it, and costs a node without them no table', async () => {
+    tables.setConfig(TEST_CONFIG);
+    await tables.hook(true);
+    expect(chain('iptables-nft', 'filter', 'tortie-INPUT')).toEqual(['-i cali+ -g tortie-to-host']);
+    expect(fake.tables('iptables-nft').has('raw')).toBe(false);
+    tables.setHosts({ notLocal: true, untracked: false });
+    await tables.apply();
+    expect(chain('iptables-nft', 'filter', 'tortie-INPUT')).toEqual([
+      `-m mark --mark ${hex(marks.notLocal)} -j DROP`,
+      '-i cali+ -g tortie-to-host',
+    ]);
+    expect(fake.tables('iptables-nft').has('raw')).toBe(false);
+    tables.setHosts({ notLocal: true, untracked: true });
+    expect(await tables.apply()).toEqual({ failed: [], repaired: [] });
+    for (const name of ['PREROUTING', 'OUTPUT']) {
+      expect(chain('iptables-nft', 'raw', name)).toEqual([`-j tortie-${name}`]);
+      expect(chain('ip6tables-nft', 'raw', `tortie-${name}`)).toEqual([
+        `-m mark --mark ${hex(marks.untracked)} -j CT --notrack`,
+      ]);
+    }
+    tables.setHosts({ notLocal: false, untracked: false });
+    expect(await tables.apply()).toEqual({ failed: [], repaired: [] });
+    expect(chain('iptables-nft', 'raw', 'PREROUTING')).toEqual([]);
+    expect(chain('iptables-nft', 'filter', 'tortie-INPUT')).toEqual(['-i cali+ -g tortie-to-host']);
+  });
+
+  test("of an earlier agent's goes when nobody needs it any more", async () => {
+    tables.setConfig(TEST_CONFIG);
+    tables.setHosts({ notLocal: true, untracked: true });
+    await tables.hook(true);
+    tables[Symbol.dispose]();
+    tables = create();
+    tables.setConfig(TEST_CONFIG);
+    await tables.apply();
+    await tables.hook(true);
+    expect(chain('iptables-nft', 'raw', 'PREROUTING')).toEqual([]);
+    expect(fake.tables('iptables-nft').get('raw')?.get('tortie-PREROUTING')).toBeUndefined();
   });
 });

@@ -11,7 +11,10 @@ import { settingsOf } from '../netfilter/table-settings.ts';
 import { Tables } from '../netfilter/tables.ts';
 import type { VariantChoice } from '../netfilter/variant-choice.ts';
 import { type Variant, Xtables } from '../netfilter/xtables.ts';
-import { STACK_TABLES, stackRules } from './stack-rules.ts';
+import { type HostNeeds, STACK_TABLES, type StackTable, stackRules, UNTRACKED_TABLE } from './stack-rules.ts';
+
+/** All in which there may be rules of ours. */
+const ALL_TABLES = [...STACK_TABLES, UNTRACKED_TABLE] as const;
 
 /** What the rules of netfilter are kept with. */
 export interface StackTablesDeps {
@@ -30,6 +33,9 @@ export class StackTables implements Disposable {
   readonly #tables = new Map<Family, Tables>();
   #config: DataplaneConfig | undefined;
   #serviceRanges: readonly CidrText[] = [];
+  #hosts: HostNeeds = { notLocal: false, untracked: false };
+  /** The tables that are kept. Who needed the last one once keeps it, without rules. */
+  #names: readonly StackTable[] = STACK_TABLES;
   #variant: Variant | undefined;
   /** Whether packets come by our chains; undefined: as an earlier agent left it. */
   #isHooked: boolean | undefined;
@@ -50,6 +56,13 @@ export class StackTables implements Disposable {
 
   setServiceRanges(ranges: readonly CidrText[]): void {
     this.#serviceRanges = ranges;
+    this.#hasChanged = true;
+  }
+
+  /** What host endpoints need from now on. */
+  setHosts(hosts: HostNeeds): void {
+    if (hosts.notLocal === this.#hosts.notLocal && hosts.untracked === this.#hosts.untracked) return;
+    this.#hosts = hosts;
     this.#hasChanged = true;
   }
 
@@ -104,10 +117,16 @@ export class StackTables implements Disposable {
   async #prepare(config: DataplaneConfig): Promise<void> {
     this.#hasChanged = false; // What changes meanwhile is the next cycle's.
     const families: readonly Family[] = config.ipv6Support && this.#deps.hasIpv6() ? [4, 6] : [4];
-    const rules = new Map(families.map((family) => [family, stackRules(family, config, this.#serviceRanges)]));
+    const rules = new Map(
+      families.map((family) => [family, stackRules(family, config, this.#serviceRanges, this.#hosts)]),
+    );
     const variant = await this.#deps.variants.choose(families, config.iptablesBackend);
     if (variant !== this.#variant) {
       if (this.#variant !== undefined) this.#othersMayBeLeft = true;
+      this.#drop();
+    }
+    if (this.#hosts.untracked && !this.#names.includes(UNTRACKED_TABLE)) {
+      this.#names = ALL_TABLES;
       this.#drop();
     }
     this.#variant = variant;
@@ -120,7 +139,7 @@ export class StackTables implements Disposable {
     for (const [family, wanted] of rules) {
       const tables = this.#tables.get(family) ?? this.#make(variant, family, config);
       tables.setSettings(settingsOf(config));
-      for (const name of STACK_TABLES) {
+      for (const name of this.#names) {
         const table = tables.table(name);
         const { chains, hooks } = wanted[name];
         for (const chain of [...table.chainNames]) {
@@ -134,7 +153,7 @@ export class StackTables implements Disposable {
 
   #make(variant: Variant, family: Family, config: DataplaneConfig): Tables {
     const tools = new Xtables(this.#deps.commands, variant, family, TORTIE_RULES);
-    const tables = new Tables(tools, STACK_TABLES, settingsOf(config), this.#deps, this.#onDue);
+    const tables = new Tables(tools, this.#names, settingsOf(config), this.#deps, this.#onDue);
     tables.allowRemoval(); // The rules are known as a whole.
     if (this.#isHooked !== undefined) tables.setHooked(this.#isHooked);
     this.#tables.set(family, tables);
@@ -144,7 +163,11 @@ export class StackTables implements Disposable {
   async #removeOthers(): Promise<ApplyFailure[]> {
     const other = this.#variant === 'nft' ? 'legacy' : 'nft';
     try {
-      await this.#remove([other], this.#deps.hasIpv6() ? [4, 6] : [4]);
+      const families: readonly Family[] = this.#deps.hasIpv6() ? [4, 6] : [4];
+      await this.#remove([other], families);
+      // An earlier agent's, whose host endpoints are gone.
+      if (this.#variant !== undefined && !this.#names.includes(UNTRACKED_TABLE))
+        await this.#remove([this.#variant], families, [UNTRACKED_TABLE]);
       if (this.#deps.hasIpv6() && !this.#tables.has(6) && this.#variant !== undefined)
         await this.#remove([this.#variant], [6]);
       this.#othersMayBeLeft = false;
@@ -154,13 +177,17 @@ export class StackTables implements Disposable {
     }
   }
 
-  async #remove(variants: readonly Variant[], families: readonly Family[]): Promise<void> {
+  async #remove(
+    variants: readonly Variant[],
+    families: readonly Family[],
+    tables: readonly StackTable[] = ALL_TABLES,
+  ): Promise<void> {
     const { commands, log } = this.#deps;
     const lockTimeoutS = this.#config?.iptablesLockTimeoutS ?? 0;
     await removeLeftovers(commands, log, {
       variants,
       families,
-      tables: STACK_TABLES,
+      tables,
       lockTimeoutS,
       owner: TORTIE_RULES,
     });

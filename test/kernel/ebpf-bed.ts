@@ -97,7 +97,7 @@ export class EbpfBed implements AsyncDisposable {
     const dataplane = new EbpfDataplane({
       host: this.host,
       conntrack: this.#conntrack,
-      openMonitor: () => openMonitor(['link', 'addr4', 'addr6', 'tc'], { path }),
+      openMonitor: (groups) => openMonitor(groups, { path }),
       place: {
         dir: this.bpffs,
         objects: ebpfObjects,

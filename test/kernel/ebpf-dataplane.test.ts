@@ -118,20 +118,6 @@ describe('a pod', () => {
     expect(await echoesIn(two)).toEqual([1, 1]);
   });
 
-  test('that a host endpoint asks for something is reported, since nothing of it is in force', async () => {
-    const dataplane = await active();
-    dataplane.onUpdate({
-      type: 'hostEndpointUpdate',
-      id: 'eth0',
-      endpoint: { expectedIps: [], profiles: [], tiers: [], forwardTiers: [], preDnatTiers: [], untrackedTiers: [] },
-    });
-    expect((await dataplane.apply()).failed).toEqual([
-      { object: 'host endpoint eth0', reason: expect.stringContaining('nothing of it is in force') },
-    ]);
-    dataplane.onUpdate({ type: 'hostEndpointRemove', id: 'eth0' });
-    expect((await dataplane.apply()).failed).toEqual([]);
-  });
-
   test('may use its allowedSourcePrefixes only where the configuration lets it', async () => {
     const dataplane = await active();
     const one = await bed.pod(1, dataplane);

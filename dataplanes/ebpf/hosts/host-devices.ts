@@ -5,6 +5,7 @@ import type { Logger } from '../../logger.ts';
 import type { IpText } from '../../messages.ts';
 import type { HostEndpointInfo } from '../../policy.ts';
 import { type Monitor, MonitorFollower } from '../../shared/monitor-follower.ts';
+import { flowConstants } from '../bpf-types.gen.ts';
 
 /** Pause before a monitor that broke is opened again. */
 const REOPEN_MS = 1_000;
@@ -23,6 +24,8 @@ export interface HostDeviceDeps {
 export interface HostDevice {
   readonly ifindex: number;
   readonly name: string;
+  /** As a slot has them: `HOST_WITHOUT_ETHERNET`. */
+  readonly flags: number;
   /** Undefined: no host endpoint has it, but the node forwards by it. */
   readonly endpoint: string | undefined;
 }
@@ -30,6 +33,7 @@ export interface HostDevice {
 /** What is known of a device. */
 interface Known {
   name: string;
+  hasEthernet: boolean;
   readonly addresses: Set<IpText>;
   /** Unicast routes that leave by it, as far as counted. */
   routes: number;
@@ -111,7 +115,12 @@ export class HostDevices implements Disposable {
     for (const [ifindex, device] of this.#known) {
       const endpoint = owners.get(ifindex) ?? (this.#isUplink(device) ? everywhere : undefined);
       if (endpoint === undefined && !(this.#needsForwarding && this.#isUplink(device))) continue;
-      devices.push({ ifindex, name: device.name, endpoint });
+      devices.push({
+        ifindex,
+        name: device.name,
+        flags: device.hasEthernet ? 0 : flowConstants.hostWithoutEthernet,
+        endpoint,
+      });
     }
     return devices.sort((a, b) => a.ifindex - b.ifindex);
   }
@@ -197,11 +206,13 @@ export class HostDevices implements Disposable {
   }
 
   /** Pods' devices aren't kept: they may be many, and no host endpoint is for them. True if it may matter. */
-  #noteLink({ index, name, up }: Link): boolean {
+  #noteLink({ index, name, up, mac }: Link): boolean {
     if (this.#isPods(name)) return this.#known.delete(index);
     const known = this.#known.get(index);
+    // Tunnels have no hardware address, or an IP address for one.
+    const hasEthernet = mac?.split(':').length === 6;
     if (known === undefined) {
-      this.#known.set(index, { name, addresses: new Set(), routes: 0 });
+      this.#known.set(index, { name, hasEthernet, addresses: new Set(), routes: 0 });
       return [...this.#endpoints.values()].some(({ ifaceName }) => ifaceName === name);
     }
     const isRenamed = known.name !== name;

@@ -17,6 +17,7 @@ export const PODS = 0;
 
 interface Slot {
   readonly index: number;
+  readonly flags: number;
   isNamed: boolean;
 }
 
@@ -38,12 +39,12 @@ export class HostSlots {
   }
 
   /**
-   * The device's packets are judged by these units from now on; a flush must have made them. Returns the slot. Throws `BPF_MAP_FULL` or what the
-   * maps say; then the device has what it had.
+   * The device's packets are judged by these units from now on; a flush must have made them. `flags`: what kind of device it is. Returns the slot.
+   * Throws `BPF_MAP_FULL` or what the maps say; then the device has what it had.
    */
-  store(ifindex: number, units: HostUnitNumbers): number {
+  store(ifindex: number, flags: number, units: HostUnitNumbers): number {
     const has = this.#byIfindex.get(ifindex);
-    if (has !== undefined) {
+    if (has?.flags === flags) {
       this.#write(has.index, units);
       this.#name(ifindex, has);
       return has.index;
@@ -51,8 +52,8 @@ export class HostSlots {
     const index = this.#indexes.take();
     if (index === undefined) throw fullSlots(this.#maps.hosts.length);
     const staged = Array.from({ length: flowConstants.hostUnits }, () => 0); // Their rules stand in the units.
-    this.#maps.hosts.value(index).set(HostSlot.encode({ unit: units, staged, ifindex }));
-    const slot = { index, isNamed: false };
+    this.#maps.hosts.value(index).set(HostSlot.encode({ unit: units, staged, ifindex, flags }));
+    const slot = { index, flags, isNamed: false };
     try {
       this.#name(ifindex, slot);
     } catch (error) {
@@ -60,6 +61,7 @@ export class HostSlots {
       throw error;
     }
     this.#byIfindex.set(ifindex, slot);
+    if (has !== undefined) this.#afterFlush.add(() => this.#indexes.give(has.index));
     return index;
   }
 

@@ -1,0 +1,159 @@
+import { existsSync, mkdirSync, readdirSync, rmSync, unlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { attachTcx, type BpfLink, type BpfProgram, openPinnedLink } from '#native/bpf.ts';
+import type { Netlink, NetnsRef } from '#native/types.ts';
+import { attach, detach, type FilterNames, type FilterPair, readAttached } from '../filters.ts';
+
+const directions = ['ingress', 'egress'] as const;
+type Direction = (typeof directions)[number];
+
+/** By these a device's filters are known again. */
+const netNames: FilterNames = { ingress: 'tortie_from_net', egress: 'tortie_to_net' };
+
+/** The programs on devices with a host endpoint. */
+export interface NetPrograms {
+  readonly fromNet: BpfProgram;
+  readonly toNet: BpfProgram;
+}
+
+/** What came of a look at one device, and how its programs are attached. */
+export interface HostAttachment {
+  readonly kind: 'tcx' | 'clsact';
+  readonly outcome: 'as they were' | 'replaced' | 'attached';
+}
+
+export interface HostAttachmentDeps {
+  readonly host: Netlink;
+  /** Where links are pinned; ours alone. */
+  readonly dir: string;
+  /** Where the devices are, if that is not the process's namespace. */
+  readonly netns?: NetnsRef;
+  /** Instead of tcx; for tests of kernels that have none. */
+  readonly attachLink?: typeof attachTcx;
+}
+
+/**
+ * The programs on devices with a host endpoint: tcx links where the kernel has them (6.6), before all others, pinned so that they outlive the agent; else
+ * filters on clsact. Other people's programs, filters and qdiscs stay as they are.
+ */
+export class HostAttachments implements AsyncDisposable {
+  readonly #deps: HostAttachmentDeps;
+  /** By pin. Held open: a pin that somebody removes takes nothing off, and is made again. */
+  readonly #links = new Map<string, BpfLink>();
+  #hasTcx = true;
+
+  constructor(deps: HostAttachmentDeps) {
+    this.#deps = deps;
+  }
+
+  /** Sees to it that the device has these programs. Throws what the kernel says; `ENODEV` when it is gone. */
+  async put(ifindex: number, programs: NetPrograms): Promise<HostAttachment> {
+    if (this.#hasTcx) {
+      try {
+        const ingress = await this.#link(ifindex, 'ingress', programs.fromNet);
+        const egress = await this.#link(ifindex, 'egress', programs.toNet);
+        return { kind: 'tcx', outcome: worst(ingress, egress) };
+      } catch (error) {
+        // No tcx in this kernel.
+        if (codeOf(error) !== 'EINVAL') throw error;
+        this.#hasTcx = false;
+      }
+    }
+    const { host } = this.#deps;
+    const pair: FilterPair = { names: netNames, ingress: programs.fromNet, egress: programs.toNet };
+    const state = await readAttached(host, ifindex, pair);
+    if (state.attached !== 'yes') await attach(host, ifindex, pair, state);
+    const outcome = state.attached === 'yes' ? 'as they were' : state.attached === 'no' ? 'attached' : 'replaced';
+    return { kind: 'clsact', outcome };
+  }
+
+  /** Takes them off; true if there was something. A device that is gone is done. */
+  async remove(ifindex: number): Promise<boolean> {
+    let had = false;
+    for (const direction of directions) {
+      const path = this.#path(ifindex, direction);
+      const link = this.#links.get(path) ?? (await openPinnedLink(path));
+      if (link === undefined) continue;
+      had = true;
+      this.#links.set(path, link);
+      await link.detach().catch(ignoreGone);
+      await this.#forget(path);
+    }
+    const hadFilters = await detach(this.#deps.host, ifindex, netNames);
+    return had || hadFilters;
+  }
+
+  /** Devices that have pinned links, or had when they went. */
+  get pinned(): readonly number[] {
+    const { dir } = this.#deps;
+    if (!existsSync(dir)) return [];
+    return [...new Set(readdirSync(dir).map((name) => Number.parseInt(name, 10)))].filter(Number.isSafeInteger);
+  }
+
+  /** Takes them off all devices, whoever of us attached them. Throws the first thing that fails. */
+  async removeAll(): Promise<void> {
+    const present = (await this.#deps.host.links()).map(({ index }) => index);
+    for (const ifindex of new Set([...this.pinned, ...present])) await this.remove(ifindex);
+    rmSync(this.#deps.dir, { recursive: true, force: true });
+  }
+
+  /** Closes handles only. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    const links = [...this.#links.values()];
+    this.#links.clear();
+    for (const link of links) await link[Symbol.asyncDispose]();
+  }
+
+  async #link(ifindex: number, direction: Direction, program: BpfProgram): Promise<HostAttachment['outcome']> {
+    const path = this.#path(ifindex, direction);
+    const link = this.#links.get(path) ?? (await openPinnedLink(path));
+    if (link !== undefined) {
+      this.#links.set(path, link);
+      const info = await link.info();
+      // Somebody may have detached it, or the device is another one under an old number.
+      if (info.kind === 'tcx' && info.ifindex === ifindex) {
+        if (!existsSync(path)) this.#pin(link, path);
+        if (info.programId === program.id) return 'as they were';
+        await link.update(program);
+        return 'replaced';
+      }
+      await this.#forget(path);
+    }
+    const { netns, attachLink } = this.#deps;
+    const made = await (attachLink ?? attachTcx)(program, direction, { ifindex, ...(netns && { netns }) }, 'first');
+    try {
+      this.#pin(made, path);
+    } catch (error) {
+      await made[Symbol.asyncDispose]();
+      throw error;
+    }
+    this.#links.set(path, made);
+    return 'attached';
+  }
+
+  #pin(link: BpfLink, path: string): void {
+    mkdirSync(this.#deps.dir, { recursive: true });
+    link.pin(path);
+  }
+
+  async #forget(path: string): Promise<void> {
+    const link = this.#links.get(path);
+    this.#links.delete(path);
+    if (existsSync(path)) unlinkSync(path);
+    await link?.[Symbol.asyncDispose]();
+  }
+
+  #path(ifindex: number, direction: Direction): string {
+    return join(this.#deps.dir, `${ifindex}-${direction}`);
+  }
+}
+
+const rank = { 'as they were': 0, replaced: 1, attached: 2 } as const;
+const worst = (a: HostAttachment['outcome'], b: HostAttachment['outcome']): HostAttachment['outcome'] =>
+  rank[a] > rank[b] ? a : b;
+
+const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? '';
+/** The device is gone, or somebody has detached it already. */
+const ignoreGone = (error: unknown): void => {
+  if (!['ENOLINK', 'ENODEV', 'ENOENT', 'EINVAL'].includes(codeOf(error))) throw error;
+};

@@ -1,0 +1,134 @@
+import type { HostEndpointInfo } from '../../policy.ts';
+import type { ApplyFailure } from '../../contract.ts';
+import { forPods, HostUnits, type HostTraits } from './host-units.ts';
+import type { HostDevice } from './host-devices.ts';
+import { type HostSlots, PODS } from './host-slots.ts';
+import type { NodeMaps } from '../node-maps.ts';
+
+type Maps = Pick<NodeMaps, 'classifier' | 'flush' | 'setHosts'> & {
+  readonly hostSlots: Pick<HostSlots, 'store' | 'release' | 'ifindexes'>;
+};
+
+/** What some host endpoint has, over all that have a device. */
+const NONE: HostTraits = { forwardsIn: false, forwardsOut: false, untrackedIn: false, untrackedOut: false };
+
+const wordsOf = (error: unknown): string => (error as Error).message;
+
+/**
+ * Host endpoints in one agent's maps. The order, as pods': units acquired, flush, numbers stored into the slots of their devices, former units
+ * released, flush. A unit that can't be made denies: its host endpoint has failed, and what it would have judged is refused.
+ */
+export class HostTables {
+  readonly #maps: Maps;
+  readonly #units: HostUnits;
+  readonly #wanted = new Map<string, HostEndpointInfo>();
+  /** Host endpoints whose units aren't those of what they are. */
+  readonly #dirty = new Set<string>();
+  readonly #prepared = new Set<string>();
+  #traits: HostTraits = NONE;
+
+  constructor(maps: Maps) {
+    this.#maps = maps;
+    this.#units = new HostUnits(maps.classifier);
+  }
+
+  /** Announces, replaces or (undefined) removes a host endpoint. */
+  set(id: string, endpoint: HostEndpointInfo | undefined): void {
+    this.#dirty.add(id);
+    if (endpoint === undefined) this.#wanted.delete(id);
+    else this.#wanted.set(id, endpoint);
+  }
+
+  /** Something is in the maps, or should be. */
+  get hasAny(): boolean {
+    return (
+      this.#dirty.size + this.#prepared.size + this.#units.known.length + this.#maps.hostSlots.ifindexes.length > 0
+    );
+  }
+
+  /** Of host endpoints in force, together. */
+  get traits(): HostTraits {
+    return this.#traits;
+  }
+
+  traitsOf(id: string): HostTraits {
+    return this.#units.traits(id);
+  }
+
+  /** Takes the units of what has changed, and makes them. Throws what the maps say; call it again. */
+  async prepare(): Promise<void> {
+    for (const id of this.#dirty) {
+      const endpoint = this.#wanted.get(id);
+      if (endpoint !== undefined) {
+        this.#units.prepare(id, endpoint);
+        this.#prepared.add(id);
+      }
+      this.#dirty.delete(id);
+    }
+    if (this.#prepared.size > 0) await this.#maps.flush();
+  }
+
+  /** Brings what was prepared into force on these devices. `everywhere`: the host endpoint whose say pods' devices have too. */
+  async commit(devices: readonly HostDevice[], everywhere: string | undefined): Promise<readonly ApplyFailure[]> {
+    const failed = new Map<string, string>();
+    const fail = (id: string, reason: string): void => void failed.set(id, failed.get(id) ?? reason);
+    const has = new Set<number>();
+    const inForce = new Set<string>();
+    for (const { ifindex, name, endpoint, flags } of devices) {
+      if (endpoint === undefined) continue;
+      has.add(ifindex);
+      inForce.add(endpoint);
+      try {
+        this.#maps.hostSlots.store(ifindex, flags, this.#units.numbers(endpoint));
+      } catch (error) {
+        fail(endpoint, `its device ${name}: ${wordsOf(error)}`);
+      }
+    }
+    const podsHost = everywhere === undefined ? 0 : this.#storePods(everywhere, fail);
+    if (everywhere !== undefined) inForce.add(everywhere);
+    if (podsHost !== 0) has.add(PODS);
+    this.#traits = [...inForce].map((id) => this.#units.traits(id)).reduce(either, NONE);
+    this.#maps.setHosts({ forwardsIn: this.#traits.forwardsIn, forwardsOut: this.#traits.forwardsOut, podsHost });
+    let isFreed = false;
+    for (const ifindex of this.#maps.hostSlots.ifindexes) {
+      if (has.has(ifindex)) continue;
+      this.#maps.hostSlots.release(ifindex);
+      isFreed = true;
+    }
+    for (const id of this.#prepared) {
+      this.#units.commit(id);
+      isFreed = true;
+    }
+    this.#prepared.clear();
+    for (const id of this.#units.known) {
+      if (this.#wanted.has(id)) continue;
+      this.#units.remove(id);
+      isFreed = true;
+    }
+    if (isFreed) await this.#maps.flush();
+    for (const id of this.#wanted.keys()) {
+      const reason = this.#units.failure(id);
+      if (reason !== undefined) fail(id, reason);
+    }
+    return [...failed].map(([id, reason]) => ({ object: `host endpoint ${id}`, reason }));
+  }
+
+  /** Its slot; 0: it has no say in what pods forward. */
+  #storePods(id: string, fail: (id: string, reason: string) => void): number {
+    const numbers = forPods(this.#units.numbers(id));
+    if (numbers.every((number) => number === 0)) return 0;
+    try {
+      return this.#maps.hostSlots.store(PODS, 0, numbers);
+    } catch (error) {
+      fail(id, `pods' devices: ${wordsOf(error)}`);
+      return 0;
+    }
+  }
+}
+
+const either = (a: HostTraits, b: HostTraits): HostTraits => ({
+  forwardsIn: a.forwardsIn || b.forwardsIn,
+  forwardsOut: a.forwardsOut || b.forwardsOut,
+  untrackedIn: a.untrackedIn || b.untrackedIn,
+  untrackedOut: a.untrackedOut || b.untrackedOut,
+});
