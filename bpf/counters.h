@@ -53,7 +53,8 @@ static __always_inline void count_on(__u32 ifindex, __u32 bytes, enum direction 
 
 /* Counts the verdict and turns it into tc's action. Not inlined: a function's parameters are what puts enums
  * into BTF. */
-static __noinline int conclude(struct __sk_buff *skb, enum direction direction, enum verdict verdict)
+static __noinline __attribute__((unused)) int conclude(struct __sk_buff *skb, enum direction direction,
+						       enum verdict verdict)
 {
 	count_on(skb->ifindex, skb->len, direction, verdict);
 	/* UNSPEC, not OK: OK would end classification, and other people's filters on the device would never

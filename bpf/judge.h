@@ -151,6 +151,7 @@ __noinline int judge_host(__u32 slot, __u32 owner, __u32 kind, __u32 ifindex)
 		return RULE_ACTION_UNDECIDED;
 	unit = *(const volatile __u32 *)&host->unit[index];
 	staged = *(const volatile __u32 *)&host->staged[index];
+	packet->unit = unit;
 	if (!(unit | staged))
 		return RULE_ACTION_UNDECIDED;
 	return judge_unit(packet, ifindex, kind & HOST_UNIT_OUT ? DIRECTION_FROM_POD : DIRECTION_TO_POD, unit,

@@ -4,9 +4,9 @@
  * headers, fragments, ICMP's type and code, the packet that an ICMP error quotes. For one family (see
  * family.h).
  *
- * Everything is copied out by bpf_skb_load_bytes: no pointers into the packet, whose places would have to be
- * proven again behind each header of variable length, and nothing is made linear, which copies the head of a
- * clone.
+ * Everything is copied out by bpf_skb_load_bytes (of XDP: bpf_xdp_load_bytes): no pointers into the packet,
+ * whose places would have to be proven again behind each header of variable length, and nothing is made
+ * linear, which copies the head of a clone.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -67,10 +67,28 @@ struct ipv6_fragment {
 	__be32 id;
 } __attribute__((packed));
 
+/*
+ * What a packet comes in: a program of XDP says OF_FRAME before it includes this. A frame is as it was on the
+ * wire: its tag is in it, and it is one packet.
+ */
+#ifdef OF_FRAME
+#define packet_context xdp_md
+#define load_bytes bpf_xdp_load_bytes
+#define length_of(frame) ((__u32)bpf_xdp_get_buff_len(frame))
+#define is_segmented(frame) 0
+#define has_taken_tag(frame) 0
+#else
+#define packet_context __sk_buff
+#define load_bytes bpf_skb_load_bytes
+#define length_of(skb) ((skb)->len)
+#define is_segmented(skb) ((skb)->gso_size != 0)
+#define has_taken_tag(skb) ((skb)->vlan_present)
+#endif
+
 /* Copies bytes of the packet that lie before `end`. */
-static __always_inline int load(const struct __sk_buff *skb, __u32 offset, __u32 end, void *to, __u32 length)
+static __always_inline int load(struct packet_context *skb, __u32 offset, __u32 end, void *to, __u32 length)
 {
-	return offset + length <= end && bpf_skb_load_bytes(skb, offset, to, length) == 0;
+	return offset + length <= end && load_bytes(skb, offset, to, length) == 0;
 }
 
 #endif /* what both families share */
@@ -125,7 +143,7 @@ static __always_inline int is_icmp_error(__u8 type)
 }
 
 /* The transport header at l4_offset. A quoted one need not be whole. */
-static __always_inline enum verdict parse_transport(const struct __sk_buff *skb, int quoted,
+static __always_inline enum verdict parse_transport(struct packet_context *skb, int quoted,
 						    struct flow_headers *out)
 {
 	struct flow_tuple *tuple = &out->tuple;
@@ -197,7 +215,7 @@ static __always_inline enum verdict note_fragment(struct flow_headers *out, __u3
 }
 
 #if FAMILY == 4
-static __always_inline enum verdict parse_network(const struct __sk_buff *skb, int quoted,
+static __always_inline enum verdict parse_network(struct packet_context *skb, int quoted,
 						  struct flow_headers *out)
 {
 	struct ipv4_header ip;
@@ -208,7 +226,7 @@ static __always_inline enum verdict parse_network(const struct __sk_buff *skb, i
 	header_length = (ip.version_ihl & 0xf) * 4;
 	total_length = bpf_ntohs(ip.total_length);
 	/* A GSO packet too big for the field has 0 there (BIG TCP). */
-	if (total_length == 0 && !quoted && skb->gso_size != 0)
+	if (total_length == 0 && !quoted && is_segmented(skb))
 		total_length = out->end - out->l3_offset;
 	if (ip.version_ihl >> 4 != 4 || header_length < sizeof(ip) || total_length < header_length)
 		return VERDICT_MALFORMED;
@@ -228,7 +246,7 @@ static __always_inline enum verdict parse_network(const struct __sk_buff *skb, i
 			     total_length - header_length, quoted);
 }
 #else
-static __always_inline enum verdict parse_network(const struct __sk_buff *skb, int quoted,
+static __always_inline enum verdict parse_network(struct packet_context *skb, int quoted,
 						  struct flow_headers *out)
 {
 	struct ipv6_header ip;
@@ -242,7 +260,7 @@ static __always_inline enum verdict parse_network(const struct __sk_buff *skb, i
 	payload_length = bpf_ntohs(ip.payload_length);
 	out->l4_offset = out->l3_offset + sizeof(ip);
 	/* A GSO packet too big for the field has 0 there, and so has a jumbogram (RFC 2675). */
-	if (payload_length == 0 && (ip.next_header == PROTOCOL_HOPOPTS || (!quoted && skb->gso_size != 0)))
+	if (payload_length == 0 && (ip.next_header == PROTOCOL_HOPOPTS || (!quoted && is_segmented(skb))))
 		payload_length = out->end - out->l4_offset;
 	said_end = out->l4_offset + payload_length;
 	if (said_end <= out->end)
@@ -303,17 +321,19 @@ static __always_inline enum verdict parse_network(const struct __sk_buff *skb, i
  * error ends that quotes the packet, which may be cut off then. VERDICT_PASSED, or why it is dropped. A
  * function of its own, which the verifier goes through once for all who call it.
  */
-__noinline int parse_headers(struct __sk_buff *skb, __u32 l3_offset, __u32 quoted_end,
+__noinline int parse_headers(struct packet_context *skb, __u32 l3_offset, __u32 quoted_end,
 			     struct flow_headers *out)
 {
 	int quoted = quoted_end != 0;
 	enum verdict verdict;
+	__u32 length;
 
 	if (!out)
 		return VERDICT_MALFORMED;
 	__builtin_memset(out, 0, sizeof(*out));
 	out->l3_offset = l3_offset;
-	out->end = quoted && quoted_end < skb->len ? quoted_end : skb->len;
+	length = length_of(skb);
+	out->end = quoted && quoted_end < length ? quoted_end : length;
 	verdict = parse_network(skb, quoted, out);
 	if (verdict != VERDICT_PASSED)
 		return verdict;
@@ -331,18 +351,18 @@ __noinline int parse_headers(struct __sk_buff *skb, __u32 l3_offset, __u32 quote
  * an Ethernet header: those of tunnels without one (IPIP, WireGuard, tun) begin with the network header, and
  * parse_headers is asked for offset 0.
  */
-static __always_inline enum verdict find_network(const struct __sk_buff *skb, __u32 *l3_offset)
+static __always_inline enum verdict find_network(struct packet_context *skb, __u32 *l3_offset)
 {
 	__be16 protocol;
 
 	*l3_offset = ETH_HLEN;
-	if (!load(skb, ETH_HLEN - 2, skb->len, &protocol, sizeof(protocol)))
+	if (!load(skb, ETH_HLEN - 2, length_of(skb), &protocol, sizeof(protocol)))
 		return VERDICT_TRUNCATED;
 	if (protocol == bpf_htons(ETH_P_8021Q) || protocol == bpf_htons(ETH_P_8021AD)) {
-		if (skb->vlan_present)
+		if (has_taken_tag(skb))
 			return VERDICT_ETHERTYPE;
 		*l3_offset += 4;
-		if (!load(skb, *l3_offset - 2, skb->len, &protocol, sizeof(protocol)))
+		if (!load(skb, *l3_offset - 2, length_of(skb), &protocol, sizeof(protocol)))
 			return VERDICT_TRUNCATED;
 	}
 	return protocol == bpf_htons(FAMILY == 4 ? ETH_P_IP : ETH_P_IPV6) ? VERDICT_PASSED

@@ -114,9 +114,10 @@ struct packet {
 	__u32 is_old;
 	/* 1: preDNAT policy has allowed it. */
 	__u32 pre_accepted;
-	/* Of a host endpoint's program: the device's slot; 1: untracked policy has allowed it; 1: it is not
-	 * for the node itself, or refused there. */
+	/* Of a host endpoint's program: the device's slot; the unit that was asked last; 1: untracked policy
+	 * has allowed it; 1: it is not for the node itself, or refused there. */
 	__u32 host;
+	__u32 unit;
 	__u32 untracked;
 	__u32 not_local;
 };
@@ -136,9 +137,9 @@ static __always_inline struct packet *this_packet(void)
 }
 
 /* Nothing is left of the last packet. */
-static __always_inline void begin_packet(const struct __sk_buff *skb, struct packet *packet, enum place place)
+static __always_inline void begin_packet(struct packet_context *skb, struct packet *packet, enum place place)
 {
-	packet->length = skb->len;
+	packet->length = length_of(skb);
 	packet->place = place;
 	packet->is_out = place == PLACE_POD_OUT;
 	packet->has_hop = 0;

@@ -202,10 +202,14 @@ static __always_inline int chunk_of(const struct search *search, enum dimension 
 	return 1;
 }
 
+/* Of a packet without bytes it is only asked what would become of it. */
 static __always_inline void count_hit(__u32 rule, __u32 bytes)
 {
-	struct rule_hits *hits = bpf_map_lookup_elem(&tortie_hits, &rule);
+	struct rule_hits *hits;
 
+	if (!bytes)
+		return;
+	hits = bpf_map_lookup_elem(&tortie_hits, &rule);
 	if (!hits)
 		return;
 	__sync_fetch_and_add(&hits->packets, 1);

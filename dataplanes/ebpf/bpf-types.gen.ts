@@ -504,6 +504,64 @@ export const FlowRecord4 = {
   },
 } as const;
 
+/** struct host_slot, 144 bytes */
+export interface HostSlot {
+  readonly unit: readonly number[];
+  readonly staged: readonly number[];
+  readonly ifindex: number;
+  readonly flags: number;
+  readonly mac: Uint8Array;
+}
+export const HostSlot = {
+  size: 144,
+  offsets: { unit: 0, staged: 64, ifindex: 128, flags: 132, mac: 136 },
+  dims: { unit: [16], staged: [16] },
+  read(view: DataView, at = 0): HostSlot {
+    return { unit: listAt(16, 4, at, (at) => view.getUint32(at, true)), staged: listAt(16, 4, at + 64, (at) => view.getUint32(at, true)), ifindex: view.getUint32(at + 128, true), flags: view.getUint32(at + 132, true), mac: bytesAt(view, at + 136, 6) };
+  },
+  write(value: HostSlot, view: DataView, at = 0): void {
+    setList(value.unit, 16, 4, at, (value, at) => { view.setUint32(at, value, true); });
+    setList(value.staged, 16, 4, at + 64, (value, at) => { view.setUint32(at, value, true); });
+    view.setUint32(at + 128, value.ifindex, true);
+    view.setUint32(at + 132, value.flags, true);
+    setBytes(view, at + 136, value.mac, 6);
+    setZero(view, at + 142, 2);
+  },
+  encode(value: HostSlot): Uint8Array {
+    const bytes = new Uint8Array(144);
+    HostSlot.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct failsafe_key4, 12 bytes */
+export interface FailsafeKey4 {
+  readonly prefixLen: number;
+  readonly direction: number;
+  readonly protocol: number;
+  readonly port: number;
+  readonly address: Uint8Array;
+}
+export const FailsafeKey4 = {
+  size: 12,
+  offsets: { prefixLen: 0, direction: 4, protocol: 5, port: 6, address: 8 },
+  read(view: DataView, at = 0): FailsafeKey4 {
+    return { prefixLen: view.getUint32(at, true), direction: view.getUint8(at + 4), protocol: view.getUint8(at + 5), port: view.getUint16(at + 6, true), address: bytesAt(view, at + 8, 4) };
+  },
+  write(value: FailsafeKey4, view: DataView, at = 0): void {
+    view.setUint32(at, value.prefixLen, true);
+    view.setUint8(at + 4, value.direction);
+    view.setUint8(at + 5, value.protocol);
+    view.setUint16(at + 6, value.port, true);
+    setBytes(view, at + 8, value.address, 4);
+  },
+  encode(value: FailsafeKey4): Uint8Array {
+    const bytes = new Uint8Array(12);
+    FailsafeKey4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
 /** struct pod_slot, 48 bytes */
 export interface PodSlot {
   readonly unit: readonly number[];
@@ -736,6 +794,34 @@ export const FlowRecord6 = {
   },
 } as const;
 
+/** struct failsafe_key6, 24 bytes */
+export interface FailsafeKey6 {
+  readonly prefixLen: number;
+  readonly direction: number;
+  readonly protocol: number;
+  readonly port: number;
+  readonly address: Uint8Array;
+}
+export const FailsafeKey6 = {
+  size: 24,
+  offsets: { prefixLen: 0, direction: 4, protocol: 5, port: 6, address: 8 },
+  read(view: DataView, at = 0): FailsafeKey6 {
+    return { prefixLen: view.getUint32(at, true), direction: view.getUint8(at + 4), protocol: view.getUint8(at + 5), port: view.getUint16(at + 6, true), address: bytesAt(view, at + 8, 16) };
+  },
+  write(value: FailsafeKey6, view: DataView, at = 0): void {
+    view.setUint32(at, value.prefixLen, true);
+    view.setUint8(at + 4, value.direction);
+    view.setUint8(at + 5, value.protocol);
+    view.setUint16(at + 6, value.port, true);
+    setBytes(view, at + 8, value.address, 16);
+  },
+  encode(value: FailsafeKey6): Uint8Array {
+    const bytes = new Uint8Array(24);
+    FailsafeKey6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
 /** struct backend6, 20 bytes */
 export interface Backend6 {
   readonly address: Uint8Array;
@@ -814,61 +900,6 @@ export const RunState = {
   encode(value: RunState): Uint8Array {
     const bytes = new Uint8Array(40);
     RunState.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct host_slot, 136 bytes */
-export interface HostSlot {
-  readonly unit: readonly number[];
-  readonly staged: readonly number[];
-  readonly ifindex: number;
-  readonly flags: number;
-}
-export const HostSlot = {
-  size: 136,
-  offsets: { unit: 0, staged: 64, ifindex: 128, flags: 132 },
-  dims: { unit: [16], staged: [16] },
-  read(view: DataView, at = 0): HostSlot {
-    return { unit: listAt(16, 4, at, (at) => view.getUint32(at, true)), staged: listAt(16, 4, at + 64, (at) => view.getUint32(at, true)), ifindex: view.getUint32(at + 128, true), flags: view.getUint32(at + 132, true) };
-  },
-  write(value: HostSlot, view: DataView, at = 0): void {
-    setList(value.unit, 16, 4, at, (value, at) => { view.setUint32(at, value, true); });
-    setList(value.staged, 16, 4, at + 64, (value, at) => { view.setUint32(at, value, true); });
-    view.setUint32(at + 128, value.ifindex, true);
-    view.setUint32(at + 132, value.flags, true);
-  },
-  encode(value: HostSlot): Uint8Array {
-    const bytes = new Uint8Array(136);
-    HostSlot.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct failsafe_key4, 12 bytes */
-export interface FailsafeKey4 {
-  readonly prefixLen: number;
-  readonly direction: number;
-  readonly protocol: number;
-  readonly port: number;
-  readonly address: Uint8Array;
-}
-export const FailsafeKey4 = {
-  size: 12,
-  offsets: { prefixLen: 0, direction: 4, protocol: 5, port: 6, address: 8 },
-  read(view: DataView, at = 0): FailsafeKey4 {
-    return { prefixLen: view.getUint32(at, true), direction: view.getUint8(at + 4), protocol: view.getUint8(at + 5), port: view.getUint16(at + 6, true), address: bytesAt(view, at + 8, 4) };
-  },
-  write(value: FailsafeKey4, view: DataView, at = 0): void {
-    view.setUint32(at, value.prefixLen, true);
-    view.setUint8(at + 4, value.direction);
-    view.setUint8(at + 5, value.protocol);
-    view.setUint16(at + 6, value.port, true);
-    setBytes(view, at + 8, value.address, 4);
-  },
-  encode(value: FailsafeKey4): Uint8Array {
-    const bytes = new Uint8Array(12);
-    FailsafeKey4.write(value, new DataView(bytes.buffer));
     return bytes;
   },
 } as const;
@@ -1050,34 +1081,6 @@ export const FrontendKey4 = {
   encode(value: FrontendKey4): Uint8Array {
     const bytes = new Uint8Array(8);
     FrontendKey4.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct failsafe_key6, 24 bytes */
-export interface FailsafeKey6 {
-  readonly prefixLen: number;
-  readonly direction: number;
-  readonly protocol: number;
-  readonly port: number;
-  readonly address: Uint8Array;
-}
-export const FailsafeKey6 = {
-  size: 24,
-  offsets: { prefixLen: 0, direction: 4, protocol: 5, port: 6, address: 8 },
-  read(view: DataView, at = 0): FailsafeKey6 {
-    return { prefixLen: view.getUint32(at, true), direction: view.getUint8(at + 4), protocol: view.getUint8(at + 5), port: view.getUint16(at + 6, true), address: bytesAt(view, at + 8, 16) };
-  },
-  write(value: FailsafeKey6, view: DataView, at = 0): void {
-    view.setUint32(at, value.prefixLen, true);
-    view.setUint8(at + 4, value.direction);
-    view.setUint8(at + 5, value.protocol);
-    view.setUint16(at + 6, value.port, true);
-    setBytes(view, at + 8, value.address, 16);
-  },
-  encode(value: FailsafeKey6): Uint8Array {
-    const bytes = new Uint8Array(24);
-    FailsafeKey6.write(value, new DataView(bytes.buffer));
     return bytes;
   },
 } as const;
@@ -1620,7 +1623,7 @@ export const mapShapes = {
   /** array: u32 -> Hop */
   tortie_hops: { name: 'tortie_hops', type: 2, keySize: 4, valueSize: 16, maxEntries: 16384, flags: 1024 },
   /** array: u32 -> HostSlot */
-  tortie_hosts: { name: 'tortie_hosts', type: 2, keySize: 4, valueSize: 136, maxEntries: 2048, flags: 1024 },
+  tortie_hosts: { name: 'tortie_hosts', type: 2, keySize: 4, valueSize: 144, maxEntries: 2048, flags: 1024 },
   /** hash: u32 -> u64 */
   tortie_hslots: { name: 'tortie_hslots', type: 1, keySize: 4, valueSize: 8, maxEntries: 1024, flags: 1 },
   /** prog_array: u32 -> u32 */
@@ -1639,8 +1642,8 @@ export const mapShapes = {
   tortie_new6: { name: 'tortie_new6', type: 9, keySize: 44, valueSize: 144, maxEntries: 65536, flags: 0 },
   /** percpu_array: u32 -> u3840 */
   tortie_packet4: { name: 'tortie_packet4', type: 6, keySize: 4, valueSize: 480, maxEntries: 1, flags: 0 },
-  /** percpu_array: u32 -> u5632 */
-  tortie_packet6: { name: 'tortie_packet6', type: 6, keySize: 4, valueSize: 704, maxEntries: 1, flags: 0 },
+  /** percpu_array: u32 -> u5696 */
+  tortie_packet6: { name: 'tortie_packet6', type: 6, keySize: 4, valueSize: 712, maxEntries: 1, flags: 0 },
   /** array: u32 -> PodSlot */
   tortie_pods: { name: 'tortie_pods', type: 2, keySize: 4, valueSize: 48, maxEntries: 4096, flags: 1024 },
   /** array: u32 -> PortClasses */
