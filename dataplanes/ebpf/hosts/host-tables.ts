@@ -1,8 +1,9 @@
+import { flowConstants } from '../bpf-types.gen.ts';
 import type { HostEndpointInfo } from '../../policy.ts';
 import type { ApplyFailure } from '../../contract.ts';
-import { forPods, HostUnits, type HostTraits } from './host-units.ts';
+import { forPods, HostUnits, type HostTraits, type HostUnitNumbers } from './host-units.ts';
 import type { HostDevice } from './host-devices.ts';
-import { type HostSlots, PODS } from './host-slots.ts';
+import { type HostSlots, PODS, PODS_DEVICE } from './host-slots.ts';
 import type { NodeMaps } from '../node-maps.ts';
 
 type Maps = Pick<NodeMaps, 'classifier' | 'flush' | 'setHosts'> & {
@@ -74,14 +75,15 @@ export class HostTables {
     const fail = (id: string, reason: string): void => void failed.set(id, failed.get(id) ?? reason);
     const has = new Set<number>();
     const inForce = new Set<string>();
-    for (const { ifindex, name, endpoint, flags } of devices) {
-      if (endpoint === undefined) continue;
+    for (const { ifindex, name, endpoint, device } of devices) {
       has.add(ifindex);
-      inForce.add(endpoint);
+      if (endpoint !== undefined) inForce.add(endpoint);
       try {
-        this.#maps.hostSlots.store(ifindex, flags, this.#units.numbers(endpoint));
+        // A device without a slot lets everything pass at once; one that is only forwarded by has one that asks nothing.
+        const numbers = endpoint === undefined ? NOTHING_ASKED : this.#units.numbers(endpoint);
+        this.#maps.hostSlots.store(ifindex, device, numbers);
       } catch (error) {
-        fail(endpoint, `its device ${name}: ${wordsOf(error)}`);
+        fail(endpoint ?? name, `its device ${name}: ${wordsOf(error)}`);
       }
     }
     const podsHost = everywhere === undefined ? 0 : this.#storePods(everywhere, fail);
@@ -118,13 +120,15 @@ export class HostTables {
     const numbers = forPods(this.#units.numbers(id));
     if (numbers.every((number) => number === 0)) return 0;
     try {
-      return this.#maps.hostSlots.store(PODS, 0, numbers);
+      return this.#maps.hostSlots.store(PODS, PODS_DEVICE, numbers);
     } catch (error) {
       fail(id, `pods' devices: ${wordsOf(error)}`);
       return 0;
     }
   }
 }
+
+const NOTHING_ASKED: HostUnitNumbers = Array.from({ length: flowConstants.hostUnits }, () => 0);
 
 const either = (a: HostTraits, b: HostTraits): HostTraits => ({
   forwardsIn: a.forwardsIn || b.forwardsIn,
