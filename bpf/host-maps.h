@@ -37,6 +37,9 @@ struct host_slot {
 	/* 0: the pods' devices, see run_state. */
 	__u32 ifindex;
 	__u32 flags;
+	/* The device's address: XDP drops no frames that are for others. */
+	__u8 mac[6];
+	__u16 _reserved;
 };
 
 /* ifindex -> ifindex << 32 | slot, for devices with a host endpoint. */

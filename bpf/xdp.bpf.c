@@ -17,6 +17,15 @@
 #include "xdp.h"
 #undef FAMILY
 
+/* Whether the frame is for this device; those for all are. */
+static __always_inline int is_for(const struct eth_header *link, __u32 slot)
+{
+	const struct host_slot *host = bpf_map_lookup_elem(&tortie_hosts, &slot);
+
+	return host && (link->destination[0] & 1 ||
+			__builtin_memcmp(link->destination, host->mac, sizeof(host->mac)) == 0);
+}
+
 /* With frags: devices whose frames are larger than a page take no others. */
 SEC("xdp.frags")
 int tortie_xdp_in(struct xdp_md *frame)
@@ -25,7 +34,7 @@ int tortie_xdp_in(struct xdp_md *frame)
 	struct eth_header link;
 	int refused = 0;
 
-	if (!slot || bpf_xdp_load_bytes(frame, 0, &link, sizeof(link)))
+	if (!slot || bpf_xdp_load_bytes(frame, 0, &link, sizeof(link)) || !is_for(&link, slot))
 		return XDP_PASS;
 	/* What has a tag is for the device of its VLAN, mostly. */
 	if (link.protocol == bpf_htons(ETH_P_IP))

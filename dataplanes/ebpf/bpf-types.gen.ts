@@ -504,28 +504,31 @@ export const FlowRecord4 = {
   },
 } as const;
 
-/** struct host_slot, 136 bytes */
+/** struct host_slot, 144 bytes */
 export interface HostSlot {
   readonly unit: readonly number[];
   readonly staged: readonly number[];
   readonly ifindex: number;
   readonly flags: number;
+  readonly mac: Uint8Array;
 }
 export const HostSlot = {
-  size: 136,
-  offsets: { unit: 0, staged: 64, ifindex: 128, flags: 132 },
+  size: 144,
+  offsets: { unit: 0, staged: 64, ifindex: 128, flags: 132, mac: 136 },
   dims: { unit: [16], staged: [16] },
   read(view: DataView, at = 0): HostSlot {
-    return { unit: listAt(16, 4, at, (at) => view.getUint32(at, true)), staged: listAt(16, 4, at + 64, (at) => view.getUint32(at, true)), ifindex: view.getUint32(at + 128, true), flags: view.getUint32(at + 132, true) };
+    return { unit: listAt(16, 4, at, (at) => view.getUint32(at, true)), staged: listAt(16, 4, at + 64, (at) => view.getUint32(at, true)), ifindex: view.getUint32(at + 128, true), flags: view.getUint32(at + 132, true), mac: bytesAt(view, at + 136, 6) };
   },
   write(value: HostSlot, view: DataView, at = 0): void {
     setList(value.unit, 16, 4, at, (value, at) => { view.setUint32(at, value, true); });
     setList(value.staged, 16, 4, at + 64, (value, at) => { view.setUint32(at, value, true); });
     view.setUint32(at + 128, value.ifindex, true);
     view.setUint32(at + 132, value.flags, true);
+    setBytes(view, at + 136, value.mac, 6);
+    setZero(view, at + 142, 2);
   },
   encode(value: HostSlot): Uint8Array {
-    const bytes = new Uint8Array(136);
+    const bytes = new Uint8Array(144);
     HostSlot.write(value, new DataView(bytes.buffer));
     return bytes;
   },
@@ -1620,7 +1623,7 @@ export const mapShapes = {
   /** array: u32 -> Hop */
   tortie_hops: { name: 'tortie_hops', type: 2, keySize: 4, valueSize: 16, maxEntries: 16384, flags: 1024 },
   /** array: u32 -> HostSlot */
-  tortie_hosts: { name: 'tortie_hosts', type: 2, keySize: 4, valueSize: 136, maxEntries: 2048, flags: 1024 },
+  tortie_hosts: { name: 'tortie_hosts', type: 2, keySize: 4, valueSize: 144, maxEntries: 2048, flags: 1024 },
   /** hash: u32 -> u64 */
   tortie_hslots: { name: 'tortie_hslots', type: 1, keySize: 4, valueSize: 8, maxEntries: 1024, flags: 1 },
   /** prog_array: u32 -> u32 */
