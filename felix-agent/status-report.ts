@@ -23,6 +23,7 @@ export function reportStatus(
       wanted: wanted === '' ? config.current.wanted : wanted,
       reasons,
       failures: driver.failures().map(({ object, reason }) => ({ object, reason })),
+      hostDevices: dataplanes.active?.hostDevices ?? [],
     },
     datastore: {
       location: datastore.location,

@@ -1,3 +1,4 @@
+import type { HostDeviceState } from '#dataplanes/contract.ts';
 import type { ControllersStatus } from './controllers/address-controllers.ts';
 
 import type { CheckResult } from './check/result.ts';
@@ -17,6 +18,8 @@ export interface AgentStatus {
     readonly reasons: readonly string[];
     /** Objects that could not be programmed at the last try. */
     readonly failures: readonly { readonly object: string; readonly reason: string }[];
+    /** Devices on which the eBPF dataplane enforces host endpoints, and how; empty where there are none. */
+    readonly hostDevices: readonly HostDeviceState[];
   };
   readonly datastore: {
     /** As in --datastore. */

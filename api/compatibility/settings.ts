@@ -50,6 +50,9 @@ const actedOn: readonly FelixFieldName[] = [
 const noted: { readonly [K in FelixFieldName]?: FieldSupport } = {
   bpfEnabled: yesBut('switches a live node; the eBPF dataplane enforces no policy yet'),
   bpfConntrackTimeouts: yesBut('Auto: as the sysctls of nf_conntrack have it at the time'),
+  xdpEnabled: yesBut('by the eBPF dataplane; the iptables dataplane has no XDP'),
+  genericXDPEnabled: yesBut('by the eBPF dataplane; the iptables dataplane has no XDP'),
+  xdpRefreshInterval: yesBut('by the eBPF dataplane; the iptables dataplane has no XDP'),
   vxlanPort: partly('the port that pods may not send VXLAN to; there is no VXLAN device yet'),
   prometheusProcessMetricsEnabled: partly('they are always served'),
   nftablesMode: no('iptables is used, in its nft variant where others use that', 'Disabled'),
@@ -77,7 +80,6 @@ const groups: readonly (readonly [reason: string, names: RegExp])[] = [
     /^bpf(ConnectTime|HostNetworkedNAT|External|DSR|ExtToService|KubeProxy|PSNAT|Exclude|Maglev|CTLB)|^cgroupV2Path$|^kubeNodePortRanges$/,
   ],
   ['not in this version of the eBPF dataplane', /^bpf/],
-  ['no XDP yet', /^xdp|^genericXDP/],
   ['no floating IPs yet', /^floatingIPs$/],
   ['logs go to stderr', /^log/],
   ['metrics are served without TLS', /^prometheusMetrics/],

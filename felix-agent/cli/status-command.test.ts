@@ -8,7 +8,7 @@ const status: AgentStatus = {
   version: '0.0.0',
   ready: false,
   reasons: [waits],
-  dataplane: { active: 'iptables', wanted: 'ebpf', reasons: [waits], failures: [] },
+  dataplane: { active: 'iptables', wanted: 'ebpf', reasons: [waits], failures: [], hostDevices: [] },
   datastore: { location: 'kubernetes', absentKinds: [], problems: [], failures: [], kubeconfig: '' },
   cluster: { problems: [] },
   addresses: {
@@ -30,4 +30,14 @@ test('each reason is said once, and who collects addresses by the name of its no
   const lines = statusText(status).split('\n');
   expect(lines.filter((line) => line.includes(waits))).toHaveLength(1);
   expect(lines).toContain('addresses   node2 collects what deleted nodes leave');
+});
+
+test('devices with a host endpoint say how it is enforced, and why not by XDP', () => {
+  const hostDevices = [
+    { device: 'eth0', hostEndpoint: 'up', attached: 'tcx', xdp: 'off', xdpReason: 'another program is there' },
+    { device: 'eth1', hostEndpoint: null, attached: 'clsact' },
+  ] as const;
+  const lines = statusText({ ...status, dataplane: { ...status.dataplane, hostDevices } }).split('\n');
+  expect(lines).toContain('host device eth0: host endpoint up, by tcx, XDP off (another program is there)');
+  expect(lines).toContain('host device eth1: what others let in, by clsact');
 });

@@ -1,3 +1,4 @@
+import type { HostDeviceState } from '#dataplanes/contract.ts';
 import { askAgent } from '../admin/client.ts';
 import { parseCommandLine, readRunDir } from '../config/bootstrap.ts';
 import type { AgentStatus } from '../status.ts';
@@ -35,6 +36,12 @@ function addressLines(addresses: AgentStatus['addresses']): readonly string[] {
   ];
 }
 
+function hostDeviceLine({ device, hostEndpoint, attached, xdp, xdpReason }: HostDeviceState): string {
+  const what = hostEndpoint === null ? 'what others let in' : `host endpoint ${hostEndpoint}`;
+  const early = xdp === undefined ? '' : `, XDP ${xdp}${xdpReason === undefined ? '' : ` (${xdpReason})`}`;
+  return `host device ${device}: ${what}, by ${attached}${early}`;
+}
+
 /** What `tortie status` prints. */
 export function statusText(status: AgentStatus): string {
   const { dataplane, datastore, configuration } = status;
@@ -47,6 +54,7 @@ export function statusText(status: AgentStatus): string {
       .filter((reason) => !status.reasons.includes(reason))
       .map((reason) => `            - ${reason}`),
     ...dataplane.failures.map(({ object, reason }) => `            - not programmed: ${object}: ${reason}`),
+    ...dataplane.hostDevices.map(hostDeviceLine),
     `datastore   ${datastore.location}`,
     ...datastore.absentKinds.map(
       (kind) => `            - the API server has no ${kind}: ${absentKinds[kind] ?? 'it is off'}`,

@@ -33,7 +33,8 @@ export interface HostDevice {
 /** What is known of a device. */
 interface Known {
   name: string;
-  hasEthernet: boolean;
+  /** Tunnels have no hardware address, or an IP address for one. */
+  readonly hasEthernet: boolean;
   readonly addresses: Set<IpText>;
   /** Unicast routes that leave by it, as far as counted. */
   routes: number;
@@ -209,10 +210,8 @@ export class HostDevices implements Disposable {
   #noteLink({ index, name, up, mac }: Link): boolean {
     if (this.#isPods(name)) return this.#known.delete(index);
     const known = this.#known.get(index);
-    // Tunnels have no hardware address, or an IP address for one.
-    const hasEthernet = mac?.split(':').length === 6;
     if (known === undefined) {
-      this.#known.set(index, { name, hasEthernet, addresses: new Set(), routes: 0 });
+      this.#known.set(index, { name, hasEthernet: mac?.split(':').length === 6, addresses: new Set(), routes: 0 });
       return [...this.#endpoints.values()].some(({ ifaceName }) => ifaceName === name);
     }
     const isRenamed = known.name !== name;

@@ -1,0 +1,207 @@
+import { beforeEach, describe, expect, test } from '@jest/globals';
+import { FakeClock } from '#api/fake-clock.ts';
+import type { Address, Link, MonitorGroup, NetlinkEvent, Route } from '#native/types.ts';
+import type { HostEndpointInfo } from '../../policy.ts';
+import { silentLogger } from '../../silent-logger.ts';
+import { HostDevices } from './host-devices.ts';
+
+const stats = { rxPackets: 0, txPackets: 0, rxBytes: 0, txBytes: 0, rxDropped: 0, txDropped: 0 };
+const link = (index: number, name: string, more: Partial<Link> = {}): Link => ({
+  index,
+  name,
+  group: 0,
+  mtu: 1500,
+  up: true,
+  running: true,
+  mac: `02:00:00:00:00:0${index}`,
+  stats,
+  ...more,
+});
+const address = (linkIndex: number, text: string): Address => ({
+  linkIndex,
+  family: 4,
+  address: text,
+  scope: 'global',
+  flags: [],
+});
+const route = (linkIndex: number, more: Partial<Route> = {}): Route => ({
+  family: 4,
+  dst: '0.0.0.0/0',
+  table: 254,
+  protocol: 3,
+  scope: 'global',
+  type: 'unicast',
+  linkIndex,
+  onlink: false,
+  multipath: false,
+  ...more,
+});
+const endpoint = (more: Partial<HostEndpointInfo>): HostEndpointInfo => ({
+  expectedIps: [],
+  profiles: [],
+  tiers: [],
+  forwardTiers: [],
+  preDnatTiers: [],
+  untrackedTiers: [],
+  ...more,
+});
+
+/** A kernel whose events come when the test says so. */
+class FakeKernel {
+  all: Link[] = [];
+  addressList: Address[] = [];
+  routeList: Route[] = [];
+  dumps = 0;
+  readonly opened: (readonly MonitorGroup[])[] = [];
+  open = 0;
+  #say: ((event: NetlinkEvent) => void) | undefined;
+
+  links = async (): Promise<readonly Link[]> => {
+    this.dumps++;
+    return this.all;
+  };
+  addresses = async (): Promise<readonly Address[]> => this.addressList;
+  routes = async (): Promise<readonly Route[]> => this.routeList;
+
+  monitor(groups: readonly MonitorGroup[]): AsyncIterable<NetlinkEvent> & Disposable {
+    this.opened.push(groups);
+    this.open++;
+    const queue: NetlinkEvent[] = [];
+    let wake: (() => void) | undefined;
+    let isOver = false;
+    this.#say = (event) => {
+      queue.push(event);
+      wake?.();
+    };
+    const close = (): void => {
+      if (!isOver) this.open--;
+      isOver = true;
+      wake?.();
+    };
+    return {
+      async *[Symbol.asyncIterator]() {
+        while (!isOver) {
+          const event = queue.shift();
+          if (event !== undefined) yield event;
+          else await new Promise<void>((resolve) => (wake = resolve));
+        }
+      },
+      [Symbol.dispose]: close,
+    };
+  }
+
+  async say(event: NetlinkEvent): Promise<void> {
+    this.#say?.(event);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+let kernel: FakeKernel;
+let changes: boolean[];
+let devices: HostDevices;
+
+beforeEach(() => {
+  kernel = new FakeKernel();
+  kernel.all = [
+    link(1, 'lo'),
+    link(2, 'eth0'),
+    link(3, 'eth1'),
+    link(4, 'cali1'),
+    link(5, 'tunl0', { mac: '00:00:00:00' }),
+  ];
+  kernel.addressList = [address(1, '127.0.0.1/8'), address(2, '192.0.2.1/24'), address(4, '169.254.1.1/32')];
+  kernel.routeList = [route(2), route(4), route(5), route(1, { type: 'local' })];
+  changes = [];
+  devices = new HostDevices(
+    {
+      host: kernel,
+      openMonitor: (groups) => kernel.monitor(groups),
+      clock: new FakeClock({ sleepsPass: true }),
+      log: silentLogger,
+    },
+    (_, isChange) => changes.push(isChange),
+  );
+});
+
+const resolved = async (): Promise<Record<string, string | undefined>> =>
+  Object.fromEntries((await devices.resolve()).map((device) => [device.name, device.endpoint]));
+
+describe('the devices of host endpoints', () => {
+  test('are not looked for where there is none', async () => {
+    expect(await resolved()).toEqual({});
+    devices.set('up', endpoint({ ifaceName: 'eth0' }));
+    await devices.resolve();
+    expect(kernel.open).toBe(1);
+    devices.set('up', undefined);
+    expect(await resolved()).toEqual({});
+    expect([kernel.dumps, kernel.open]).toEqual([1, 0]);
+  });
+
+  test.each<[string, Record<string, Partial<HostEndpointInfo>>, Record<string, string>]>([
+    ['the one that is named', { a: { ifaceName: 'eth1' } }, { eth1: 'a' }],
+    ['none, if that is not there', { a: { ifaceName: 'eth7' } }, {}],
+    ['those with an address', { a: { expectedIps: ['192.0.2.9', '192.0.2.1'] } }, { eth0: 'a' }],
+    ["`*`: all ways out, but pods' and lo", { a: { ifaceName: '*' } }, { eth0: 'a', tunl0: 'a' }],
+    ['`*` behind what is named', { a: { ifaceName: '*' }, b: { ifaceName: 'eth0' } }, { eth0: 'b', tunl0: 'a' }],
+    ['lo, if it is named', { a: { ifaceName: 'lo' } }, { lo: 'a' }],
+    ['the first by name has it', { b: { ifaceName: 'eth0' }, a: { expectedIps: ['192.0.2.1'] } }, { eth0: 'a' }],
+    ["a pod's never", { a: { ifaceName: 'cali1' } }, {}],
+  ])('%s', async (_, wanted, expected) => {
+    for (const [id, more] of Object.entries(wanted)) devices.set(id, endpoint(more));
+    expect(await resolved()).toEqual(expected);
+  });
+
+  test('by which the node forwards are said where that is needed, with whoever has them', async () => {
+    devices.set('a', endpoint({ ifaceName: 'eth1' }));
+    devices.setForwarding(true);
+    expect(await resolved()).toEqual({ eth0: undefined, eth1: 'a', tunl0: undefined });
+  });
+
+  test('without Ethernet are known by their address', async () => {
+    devices.set('a', endpoint({ ifaceName: '*' }));
+    const kinds = (await devices.resolve()).map(({ name, flags }) => [name, flags]);
+    expect(kinds).toEqual([
+      ['eth0', 0],
+      ['tunl0', 1],
+    ]);
+  });
+
+  test('follow events without reading all again, and only those that matter ask for anything', async () => {
+    devices.set('a', endpoint({ ifaceName: '*' }));
+    devices.set('b', endpoint({ expectedIps: ['198.51.100.1'] }));
+    await devices.resolve();
+    await kernel.say({ type: 'route.new', route: route(3) });
+    await kernel.say({ type: 'route.new', route: route(2) });
+    await kernel.say({ type: 'route.new', route: route(4) });
+    await kernel.say({ type: 'link.new', link: link(9, 'cali9') });
+    await kernel.say({ type: 'addr.new', address: address(9, '10.0.0.9/32') });
+    await kernel.say({ type: 'addr.new', address: address(5, '198.51.100.1/24') });
+    await kernel.say({ type: 'link.del', link: link(2, 'eth0') });
+    expect(changes).toEqual([true, false, false, false, false, true, true]);
+    expect(await resolved()).toEqual({ eth1: 'a', tunl0: 'b' });
+    expect(kernel.dumps).toBe(1);
+  });
+
+  test('are read again when events were lost, a device went down, or its last route seems to be gone', async () => {
+    devices.set('a', endpoint({ ifaceName: '*' }));
+    await devices.resolve();
+    await kernel.say({ type: 'overrun' });
+    await devices.resolve();
+    await kernel.say({ type: 'link.new', link: link(2, 'eth0', { up: false }) });
+    await devices.resolve();
+    await kernel.say({ type: 'route.del', route: route(5) });
+    kernel.routeList = [route(2)];
+    expect(await resolved()).toEqual({ eth0: 'a' });
+    expect(kernel.dumps).toBe(4);
+    expect(changes).toEqual([true, true, true]);
+  });
+
+  test('are followed by the routes only where `*` or forwarding needs them', async () => {
+    devices.set('a', endpoint({ ifaceName: 'eth0' }));
+    await devices.resolve();
+    devices.set('b', endpoint({ ifaceName: '*' }));
+    await devices.resolve();
+    expect(kernel.opened.map((groups) => groups.includes('route4' as never))).toEqual([false, true]);
+    expect(kernel.open).toBe(1);
+  });
+});
