@@ -45,6 +45,8 @@
 #define judge_in OF_FAMILY(judge_in)
 #define flow_in OF_FAMILY(flow_in)
 #define packet_in OF_FAMILY(packet_in)
+#define tell_drop OF_FAMILY(tell_drop)
+#define admit_in OF_FAMILY(admit_in)
 #define dispatch_out OF_FAMILY(dispatch_out)
 #define judge_known_out OF_FAMILY(judge_known_out)
 #define find_egress_device OF_FAMILY(find_egress_device)
@@ -497,6 +499,10 @@ __noinline int send_out(struct __sk_buff *skb)
 		redirect = 0;
 	if (redirect && !fits_device(skb, packet->hop.ifindex, &mtu))
 		redirect = 0;
+	/* A flow outlives its receiver's device, or that being closed: the filter there, or routes, drop it.
+	 */
+	if (redirect && !device_announced(packet->hop.ifindex))
+		redirect = 0;
 	if (packet->headers.fragment == FRAGMENT_KIND_FIRST)
 		remember_fragment(&packet->headers);
 	/* Where the stack comes between, answers are translated back behind it. */
@@ -661,6 +667,22 @@ __noinline int packet_in(struct __sk_buff *skb)
 	return VERDICT_PASSED;
 }
 
+/* Tells of a packet that is dropped, whatever policy says of it: that is told where it is asked. */
+static __always_inline void tell_drop(__u32 ifindex, enum direction direction, enum verdict verdict)
+{
+	if (verdict != VERDICT_PASSED && verdict != VERDICT_POLICY)
+		tell(ifindex, direction, verdict, 0);
+}
+
+/* What the stack gives to a pod, told of if it is dropped. */
+static __always_inline enum verdict admit_in(struct __sk_buff *skb)
+{
+	enum verdict verdict = packet_in(skb);
+
+	tell_drop(skb->ifindex, DIRECTION_TO_POD, verdict);
+	return verdict;
+}
+
 /* What becomes of a packet that packet_out has seen, for tc; and counts it. */
 static __always_inline int dispatch_out(struct __sk_buff *skb, enum verdict verdict)
 {
@@ -669,6 +691,7 @@ static __always_inline int dispatch_out(struct __sk_buff *skb, enum verdict verd
 	if (!packet)
 		return conclude(skb, DIRECTION_FROM_POD, VERDICT_REWRITE);
 	count_on(skb->ifindex, packet->length, DIRECTION_FROM_POD, verdict);
+	tell_drop(skb->ifindex, DIRECTION_FROM_POD, verdict);
 	if (packet->way == WAY_BACK)
 		return send_back(skb);
 	if (verdict != VERDICT_PASSED || packet->way == WAY_NOWHERE)

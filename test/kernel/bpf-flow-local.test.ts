@@ -249,6 +249,19 @@ describe.each([4, 6] as const)('between two pods of the node, IPv%i', (version) 
       },
     ],
     [
+      'the receiver is closed, or gone: to the stack, whose routes and filters drop it, whatever the record says',
+      {
+        way: [
+          ...synAck,
+          (on) => on.announce('two', false),
+          'one sends tcp A one:40000 > two:80 -> stack',
+          (on) => on.announce('two'),
+          'one sends tcp A one:40000 > two:80 -> pod two',
+        ],
+        records: ['answered one:40000 > two:80 egressOk ingressOk answered established'],
+      },
+    ],
+    [
       'the hop limit ends here; the sender is told',
       {
         way: [

@@ -41,6 +41,7 @@ const sizes: Readonly<Record<string, number>> = {
   tortie_hops: 64,
   tortie_pods: 64,
   tortie_events: 4096 * 16,
+  tortie_hosts: 64,
 };
 
 /** Nothing is asked for. */
@@ -51,6 +52,7 @@ type ArrayName =
   | 'tortie_pods'
   | 'tortie_hops'
   | 'tortie_run'
+  | 'tortie_hosts'
   | 'tortie_back4'
   | 'tortie_back6';
 
@@ -80,13 +82,13 @@ export class FlowNode implements AsyncDisposable {
   readonly object: LoadedObject;
   readonly #arrays = new Map<string, MappedArray>();
   readonly #devices = new Map<string, { ifindex: number; mac: string }>();
-  readonly #tables: HandTables;
+  protected readonly tables: HandTables;
   #nextBackend = 0;
 
   protected constructor(netns: TestNetns, object: LoadedObject) {
     this.netns = netns;
     this.object = object;
-    this.#tables = new HandTables(this);
+    this.tables = new HandTables(this);
   }
 
   /** `more`: other sizes of maps. */
@@ -132,7 +134,7 @@ export class FlowNode implements AsyncDisposable {
     return this.#devices;
   }
 
-  #set(name: ArrayName, index: number, bytes: Uint8Array): void {
+  protected set(name: ArrayName, index: number, bytes: Uint8Array): void {
     this.array(name).value(index).set(bytes);
   }
 
@@ -149,7 +151,7 @@ export class FlowNode implements AsyncDisposable {
         const rule = staged[`${pod} ${leg}`];
         return rule === undefined ? 0 : unitOf[rule];
       };
-      this.#set(
+      this.set(
         'tortie_pods',
         i + 1,
         PodSlot.encode({
@@ -163,6 +165,14 @@ export class FlowNode implements AsyncDisposable {
     }
   }
 
+  /** Whether the pod's device is open; it is at the beginning, and after `reset`. */
+  announce(pod: Pod, isOpen = true): void {
+    const key = u32Key(this.#devices.get(pod)?.ifindex ?? 0);
+    const devices = this.map('tortie_devices');
+    if (isOpen) devices.set(key, key, 'any', { path: this.netns.path });
+    else devices.delete(key);
+  }
+
   /** Writes over a pod's slot. */
   patchSlot(pod: Pod, fields: Partial<PodSlot>): void {
     const place = this.array('tortie_pods').value(pods.indexOf(pod) + 1);
@@ -172,7 +182,7 @@ export class FlowNode implements AsyncDisposable {
 
   runState(state: Partial<RunState> = {}): void {
     const host = { host4: addressBytes(namesOf[4]['node'] ?? ''), host6: addressBytes(namesOf[6]['node'] ?? '') };
-    this.#set('tortie_run', 0, RunState.encode({ ...quiet, ...host, ...state }));
+    this.set('tortie_run', 0, RunState.encode({ ...quiet, ...host, ...state }));
   }
 
   /** `front:port` is answered by these, `two:8080`. */
@@ -182,8 +192,8 @@ export class FlowNode implements AsyncDisposable {
     for (const [i, text] of backends.entries()) {
       const [name = '', target] = text.split(':');
       const value = { address: addressBytes(namesOf[version][name] ?? ''), port: Number(target) };
-      if (version === 4) this.#set('tortie_back4', first + i, Backend4.encode(value));
-      else this.#set('tortie_back6', first + i, Backend6.encode(value));
+      if (version === 4) this.set('tortie_back4', first + i, Backend4.encode(value));
+      else this.set('tortie_back6', first + i, Backend6.encode(value));
     }
     const key = { address: addressBytes(namesOf[version]['front'] ?? ''), port, protocol };
     const encoded = version === 4 ? FrontendKey4.encode(key) : FrontendKey6.encode(key);
@@ -192,6 +202,7 @@ export class FlowNode implements AsyncDisposable {
 
   /** No flows, no Services, everything allowed, no events. */
   async reset(): Promise<void> {
+    for (const pod of pods) this.announce(pod);
     this.policy();
     this.runState();
     for (const name of Object.keys(flowMapShapes)) {
@@ -276,20 +287,20 @@ export class FlowNode implements AsyncDisposable {
       const [{ ifindex } = { ifindex: 0 }] = await this.netns.ip<{ ifindex: number }[]>('link', 'show', pod);
       this.#devices.set(pod, { ifindex, mac });
       this.map('tortie_slots').set(u32Key(ifindex), u64Value(ifindex, i + 1));
-      this.#set('tortie_hops', i + 1, Hop.encode({ kind: HopKind.pod, flags: 1, ifindex, slot: i + 1 }));
+      this.set('tortie_hops', i + 1, Hop.encode({ kind: HopKind.pod, flags: 1, ifindex, slot: i + 1 }));
       for (const version of [4, 6] as const) {
         const address = namesOf[version][pod] ?? '';
         this.map('tortie_sources').set(sourceKey(ifindex, `${address}/${version === 4 ? 32 : 128}`), u32Key(1));
         this.address(version, pod, { class: i + 1, hop: i + 1 });
       }
     }
-    this.#set('tortie_hops', 10, Hop.encode({ kind: HopKind.host, flags: 0, ifindex: 0, slot: 0 }));
+    this.set('tortie_hops', 10, Hop.encode({ kind: HopKind.host, flags: 0, ifindex: 0, slot: 0 }));
     for (const version of [4, 6] as const) this.address(version, 'node', { class: 0, hop: 10 });
     const { allow, deny } = RuleAction;
-    this.#tables.unit(unitOf.allow, { chunks: 1, rules: { 0: word(allow) } });
-    this.#tables.unit(unitOf.deny, { chunks: 1, rules: { 0: word(deny) } });
-    for (const table of [0, 1]) this.#tables.port(table as 0, 80, 5);
-    this.#tables.unit(unitOf['two:80'], {
+    this.tables.unit(unitOf.allow, { chunks: 1, rules: { 0: word(allow) } });
+    this.tables.unit(unitOf.deny, { chunks: 1, rules: { 0: word(deny) } });
+    for (const table of [0, 1]) this.tables.port(table as 0, 80, 5);
+    this.tables.unit(unitOf['two:80'], {
       chunks: 1,
       rules: { 0: word(allow), 1: word(deny) },
       rows: { 1: { default: [1], 2: [0, 1] }, 2: { default: [1], 5: [0, 1] } },

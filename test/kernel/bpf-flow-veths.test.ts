@@ -22,7 +22,10 @@ beforeAll(async () => {
   filters = await loadObject({
     name: 'tortie',
     elf: attachElf,
-    maps: { tortie_counters: { use: node.map('tortie_counters') } },
+    maps: {
+      tortie_counters: { use: node.map('tortie_counters') },
+      tortie_devices: { use: node.map('tortie_devices') },
+    },
   });
   const jump = filters.map('tortie_jump');
   jump.set(u32Key(Jump.podOut), u32Key(node.object.program('tortie_pod_out').fd));
@@ -31,8 +34,7 @@ beforeAll(async () => {
   for (const pod of pods) {
     const netns = await createNetns();
     inside.set(pod, netns);
-    const { ifindex, mac } = node.devices.get(pod) ?? { ifindex: 0, mac: '' };
-    filters.map('tortie_devices').set(u32Key(ifindex), u32Key(ifindex), 'any', { path: node.netns.path });
+    const { mac } = node.devices.get(pod) ?? { mac: '' };
     await host.run([
       { op: 'clsact.add', link: pod },
       ...(['ingress', 'egress'] as const).map((direction) => {
