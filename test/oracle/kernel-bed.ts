@@ -1,3 +1,5 @@
+import { tellAgent } from '#agent/admin/client.ts';
+import { flowStates } from '#dataplanes/flows.ts';
 import { openConntrack } from '#native/conntrack.ts';
 import { startAgentLab } from '#test/lab/agent-lab.ts';
 import { must } from '#test/lab/exec.ts';
@@ -15,6 +17,7 @@ import { outsiders, ports } from './vocabulary.ts';
 /** One way of running the agents. */
 export interface Variant {
   readonly name: string;
+  readonly bpfEnabled: boolean;
   readonly env: Readonly<Record<string, string>>;
 }
 
@@ -47,7 +50,7 @@ export class KernelBed implements AsyncDisposable {
 
   /** Starts agents and pods; the caller disposes of it. */
   static async start(variant: Variant, random: Random): Promise<KernelBed> {
-    const lab = await startAgentLab({ bpfEnabled: false, agentEnv: variant.env });
+    const lab = await startAgentLab({ bpfEnabled: variant.bpfEnabled, agentEnv: variant.env });
     try {
       const marker = new Marker(lab);
       const slots = podNames.map((name, index) => ({
@@ -107,10 +110,12 @@ export class KernelBed implements AsyncDisposable {
     await this.forgetFlows();
   }
 
+  /** In the dataplane's own memory, if it has one, and in the kernel's. Agents must run. */
   async forgetFlows(): Promise<void> {
     const addresses = [...this.ground.pods.flatMap(({ ipv4, ipv6 }) => [ipv4, ipv6]), ...outsiders[4], ...outsiders[6]];
     await Promise.all(
       this.lab.nodes.map(async (node) => {
+        await tellAgent(node.runDir, `/conntrack/delete?state=${flowStates.join(',')}`);
         using conntrack = openConntrack({ path: node.netnsPath });
         await conntrack.deleteOf(addresses);
       }),

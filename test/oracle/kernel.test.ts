@@ -12,8 +12,9 @@ import { Reference } from './reference.ts';
 import { packetText, verdictText } from './report.ts';
 
 const variants: readonly Variant[] = [
-  { name: 'iptables-nft', env: { FELIX_IPTABLESBACKEND: 'NFT' } },
-  { name: 'iptables-legacy', env: { FELIX_IPTABLESBACKEND: 'Legacy' } },
+  { name: 'iptables-nft', bpfEnabled: false, env: { FELIX_IPTABLESBACKEND: 'NFT' } },
+  { name: 'iptables-legacy', bpfEnabled: false, env: { FELIX_IPTABLESBACKEND: 'Legacy' } },
+  { name: 'ebpf', bpfEnabled: true, env: {} },
 ];
 const budgetMs = soakMs(25);
 const packetsEach = 80;
