@@ -86,6 +86,8 @@ struct run_state {
 	__u32 forward_egress;
 	/* The host endpoint (index into tortie_hosts) that the pods' devices have, too; 0: none. */
 	__u32 pods_host;
+	/* How many events found no room in tortie_events. */
+	__u32 events_lost;
 };
 
 struct {
@@ -100,7 +102,8 @@ struct {
 struct flow_event {
 	/* CLOCK_MONOTONIC, ns */
 	__u64 time;
-	/* Network byte order, IPv4 in the first four bytes. The tuple that was judged, after translation. */
+	/* Network byte order, IPv4 in the first four bytes. The tuple that was judged, after translation; of
+	   a packet that is dropped for another reason than policy: as it came. */
 	__u8 source[16];
 	__u8 destination[16];
 	/* What the opener asked for, if that was translated, else zero. */

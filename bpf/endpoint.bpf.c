@@ -52,9 +52,9 @@ int tortie_pod_in(struct __sk_buff *skb)
 	__u32 length = skb->len;
 
 	if (skb->protocol == bpf_htons(ETH_P_IP))
-		verdict = packet_in4(skb);
+		verdict = admit_in4(skb);
 	else if (skb->protocol == bpf_htons(ETH_P_IPV6))
-		verdict = pod_config.ipv6_enabled ? packet_in6(skb) : VERDICT_IPV6_DISABLED;
+		verdict = pod_config.ipv6_enabled ? admit_in6(skb) : VERDICT_IPV6_DISABLED;
 	count_on(skb->ifindex, length, DIRECTION_TO_POD, verdict);
 	return verdict == VERDICT_PASSED ? TC_ACT_UNSPEC : TC_ACT_SHOT;
 }

@@ -27,7 +27,7 @@
 /* Marks a unit of staged policies where units are handed on. */
 #define STAGED_UNIT 0x80000000
 
-static __always_inline const struct run_state *run_state(void)
+static __always_inline struct run_state *run_state(void)
 {
 	__u32 first = 0;
 
@@ -58,10 +58,10 @@ static __always_inline __u32 host_slot_of(__u32 ifindex)
 
 #endif
 
-/* Tells whoever reads events. `unit` 0: no policy was asked. What doesn't fit is lost. */
+/* Tells whoever reads events. `unit` 0: no policy was asked. What doesn't fit is lost, and counted. */
 __noinline int tell(__u32 ifindex, enum direction direction, enum verdict verdict, __u32 unit)
 {
-	const struct run_state *run = run_state();
+	struct run_state *run = run_state();
 	struct packet *packet = this_packet();
 	struct flow_event *event;
 	const struct flow_tuple *tuple;
@@ -72,10 +72,14 @@ __noinline int tell(__u32 ifindex, enum direction direction, enum verdict verdic
 	if (packet->is_old && verdict == VERDICT_PASSED)
 		return 0;
 	event = bpf_ringbuf_reserve(&tortie_events, sizeof(*event), 0);
-	if (!event)
+	if (!event) {
+		__sync_fetch_and_add(&run->events_lost, 1);
 		return 0;
+	}
 	__builtin_memset(event, 0, sizeof(*event));
-	tuple = &packet->judged;
+	/* What policy isn't the reason of may not have come as far as being judged. */
+	tuple =
+	    verdict == VERDICT_PASSED || verdict == VERDICT_POLICY ? &packet->judged : &packet->headers.tuple;
 	event->time = bpf_ktime_get_ns();
 	__builtin_memcpy(event->source, tuple->source, ADDRESS_BYTES);
 	__builtin_memcpy(event->destination, tuple->destination, ADDRESS_BYTES);

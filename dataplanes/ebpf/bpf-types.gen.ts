@@ -872,7 +872,7 @@ export const FragmentKey6 = {
   },
 } as const;
 
-/** struct run_state, 40 bytes */
+/** struct run_state, 44 bytes */
 export interface RunState {
   readonly adopting: number;
   readonly events: number;
@@ -881,12 +881,13 @@ export interface RunState {
   readonly forwardIngress: number;
   readonly forwardEgress: number;
   readonly podsHost: number;
+  readonly eventsLost: number;
 }
 export const RunState = {
-  size: 40,
-  offsets: { adopting: 0, events: 4, host4: 8, host6: 12, forwardIngress: 28, forwardEgress: 32, podsHost: 36 },
+  size: 44,
+  offsets: { adopting: 0, events: 4, host4: 8, host6: 12, forwardIngress: 28, forwardEgress: 32, podsHost: 36, eventsLost: 40 },
   read(view: DataView, at = 0): RunState {
-    return { adopting: view.getUint32(at, true), events: view.getUint32(at + 4, true), host4: bytesAt(view, at + 8, 4), host6: bytesAt(view, at + 12, 16), forwardIngress: view.getUint32(at + 28, true), forwardEgress: view.getUint32(at + 32, true), podsHost: view.getUint32(at + 36, true) };
+    return { adopting: view.getUint32(at, true), events: view.getUint32(at + 4, true), host4: bytesAt(view, at + 8, 4), host6: bytesAt(view, at + 12, 16), forwardIngress: view.getUint32(at + 28, true), forwardEgress: view.getUint32(at + 32, true), podsHost: view.getUint32(at + 36, true), eventsLost: view.getUint32(at + 40, true) };
   },
   write(value: RunState, view: DataView, at = 0): void {
     view.setUint32(at, value.adopting, true);
@@ -896,9 +897,10 @@ export const RunState = {
     view.setUint32(at + 28, value.forwardIngress, true);
     view.setUint32(at + 32, value.forwardEgress, true);
     view.setUint32(at + 36, value.podsHost, true);
+    view.setUint32(at + 40, value.eventsLost, true);
   },
   encode(value: RunState): Uint8Array {
-    const bytes = new Uint8Array(40);
+    const bytes = new Uint8Array(44);
     RunState.write(value, new DataView(bytes.buffer));
     return bytes;
   },
@@ -1661,7 +1663,7 @@ export const mapShapes = {
   /** array: u32 -> u32 */
   tortie_rules: { name: 'tortie_rules', type: 2, keySize: 4, valueSize: 4, maxEntries: 262144, flags: 1024 },
   /** array: u32 -> RunState */
-  tortie_run: { name: 'tortie_run', type: 2, keySize: 4, valueSize: 40, maxEntries: 1, flags: 1024 },
+  tortie_run: { name: 'tortie_run', type: 2, keySize: 4, valueSize: 44, maxEntries: 1, flags: 1024 },
   /** hash: u32 -> u64 */
   tortie_slots: { name: 'tortie_slots', type: 1, keySize: 4, valueSize: 8, maxEntries: 4096, flags: 1 },
   /** lpm_trie: SourceKey -> u32 */
@@ -1762,7 +1764,7 @@ export const flowMapShapes = {
   /** array: u32 -> PodSlot */
   tortie_pods: { name: 'tortie_pods', type: 2, keySize: 4, valueSize: 48, maxEntries: 4096, flags: 1024 },
   /** array: u32 -> RunState */
-  tortie_run: { name: 'tortie_run', type: 2, keySize: 4, valueSize: 40, maxEntries: 1, flags: 1024 },
+  tortie_run: { name: 'tortie_run', type: 2, keySize: 4, valueSize: 44, maxEntries: 1, flags: 1024 },
   /** hash: u32 -> u64 */
   tortie_slots: { name: 'tortie_slots', type: 1, keySize: 4, valueSize: 8, maxEntries: 4096, flags: 1 },
 } as const;
