@@ -159,7 +159,7 @@ describe('the devices of host endpoints', () => {
 
   test('without Ethernet are known by their address', async () => {
     devices.set('a', endpoint({ ifaceName: '*' }));
-    const kinds = (await devices.resolve()).map(({ name, flags }) => [name, flags]);
+    const kinds = (await devices.resolve()).map(({ name, device }) => [name, device.flags]);
     expect(kinds).toEqual([
       ['eth0', 0],
       ['tunl0', 1],

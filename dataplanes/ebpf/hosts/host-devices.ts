@@ -6,6 +6,8 @@ import type { IpText } from '../../messages.ts';
 import type { HostEndpointInfo } from '../../policy.ts';
 import { type Monitor, MonitorFollower } from '../../shared/monitor-follower.ts';
 import { flowConstants } from '../bpf-types.gen.ts';
+import { macBytes } from '../keys.ts';
+import type { HostSlotDevice } from './host-slots.ts';
 
 /** Pause before a monitor that broke is opened again. */
 const REOPEN_MS = 1_000;
@@ -24,8 +26,7 @@ export interface HostDeviceDeps {
 export interface HostDevice {
   readonly ifindex: number;
   readonly name: string;
-  /** As a slot has them: `HOST_WITHOUT_ETHERNET`. */
-  readonly flags: number;
+  readonly device: HostSlotDevice;
   /** Undefined: no host endpoint has it, but the node forwards by it. */
   readonly endpoint: string | undefined;
 }
@@ -33,8 +34,8 @@ export interface HostDevice {
 /** What is known of a device. */
 interface Known {
   name: string;
-  /** Tunnels have no hardware address, or an IP address for one. */
-  readonly hasEthernet: boolean;
+  /** Of an Ethernet device; tunnels have no hardware address, or an IP address for one. */
+  mac: string | undefined;
   readonly addresses: Set<IpText>;
   /** Unicast routes that leave by it, as far as counted. */
   routes: number;
@@ -119,7 +120,7 @@ export class HostDevices implements Disposable {
       devices.push({
         ifindex,
         name: device.name,
-        flags: device.hasEthernet ? 0 : flowConstants.hostWithoutEthernet,
+        device: slotDevice(device.mac),
         endpoint,
       });
     }
@@ -210,16 +211,18 @@ export class HostDevices implements Disposable {
   #noteLink({ index, name, up, mac }: Link): boolean {
     if (this.#isPods(name)) return this.#known.delete(index);
     const known = this.#known.get(index);
+    const ethernet = mac?.split(':').length === 6 ? mac : undefined;
     if (known === undefined) {
-      this.#known.set(index, { name, hasEthernet: mac?.split(':').length === 6, addresses: new Set(), routes: 0 });
+      this.#known.set(index, { name, mac: ethernet, addresses: new Set(), routes: 0 });
       return [...this.#endpoints.values()].some(({ ifaceName }) => ifaceName === name);
     }
-    const isRenamed = known.name !== name;
+    const isAnother = known.name !== name || known.mac !== ethernet;
+    known.mac = ethernet;
     known.name = name;
     // The kernel takes the routes of a device that goes down without saying so for each.
     const isShut = !up && known.routes > 0;
     if (isShut) this.#isRead = false;
-    return isRenamed || isShut;
+    return isAnother || isShut;
   }
 
   /** A route that is replaced counts twice: before the last one seems to go, all are counted anew. */
@@ -248,6 +251,11 @@ export class HostDevices implements Disposable {
     this.#known.clear();
   }
 }
+
+const slotDevice = (mac: string | undefined): HostSlotDevice =>
+  mac === undefined
+    ? { flags: flowConstants.hostWithoutEthernet, mac: new Uint8Array(6) }
+    : { flags: 0, mac: macBytes(mac) };
 
 function standsFor({ ifaceName, expectedIps }: HostEndpointInfo, { name, addresses }: Known): boolean {
   if (ifaceName !== undefined) return ifaceName === name;

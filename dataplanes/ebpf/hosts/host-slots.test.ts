@@ -3,10 +3,10 @@ import { AfterFlush } from '../after-flush.ts';
 import { flowConstants, HostSlot, mapShapes } from '../bpf-types.gen.ts';
 import { FakeArray, FakeMap } from '../fake-map.ts';
 import { u32Key, u64Value } from '../keys.ts';
-import { HostSlots, PODS } from './host-slots.ts';
+import { HostSlots, PODS, PODS_DEVICE } from './host-slots.ts';
 
 const numbers = (first: number): number[] => Array.from({ length: flowConstants.hostUnits }, (_, at) => first + at);
-const ethernet = 0;
+const ethernet = { flags: 0, mac: Uint8Array.of(2, 0, 0, 0, 0, 1) };
 
 let slots: FakeMap;
 let hosts: FakeArray;
@@ -32,23 +32,24 @@ const settle = async (): Promise<void> => {
 test('a device has one slot, in which its numbers change', () => {
   const index = table.store(7, ethernet, numbers(1));
   expect(slots.get(u32Key(7))).toEqual(u64Value(7, index));
-  expect(slot(index)).toMatchObject({ ifindex: 7, unit: numbers(1), flags: 0 });
+  expect(slot(index)).toMatchObject({ ifindex: 7, unit: numbers(1), ...ethernet });
   expect(table.store(7, ethernet, numbers(50))).toBe(index);
   expect(slot(index).unit).toEqual(numbers(50));
 });
 
-test('a device that is of another kind gets another slot, and the former one is free after a grace period', async () => {
+test('a device that has another address gets another slot, and the former one is free after a grace period', async () => {
   const index = table.store(7, ethernet, numbers(1));
-  expect(table.store(7, flowConstants.hostWithoutEthernet, numbers(1))).not.toBe(index);
-  expect(slot(index)).toMatchObject({ flags: 0 });
+  const other = { flags: 0, mac: Uint8Array.of(2, 0, 0, 0, 0, 2) };
+  expect(table.store(7, other, numbers(1))).not.toBe(index);
+  expect(slot(index)).toMatchObject(ethernet);
   table.store(8, ethernet, numbers(1));
-  expect(() => table.store(PODS, 0, numbers(1))).toThrow(expect.objectContaining({ code: 'BPF_MAP_FULL' }));
+  expect(() => table.store(PODS, PODS_DEVICE, numbers(1))).toThrow(expect.objectContaining({ code: 'BPF_MAP_FULL' }));
   await settle();
-  expect(table.store(PODS, 0, numbers(1))).toBe(index);
+  expect(table.store(PODS, PODS_DEVICE, numbers(1))).toBe(index);
 });
 
 test("pods' devices have a slot that no element names", () => {
-  table.store(PODS, 0, numbers(1));
+  table.store(PODS, PODS_DEVICE, numbers(1));
   expect(slots.size).toBe(0);
   expect(table.ifindexes).toEqual([PODS]);
   table.release(PODS);

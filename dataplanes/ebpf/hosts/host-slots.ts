@@ -14,10 +14,20 @@ export interface HostSlotMaps {
 
 /** Stands for all devices of pods, in the place of an ifindex. */
 export const PODS = 0;
+/** What their slot says of them. */
+export const PODS_DEVICE: HostSlotDevice = { flags: 0, mac: new Uint8Array(6) };
+
+/** What a slot says of its device as long as it is the device's. */
+export interface HostSlotDevice {
+  /** `HOST_WITHOUT_ETHERNET`, or nothing. */
+  readonly flags: number;
+  /** Six bytes; zeros without Ethernet. */
+  readonly mac: Uint8Array;
+}
 
 interface Slot {
   readonly index: number;
-  readonly flags: number;
+  readonly device: HostSlotDevice;
   isNamed: boolean;
 }
 
@@ -39,12 +49,12 @@ export class HostSlots {
   }
 
   /**
-   * The device's packets are judged by these units from now on; a flush must have made them. `flags`: what kind of device it is. Returns the slot.
+   * The device's packets are judged by these units from now on; a flush must have made them. Returns the slot, another one if the device has changed.
    * Throws `BPF_MAP_FULL` or what the maps say; then the device has what it had.
    */
-  store(ifindex: number, flags: number, units: HostUnitNumbers): number {
+  store(ifindex: number, device: HostSlotDevice, units: HostUnitNumbers): number {
     const has = this.#byIfindex.get(ifindex);
-    if (has?.flags === flags) {
+    if (has !== undefined && isSame(has.device, device)) {
       this.#write(has.index, units);
       this.#name(ifindex, has);
       return has.index;
@@ -52,8 +62,8 @@ export class HostSlots {
     const index = this.#indexes.take();
     if (index === undefined) throw fullSlots(this.#maps.hosts.length);
     const staged = Array.from({ length: flowConstants.hostUnits }, () => 0); // Their rules stand in the units.
-    this.#maps.hosts.value(index).set(HostSlot.encode({ unit: units, staged, ifindex, flags }));
-    const slot = { index, flags, isNamed: false };
+    this.#maps.hosts.value(index).set(HostSlot.encode({ unit: units, staged, ifindex, ...device }));
+    const slot = { index, device, isNamed: false };
     try {
       this.#name(ifindex, slot);
     } catch (error) {
@@ -91,6 +101,9 @@ export class HostSlots {
       this.#maps.hosts.store32(index, HostSlot.offsets.unit + place * 4, unit);
   }
 }
+
+const isSame = (a: HostSlotDevice, b: HostSlotDevice): boolean =>
+  a.flags === b.flags && a.mac.every((byte, index) => byte === b.mac[index]);
 
 function fullSlots(length: number): Error {
   return Object.assign(new Error(`map tortie_hosts is full: all of its ${length - 1} slots are in use`), {

@@ -3,7 +3,7 @@ import type { HostEndpointInfo } from '../../policy.ts';
 import type { ApplyFailure } from '../../contract.ts';
 import { forPods, HostUnits, type HostTraits, type HostUnitNumbers } from './host-units.ts';
 import type { HostDevice } from './host-devices.ts';
-import { type HostSlots, PODS } from './host-slots.ts';
+import { type HostSlots, PODS, PODS_DEVICE } from './host-slots.ts';
 import type { NodeMaps } from '../node-maps.ts';
 
 type Maps = Pick<NodeMaps, 'classifier' | 'flush' | 'setHosts'> & {
@@ -75,13 +75,13 @@ export class HostTables {
     const fail = (id: string, reason: string): void => void failed.set(id, failed.get(id) ?? reason);
     const has = new Set<number>();
     const inForce = new Set<string>();
-    for (const { ifindex, name, endpoint, flags } of devices) {
+    for (const { ifindex, name, endpoint, device } of devices) {
       has.add(ifindex);
       if (endpoint !== undefined) inForce.add(endpoint);
       try {
         // A device without a slot lets everything pass at once; one that is only forwarded by has one that asks nothing.
         const numbers = endpoint === undefined ? NOTHING_ASKED : this.#units.numbers(endpoint);
-        this.#maps.hostSlots.store(ifindex, flags, numbers);
+        this.#maps.hostSlots.store(ifindex, device, numbers);
       } catch (error) {
         fail(endpoint ?? name, `its device ${name}: ${wordsOf(error)}`);
       }
@@ -120,7 +120,7 @@ export class HostTables {
     const numbers = forPods(this.#units.numbers(id));
     if (numbers.every((number) => number === 0)) return 0;
     try {
-      return this.#maps.hostSlots.store(PODS, 0, numbers);
+      return this.#maps.hostSlots.store(PODS, PODS_DEVICE, numbers);
     } catch (error) {
       fail(id, `pods' devices: ${wordsOf(error)}`);
       return 0;
