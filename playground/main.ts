@@ -66,9 +66,7 @@ async function scenes(lab: Lab): Promise<void> {
 
   await matrix(report, 'iptables', pods);
   await policyDemo(report, lab, pods);
-  const [from, to] = [lab.node(0).pods[0], lab.node(1).pods[0]];
-  if (from === undefined || to === undefined) throw new Error('there are no pods to connect');
-  await switchUnderConnection(report, lab, from, to);
+  await switchUnderConnection(report, lab, pods);
 
   await report.step('CNI DEL of every pod', async () => {
     for (const pod of pods) {

@@ -71,7 +71,10 @@ const scenes: readonly Scene[] = [
   },
 ];
 
-/** Applies policies and checks who reaches whom after each, in both families; then asks `tortie explain` for the reason. */
+/** Who may reach whom under all policies: what stands when `policyDemo` is over. */
+export const allowedAtLast: Scene['allowed'] = (from, to) => scenes.at(-1)?.allowed(from, to) ?? true;
+
+/** Applies policies and checks who reaches whom after each, in both families; then asks `tortie explain` for the reason. They stay. */
 export async function policyDemo(report: Report, lab: Lab, pods: readonly LabPod[]): Promise<void> {
   for (const { title, objects, allowed } of scenes) {
     report.line(`\n  ${title}`);
@@ -79,6 +82,17 @@ export async function policyDemo(report: Report, lab: Lab, pods: readonly LabPod
     await checkMatrix(report, pods, allowed);
   }
   await explain(report, lab, pods);
+}
+
+/** The same policies in the dataplane that is active now: who reaches whom, and why not. */
+export async function policyAgain(report: Report, lab: Lab, pods: readonly LabPod[], kind: string): Promise<void> {
+  report.line(`\n  the same policies in ${kind}`);
+  await checkMatrix(report, pods, allowedAtLast);
+  await explain(report, lab, pods);
+}
+
+/** Takes the policies away. */
+export async function endPolicies(lab: Lab, pods: readonly LabPod[]): Promise<void> {
   lab.apply('policy', []);
   await until(async () => (await differences(pods, () => true)).length === 0);
 }
@@ -111,7 +125,7 @@ async function differences(pods: readonly LabPod[], allowed: Scene['allowed']): 
 const pair = (from: LabPod, to: LabPod): string => `${from.name} -> ${to.name}`;
 
 /** Waits until it is so, or until patience ends: whoever called looks again and says what is wrong. */
-async function until(isSo: () => Promise<boolean>): Promise<void> {
+export async function until(isSo: () => Promise<boolean>): Promise<void> {
   const deadline = Date.now() + patienceMs;
   while (!(await isSo()) && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 50));
 }
