@@ -9,7 +9,7 @@ import type { Version } from './classifier-bed.ts';
 import { wrongChecksums } from './slow-checksums.ts';
 
 /** Offsets in `struct __sk_buff`. */
-const skb = { size: 192, mark: 8, ifindex: 40 } as const;
+const skb = { size: 192, mark: 8, ingressIfindex: 36, ifindex: 40 } as const;
 const actions = { pass: -1, drop: 2, redirect: 7 } as const;
 
 /** A FlowNode whose pods are nothing but words: see `run`. */
@@ -24,7 +24,7 @@ export class FlowBed extends FlowNode {
    *     'one sends tcp S one:40000 > two:80'          'pod two'
    *     'one sends tcp S one:40000 > front:80'        'pod two: tcp S one:40000 > two:8080'      (it is changed)
    *     'one sends tcp S one:40000 > away:80'         'stack'
-   *     'one gets tcp S away:1 > one:80'              'passed'        (`one gets from node ...`: with the host's mark)
+   *     'one gets tcp S away:1 > one:80'              'passed'        (`one gets from node ...`: with the host's mark; `from up`: by that device)
    *     ...                                           'dropped: policy', 'two refuses: policy', 'back: error front > one about ...'
    *
    * Throws where something else is wrong: checksums, MACs, hop limit, mark, counters.
@@ -76,13 +76,19 @@ export class FlowBed extends FlowNode {
     await this.#program(isOut).run({ data: frame, context, repeat, netns: { path: this.netns.path } });
   }
 
+  /** Of a device that packets come from. */
+  protected ifindexOf(name: string): number {
+    throw new Error(`there is no device ${name}`);
+  }
+
   #program(isOut: boolean): BpfProgram {
     return this.object.program(isOut ? 'tortie_pod_out' : 'tortie_pod_in');
   }
 
   /** A step as what a program is given. */
   #question(version: Version, step: string) {
-    const [, pod = '', way = '', isHost, packet = ''] = /^(\w+) (sends|gets)( from node)? (.*)$/.exec(step) ?? [];
+    const [, pod = '', way = '', from, preAccepted, packet = ''] =
+      /^(\w+) (sends|gets)(?: from (\w+)( pre-accepted)?)? (.*)$/.exec(step) ?? [];
     const device = this.devices.get(pod);
     if (device === undefined) throw new Error(`not a step: ${step}`);
     const { frame, isStranger } = frameOf(version, namesOf[version], packet);
@@ -92,7 +98,8 @@ export class FlowBed extends FlowNode {
     const context = new Uint8Array(skb.size);
     const view = new DataView(context.buffer);
     view.setUint32(skb.ifindex, device.ifindex, true);
-    view.setUint32(skb.mark, isHost === undefined ? 0 : marks.host, true);
+    view.setUint32(skb.mark, from === 'node' ? marks.host : preAccepted === undefined ? 0 : marks.preAccepted, true);
+    if (from !== undefined && from !== 'node') view.setUint32(skb.ingressIfindex, this.ifindexOf(from), true);
     return { pod, isOut, frame, context };
   }
 
