@@ -63,6 +63,7 @@ export class EbpfDataplane implements Dataplane {
     countsDropsPerDevice: true,
     enforcesPolicy: true,
     closesUnknownDevices: false,
+    translatesServices: true,
   };
 
   readonly programsServices = true;
@@ -164,13 +165,15 @@ export class EbpfDataplane implements Dataplane {
       // Once for the removal of what is gone, and for all that is announced.
       const isComplete = this.#endpoints.inSync;
       this.#flush.begin();
-      const isFlushed = await loaded.pods.program(outcome, (link) => this.#attach(link, loaded));
-      const areHostsFilled = await this.#hosts.program(loaded, outcome);
-      this.#isFilled = isComplete && isFlushed && areHostsFilled;
+      await this.#hosts.look(outcome);
       this.#stack.setHosts(this.#hosts.needs);
+      await this.#applyStack(outcome);
+      if (this.#entry === 'yes') await this.#hosts.enforce(loaded, outcome);
+      const areHostsFilled = await this.#hosts.program(loaded, outcome);
+      const isFlushed = await loaded.pods.program(outcome, (link) => this.#attach(link, loaded));
+      this.#isFilled = isComplete && isFlushed && areHostsFilled;
       outcome.failed.push(...(await loaded.flushServices(this.#deps.nodeName, retry)));
       loaded.settleSoon();
-      await this.#applyStack(outcome);
       await this.#keepEntered(loaded, outcome);
       if (isFlushed) await this.#forgetFlows(outcome);
       const { pending } = this.#flush;
@@ -390,7 +393,6 @@ export class EbpfDataplane implements Dataplane {
         return;
       }
       if (loaded.enter()) this.#deps.log.info('the filters go on with the programs of the new configuration');
-      await this.#hosts.enforce(loaded, outcome);
     } catch (error) {
       outcome.failed.push({ object: 'BPF programs', reason: wordsOf(error) });
     }

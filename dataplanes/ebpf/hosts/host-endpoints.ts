@@ -14,6 +14,7 @@ import type { HostNeeds } from '../stack-rules.ts';
 import { type HostDevice, HostDevices } from './host-devices.ts';
 import { HostEnforcement } from './host-enforcement.ts';
 import { HostTables } from './host-tables.ts';
+import { type HostTraits, traitsOf } from './host-units.ts';
 
 export interface HostEndpointDeps {
   readonly host: Netlink;
@@ -25,8 +26,9 @@ export interface HostEndpointDeps {
 }
 
 /**
- * The part of the dataplane that is about host endpoints (docs/design/ebpf-hosts.md): their messages, their devices, their policy in the maps
- * (`program`), and their programs on the devices while packets come by us (`enforce`). A node without a host endpoint has none of it: no
+ * The part of the dataplane that is about host endpoints (docs/design/ebpf-hosts.md): their messages, their devices (`look`), their programs on
+ * these while packets come by us (`enforce`), and their policy in the maps (`program`), in this order: what the flush brings into force meets
+ * programs and netfilter's rules that are there. A node without a host endpoint has none of it: no
  * program is loaded, no socket is open, nothing is attached.
  */
 export class HostEndpoints implements AsyncDisposable {
@@ -83,8 +85,8 @@ export class HostEndpoints implements AsyncDisposable {
 
   /** What netfilter has to do for them. */
   get needs(): HostNeeds {
-    const { untrackedIn = false, untrackedOut = false } = this.#tables?.traits ?? {};
-    return { notLocal: this.#isWanted, untracked: this.#isWanted && (untrackedIn || untrackedOut) };
+    const isUntracked = this.#traits.some(({ untrackedIn, untrackedOut }) => untrackedIn || untrackedOut);
+    return { notLocal: this.#isWanted, untracked: this.#isWanted && isUntracked };
   }
 
   /** Programs of ours may be on devices, whoever of us attached them. */
@@ -97,42 +99,54 @@ export class HostEndpoints implements AsyncDisposable {
     return this.#enforcement.states;
   }
 
-  /** Brings policy of host endpoints into the maps of `loaded`. False if these don't say everything that they should. */
-  async program(loaded: LoadedDataplane, outcome: Outcome): Promise<boolean> {
-    if (this.#loaded !== loaded) this.#use(loaded);
-    const tables = this.#tables;
+  /** Looks which devices host endpoints stand for now. What fails leaves the former ones. */
+  async look(outcome: Outcome): Promise<void> {
+    this.#schedule();
     const config = this.#config;
-    if (tables === undefined || config === undefined) return false;
-    const unusable = this.#wanted.size === 0 ? undefined : hostMarksMissing(config);
+    const unusable = this.#wanted.size === 0 || config === undefined ? undefined : hostMarksMissing(config);
     if (unusable !== undefined)
       for (const id of this.#wanted.keys()) outcome.failed.push({ object: `host endpoint ${id}`, reason: unusable });
     try {
-      this.#schedule();
-      this.#resolved = this.#isWanted ? await this.#resolve(tables) : [];
-      if (!this.#isWanted && !tables.hasAny) return true;
+      this.#devices.setForwarding(this.#traits.some(({ forwardsIn }) => forwardsIn));
+      this.#resolved = this.#isWanted ? await this.#devices.resolve() : [];
+    } catch (error) {
+      this.#failDevices(outcome, error);
+    }
+  }
+
+  /** Sees to it that packets come by our programs on the devices that have a host endpoint, and on no other. `loaded` is entered. */
+  async enforce(loaded: LoadedDataplane, outcome: Outcome): Promise<void> {
+    const devices = this.#resolved.map((device) => {
+      const endpoint = device.endpoint === undefined ? undefined : this.#wanted.get(device.endpoint);
+      return { ...device, isUntracked: endpoint !== undefined && traitsOf(endpoint).untrackedIn };
+    });
+    try {
+      const xdp = this.#config?.xdp ?? { enabled: false, generic: false };
+      const { failed, repaired } = await this.#enforcement.keep(loaded, devices, xdp);
+      outcome.failed.push(...failed);
+      outcome.repaired.push(...repaired);
+    } catch (error) {
+      this.#failDevices(outcome, error);
+    }
+  }
+
+  /** Brings policy of host endpoints into the maps of `loaded`. False if these don't say everything that they should. */
+  async program(loaded: LoadedDataplane, outcome: Outcome): Promise<boolean> {
+    const config = this.#config;
+    const tables = this.#loaded === loaded && this.#tables !== undefined ? this.#tables : this.#use(loaded);
+    if (config === undefined) return false;
+    if (!this.#isWanted && !tables.hasAny) return true;
+    try {
+      await tables.prepare();
       if (this.#mustSetFailsafes) loaded.maps.failsafes.set(config);
       this.#mustSetFailsafes = false;
       const everywhere = this.#isWanted ? this.#devices.everywhere : undefined;
       outcome.failed.push(...(await tables.commit(this.#resolved, everywhere)));
       return true;
     } catch (error) {
-      outcome.failed.push({ object: 'host endpoints', reason: (error as Error).message });
+      this.#failDevices(outcome, error);
       return false;
     }
-  }
-
-  /** Sees to it that packets come by our programs on the devices that have a host endpoint, and on no other. `loaded` is entered. */
-  async enforce(loaded: LoadedDataplane, outcome: Outcome): Promise<void> {
-    const { failed, repaired } = await this.#enforcement.keep(
-      loaded,
-      this.#resolved.map((device) => ({
-        ...device,
-        isUntracked: device.endpoint !== undefined && this.#tables?.traitsOf(device.endpoint).untrackedIn === true,
-      })),
-      this.#config?.xdp ?? { enabled: false, generic: false },
-    );
-    outcome.failed.push(...failed);
-    outcome.repaired.push(...repaired);
   }
 
   /** Takes our programs off all devices, whoever of us attached them. */
@@ -174,19 +188,24 @@ export class HostEndpoints implements AsyncDisposable {
     this.#tables?.set(id, endpoint);
   }
 
-  #use(loaded: LoadedDataplane): void {
+  #use(loaded: LoadedDataplane): HostTables {
     this.#loaded = loaded;
     const tables = new HostTables(loaded.maps);
     for (const [id, endpoint] of this.#wanted) tables.set(id, endpoint);
     this.#tables = tables;
     this.#mustSetFailsafes = true;
+    return tables;
   }
 
-  /** Units first: whether something is forwarded by policy says which devices matter. */
-  async #resolve(tables: HostTables): Promise<readonly HostDevice[]> {
-    await tables.prepare();
-    this.#devices.setForwarding([...this.#wanted.keys()].some((id) => tables.traitsOf(id).forwardsIn));
-    return await this.#devices.resolve();
+  get #traits(): readonly HostTraits[] {
+    return [...this.#wanted.values()].map(traitsOf);
+  }
+
+  #failDevices(outcome: Outcome, error: unknown): void {
+    const reason = (error as Error).message;
+    // Each by its name: none of them can be said to be in force.
+    for (const id of this.#wanted.keys()) outcome.failed.push({ object: `host endpoint ${id}`, reason });
+    if (this.#wanted.size === 0) outcome.failed.push({ object: 'host endpoints', reason });
   }
 
   #take(event: NetlinkEvent, isChange: boolean): void {

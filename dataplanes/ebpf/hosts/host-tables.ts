@@ -1,7 +1,7 @@
 import { flowConstants } from '../bpf-types.gen.ts';
 import type { HostEndpointInfo } from '../../policy.ts';
 import type { ApplyFailure } from '../../contract.ts';
-import { forPods, HostUnits, type HostTraits, type HostUnitNumbers } from './host-units.ts';
+import { forPods, HostUnits, type HostUnitNumbers, traitsOf } from './host-units.ts';
 import type { HostDevice } from './host-devices.ts';
 import { type HostSlots, PODS, PODS_DEVICE } from './host-slots.ts';
 import type { NodeMaps } from '../node-maps.ts';
@@ -9,9 +9,6 @@ import type { NodeMaps } from '../node-maps.ts';
 type Maps = Pick<NodeMaps, 'classifier' | 'flush' | 'setHosts'> & {
   readonly hostSlots: Pick<HostSlots, 'store' | 'release' | 'ifindexes'>;
 };
-
-/** What some host endpoint has, over all that have a device. */
-const NONE: HostTraits = { forwardsIn: false, forwardsOut: false, untrackedIn: false, untrackedOut: false };
 
 const wordsOf = (error: unknown): string => (error as Error).message;
 
@@ -26,7 +23,6 @@ export class HostTables {
   /** Host endpoints whose units aren't those of what they are. */
   readonly #dirty = new Set<string>();
   readonly #prepared = new Set<string>();
-  #traits: HostTraits = NONE;
 
   constructor(maps: Maps) {
     this.#maps = maps;
@@ -45,15 +41,6 @@ export class HostTables {
     return (
       this.#dirty.size + this.#prepared.size + this.#units.known.length + this.#maps.hostSlots.ifindexes.length > 0
     );
-  }
-
-  /** Of host endpoints in force, together. */
-  get traits(): HostTraits {
-    return this.#traits;
-  }
-
-  traitsOf(id: string): HostTraits {
-    return this.#units.traits(id);
   }
 
   /** Takes the units of what has changed, and makes them. Throws what the maps say; call it again. */
@@ -89,8 +76,15 @@ export class HostTables {
     const podsHost = everywhere === undefined ? 0 : this.#storePods(everywhere, fail);
     if (everywhere !== undefined) inForce.add(everywhere);
     if (podsHost !== 0) has.add(PODS);
-    this.#traits = [...inForce].map((id) => this.#units.traits(id)).reduce(either, NONE);
-    this.#maps.setHosts({ forwardsIn: this.#traits.forwardsIn, forwardsOut: this.#traits.forwardsOut, podsHost });
+    const traits = [...inForce].flatMap((id) => {
+      const endpoint = this.#wanted.get(id);
+      return endpoint === undefined ? [] : [traitsOf(endpoint)];
+    });
+    this.#maps.setHosts({
+      forwardsIn: traits.some(({ forwardsIn }) => forwardsIn),
+      forwardsOut: traits.some(({ forwardsOut }) => forwardsOut),
+      podsHost,
+    });
     let isFreed = false;
     for (const ifindex of this.#maps.hostSlots.ifindexes) {
       if (has.has(ifindex)) continue;
@@ -129,10 +123,3 @@ export class HostTables {
 }
 
 const NOTHING_ASKED: HostUnitNumbers = Array.from({ length: flowConstants.hostUnits }, () => 0);
-
-const either = (a: HostTraits, b: HostTraits): HostTraits => ({
-  forwardsIn: a.forwardsIn || b.forwardsIn,
-  forwardsOut: a.forwardsOut || b.forwardsOut,
-  untrackedIn: a.untrackedIn || b.untrackedIn,
-  untrackedOut: a.untrackedOut || b.untrackedOut,
-});

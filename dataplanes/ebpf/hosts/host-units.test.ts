@@ -3,7 +3,7 @@ import type { HostEndpointInfo, TierInfo } from '../../policy.ts';
 import { flowConstants } from '../bpf-types.gen.ts';
 import type { UnitLists } from '../classifier/unit-lists.ts';
 import type { Unit } from '../classifier/units.ts';
-import { DENY, forPods, HostUnits } from './host-units.ts';
+import { DENY, forPods, HostUnits, traitsOf } from './host-units.ts';
 
 const { hostUnitOrdinary, hostUnitForward, hostUnitPreDnat, hostUnitUntracked, hostUnitOut, hostUnitIpv6 } =
   flowConstants;
@@ -69,7 +69,7 @@ describe("a host endpoint's units", () => {
       hostUnitUntracked,
       hostUnitUntracked + hostUnitIpv6,
     ]);
-    expect(units.traits('all')).toEqual({
+    expect(traitsOf(endpoint({ forwardTiers: [tier([], ['f'])], untrackedTiers: [tier(['u'])] }))).toEqual({
       forwardsIn: false,
       forwardsOut: true,
       untrackedIn: true,

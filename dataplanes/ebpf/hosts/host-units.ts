@@ -26,7 +26,7 @@ export const DENY = 0xffffffff;
 /** The numbers of `tortie_hosts`' `unit`, by index; 0: not asked. */
 export type HostUnitNumbers = readonly number[];
 
-/** What the units of a host endpoint say of it, apart from whether a packet passes. */
+/** Where a host endpoint has policy besides that of the node's own traffic. */
 export interface HostTraits {
   readonly forwardsIn: boolean;
   readonly forwardsOut: boolean;
@@ -96,18 +96,6 @@ export class HostUnits {
     return undefined;
   }
 
-  traits(id: string): HostTraits {
-    const units = this.#of(id);
-    const has = (at: number, direction: 'ingress' | 'egress'): boolean =>
-      units.has(indexOf(at, direction, 4)) || units.has(indexOf(at, direction, 6));
-    return {
-      forwardsIn: has(lists.forward.at, 'ingress'),
-      forwardsOut: has(lists.forward.at, 'egress'),
-      untrackedIn: has(lists.untracked.at, 'ingress'),
-      untrackedOut: has(lists.untracked.at, 'egress'),
-    };
-  }
-
   /** Host endpoints that have units. */
   get known(): readonly string[] {
     return [...new Set([...this.#inForce.keys(), ...this.#next.keys()])];
@@ -120,6 +108,17 @@ export class HostUnits {
   #leave(units: UnitsAt | undefined): void {
     for (const unit of units?.values() ?? []) this.#classifier.release(unit);
   }
+}
+
+export function traitsOf({ forwardTiers, untrackedTiers }: HostEndpointInfo): HostTraits {
+  const has = (tiers: readonly TierInfo[], direction: 'ingress' | 'egress'): boolean =>
+    tiers.some(({ [direction]: policies }) => policies.length > 0);
+  return {
+    forwardsIn: has(forwardTiers, 'ingress'),
+    forwardsOut: has(forwardTiers, 'egress'),
+    untrackedIn: has(untrackedTiers, 'ingress'),
+    untrackedOut: has(untrackedTiers, 'egress'),
+  };
 }
 
 const indexOf = (at: number, direction: 'ingress' | 'egress', family: 4 | 6): number =>
