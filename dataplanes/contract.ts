@@ -18,6 +18,11 @@ export interface DataplaneCapabilities {
    * true). Where false, it is open until the next comparison with the kernel (routeRefreshInterval); devices that an ADD makes never are.
    */
   readonly closesUnknownDevices: boolean;
+  /**
+   * What pods send to Services' ClusterIPs is translated here, and policy judged after that (default false: whoever else translates it, as
+   * kube-proxy, does so, and it goes untranslated where nobody does).
+   */
+  readonly translatesServices: boolean;
 }
 
 /** One object that could not be programmed; it stays dirty and is tried again. */

@@ -64,6 +64,7 @@ export class EbpfDataplane implements Dataplane {
     enforcesPolicy: true,
     closesUnknownDevices: false,
     translatesServices: true,
+    translatesServices: true,
   };
 
   readonly programsServices = true;

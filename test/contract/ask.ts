@@ -1,4 +1,4 @@
-import { newToken } from '#test/lab/peer-client.ts';
+import { newToken, type Peer } from '#test/lab/peer-client.ts';
 import { icmpMessage, protocolNumbers, sctpInit, tokenHex, udplite } from '#test/lab/raw-payloads.ts';
 import type { Bed } from './bed.ts';
 import type { Question } from './line.ts';
@@ -6,9 +6,9 @@ import type { Family } from './row.ts';
 
 /**
  * What became of a question. `half`: it arrived (at a process that could tell), and the answer didn't; `reaches as ADDRESS`: seen with
- * another address than it should have been.
+ * another address than it should have been; `reaches NAMESPACE`: somebody else has answered.
  */
-export type Outcome = 'reaches' | 'refused' | 'nothing' | 'unreachable' | 'half' | `reaches as ${string}`;
+export type Outcome = 'reaches' | 'refused' | 'nothing' | 'unreachable' | 'half' | `reaches ${string}`;
 
 /** Asks the network once; an answer is waited for `timeoutMs`. */
 export async function ask(bed: Bed, question: Question, family: Family, timeoutMs: number): Promise<Outcome> {
@@ -22,8 +22,11 @@ export async function ask(bed: Bed, question: Question, family: Family, timeoutM
   const { protocol } = question;
   if (protocol === 'tcp' || protocol === 'udp' || (protocol === 'icmp' && question.number === undefined)) {
     const token = newToken();
-    const [from, to] = await Promise.all([bed.peer(question.from), bed.peer(question.to)]);
-    const { verdict, seenAs } = await from.probe(host, {
+    const [from, ...receivers] = await Promise.all(
+      [question.from, question.to, ...question.orElse].map((name) => bed.peer(name)),
+    );
+    if (from === undefined) throw new Error(`${question.text}: nobody asks`);
+    const { verdict, seenAs, answeredBy } = await from.probe(host, {
       protocol,
       token,
       timeoutMs,
@@ -31,7 +34,10 @@ export async function ask(bed: Bed, question: Question, family: Family, timeoutM
       ...senderOf(question, address),
       ...(question.bytes === undefined ? {} : { bytes: question.bytes }),
     });
-    if (verdict === 'nothing' && protocol === 'udp' && (await to.got(token))) return 'half';
+    if (verdict === 'nothing' && protocol === 'udp' && (await anyGot(receivers, token))) return 'half';
+    // Who is asked by its own address may have another answer for it: a port that somebody translates.
+    const isOther = question.destination !== undefined && receivers.every(({ name }) => name !== answeredBy);
+    if (answeredBy !== undefined && isOther) return `reaches ${answeredBy}`;
     const expected = address(question.seenAs ?? question.source ?? question.from);
     return verdict === 'reaches' && seenAs !== undefined && seenAs !== expected ? `reaches as ${seenAs}` : verdict;
   }
@@ -50,7 +56,7 @@ export function senderOf(
 /** A packet that nobody answers: did it arrive? */
 async function askOneWay(
   bed: Bed,
-  { from, to, protocol, number = 0, text }: Question,
+  { from, to, orElse, protocol, number = 0, text }: Question,
   family: Family,
   addresses: { readonly from: string; readonly to: string },
   timeoutMs: number,
@@ -78,15 +84,20 @@ async function askOneWay(
     }
   };
   const { number: ipProtocol, hex } = packet();
-  const [sender, receiver] = await Promise.all([bed.peer(from), bed.peer(to)]);
-  await receiver.listenRaw(version, ipProtocol);
+  const [sender, ...receivers] = await Promise.all([from, to, ...orElse].map((name) => bed.peer(name)));
+  if (sender === undefined) throw new Error(`${text}: nobody asks`);
+  await Promise.all(receivers.map((receiver) => receiver.listenRaw(version, ipProtocol)));
   await sender.sendRaw(version, ipProtocol, addresses.to, hex);
   const deadline = performance.now() + timeoutMs;
   for (;;) {
     // Asked at least once more after the time is up.
     const isLate = performance.now() > deadline;
-    if (await receiver.got(tokenHex(token))) return 'reaches';
+    if (await anyGot(receivers, tokenHex(token))) return 'reaches';
     if (isLate) return 'nothing';
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
+}
+
+async function anyGot(receivers: readonly Peer[], token: string): Promise<boolean> {
+  return (await Promise.all(receivers.map((receiver) => receiver.got(token)))).some(Boolean);
 }

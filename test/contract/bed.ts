@@ -67,6 +67,12 @@ const outsideAliases: Readonly<Record<Family, AddressBook>> = {
   },
 };
 
+/** ClusterIPs, by the Service that rows give them to; the lab's ranges for these are 10.96.0.0/24 and fd96::/112. */
+const clusterIps: Readonly<Record<Family, AddressBook>> = {
+  IPv4: { shop: '10.96.0.10', mart: '10.96.0.11' },
+  IPv6: { shop: 'fd96::10', mart: 'fd96::11' },
+};
+
 /** What the pods live in. Namespaces that nobody names have no labels. */
 const surroundings = [
   namespaceObject('default', { team: 'none' }),
@@ -135,13 +141,13 @@ export class Bed implements AsyncDisposable {
     return this.#pods.has(name) ? this.pod(name).peer() : this.node(name).peer();
   }
 
-  /** Addresses by name: pods, nodes, `outside` and its aliases, and `stranger` and `nobody`, which nobody has. */
+  /** Addresses by name: pods, nodes, `outside` and its aliases, Services, and `stranger` and `nobody`, which nobody has. */
   addresses(family: Family): AddressBook {
     const is4 = family === 'IPv4';
     const { stranger = '', nobody = '' } = families.find((row) => row.family === family) ?? {};
     const owners = [...this.#pods.values(), ...this.lab.nodes, { name: 'outside', ...this.lab.outsideAddresses }];
     const book = owners.map(({ name, ipv4, ipv6 }) => [name, is4 ? ipv4 : ipv6] as const);
-    return { ...Object.fromEntries(book), ...outsideAliases[family], stranger, nobody };
+    return { ...Object.fromEntries(book), ...outsideAliases[family], ...clusterIps[family], stranger, nobody };
   }
 
   /** A pod of the present row, wired, with its peer; it goes at the row's end. */

@@ -8,6 +8,8 @@ export interface Question {
   readonly source?: string;
   readonly sourcePort?: number;
   readonly to: string;
+  /** Who may answer as well. */
+  readonly orElse: readonly string[];
   /** Whose address is asked, if not `to`'s own. */
   readonly destination?: string;
   readonly protocol: QuestionProtocol;
@@ -21,7 +23,7 @@ export interface Question {
 export type QuestionProtocol = 'tcp' | 'udp' | 'icmp' | 'sctp' | 'udplite' | 'proto';
 
 const shape =
-  /^(?<froms>[\w,-]+)(?:@(?<source>\w+))?(?::(?<sourcePort>\d+))? > (?<tos>[\w,-]+)(?:@(?<destination>\w+))?(?: (?<protocols>[a-z]+(?:,[a-z]+)*)(?: (?<numbers>\d+(?:,\d+)*))?)?(?: of (?<bytes>\d+) bytes)?(?: as (?<seenAs>[\w-]+))?$/;
+  /^(?<froms>[\w,-]+)(?:@(?<source>\w+))?(?::(?<sourcePort>\d+))? > (?<tos>[\w,|-]+)(?:@(?<destination>\w+))?(?: (?<protocols>[a-z]+(?:,[a-z]+)*)(?: (?<numbers>\d+(?:,\d+)*))?)?(?: of (?<bytes>\d+) bytes)?(?: as (?<seenAs>[\w-]+))?$/;
 
 const protocols: ReadonlySet<string> = new Set<QuestionProtocol>(['tcp', 'udp', 'icmp', 'sctp', 'udplite', 'proto']);
 
@@ -37,18 +39,20 @@ export function questionsOf(line: Line): readonly Question[] {
   return list('froms', '').flatMap((from) =>
     list('tos', '')
       .filter((to) => to !== from || groups['destination'] !== undefined)
-      .flatMap((to) =>
+      .map((tos) => tos.split('|'))
+      .flatMap(([to = '', ...orElse]) =>
         list('protocols', 'tcp').flatMap((protocol) =>
           list('numbers', '').map((number): Question => {
             if (!protocols.has(protocol)) throw new Error(`${line}: no protocol ${protocol}`);
             return {
               text: [
                 `${from}${part('@', groups['source'])}${part(':', groups['sourcePort'])}`,
-                `> ${to}${part('@', groups['destination'])}`,
+                `> ${[to, ...orElse].join('|')}${part('@', groups['destination'])}`,
                 `${protocol}${part(' ', number)}${part(' of bytes ', groups['bytes'])}${part(' as ', groups['seenAs'])}`,
               ].join(' '),
               from,
               to,
+              orElse,
               protocol: protocol as QuestionProtocol,
               ...(number === '' ? {} : { number: Number(number) }),
               ...optional('source'),

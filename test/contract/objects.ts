@@ -1,5 +1,5 @@
 /** Objects as users write them, with what is the same in all of them filled in. */
-import type { Manifest } from './row.ts';
+import type { AddressBook, Manifest } from './row.ts';
 
 type Spec = Readonly<Record<string, unknown>>;
 type Labels = Readonly<Record<string, string>>;
@@ -67,20 +67,56 @@ export const serviceAccountObject = (name: string, namespace: string, labels: La
 export const service = (name: string, ports: readonly Spec[], namespace = 'default'): Manifest =>
   object('v1', 'Service', name, { ports }, namespace);
 
-/** The slice of one family that a controller makes of a Service's ready pods. */
-export function endpointSlice(
+/** A Service with these ClusterIPs, one a family. */
+export const clusterIpService = (
+  name: string,
+  clusterIPs: readonly [string, string],
+  ports: readonly Spec[],
+  spec: Spec = {},
+): Manifest => object('v1', 'Service', name, { clusterIP: clusterIPs[0], clusterIPs, ports, ...spec }, 'default');
+
+/** Who may answer for a Service: the name of a pod that is ready, or more of it. */
+export type SliceEndpoint =
+  | string
+  | {
+      readonly of: string;
+      readonly nodeName?: string;
+      readonly conditions?: Readonly<Record<'ready' | 'serving' | 'terminating', boolean>>;
+    };
+
+/** One slice, as a controller makes it. */
+export const endpointSlice = (
   name: string,
   serviceName: string,
-  addresses: readonly string[],
+  addressType: 'IPv4' | 'IPv6',
+  endpoints: readonly Spec[],
   ports: readonly Spec[],
-  namespace = 'default',
-): Manifest {
-  return {
-    apiVersion: 'discovery.k8s.io/v1',
-    kind: 'EndpointSlice',
-    metadata: { name, namespace, labels: { 'kubernetes.io/service-name': serviceName } },
-    addressType: addresses.some((address) => address.includes(':')) ? 'IPv6' : 'IPv4',
-    endpoints: addresses.map((address) => ({ addresses: [address], conditions: { ready: true } })),
-    ports,
-  };
-}
+): Manifest => ({
+  apiVersion: 'discovery.k8s.io/v1',
+  kind: 'EndpointSlice',
+  metadata: { name, namespace: 'default', labels: { 'kubernetes.io/service-name': serviceName } },
+  addressType,
+  endpoints,
+  ports,
+});
+
+/** The slices, one a family, of a Service's pods: `SERVICE-0` and `SERVICE-1`, with `part` between. */
+export const endpointSlices = (
+  serviceName: string,
+  books: readonly [AddressBook, AddressBook],
+  endpoints: readonly SliceEndpoint[],
+  ports: readonly Spec[],
+  part = '',
+): readonly Manifest[] =>
+  books.map((book, index) =>
+    endpointSlice(
+      `${serviceName}${part}-${index}`,
+      serviceName,
+      index === 0 ? 'IPv4' : 'IPv6',
+      endpoints.map((endpoint) => {
+        const { of, ...more } = typeof endpoint === 'string' ? { of: endpoint } : endpoint;
+        return { addresses: [book[of] ?? ''], conditions: { ready: true }, ...more };
+      }),
+      ports,
+    ),
+  );

@@ -13,13 +13,13 @@ export interface Manifest {
 /** Addresses of a family, by who has them. */
 export type AddressBook = Readonly<Record<string, string>>;
 
-/** Objects, or what makes them of the addresses that pods and nodes have got. */
+/** Objects, or what makes them of the addresses that pods, nodes and Services have got. */
 export type Objects = readonly Manifest[] | ((v4: AddressBook, v6: AddressBook) => readonly Manifest[]);
 
 export type Family = 'IPv4' | 'IPv6';
 
 /**
- * Who reaches whom, a line each: `FROM[@ADDRESS][:PORT] > TO[@ADDRESS] [PROTOCOL [PORT]] [of N bytes] [as NAME]`.
+ * Who reaches whom, a line each: `FROM[@ADDRESS][:PORT] > TO[|TO][@ADDRESS] [PROTOCOL [PORT]] [of N bytes] [as NAME]`.
  *
  *     client > web                   TCP to the peers' port, seen with client's own address
  *     client,blue > web tcp 80,8080  four questions
@@ -29,6 +29,8 @@ export type Family = 'IPv4' | 'IPv6';
  *     client@stranger > web udp      from an address that the row has given to the pod
  *     client > outside as node1      seen with the node's address
  *     client:4000 > web              from this port
+ *     client > web@shop tcp 80       to the address of the Service `shop`, and web must answer
+ *     client > web|far@shop tcp 80   the same, and one of these must
  *
  * FROM and TO are pods of the bed, `node1`, `node2`, `outside`, or pods that the row has made.
  */
@@ -95,7 +97,7 @@ export interface Phase {
 export interface Row {
   /** A sentence. */
   readonly name: string;
-  /** Which facts it stands for: `core 20` (Calico), `ebpf 3` (its eBPF dataplane), or `design 10`. */
+  /** Which facts it stands for: `core 20` (Calico), `ebpf 3` (its eBPF dataplane), `cilium 9`, or `design 10`. */
   readonly source: readonly string[];
   readonly needs?: readonly Need[];
   /** Objects that are there from the start; gone at its end. */

@@ -7,8 +7,8 @@ import type { Expectation, Row } from './row.ts';
 import { rows } from './rows/index.ts';
 import { bothFamilies } from './runner.ts';
 
-/** Facts that the table must have rows for: all of `core`; of `ebpf` what is about policy, spoofing, hosts and fragments. */
-const facts = { core: 40, ebpf: 18 } as const;
+/** Facts that the table must have rows for: Calico's, those of its eBPF dataplane, and those of Cilium's. */
+const facts = { core: 40, ebpf: 40, cilium: 40 } as const;
 
 /** The names of a file's tests that are neither skipped nor made of a table. */
 const testNames = (source: string): readonly string[] =>
@@ -70,6 +70,12 @@ describe('a line of the table', () => {
   it('names ports, addresses, sizes and as whom one is seen', () => {
     expect(questionsOf('a@stranger:4000 > outside@edge16 udp 53 of 9 bytes as node1')).toMatchObject([
       { source: 'stranger', sourcePort: 4000, destination: 'edge16', number: 53, bytes: 9, seenAs: 'node1' },
+    ]);
+  });
+
+  it('has more than one who may answer, and whom a Service chooses', () => {
+    expect(questionsOf('a > b|c@shop tcp 88')).toMatchObject([
+      { to: 'b', orElse: ['c'], destination: 'shop', number: 88 },
     ]);
   });
 

@@ -20,7 +20,14 @@ const service = {
   metadata: { name: 'web' },
   spec: { clusterIP: '10.96.0.10', clusterIPs: ['10.96.0.10'], ports: [{ name: 'http', port: 80 }] },
 };
-const slice = (...addresses: string[]) => endpointSlice('web-1', 'web', addresses, [{ name: 'http', port: 8080 }]);
+const slice = (...addresses: string[]) =>
+  endpointSlice(
+    'web-1',
+    'web',
+    'IPv4',
+    addresses.map((address) => ({ addresses: [address] })),
+    [{ name: 'http', port: 8080 }],
+  );
 
 it('an endpoint whose address is none is said in status and log until it is mended, and the node stays ready', async () => {
   const logged = node.log().length;

@@ -31,11 +31,14 @@ export function newToken(): string {
 
 /** A peer process in a network namespace, seen from outside. */
 export class Peer implements AsyncDisposable {
+  /** What it calls itself in its answers: the path of its namespace. */
+  readonly name: string;
   readonly #child: ChildProcess;
   readonly #waiting = new Map<number, PromiseWithResolvers<unknown>>();
   #nextId = 1;
 
-  private constructor(child: ChildProcess) {
+  private constructor(name: string, child: ChildProcess) {
+    this.name = name;
     this.#child = child;
   }
 
@@ -46,7 +49,7 @@ export class Peer implements AsyncDisposable {
     const child = spawn('nsenter', [`--net=${netnsPath}`, ...command, ...ports.map(String)], {
       stdio: ['pipe', 'pipe', 'inherit'],
     });
-    const peer = new Peer(child);
+    const peer = new Peer(netnsPath, child);
     const ready = Promise.withResolvers<void>();
     child.once('exit', (code) => {
       const error = new Error(`the peer in ${netnsPath} ended with status ${code}`);

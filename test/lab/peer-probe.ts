@@ -29,6 +29,8 @@ export type ProbeVerdict = 'reaches' | 'refused' | 'nothing' | 'unreachable';
 export interface ProbeOutcome {
   readonly verdict: ProbeVerdict;
   readonly seenAs?: string;
+  /** The path of the namespace whose peer has answered. */
+  readonly answeredBy?: string;
 }
 
 /** Longest wait for the first byte on a connection that the kernels have agreed on, in ms: how busy the server is proves nothing. */
@@ -62,6 +64,12 @@ function afterWhatArrived(late: () => void): void {
   setImmediate(() => setImmediate(late));
 }
 
+/** What an answer says: first as whom the sender was seen, last who answers. */
+function reached(answer: string | Buffer): ProbeOutcome {
+  const words = answer.toString().trim().split(' ');
+  return { verdict: 'reaches', seenAs: plainAddress(words[0] ?? ''), answeredBy: words.at(-1) ?? '' };
+}
+
 function probeTcp({ host, port, from, sourcePort, timeoutMs }: ProbeTarget): Promise<ProbeOutcome> {
   return new Promise((resolve, reject) => {
     let connected = false;
@@ -88,9 +96,7 @@ function probeTcp({ host, port, from, sourcePort, timeoutMs }: ProbeTarget): Pro
       clearTimeout(timer);
       timer = setTimeout(() => done({ verdict: 'nothing' }), greetingMs);
     });
-    socket.on('data', (data) =>
-      done({ verdict: 'reaches', seenAs: plainAddress(data.toString().split('\n')[0] ?? '') }),
-    );
+    socket.on('data', (data) => done(reached(data)));
     socket.on('error', (error) => {
       const verdict = verdictOf(error);
       if (verdict === undefined) reject(error);
@@ -128,9 +134,7 @@ function probeUdp(target: ProbeTarget): Promise<ProbeOutcome> {
       const isTaken = sourcePort === undefined && (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
       return isTaken ? resolve(probeUdp(target)) : reject(error);
     });
-    socket.on('message', (message) =>
-      done({ verdict: 'reaches', seenAs: plainAddress(message.toString().split(' ')[0] ?? '') }),
-    );
+    socket.on('message', (message) => done(reached(message)));
     // Connected, so that "port unreachable" is heard of.
     socket.bind({ port: sourcePort ?? freshPort(), ...(from === undefined ? {} : { address: from }) }, () =>
       socket.connect(port, host, () => {

@@ -39,6 +39,8 @@ export interface ProbeAnswer {
   readonly reason?: string;
 }
 
+/** Whose answers these are: the namespace's path, which has no blanks. */
+const [, , , self = ''] = process.argv;
 const streams = new Map<number, Stream>();
 const heard = new Map<string, number>();
 /** Tokens of probes, and raw packets as hex digits. Tests are short: nothing is ever forgotten. */
@@ -67,8 +69,8 @@ async function serveTcp(port: number): Promise<void> {
   const server = createServer((socket) => {
     socket.on('error', () => {});
     hear(plainAddress(socket.remoteAddress ?? ''));
-    // Who connects learns as whom it was seen; after that, echo.
-    socket.write(`${socket.remoteAddress}\n`);
+    // Who connects learns as whom it was seen, and who answers; after that, echo.
+    socket.write(`${socket.remoteAddress} ${self}\n`);
     socket.pipe(socket);
   });
   await new Promise<void>((resolve) => {
@@ -82,7 +84,7 @@ async function serveUdp(port: number): Promise<void> {
     const text = message.toString();
     hear(plainAddress(from.address));
     if (text.startsWith('token-')) payloads.add(text.replace(/\..*/s, ''));
-    udp.send(`${from.address} ${text}`, from.port, from.address);
+    udp.send(`${from.address} ${text} ${self}`, from.port, from.address);
   });
   // A client that is gone answers by ICMP; that is its affair.
   udp.on('error', () => {});

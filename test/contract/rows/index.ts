@@ -7,6 +7,7 @@ import { life } from './life.ts';
 import { operate } from './operate.ts';
 import { rules } from './rules.ts';
 import { selectors } from './selectors.ts';
+import { services } from './services.ts';
 import { tiers } from './tiers.ts';
 
 /** The whole table. */
@@ -20,4 +21,5 @@ export const rows: readonly Row[] = [
   ...operate,
   ...life,
   ...addresses,
+  ...services,
 ];

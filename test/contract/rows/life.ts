@@ -4,7 +4,7 @@ import { exec, must } from '#test/lab/exec.ts';
 import { snapshotOf } from '#test/lab/node-snapshot.ts';
 import type { Bed } from '../bed.ts';
 import { globalPolicy, kubernetesPolicy } from '../objects.ts';
-import { lacking, policyRow, type Action, type Expectation, type Row } from '../row.ts';
+import { lacking, policyRow, provedElsewhere, type Action, type Expectation, type Row } from '../row.ts';
 
 const onlyClient = globalPolicy('only-client', {
   selector: "app == 'web'",
@@ -362,20 +362,43 @@ export const life: readonly Row[] = [
   lacking(
     'devices that do not match the pattern stay alone, and a changed pattern is followed',
     ['ebpf 10'],
-    'host programs of the eBPF dataplane',
+    'host programs whose devices a pattern chooses: ours are found from routes and host endpoints',
   ),
   lacking(
     'IPv4 only: what is IPv6 from a pod is dropped, and on the host untouched',
     ['ebpf 11'],
     'a lab of one family',
   ),
-  lacking('unprivileged BPF is switched off', ['ebpf 12'], 'host programs of the eBPF dataplane'),
   lacking(
+    'unprivileged BPF is switched off',
+    ['ebpf 12'],
+    "a node whose sysctl it could be: it is all of the machine's, and bpfDisableUnprivileged is not in this version",
+  ),
+  provedElsewhere(
     'a mark mask that is too small is refused with a clear message',
     ['ebpf 13'],
-    'marks of the eBPF dataplane; the unit tests of iptables have the other',
+    'test/kernel/ebpf-stack.test.ts',
+    'that can not be made, because the mask has too few bits, are a failure that says so',
   ),
-  lacking("a large datagram to a pod's NodePort arrives in fragments", ['ebpf 17'], 'Services of our own'),
+  lacking('a table of flows that is nearly full grows', ['ebpf 40'], 'tables that grow: their sizes are settings, and what is full is said'),
+  provedElsewhere(
+    'running agents change their dataplane and back, and connections go on',
+    ['ebpf 39', 'cilium 38'],
+    'test/kernel/agent-switch.test.ts',
+    'flips running agents ${flips} times: no connection ends, no forged packet passes, new pods work',
+  ),
+  provedElsewhere(
+    'after the clean-up no program, map, pin or filter is left',
+    ['cilium 39'],
+    'test/kernel/ebpf-dataplane.test.ts',
+    'cleanup by an agent that knows nothing leaves no filter, pin, program, map or mount',
+  ),
+  provedElsewhere(
+    "others' filters on our devices stay",
+    ['cilium 40'],
+    'test/kernel/ebpf-dataplane.test.ts',
+    'that were there before us stay as they were, and so does an empty qdisc',
+  ),
 ];
 
 const described = (code: number): string | undefined => (code === 200 ? undefined : `status ${code}`);

@@ -1,7 +1,7 @@
 /** What a rule can ask of a packet. */
 import { must } from '#test/lab/exec.ts';
 import type { Bed } from '../bed.ts';
-import { endpointSlice, globalNetworkSet, globalPolicy, networkPolicy, service } from '../objects.ts';
+import { endpointSlices, globalNetworkSet, globalPolicy, networkPolicy, service } from '../objects.ts';
 import { policyRow, type AddressBook, type Manifest, type Row } from '../row.ts';
 
 const web = { selector: "color == 'green'", types: ['Ingress'] };
@@ -26,14 +26,7 @@ const singles = Array.from({ length: 20 }, (_, i) => 6000 + 2 * i);
 
 /** A Service's slices, one a family, with these endpoints and a port. */
 const shop = (v4: AddressBook, v6: AddressBook, pods: readonly string[], port = 8080): readonly Manifest[] =>
-  [v4, v6].map((book, index) =>
-    endpointSlice(
-      `shop-${index}`,
-      'shop',
-      pods.map((name) => book[name] ?? ''),
-      [{ name: 'http', port, protocol: 'TCP' }],
-    ),
-  );
+  endpointSlices('shop', [v4, v6], pods, [{ name: 'http', port, protocol: 'TCP' }]);
 
 /** Connects all the time while something is done; throws when one connection failed. */
 async function whileConnecting(bed: Bed, from: string, to: string, deed: () => Promise<void>): Promise<void> {
