@@ -40,15 +40,10 @@ static __always_inline __u32 network_offset(__u32 slot)
 	return host && host->flags & HOST_WITHOUT_ETHERNET ? 0 : ETH_HLEN;
 }
 
-/* Nobody brings marks of ours along. */
-static __always_inline __u32 marks_of(const struct __sk_buff *skb, __u32 untracked, __u32 not_local,
-				      __u32 pre_accepted)
+/* What the rules of netfilter are told. */
+static __always_inline __u32 marks_of(__u32 untracked, __u32 not_local, __u32 pre_accepted)
 {
-	const __u32 ours = pod_config.mark_seen | pod_config.mark_host | pod_config.mark_not_local |
-			   pod_config.mark_untracked | pod_config.mark_pre_accepted;
-
-	return (skb->mark & ~ours) | (untracked ? pod_config.mark_untracked : 0) |
-	       (not_local ? pod_config.mark_not_local : 0) |
+	return (untracked ? pod_config.mark_untracked : 0) | (not_local ? pod_config.mark_not_local : 0) |
 	       (pre_accepted ? pod_config.mark_pre_accepted : 0);
 }
 
@@ -63,13 +58,14 @@ int tortie_host_in(struct __sk_buff *skb)
 
 	if (!slot || skb->pkt_type == PACKET_OTHERHOST || is_of_vlan(skb))
 		return TC_ACT_UNSPEC;
+	/* Nobody brings marks of ours along. */
+	skb->mark &= ~(pod_config.mark_seen | pod_config.mark_host | marks_of(1, 1, 1));
 	switch (bpf_ntohs(skb->protocol)) {
 	case ETH_P_IP:
 		verdict = host_in4(skb, slot, network_offset(slot));
 		packet4 = this_packet4();
 		if (packet4)
-			skb->mark =
-			    marks_of(skb, packet4->untracked, packet4->not_local, packet4->pre_accepted);
+			skb->mark |= marks_of(packet4->untracked, packet4->not_local, packet4->pre_accepted);
 		break;
 	case ETH_P_IPV6:
 		if (!pod_config.ipv6_enabled)
@@ -77,8 +73,7 @@ int tortie_host_in(struct __sk_buff *skb)
 		verdict = host_in6(skb, slot, network_offset(slot));
 		packet6 = this_packet6();
 		if (packet6)
-			skb->mark =
-			    marks_of(skb, packet6->untracked, packet6->not_local, packet6->pre_accepted);
+			skb->mark |= marks_of(packet6->untracked, packet6->not_local, packet6->pre_accepted);
 		break;
 	case ETH_P_8021Q:
 	case ETH_P_8021AD:
