@@ -21,10 +21,20 @@
 
 #endif
 
+#if FAMILY == 6
+/* The link's own addresses (fe80::/10), and its groups: nothing to them is forwarded. */
+static __always_inline int is_on_link(const __u8 *address)
+{
+	return (address[0] == 0xfe && (address[1] & 0xc0) == 0x80) ||
+	       (address[0] == 0xff && (address[1] & 0xf) <= 2);
+}
+#endif
+
 /*
  * What every IPv6 host says on its link: neighbour discovery (RFC 4861), which no router can have forwarded
  * if its hop limit is whole, and multicast listener reports and queries (RFC 2710, 3810), which none will.
- * Nobody judges it. IPv4's is ARP, which isn't IPv4.
+ * Nobody judges it. What a pod sends has its whole hop limit wherever it goes, and the node forwards it: of
+ * that only what can't leave the link. IPv4's is ARP, which isn't IPv4.
  */
 static __always_inline int is_link_talk(const struct flow_headers *headers, int is_out)
 {
@@ -34,6 +44,8 @@ static __always_inline int is_link_talk(const struct flow_headers *headers, int 
 	__u8 type = headers->tuple.destination_port >> 8;
 
 	if (headers->tuple.protocol != PROTOCOL_ICMPV6 || headers->fragment != FRAGMENT_KIND_NONE)
+		return 0;
+	if (is_out && headers->hops == ND_HOP_LIMIT && !is_on_link(headers->tuple.destination))
 		return 0;
 	if (headers->hops == ND_HOP_LIMIT)
 		return type == ICMPV6_ROUTER_SOLICIT || type == ICMPV6_NEIGHBOUR_SOLICIT ||

@@ -131,13 +131,14 @@ describe('from a pod', () => {
 
     ['UDP from link-local', six({ from: v6.linkLocal }), 'spoofed-source'],
     ['UDP from ::', six({ from: v6.unspecified }), 'spoofed-source'],
-    ['a neighbour solicitation from link-local', icmpv6(135, { from: v6.linkLocal }), 'passed'],
+    ['a neighbour solicitation from link-local', icmpv6(135, { from: v6.linkLocal, to: 'fe80::1' }), 'passed'],
     [
       'a neighbour solicitation from :: (is my address taken?)',
       icmpv6(135, { from: v6.unspecified, to: 'ff02::1:ff00:3' }),
       'passed',
     ],
-    ['a neighbour advertisement from link-local', icmpv6(136, { from: v6.linkLocal }), 'passed'],
+    ['a neighbour advertisement from link-local', icmpv6(136, { from: v6.linkLocal, to: 'fe80::1' }), 'passed'],
+    ['a neighbour advertisement from link-local to elsewhere', icmpv6(136, { from: v6.linkLocal }), 'spoofed-source'],
     ['a router solicitation from ::', icmpv6(133, { from: v6.unspecified, to: v6.allRouters }), 'passed'],
     ['a router advertisement from link-local', icmpv6(134, { from: v6.linkLocal, to: v6.allNodes }), 'spoofed-source'],
     ['a redirect from link-local', icmpv6(137, { from: v6.linkLocal }), 'spoofed-source'],
@@ -189,14 +190,26 @@ describe('from a pod', () => {
 
   test.each<[string, Uint8Array]>([
     ['ARP', arp({ senderIp: v4.podOne })],
-    ['a neighbour solicitation', icmpv6(135, { from: v6.linkLocal })],
-    ['a neighbour solicitation from its own address', icmpv6(135, { from: v6.podOne })],
+    ['a neighbour solicitation', icmpv6(135, { from: v6.linkLocal, to: 'ff02::1:ff00:3' })],
+    ['a neighbour solicitation from its own address', icmpv6(135, { from: v6.podOne, to: 'fe80::1' })],
     ['a listener report', mld(143, { from: v6.unspecified })],
   ])('no policy judges %s', async (_, frame) => {
     await node.reset();
     node.policy({ 'one egress': 'deny' });
     expect(verdictOf(Direction.fromPod, frame)).toBe('passed');
     expect(verdictOf(Direction.fromPod, four({}))).toBe('policy');
+    node.policy();
+  });
+
+  test.each<[string, Uint8Array]>([
+    ['a router solicitation to elsewhere', icmpv6(133, { from: v6.podOne, to: v6.stranger })],
+    ['a neighbour solicitation to elsewhere', icmpv6(135, { from: v6.podOne, to: v6.stranger })],
+    ['a neighbour advertisement to another pod', icmpv6(136, { from: v6.podOne })],
+    ['a neighbour advertisement to a group beyond the link', icmpv6(136, { from: v6.podOne, to: 'ff05::2' })],
+  ])('policy judges %s: the node forwards it', async (_, frame) => {
+    await node.reset();
+    node.policy({ 'one egress': 'deny' });
+    expect(verdictOf(Direction.fromPod, frame)).toBe('policy');
     node.policy();
   });
 
