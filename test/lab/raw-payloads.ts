@@ -2,7 +2,7 @@
 import { bytes, checksum, ipv4Bytes, ipv6Bytes, u16 } from './packets.ts';
 
 /** IP protocol numbers. */
-export const protocolNumbers = { icmp: 1, icmpv6: 58, sctp: 132, udplite: 136 } as const;
+export const protocolNumbers = { icmp: 1, tcp: 6, udp: 17, icmpv6: 58, sctp: 132, udplite: 136 } as const;
 
 /** From whom, to whom, and a word that the receiver recognises. */
 export interface RawParties {
@@ -42,9 +42,33 @@ export function udplite({ from, to, token }: RawParties, sourcePort: number, por
   const payload = Buffer.from(token);
   const length = 8 + payload.length;
   const packet = bytes(u16(sourcePort), u16(port), u16(length), u16(0), payload);
-  const pseudo = bytes(ipBytes(from), ipBytes(to), u32(length), u32(17));
-  packet.set(u16(checksum(bytes(pseudo, packet)) || 0xffff), 6);
+  packet.set(u16(checksum(bytes(pseudoHeader(from, to, length, protocolNumbers.udp), packet)) || 0xffff), 6);
   return hexOf(packet);
+}
+
+/** A UDP datagram that carries the token. */
+export function udpDatagram({ from, to, token }: RawParties, sourcePort: number, port: number): string {
+  const length = 8 + token.length;
+  const packet = bytes(u16(sourcePort), u16(port), u16(length), u16(0), Buffer.from(token));
+  packet.set(u16(checksum(bytes(pseudoHeader(from, to, length, protocolNumbers.udp), packet)) || 0xffff), 6);
+  return hexOf(packet);
+}
+
+/** TCP's flags (RFC 9293, 3.1). */
+export const tcpFlags = { syn: 0x02, ack: 0x10 } as const;
+
+/** A TCP segment without options that carries the token, somewhere in its sequence space. */
+export function tcpSegment({ from, to, token }: RawParties, sourcePort: number, port: number, flags: number): string {
+  const numbers = [...u32(0x1234_5678), ...u32(flags & tcpFlags.ack ? 0x2345_6789 : 0)];
+  const header = [...u16(sourcePort), ...u16(port), ...numbers, 5 << 4, flags, ...u16(64_240), ...u16(0), ...u16(0)];
+  const packet = bytes(header, Buffer.from(token));
+  packet.set(u16(checksum(bytes(pseudoHeader(from, to, packet.length, protocolNumbers.tcp), packet))), 16);
+  return hexOf(packet);
+}
+
+/** What checksums cover of the IP header (RFC 768, RFC 8200 8.1). */
+function pseudoHeader(from: string, to: string, length: number, protocol: number): Uint8Array {
+  return bytes(ipBytes(from), ipBytes(to), u32(length), u32(protocol));
 }
 
 /** CRC-32C, bit by bit: packets are few and short. */
