@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, rmSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { attachTcx, type BpfLink, type BpfProgram, openPinnedLink } from '#native/bpf.ts';
+import { attachTcx, type BpfLink, type BpfProgram, openPinnedLink, probeBpf } from '#native/bpf.ts';
 import type { Netlink, NetnsRef } from '#native/types.ts';
 import { attach, detach, type FilterNames, type FilterPair, readAttached } from '../filters.ts';
 
@@ -28,8 +28,8 @@ export interface HostAttachmentDeps {
   readonly dir: string;
   /** Where the devices are, if that is not the process's namespace. */
   readonly netns?: NetnsRef;
-  /** Instead of tcx; for tests of kernels that have none. */
-  readonly attachLink?: typeof attachTcx;
+  /** Whether the kernel has tcx; absent: it is tried. */
+  readonly hasTcx?: boolean;
 }
 
 /**
@@ -40,24 +40,21 @@ export class HostAttachments implements AsyncDisposable {
   readonly #deps: HostAttachmentDeps;
   /** By pin. Held open: a pin that somebody removes takes nothing off, and is made again. */
   readonly #links = new Map<string, BpfLink>();
-  #hasTcx = true;
+  #hasTcx: boolean | undefined;
 
   constructor(deps: HostAttachmentDeps) {
     this.#deps = deps;
+    this.#hasTcx = deps.hasTcx;
   }
 
   /** Sees to it that the device has these programs. Throws what the kernel says; `ENODEV` when it is gone. */
   async put(ifindex: number, programs: NetPrograms): Promise<HostAttachment> {
+    // If that can't be told, attaching will.
+    this.#hasTcx ??= (await probeBpf({ tcx: true })).answer !== 'no';
     if (this.#hasTcx) {
-      try {
-        const ingress = await this.#link(ifindex, 'ingress', programs.fromNet);
-        const egress = await this.#link(ifindex, 'egress', programs.toNet);
-        return { kind: 'tcx', outcome: worst(ingress, egress) };
-      } catch (error) {
-        // No tcx in this kernel.
-        if (codeOf(error) !== 'EINVAL') throw error;
-        this.#hasTcx = false;
-      }
+      const ingress = await this.#link(ifindex, 'ingress', programs.fromNet);
+      const egress = await this.#link(ifindex, 'egress', programs.toNet);
+      return { kind: 'tcx', outcome: worst(ingress, egress) };
     }
     const { host } = this.#deps;
     const pair: FilterPair = { names: netNames, ingress: programs.fromNet, egress: programs.toNet };
@@ -119,8 +116,8 @@ export class HostAttachments implements AsyncDisposable {
       }
       await this.#forget(path);
     }
-    const { netns, attachLink } = this.#deps;
-    const made = await (attachLink ?? attachTcx)(program, direction, { ifindex, ...(netns && { netns }) }, 'first');
+    const { netns } = this.#deps;
+    const made = await attachTcx(program, direction, { ifindex, ...(netns && { netns }) }, 'first');
     try {
       this.#pin(made, path);
     } catch (error) {

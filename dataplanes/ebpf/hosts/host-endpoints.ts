@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { Clock } from '#api/clock.ts';
 import type { MonitorGroup, Netlink, NetlinkEvent } from '#native/types.ts';
-import type { HostDeviceState } from '../../contract.ts';
+import type { ApplyFailure, HostDeviceState } from '../../contract.ts';
 import type { Logger } from '../../logger.ts';
 import type { DataplaneConfig, DataplaneUpdate } from '../../messages.ts';
 import type { HostEndpointInfo } from '../../policy.ts';
@@ -147,6 +147,11 @@ export class HostEndpoints implements AsyncDisposable {
       this.#failDevices(outcome, error);
       return false;
     }
+  }
+
+  /** What could not be made of their policy, once everything is flushed. */
+  get failures(): readonly ApplyFailure[] {
+    return this.#tables?.failures ?? [];
   }
 
   /** Takes our programs off all devices, whoever of us attached them. */

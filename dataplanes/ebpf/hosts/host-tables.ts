@@ -102,11 +102,15 @@ export class HostTables {
       isFreed = true;
     }
     if (isFreed) await this.#maps.flush();
-    for (const id of this.#wanted.keys()) {
-      const reason = this.#units.failure(id);
-      if (reason !== undefined) fail(id, reason);
-    }
     return [...failed].map(([id, reason]) => ({ object: `host endpoint ${id}`, reason }));
+  }
+
+  /** Host endpoints one of whose units denies everything because it could not be made, after whatever flush. */
+  get failures(): readonly ApplyFailure[] {
+    return [...this.#wanted.keys()].flatMap((id) => {
+      const reason = this.#units.failure(id);
+      return reason === undefined ? [] : [{ object: `host endpoint ${id}`, reason }];
+    });
   }
 
   /** Its slot; 0: it has no say in what pods forward. */
