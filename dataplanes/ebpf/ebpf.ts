@@ -64,7 +64,6 @@ export class EbpfDataplane implements Dataplane {
     enforcesPolicy: true,
     closesUnknownDevices: false,
     translatesServices: true,
-    translatesServices: true,
   };
 
   readonly programsServices = true;
@@ -172,6 +171,7 @@ export class EbpfDataplane implements Dataplane {
       if (this.#entry === 'yes') await this.#hosts.enforce(loaded, outcome);
       const areHostsFilled = await this.#hosts.program(loaded, outcome);
       const isFlushed = await loaded.pods.program(outcome, (link) => this.#attach(link, loaded));
+      outcome.failed.push(...this.#hosts.failures);
       this.#isFilled = isComplete && isFlushed && areHostsFilled;
       outcome.failed.push(...(await loaded.flushServices(this.#deps.nodeName, retry)));
       loaded.settleSoon();
