@@ -2,6 +2,7 @@ import type { ServiceIdentifier } from 'inversify';
 import type { NetlinkOp } from '#native/types.ts';
 import type { DataplaneFlows } from './flows.ts';
 import type { DataplaneUpdate, EndpointId } from './messages.ts';
+import type { FlowEventSource, InForceView, PacketQuestion, PacketView, ServicesView } from './observe.ts';
 import type { RuleId } from './policy.ts';
 
 /** Where two dataplanes differ in what a user can see. Defaults are what iptables does; shared code never tests `kind`. */
@@ -125,6 +126,14 @@ export interface Dataplane extends Programmer {
   readonly hostDevices?: readonly HostDeviceState[];
   /** The flows that it remembers, or lets the kernel remember; absent: it can't tell them. */
   readonly flows?: DataplaneFlows;
+  /** Tells of new flows and of drops while somebody listens; absent: it can't. */
+  readonly flowEvents?: FlowEventSource;
+  /** What the kernel's tables say of a packet; undefined: there are none now. Absent: calc's rules are all that can be asked. */
+  inspect?(question: PacketQuestion): Promise<PacketView | undefined>;
+  /** Services that it translates itself; absent: they are kube-proxy's. */
+  readonly services?: ServicesView;
+  /** What is in force, and how full its tables are; absent: it has no such tables. undefined: they aren't there now. */
+  readonly inForce?: InForceView | undefined;
 }
 
 /** Makes a dataplane by its kind; every installed dataplane registers one factory. */

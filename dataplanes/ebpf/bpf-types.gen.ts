@@ -294,106 +294,6 @@ export const verdictTexts = {
 } as const satisfies Record<Verdict, string>;
 export const verdictCount = 21;
 
-/** struct source_key, 28 bytes */
-export interface SourceKey {
-  readonly prefixLen: number;
-  readonly ifindex: number;
-  readonly family: Family;
-  readonly address: Uint8Array;
-}
-export const SourceKey = {
-  size: 28,
-  offsets: { prefixLen: 0, ifindex: 4, family: 8, address: 12 },
-  read(view: DataView, at = 0): SourceKey {
-    return { prefixLen: view.getUint32(at, true), ifindex: view.getUint32(at + 4, true), family: view.getUint32(at + 8, true) as Family, address: bytesAt(view, at + 12, 16) };
-  },
-  write(value: SourceKey, view: DataView, at = 0): void {
-    view.setUint32(at, value.prefixLen, true);
-    view.setUint32(at + 4, value.ifindex, true);
-    view.setUint32(at + 8, value.family, true);
-    setBytes(view, at + 12, value.address, 16);
-  },
-  encode(value: SourceKey): Uint8Array {
-    const bytes = new Uint8Array(28);
-    SourceKey.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct counter, 16 bytes */
-export interface Counter {
-  readonly packets: bigint;
-  readonly bytes: bigint;
-}
-export const Counter = {
-  size: 16,
-  offsets: { packets: 0, bytes: 8 },
-  read(view: DataView, at = 0): Counter {
-    return { packets: view.getBigUint64(at, true), bytes: view.getBigUint64(at + 8, true) };
-  },
-  write(value: Counter, view: DataView, at = 0): void {
-    view.setBigUint64(at, value.packets, true);
-    view.setBigUint64(at + 8, value.bytes, true);
-  },
-  encode(value: Counter): Uint8Array {
-    const bytes = new Uint8Array(16);
-    Counter.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct device_counters, 1024 bytes */
-export interface DeviceCounters {
-  readonly by: readonly (readonly Counter[])[];
-}
-export const DeviceCounters = {
-  size: 1024,
-  offsets: { by: 0 },
-  dims: { by: [2, 32] },
-  read(view: DataView, at = 0): DeviceCounters {
-    return { by: listAt(2, 512, at, (at) => listAt(32, 16, at, (at) => Counter.read(view, at))) };
-  },
-  write(value: DeviceCounters, view: DataView, at = 0): void {
-    setList(value.by, 2, 512, at, (value, at) => { setList(value, 32, 16, at, (value, at) => { Counter.write(value, view, at); }); });
-  },
-  encode(value: DeviceCounters): Uint8Array {
-    const bytes = new Uint8Array(1024);
-    DeviceCounters.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct pod_config, 24 bytes */
-export interface PodConfig {
-  readonly ipv6Enabled: number;
-  readonly markSeen: number;
-  readonly markHost: number;
-  readonly markNotLocal: number;
-  readonly markUntracked: number;
-  readonly markPreAccepted: number;
-}
-export const PodConfig = {
-  size: 24,
-  offsets: { ipv6Enabled: 0, markSeen: 4, markHost: 8, markNotLocal: 12, markUntracked: 16, markPreAccepted: 20 },
-  read(view: DataView, at = 0): PodConfig {
-    return { ipv6Enabled: view.getUint8(at), markSeen: view.getUint32(at + 4, true), markHost: view.getUint32(at + 8, true), markNotLocal: view.getUint32(at + 12, true), markUntracked: view.getUint32(at + 16, true), markPreAccepted: view.getUint32(at + 20, true) };
-  },
-  write(value: PodConfig, view: DataView, at = 0): void {
-    view.setUint8(at, value.ipv6Enabled);
-    setZero(view, at + 1, 3);
-    view.setUint32(at + 4, value.markSeen, true);
-    view.setUint32(at + 8, value.markHost, true);
-    view.setUint32(at + 12, value.markNotLocal, true);
-    view.setUint32(at + 16, value.markUntracked, true);
-    view.setUint32(at + 20, value.markPreAccepted, true);
-  },
-  encode(value: PodConfig): Uint8Array {
-    const bytes = new Uint8Array(24);
-    PodConfig.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
 /** struct unit_record, 32 bytes */
 export interface UnitRecord {
   readonly chunks: number;
@@ -422,160 +322,22 @@ export const UnitRecord = {
   },
 } as const;
 
-/** struct flow_end4, 8 bytes */
-export interface FlowEnd4 {
-  readonly address: Uint8Array;
-  readonly port: number;
-}
-export const FlowEnd4 = {
-  size: 8,
-  offsets: { address: 0, port: 4 },
-  read(view: DataView, at = 0): FlowEnd4 {
-    return { address: bytesAt(view, at, 4), port: view.getUint16(at + 4, true) };
-  },
-  write(value: FlowEnd4, view: DataView, at = 0): void {
-    setBytes(view, at, value.address, 4);
-    view.setUint16(at + 4, value.port, true);
-    setZero(view, at + 6, 2);
-  },
-  encode(value: FlowEnd4): Uint8Array {
-    const bytes = new Uint8Array(8);
-    FlowEnd4.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct flow_key4, 20 bytes */
-export interface FlowKey4 {
-  readonly end: readonly FlowEnd4[];
-  readonly protocol: number;
-}
-export const FlowKey4 = {
-  size: 20,
-  offsets: { end: 0, protocol: 16 },
-  dims: { end: [2] },
-  read(view: DataView, at = 0): FlowKey4 {
-    return { end: listAt(2, 8, at, (at) => FlowEnd4.read(view, at)), protocol: view.getUint8(at + 16) };
-  },
-  write(value: FlowKey4, view: DataView, at = 0): void {
-    setList(value.end, 2, 8, at, (value, at) => { FlowEnd4.write(value, view, at); });
-    view.setUint8(at + 16, value.protocol);
-    setZero(view, at + 17, 3);
-  },
-  encode(value: FlowKey4): Uint8Array {
-    const bytes = new Uint8Array(20);
-    FlowKey4.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct flow_record4, 96 bytes */
-export interface FlowRecord4 {
-  readonly key: FlowKey4;
-  readonly before: FlowEnd4;
-  readonly sourceBefore: FlowEnd4;
-  readonly created: bigint;
-  readonly lastSeen: bigint;
-  readonly packets: readonly bigint[];
-  readonly bytes: readonly bigint[];
-  readonly state: bigint;
-}
-export const FlowRecord4 = {
-  size: 96,
-  offsets: { key: 0, before: 20, sourceBefore: 28, created: 40, lastSeen: 48, packets: 56, bytes: 72, state: 88 },
-  dims: { packets: [2], bytes: [2] },
-  read(view: DataView, at = 0): FlowRecord4 {
-    return { key: FlowKey4.read(view, at), before: FlowEnd4.read(view, at + 20), sourceBefore: FlowEnd4.read(view, at + 28), created: view.getBigUint64(at + 40, true), lastSeen: view.getBigUint64(at + 48, true), packets: listAt(2, 8, at + 56, (at) => view.getBigUint64(at, true)), bytes: listAt(2, 8, at + 72, (at) => view.getBigUint64(at, true)), state: view.getBigUint64(at + 88, true) };
-  },
-  write(value: FlowRecord4, view: DataView, at = 0): void {
-    FlowKey4.write(value.key, view, at);
-    FlowEnd4.write(value.before, view, at + 20);
-    FlowEnd4.write(value.sourceBefore, view, at + 28);
-    view.setBigUint64(at + 40, value.created, true);
-    view.setBigUint64(at + 48, value.lastSeen, true);
-    setList(value.packets, 2, 8, at + 56, (value, at) => { view.setBigUint64(at, value, true); });
-    setList(value.bytes, 2, 8, at + 72, (value, at) => { view.setBigUint64(at, value, true); });
-    view.setBigUint64(at + 88, value.state, true);
-  },
-  encode(value: FlowRecord4): Uint8Array {
-    const bytes = new Uint8Array(96);
-    FlowRecord4.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct host_slot, 144 bytes */
-export interface HostSlot {
-  readonly unit: readonly number[];
-  readonly staged: readonly number[];
-  readonly ifindex: number;
-  readonly flags: number;
-  readonly mac: Uint8Array;
-}
-export const HostSlot = {
-  size: 144,
-  offsets: { unit: 0, staged: 64, ifindex: 128, flags: 132, mac: 136 },
-  dims: { unit: [16], staged: [16] },
-  read(view: DataView, at = 0): HostSlot {
-    return { unit: listAt(16, 4, at, (at) => view.getUint32(at, true)), staged: listAt(16, 4, at + 64, (at) => view.getUint32(at, true)), ifindex: view.getUint32(at + 128, true), flags: view.getUint32(at + 132, true), mac: bytesAt(view, at + 136, 6) };
-  },
-  write(value: HostSlot, view: DataView, at = 0): void {
-    setList(value.unit, 16, 4, at, (value, at) => { view.setUint32(at, value, true); });
-    setList(value.staged, 16, 4, at + 64, (value, at) => { view.setUint32(at, value, true); });
-    view.setUint32(at + 128, value.ifindex, true);
-    view.setUint32(at + 132, value.flags, true);
-    setBytes(view, at + 136, value.mac, 6);
-    setZero(view, at + 142, 2);
-  },
-  encode(value: HostSlot): Uint8Array {
-    const bytes = new Uint8Array(144);
-    HostSlot.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct failsafe_key4, 12 bytes */
-export interface FailsafeKey4 {
-  readonly prefixLen: number;
-  readonly direction: number;
-  readonly protocol: number;
-  readonly port: number;
-  readonly address: Uint8Array;
-}
-export const FailsafeKey4 = {
-  size: 12,
-  offsets: { prefixLen: 0, direction: 4, protocol: 5, port: 6, address: 8 },
-  read(view: DataView, at = 0): FailsafeKey4 {
-    return { prefixLen: view.getUint32(at, true), direction: view.getUint8(at + 4), protocol: view.getUint8(at + 5), port: view.getUint16(at + 6, true), address: bytesAt(view, at + 8, 4) };
-  },
-  write(value: FailsafeKey4, view: DataView, at = 0): void {
-    view.setUint32(at, value.prefixLen, true);
-    view.setUint8(at + 4, value.direction);
-    view.setUint8(at + 5, value.protocol);
-    view.setUint16(at + 6, value.port, true);
-    setBytes(view, at + 8, value.address, 4);
-  },
-  encode(value: FailsafeKey4): Uint8Array {
-    const bytes = new Uint8Array(12);
-    FailsafeKey4.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct pod_slot, 48 bytes */
+/** struct pod_slot, 68 bytes */
 export interface PodSlot {
   readonly unit: readonly number[];
   readonly staged: readonly number[];
   readonly ifindex: number;
   readonly podMac: Uint8Array;
   readonly hostMac: Uint8Array;
+  readonly address4: Uint8Array;
+  readonly address6: Uint8Array;
 }
 export const PodSlot = {
-  size: 48,
-  offsets: { unit: 0, staged: 16, ifindex: 32, podMac: 36, hostMac: 42 },
+  size: 68,
+  offsets: { unit: 0, staged: 16, ifindex: 32, podMac: 36, hostMac: 42, address4: 48, address6: 52 },
   dims: { unit: [4], staged: [4] },
   read(view: DataView, at = 0): PodSlot {
-    return { unit: listAt(4, 4, at, (at) => view.getUint32(at, true)), staged: listAt(4, 4, at + 16, (at) => view.getUint32(at, true)), ifindex: view.getUint32(at + 32, true), podMac: bytesAt(view, at + 36, 6), hostMac: bytesAt(view, at + 42, 6) };
+    return { unit: listAt(4, 4, at, (at) => view.getUint32(at, true)), staged: listAt(4, 4, at + 16, (at) => view.getUint32(at, true)), ifindex: view.getUint32(at + 32, true), podMac: bytesAt(view, at + 36, 6), hostMac: bytesAt(view, at + 42, 6), address4: bytesAt(view, at + 48, 4), address6: bytesAt(view, at + 52, 16) };
   },
   write(value: PodSlot, view: DataView, at = 0): void {
     setList(value.unit, 4, 4, at, (value, at) => { view.setUint32(at, value, true); });
@@ -583,105 +345,12 @@ export const PodSlot = {
     view.setUint32(at + 32, value.ifindex, true);
     setBytes(view, at + 36, value.podMac, 6);
     setBytes(view, at + 42, value.hostMac, 6);
+    setBytes(view, at + 48, value.address4, 4);
+    setBytes(view, at + 52, value.address6, 16);
   },
   encode(value: PodSlot): Uint8Array {
-    const bytes = new Uint8Array(48);
+    const bytes = new Uint8Array(68);
     PodSlot.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct backend4, 8 bytes */
-export interface Backend4 {
-  readonly address: Uint8Array;
-  readonly port: number;
-}
-export const Backend4 = {
-  size: 8,
-  offsets: { address: 0, port: 4 },
-  read(view: DataView, at = 0): Backend4 {
-    return { address: bytesAt(view, at, 4), port: view.getUint16(at + 4, true) };
-  },
-  write(value: Backend4, view: DataView, at = 0): void {
-    setBytes(view, at, value.address, 4);
-    view.setUint16(at + 4, value.port, true);
-    setZero(view, at + 6, 2);
-  },
-  encode(value: Backend4): Uint8Array {
-    const bytes = new Uint8Array(8);
-    Backend4.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct fragment_key4, 16 bytes */
-export interface FragmentKey4 {
-  readonly source: Uint8Array;
-  readonly destination: Uint8Array;
-  readonly id: number;
-  readonly protocol: number;
-}
-export const FragmentKey4 = {
-  size: 16,
-  offsets: { source: 0, destination: 4, id: 8, protocol: 12 },
-  read(view: DataView, at = 0): FragmentKey4 {
-    return { source: bytesAt(view, at, 4), destination: bytesAt(view, at + 4, 4), id: view.getUint32(at + 8, true), protocol: view.getUint8(at + 12) };
-  },
-  write(value: FragmentKey4, view: DataView, at = 0): void {
-    setBytes(view, at, value.source, 4);
-    setBytes(view, at + 4, value.destination, 4);
-    view.setUint32(at + 8, value.id, true);
-    view.setUint8(at + 12, value.protocol);
-    setZero(view, at + 13, 3);
-  },
-  encode(value: FragmentKey4): Uint8Array {
-    const bytes = new Uint8Array(16);
-    FragmentKey4.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct fragment_ports, 8 bytes */
-export interface FragmentPorts {
-  readonly sourcePort: number;
-  readonly destinationPort: number;
-  readonly protocol: number;
-}
-export const FragmentPorts = {
-  size: 8,
-  offsets: { sourcePort: 0, destinationPort: 2, protocol: 4 },
-  read(view: DataView, at = 0): FragmentPorts {
-    return { sourcePort: view.getUint16(at, true), destinationPort: view.getUint16(at + 2, true), protocol: view.getUint8(at + 4) };
-  },
-  write(value: FragmentPorts, view: DataView, at = 0): void {
-    view.setUint16(at, value.sourcePort, true);
-    view.setUint16(at + 2, value.destinationPort, true);
-    view.setUint8(at + 4, value.protocol);
-    setZero(view, at + 5, 3);
-  },
-  encode(value: FragmentPorts): Uint8Array {
-    const bytes = new Uint8Array(8);
-    FragmentPorts.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct refusal_room, 2048 bytes */
-export interface RefusalRoom {
-  readonly bytes: Uint8Array;
-}
-export const RefusalRoom = {
-  size: 2048,
-  offsets: { bytes: 0 },
-  read(view: DataView, at = 0): RefusalRoom {
-    return { bytes: bytesAt(view, at, 2048) };
-  },
-  write(value: RefusalRoom, view: DataView, at = 0): void {
-    setBytes(view, at, value.bytes, 2048);
-  },
-  encode(value: RefusalRoom): Uint8Array {
-    const bytes = new Uint8Array(2048);
-    RefusalRoom.write(value, new DataView(bytes.buffer));
     return bytes;
   },
 } as const;
@@ -708,166 +377,6 @@ export const Hop = {
   encode(value: Hop): Uint8Array {
     const bytes = new Uint8Array(16);
     Hop.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct flow_end6, 20 bytes */
-export interface FlowEnd6 {
-  readonly address: Uint8Array;
-  readonly port: number;
-}
-export const FlowEnd6 = {
-  size: 20,
-  offsets: { address: 0, port: 16 },
-  read(view: DataView, at = 0): FlowEnd6 {
-    return { address: bytesAt(view, at, 16), port: view.getUint16(at + 16, true) };
-  },
-  write(value: FlowEnd6, view: DataView, at = 0): void {
-    setBytes(view, at, value.address, 16);
-    view.setUint16(at + 16, value.port, true);
-    setZero(view, at + 18, 2);
-  },
-  encode(value: FlowEnd6): Uint8Array {
-    const bytes = new Uint8Array(20);
-    FlowEnd6.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct flow_key6, 44 bytes */
-export interface FlowKey6 {
-  readonly end: readonly FlowEnd6[];
-  readonly protocol: number;
-}
-export const FlowKey6 = {
-  size: 44,
-  offsets: { end: 0, protocol: 40 },
-  dims: { end: [2] },
-  read(view: DataView, at = 0): FlowKey6 {
-    return { end: listAt(2, 20, at, (at) => FlowEnd6.read(view, at)), protocol: view.getUint8(at + 40) };
-  },
-  write(value: FlowKey6, view: DataView, at = 0): void {
-    setList(value.end, 2, 20, at, (value, at) => { FlowEnd6.write(value, view, at); });
-    view.setUint8(at + 40, value.protocol);
-    setZero(view, at + 41, 3);
-  },
-  encode(value: FlowKey6): Uint8Array {
-    const bytes = new Uint8Array(44);
-    FlowKey6.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct flow_record6, 144 bytes */
-export interface FlowRecord6 {
-  readonly key: FlowKey6;
-  readonly before: FlowEnd6;
-  readonly sourceBefore: FlowEnd6;
-  readonly created: bigint;
-  readonly lastSeen: bigint;
-  readonly packets: readonly bigint[];
-  readonly bytes: readonly bigint[];
-  readonly state: bigint;
-}
-export const FlowRecord6 = {
-  size: 144,
-  offsets: { key: 0, before: 44, sourceBefore: 64, created: 88, lastSeen: 96, packets: 104, bytes: 120, state: 136 },
-  dims: { packets: [2], bytes: [2] },
-  read(view: DataView, at = 0): FlowRecord6 {
-    return { key: FlowKey6.read(view, at), before: FlowEnd6.read(view, at + 44), sourceBefore: FlowEnd6.read(view, at + 64), created: view.getBigUint64(at + 88, true), lastSeen: view.getBigUint64(at + 96, true), packets: listAt(2, 8, at + 104, (at) => view.getBigUint64(at, true)), bytes: listAt(2, 8, at + 120, (at) => view.getBigUint64(at, true)), state: view.getBigUint64(at + 136, true) };
-  },
-  write(value: FlowRecord6, view: DataView, at = 0): void {
-    FlowKey6.write(value.key, view, at);
-    FlowEnd6.write(value.before, view, at + 44);
-    FlowEnd6.write(value.sourceBefore, view, at + 64);
-    view.setBigUint64(at + 88, value.created, true);
-    view.setBigUint64(at + 96, value.lastSeen, true);
-    setList(value.packets, 2, 8, at + 104, (value, at) => { view.setBigUint64(at, value, true); });
-    setList(value.bytes, 2, 8, at + 120, (value, at) => { view.setBigUint64(at, value, true); });
-    view.setBigUint64(at + 136, value.state, true);
-  },
-  encode(value: FlowRecord6): Uint8Array {
-    const bytes = new Uint8Array(144);
-    FlowRecord6.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct failsafe_key6, 24 bytes */
-export interface FailsafeKey6 {
-  readonly prefixLen: number;
-  readonly direction: number;
-  readonly protocol: number;
-  readonly port: number;
-  readonly address: Uint8Array;
-}
-export const FailsafeKey6 = {
-  size: 24,
-  offsets: { prefixLen: 0, direction: 4, protocol: 5, port: 6, address: 8 },
-  read(view: DataView, at = 0): FailsafeKey6 {
-    return { prefixLen: view.getUint32(at, true), direction: view.getUint8(at + 4), protocol: view.getUint8(at + 5), port: view.getUint16(at + 6, true), address: bytesAt(view, at + 8, 16) };
-  },
-  write(value: FailsafeKey6, view: DataView, at = 0): void {
-    view.setUint32(at, value.prefixLen, true);
-    view.setUint8(at + 4, value.direction);
-    view.setUint8(at + 5, value.protocol);
-    view.setUint16(at + 6, value.port, true);
-    setBytes(view, at + 8, value.address, 16);
-  },
-  encode(value: FailsafeKey6): Uint8Array {
-    const bytes = new Uint8Array(24);
-    FailsafeKey6.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct backend6, 20 bytes */
-export interface Backend6 {
-  readonly address: Uint8Array;
-  readonly port: number;
-}
-export const Backend6 = {
-  size: 20,
-  offsets: { address: 0, port: 16 },
-  read(view: DataView, at = 0): Backend6 {
-    return { address: bytesAt(view, at, 16), port: view.getUint16(at + 16, true) };
-  },
-  write(value: Backend6, view: DataView, at = 0): void {
-    setBytes(view, at, value.address, 16);
-    view.setUint16(at + 16, value.port, true);
-    setZero(view, at + 18, 2);
-  },
-  encode(value: Backend6): Uint8Array {
-    const bytes = new Uint8Array(20);
-    Backend6.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct fragment_key6, 40 bytes */
-export interface FragmentKey6 {
-  readonly source: Uint8Array;
-  readonly destination: Uint8Array;
-  readonly id: number;
-  readonly protocol: number;
-}
-export const FragmentKey6 = {
-  size: 40,
-  offsets: { source: 0, destination: 16, id: 32, protocol: 36 },
-  read(view: DataView, at = 0): FragmentKey6 {
-    return { source: bytesAt(view, at, 16), destination: bytesAt(view, at + 16, 16), id: view.getUint32(at + 32, true), protocol: view.getUint8(at + 36) };
-  },
-  write(value: FragmentKey6, view: DataView, at = 0): void {
-    setBytes(view, at, value.source, 16);
-    setBytes(view, at + 16, value.destination, 16);
-    view.setUint32(at + 32, value.id, true);
-    view.setUint8(at + 36, value.protocol);
-    setZero(view, at + 37, 3);
-  },
-  encode(value: FragmentKey6): Uint8Array {
-    const bytes = new Uint8Array(40);
-    FragmentKey6.write(value, new DataView(bytes.buffer));
     return bytes;
   },
 } as const;
@@ -1062,27 +571,104 @@ export const NamedKey4 = {
   },
 } as const;
 
-/** struct frontend_key4, 8 bytes */
-export interface FrontendKey4 {
-  readonly address: Uint8Array;
-  readonly port: number;
+/** struct flow_tuple4, 16 bytes */
+export interface FlowTuple4 {
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  readonly sourcePort: number;
+  readonly destinationPort: number;
   readonly protocol: number;
 }
-export const FrontendKey4 = {
-  size: 8,
-  offsets: { address: 0, port: 4, protocol: 6 },
-  read(view: DataView, at = 0): FrontendKey4 {
-    return { address: bytesAt(view, at, 4), port: view.getUint16(at + 4, true), protocol: view.getUint8(at + 6) };
+export const FlowTuple4 = {
+  size: 16,
+  offsets: { source: 0, destination: 4, sourcePort: 8, destinationPort: 10, protocol: 12 },
+  read(view: DataView, at = 0): FlowTuple4 {
+    return { source: bytesAt(view, at, 4), destination: bytesAt(view, at + 4, 4), sourcePort: view.getUint16(at + 8, true), destinationPort: view.getUint16(at + 10, true), protocol: view.getUint8(at + 12) };
   },
-  write(value: FrontendKey4, view: DataView, at = 0): void {
-    setBytes(view, at, value.address, 4);
-    view.setUint16(at + 4, value.port, true);
-    view.setUint8(at + 6, value.protocol);
-    setZero(view, at + 7, 1);
+  write(value: FlowTuple4, view: DataView, at = 0): void {
+    setBytes(view, at, value.source, 4);
+    setBytes(view, at + 4, value.destination, 4);
+    view.setUint16(at + 8, value.sourcePort, true);
+    view.setUint16(at + 10, value.destinationPort, true);
+    view.setUint8(at + 12, value.protocol);
+    setZero(view, at + 13, 3);
   },
-  encode(value: FrontendKey4): Uint8Array {
-    const bytes = new Uint8Array(8);
-    FrontendKey4.write(value, new DataView(bytes.buffer));
+  encode(value: FlowTuple4): Uint8Array {
+    const bytes = new Uint8Array(16);
+    FlowTuple4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct decision, 52 bytes */
+export interface Decision {
+  readonly action: RuleAction;
+  readonly reason: DecisionReason;
+  readonly rule: number;
+  readonly chunk: number;
+  readonly logs: number;
+  readonly logged: readonly number[];
+  readonly source: AddressInfo;
+  readonly destination: AddressInfo;
+}
+export const Decision = {
+  size: 52,
+  offsets: { action: 0, reason: 4, rule: 8, chunk: 12, logs: 16, logged: 20, source: 36, destination: 44 },
+  dims: { logged: [4] },
+  read(view: DataView, at = 0): Decision {
+    return { action: view.getUint32(at, true) as RuleAction, reason: view.getUint32(at + 4, true) as DecisionReason, rule: view.getUint32(at + 8, true), chunk: view.getUint32(at + 12, true), logs: view.getUint32(at + 16, true), logged: listAt(4, 4, at + 20, (at) => view.getUint32(at, true)), source: AddressInfo.read(view, at + 36), destination: AddressInfo.read(view, at + 44) };
+  },
+  write(value: Decision, view: DataView, at = 0): void {
+    view.setUint32(at, value.action, true);
+    view.setUint32(at + 4, value.reason, true);
+    view.setUint32(at + 8, value.rule, true);
+    view.setUint32(at + 12, value.chunk, true);
+    view.setUint32(at + 16, value.logs, true);
+    setList(value.logged, 4, 4, at + 20, (value, at) => { view.setUint32(at, value, true); });
+    AddressInfo.write(value.source, view, at + 36);
+    AddressInfo.write(value.destination, view, at + 44);
+  },
+  encode(value: Decision): Uint8Array {
+    const bytes = new Uint8Array(52);
+    Decision.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct ask4, 132 bytes */
+export interface Ask4 {
+  readonly ifindex: number;
+  readonly kind: number;
+  readonly tuple: FlowTuple4;
+  readonly slot: number;
+  readonly unit: number;
+  readonly decision: Decision;
+  readonly source: AddressInfo;
+  readonly destination: AddressInfo;
+  readonly sourceHop: Hop;
+  readonly destinationHop: Hop;
+}
+export const Ask4 = {
+  size: 132,
+  offsets: { ifindex: 0, kind: 4, tuple: 8, slot: 24, unit: 28, decision: 32, source: 84, destination: 92, sourceHop: 100, destinationHop: 116 },
+  read(view: DataView, at = 0): Ask4 {
+    return { ifindex: view.getUint32(at, true), kind: view.getUint32(at + 4, true), tuple: FlowTuple4.read(view, at + 8), slot: view.getUint32(at + 24, true), unit: view.getUint32(at + 28, true), decision: Decision.read(view, at + 32), source: AddressInfo.read(view, at + 84), destination: AddressInfo.read(view, at + 92), sourceHop: Hop.read(view, at + 100), destinationHop: Hop.read(view, at + 116) };
+  },
+  write(value: Ask4, view: DataView, at = 0): void {
+    view.setUint32(at, value.ifindex, true);
+    view.setUint32(at + 4, value.kind, true);
+    FlowTuple4.write(value.tuple, view, at + 8);
+    view.setUint32(at + 24, value.slot, true);
+    view.setUint32(at + 28, value.unit, true);
+    Decision.write(value.decision, view, at + 32);
+    AddressInfo.write(value.source, view, at + 84);
+    AddressInfo.write(value.destination, view, at + 92);
+    Hop.write(value.sourceHop, view, at + 100);
+    Hop.write(value.destinationHop, view, at + 116);
+  },
+  encode(value: Ask4): Uint8Array {
+    const bytes = new Uint8Array(132);
+    Ask4.write(value, new DataView(bytes.buffer));
     return bytes;
   },
 } as const;
@@ -1134,6 +720,597 @@ export const NamedKey6 = {
   },
 } as const;
 
+/** struct flow_tuple6, 40 bytes */
+export interface FlowTuple6 {
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+  readonly protocol: number;
+}
+export const FlowTuple6 = {
+  size: 40,
+  offsets: { source: 0, destination: 16, sourcePort: 32, destinationPort: 34, protocol: 36 },
+  read(view: DataView, at = 0): FlowTuple6 {
+    return { source: bytesAt(view, at, 16), destination: bytesAt(view, at + 16, 16), sourcePort: view.getUint16(at + 32, true), destinationPort: view.getUint16(at + 34, true), protocol: view.getUint8(at + 36) };
+  },
+  write(value: FlowTuple6, view: DataView, at = 0): void {
+    setBytes(view, at, value.source, 16);
+    setBytes(view, at + 16, value.destination, 16);
+    view.setUint16(at + 32, value.sourcePort, true);
+    view.setUint16(at + 34, value.destinationPort, true);
+    view.setUint8(at + 36, value.protocol);
+    setZero(view, at + 37, 3);
+  },
+  encode(value: FlowTuple6): Uint8Array {
+    const bytes = new Uint8Array(40);
+    FlowTuple6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct ask6, 156 bytes */
+export interface Ask6 {
+  readonly ifindex: number;
+  readonly kind: number;
+  readonly tuple: FlowTuple6;
+  readonly slot: number;
+  readonly unit: number;
+  readonly decision: Decision;
+  readonly source: AddressInfo;
+  readonly destination: AddressInfo;
+  readonly sourceHop: Hop;
+  readonly destinationHop: Hop;
+}
+export const Ask6 = {
+  size: 156,
+  offsets: { ifindex: 0, kind: 4, tuple: 8, slot: 48, unit: 52, decision: 56, source: 108, destination: 116, sourceHop: 124, destinationHop: 140 },
+  read(view: DataView, at = 0): Ask6 {
+    return { ifindex: view.getUint32(at, true), kind: view.getUint32(at + 4, true), tuple: FlowTuple6.read(view, at + 8), slot: view.getUint32(at + 48, true), unit: view.getUint32(at + 52, true), decision: Decision.read(view, at + 56), source: AddressInfo.read(view, at + 108), destination: AddressInfo.read(view, at + 116), sourceHop: Hop.read(view, at + 124), destinationHop: Hop.read(view, at + 140) };
+  },
+  write(value: Ask6, view: DataView, at = 0): void {
+    view.setUint32(at, value.ifindex, true);
+    view.setUint32(at + 4, value.kind, true);
+    FlowTuple6.write(value.tuple, view, at + 8);
+    view.setUint32(at + 48, value.slot, true);
+    view.setUint32(at + 52, value.unit, true);
+    Decision.write(value.decision, view, at + 56);
+    AddressInfo.write(value.source, view, at + 108);
+    AddressInfo.write(value.destination, view, at + 116);
+    Hop.write(value.sourceHop, view, at + 124);
+    Hop.write(value.destinationHop, view, at + 140);
+  },
+  encode(value: Ask6): Uint8Array {
+    const bytes = new Uint8Array(156);
+    Ask6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct source_key, 28 bytes */
+export interface SourceKey {
+  readonly prefixLen: number;
+  readonly ifindex: number;
+  readonly family: Family;
+  readonly address: Uint8Array;
+}
+export const SourceKey = {
+  size: 28,
+  offsets: { prefixLen: 0, ifindex: 4, family: 8, address: 12 },
+  read(view: DataView, at = 0): SourceKey {
+    return { prefixLen: view.getUint32(at, true), ifindex: view.getUint32(at + 4, true), family: view.getUint32(at + 8, true) as Family, address: bytesAt(view, at + 12, 16) };
+  },
+  write(value: SourceKey, view: DataView, at = 0): void {
+    view.setUint32(at, value.prefixLen, true);
+    view.setUint32(at + 4, value.ifindex, true);
+    view.setUint32(at + 8, value.family, true);
+    setBytes(view, at + 12, value.address, 16);
+  },
+  encode(value: SourceKey): Uint8Array {
+    const bytes = new Uint8Array(28);
+    SourceKey.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct counter, 16 bytes */
+export interface Counter {
+  readonly packets: bigint;
+  readonly bytes: bigint;
+}
+export const Counter = {
+  size: 16,
+  offsets: { packets: 0, bytes: 8 },
+  read(view: DataView, at = 0): Counter {
+    return { packets: view.getBigUint64(at, true), bytes: view.getBigUint64(at + 8, true) };
+  },
+  write(value: Counter, view: DataView, at = 0): void {
+    view.setBigUint64(at, value.packets, true);
+    view.setBigUint64(at + 8, value.bytes, true);
+  },
+  encode(value: Counter): Uint8Array {
+    const bytes = new Uint8Array(16);
+    Counter.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct device_counters, 1024 bytes */
+export interface DeviceCounters {
+  readonly by: readonly (readonly Counter[])[];
+}
+export const DeviceCounters = {
+  size: 1024,
+  offsets: { by: 0 },
+  dims: { by: [2, 32] },
+  read(view: DataView, at = 0): DeviceCounters {
+    return { by: listAt(2, 512, at, (at) => listAt(32, 16, at, (at) => Counter.read(view, at))) };
+  },
+  write(value: DeviceCounters, view: DataView, at = 0): void {
+    setList(value.by, 2, 512, at, (value, at) => { setList(value, 32, 16, at, (value, at) => { Counter.write(value, view, at); }); });
+  },
+  encode(value: DeviceCounters): Uint8Array {
+    const bytes = new Uint8Array(1024);
+    DeviceCounters.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct pod_config, 24 bytes */
+export interface PodConfig {
+  readonly ipv6Enabled: number;
+  readonly markSeen: number;
+  readonly markHost: number;
+  readonly markNotLocal: number;
+  readonly markUntracked: number;
+  readonly markPreAccepted: number;
+}
+export const PodConfig = {
+  size: 24,
+  offsets: { ipv6Enabled: 0, markSeen: 4, markHost: 8, markNotLocal: 12, markUntracked: 16, markPreAccepted: 20 },
+  read(view: DataView, at = 0): PodConfig {
+    return { ipv6Enabled: view.getUint8(at), markSeen: view.getUint32(at + 4, true), markHost: view.getUint32(at + 8, true), markNotLocal: view.getUint32(at + 12, true), markUntracked: view.getUint32(at + 16, true), markPreAccepted: view.getUint32(at + 20, true) };
+  },
+  write(value: PodConfig, view: DataView, at = 0): void {
+    view.setUint8(at, value.ipv6Enabled);
+    setZero(view, at + 1, 3);
+    view.setUint32(at + 4, value.markSeen, true);
+    view.setUint32(at + 8, value.markHost, true);
+    view.setUint32(at + 12, value.markNotLocal, true);
+    view.setUint32(at + 16, value.markUntracked, true);
+    view.setUint32(at + 20, value.markPreAccepted, true);
+  },
+  encode(value: PodConfig): Uint8Array {
+    const bytes = new Uint8Array(24);
+    PodConfig.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct flow_end4, 8 bytes */
+export interface FlowEnd4 {
+  readonly address: Uint8Array;
+  readonly port: number;
+}
+export const FlowEnd4 = {
+  size: 8,
+  offsets: { address: 0, port: 4 },
+  read(view: DataView, at = 0): FlowEnd4 {
+    return { address: bytesAt(view, at, 4), port: view.getUint16(at + 4, true) };
+  },
+  write(value: FlowEnd4, view: DataView, at = 0): void {
+    setBytes(view, at, value.address, 4);
+    view.setUint16(at + 4, value.port, true);
+    setZero(view, at + 6, 2);
+  },
+  encode(value: FlowEnd4): Uint8Array {
+    const bytes = new Uint8Array(8);
+    FlowEnd4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct flow_key4, 20 bytes */
+export interface FlowKey4 {
+  readonly end: readonly FlowEnd4[];
+  readonly protocol: number;
+}
+export const FlowKey4 = {
+  size: 20,
+  offsets: { end: 0, protocol: 16 },
+  dims: { end: [2] },
+  read(view: DataView, at = 0): FlowKey4 {
+    return { end: listAt(2, 8, at, (at) => FlowEnd4.read(view, at)), protocol: view.getUint8(at + 16) };
+  },
+  write(value: FlowKey4, view: DataView, at = 0): void {
+    setList(value.end, 2, 8, at, (value, at) => { FlowEnd4.write(value, view, at); });
+    view.setUint8(at + 16, value.protocol);
+    setZero(view, at + 17, 3);
+  },
+  encode(value: FlowKey4): Uint8Array {
+    const bytes = new Uint8Array(20);
+    FlowKey4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct flow_record4, 104 bytes */
+export interface FlowRecord4 {
+  readonly key: FlowKey4;
+  readonly before: FlowEnd4;
+  readonly sourceBefore: FlowEnd4;
+  readonly created: bigint;
+  readonly lastSeen: bigint;
+  readonly packets: readonly bigint[];
+  readonly bytes: readonly bigint[];
+  readonly slot: readonly number[];
+  readonly state: bigint;
+}
+export const FlowRecord4 = {
+  size: 104,
+  offsets: { key: 0, before: 20, sourceBefore: 28, created: 40, lastSeen: 48, packets: 56, bytes: 72, slot: 88, state: 96 },
+  dims: { packets: [2], bytes: [2], slot: [2] },
+  read(view: DataView, at = 0): FlowRecord4 {
+    return { key: FlowKey4.read(view, at), before: FlowEnd4.read(view, at + 20), sourceBefore: FlowEnd4.read(view, at + 28), created: view.getBigUint64(at + 40, true), lastSeen: view.getBigUint64(at + 48, true), packets: listAt(2, 8, at + 56, (at) => view.getBigUint64(at, true)), bytes: listAt(2, 8, at + 72, (at) => view.getBigUint64(at, true)), slot: listAt(2, 4, at + 88, (at) => view.getUint32(at, true)), state: view.getBigUint64(at + 96, true) };
+  },
+  write(value: FlowRecord4, view: DataView, at = 0): void {
+    FlowKey4.write(value.key, view, at);
+    FlowEnd4.write(value.before, view, at + 20);
+    FlowEnd4.write(value.sourceBefore, view, at + 28);
+    view.setBigUint64(at + 40, value.created, true);
+    view.setBigUint64(at + 48, value.lastSeen, true);
+    setList(value.packets, 2, 8, at + 56, (value, at) => { view.setBigUint64(at, value, true); });
+    setList(value.bytes, 2, 8, at + 72, (value, at) => { view.setBigUint64(at, value, true); });
+    setList(value.slot, 2, 4, at + 88, (value, at) => { view.setUint32(at, value, true); });
+    view.setBigUint64(at + 96, value.state, true);
+  },
+  encode(value: FlowRecord4): Uint8Array {
+    const bytes = new Uint8Array(104);
+    FlowRecord4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct host_slot, 144 bytes */
+export interface HostSlot {
+  readonly unit: readonly number[];
+  readonly staged: readonly number[];
+  readonly ifindex: number;
+  readonly flags: number;
+  readonly mac: Uint8Array;
+}
+export const HostSlot = {
+  size: 144,
+  offsets: { unit: 0, staged: 64, ifindex: 128, flags: 132, mac: 136 },
+  dims: { unit: [16], staged: [16] },
+  read(view: DataView, at = 0): HostSlot {
+    return { unit: listAt(16, 4, at, (at) => view.getUint32(at, true)), staged: listAt(16, 4, at + 64, (at) => view.getUint32(at, true)), ifindex: view.getUint32(at + 128, true), flags: view.getUint32(at + 132, true), mac: bytesAt(view, at + 136, 6) };
+  },
+  write(value: HostSlot, view: DataView, at = 0): void {
+    setList(value.unit, 16, 4, at, (value, at) => { view.setUint32(at, value, true); });
+    setList(value.staged, 16, 4, at + 64, (value, at) => { view.setUint32(at, value, true); });
+    view.setUint32(at + 128, value.ifindex, true);
+    view.setUint32(at + 132, value.flags, true);
+    setBytes(view, at + 136, value.mac, 6);
+    setZero(view, at + 142, 2);
+  },
+  encode(value: HostSlot): Uint8Array {
+    const bytes = new Uint8Array(144);
+    HostSlot.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct failsafe_key4, 12 bytes */
+export interface FailsafeKey4 {
+  readonly prefixLen: number;
+  readonly direction: number;
+  readonly protocol: number;
+  readonly port: number;
+  readonly address: Uint8Array;
+}
+export const FailsafeKey4 = {
+  size: 12,
+  offsets: { prefixLen: 0, direction: 4, protocol: 5, port: 6, address: 8 },
+  read(view: DataView, at = 0): FailsafeKey4 {
+    return { prefixLen: view.getUint32(at, true), direction: view.getUint8(at + 4), protocol: view.getUint8(at + 5), port: view.getUint16(at + 6, true), address: bytesAt(view, at + 8, 4) };
+  },
+  write(value: FailsafeKey4, view: DataView, at = 0): void {
+    view.setUint32(at, value.prefixLen, true);
+    view.setUint8(at + 4, value.direction);
+    view.setUint8(at + 5, value.protocol);
+    view.setUint16(at + 6, value.port, true);
+    setBytes(view, at + 8, value.address, 4);
+  },
+  encode(value: FailsafeKey4): Uint8Array {
+    const bytes = new Uint8Array(12);
+    FailsafeKey4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct backend4, 8 bytes */
+export interface Backend4 {
+  readonly address: Uint8Array;
+  readonly port: number;
+}
+export const Backend4 = {
+  size: 8,
+  offsets: { address: 0, port: 4 },
+  read(view: DataView, at = 0): Backend4 {
+    return { address: bytesAt(view, at, 4), port: view.getUint16(at + 4, true) };
+  },
+  write(value: Backend4, view: DataView, at = 0): void {
+    setBytes(view, at, value.address, 4);
+    view.setUint16(at + 4, value.port, true);
+    setZero(view, at + 6, 2);
+  },
+  encode(value: Backend4): Uint8Array {
+    const bytes = new Uint8Array(8);
+    Backend4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct fragment_key4, 16 bytes */
+export interface FragmentKey4 {
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  readonly id: number;
+  readonly protocol: number;
+}
+export const FragmentKey4 = {
+  size: 16,
+  offsets: { source: 0, destination: 4, id: 8, protocol: 12 },
+  read(view: DataView, at = 0): FragmentKey4 {
+    return { source: bytesAt(view, at, 4), destination: bytesAt(view, at + 4, 4), id: view.getUint32(at + 8, true), protocol: view.getUint8(at + 12) };
+  },
+  write(value: FragmentKey4, view: DataView, at = 0): void {
+    setBytes(view, at, value.source, 4);
+    setBytes(view, at + 4, value.destination, 4);
+    view.setUint32(at + 8, value.id, true);
+    view.setUint8(at + 12, value.protocol);
+    setZero(view, at + 13, 3);
+  },
+  encode(value: FragmentKey4): Uint8Array {
+    const bytes = new Uint8Array(16);
+    FragmentKey4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct fragment_ports, 8 bytes */
+export interface FragmentPorts {
+  readonly sourcePort: number;
+  readonly destinationPort: number;
+  readonly protocol: number;
+}
+export const FragmentPorts = {
+  size: 8,
+  offsets: { sourcePort: 0, destinationPort: 2, protocol: 4 },
+  read(view: DataView, at = 0): FragmentPorts {
+    return { sourcePort: view.getUint16(at, true), destinationPort: view.getUint16(at + 2, true), protocol: view.getUint8(at + 4) };
+  },
+  write(value: FragmentPorts, view: DataView, at = 0): void {
+    view.setUint16(at, value.sourcePort, true);
+    view.setUint16(at + 2, value.destinationPort, true);
+    view.setUint8(at + 4, value.protocol);
+    setZero(view, at + 5, 3);
+  },
+  encode(value: FragmentPorts): Uint8Array {
+    const bytes = new Uint8Array(8);
+    FragmentPorts.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct refusal_room, 2048 bytes */
+export interface RefusalRoom {
+  readonly bytes: Uint8Array;
+}
+export const RefusalRoom = {
+  size: 2048,
+  offsets: { bytes: 0 },
+  read(view: DataView, at = 0): RefusalRoom {
+    return { bytes: bytesAt(view, at, 2048) };
+  },
+  write(value: RefusalRoom, view: DataView, at = 0): void {
+    setBytes(view, at, value.bytes, 2048);
+  },
+  encode(value: RefusalRoom): Uint8Array {
+    const bytes = new Uint8Array(2048);
+    RefusalRoom.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct flow_end6, 20 bytes */
+export interface FlowEnd6 {
+  readonly address: Uint8Array;
+  readonly port: number;
+}
+export const FlowEnd6 = {
+  size: 20,
+  offsets: { address: 0, port: 16 },
+  read(view: DataView, at = 0): FlowEnd6 {
+    return { address: bytesAt(view, at, 16), port: view.getUint16(at + 16, true) };
+  },
+  write(value: FlowEnd6, view: DataView, at = 0): void {
+    setBytes(view, at, value.address, 16);
+    view.setUint16(at + 16, value.port, true);
+    setZero(view, at + 18, 2);
+  },
+  encode(value: FlowEnd6): Uint8Array {
+    const bytes = new Uint8Array(20);
+    FlowEnd6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct flow_key6, 44 bytes */
+export interface FlowKey6 {
+  readonly end: readonly FlowEnd6[];
+  readonly protocol: number;
+}
+export const FlowKey6 = {
+  size: 44,
+  offsets: { end: 0, protocol: 40 },
+  dims: { end: [2] },
+  read(view: DataView, at = 0): FlowKey6 {
+    return { end: listAt(2, 20, at, (at) => FlowEnd6.read(view, at)), protocol: view.getUint8(at + 40) };
+  },
+  write(value: FlowKey6, view: DataView, at = 0): void {
+    setList(value.end, 2, 20, at, (value, at) => { FlowEnd6.write(value, view, at); });
+    view.setUint8(at + 40, value.protocol);
+    setZero(view, at + 41, 3);
+  },
+  encode(value: FlowKey6): Uint8Array {
+    const bytes = new Uint8Array(44);
+    FlowKey6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct flow_record6, 152 bytes */
+export interface FlowRecord6 {
+  readonly key: FlowKey6;
+  readonly before: FlowEnd6;
+  readonly sourceBefore: FlowEnd6;
+  readonly created: bigint;
+  readonly lastSeen: bigint;
+  readonly packets: readonly bigint[];
+  readonly bytes: readonly bigint[];
+  readonly slot: readonly number[];
+  readonly state: bigint;
+}
+export const FlowRecord6 = {
+  size: 152,
+  offsets: { key: 0, before: 44, sourceBefore: 64, created: 88, lastSeen: 96, packets: 104, bytes: 120, slot: 136, state: 144 },
+  dims: { packets: [2], bytes: [2], slot: [2] },
+  read(view: DataView, at = 0): FlowRecord6 {
+    return { key: FlowKey6.read(view, at), before: FlowEnd6.read(view, at + 44), sourceBefore: FlowEnd6.read(view, at + 64), created: view.getBigUint64(at + 88, true), lastSeen: view.getBigUint64(at + 96, true), packets: listAt(2, 8, at + 104, (at) => view.getBigUint64(at, true)), bytes: listAt(2, 8, at + 120, (at) => view.getBigUint64(at, true)), slot: listAt(2, 4, at + 136, (at) => view.getUint32(at, true)), state: view.getBigUint64(at + 144, true) };
+  },
+  write(value: FlowRecord6, view: DataView, at = 0): void {
+    FlowKey6.write(value.key, view, at);
+    FlowEnd6.write(value.before, view, at + 44);
+    FlowEnd6.write(value.sourceBefore, view, at + 64);
+    view.setBigUint64(at + 88, value.created, true);
+    view.setBigUint64(at + 96, value.lastSeen, true);
+    setList(value.packets, 2, 8, at + 104, (value, at) => { view.setBigUint64(at, value, true); });
+    setList(value.bytes, 2, 8, at + 120, (value, at) => { view.setBigUint64(at, value, true); });
+    setList(value.slot, 2, 4, at + 136, (value, at) => { view.setUint32(at, value, true); });
+    view.setBigUint64(at + 144, value.state, true);
+  },
+  encode(value: FlowRecord6): Uint8Array {
+    const bytes = new Uint8Array(152);
+    FlowRecord6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct failsafe_key6, 24 bytes */
+export interface FailsafeKey6 {
+  readonly prefixLen: number;
+  readonly direction: number;
+  readonly protocol: number;
+  readonly port: number;
+  readonly address: Uint8Array;
+}
+export const FailsafeKey6 = {
+  size: 24,
+  offsets: { prefixLen: 0, direction: 4, protocol: 5, port: 6, address: 8 },
+  read(view: DataView, at = 0): FailsafeKey6 {
+    return { prefixLen: view.getUint32(at, true), direction: view.getUint8(at + 4), protocol: view.getUint8(at + 5), port: view.getUint16(at + 6, true), address: bytesAt(view, at + 8, 16) };
+  },
+  write(value: FailsafeKey6, view: DataView, at = 0): void {
+    view.setUint32(at, value.prefixLen, true);
+    view.setUint8(at + 4, value.direction);
+    view.setUint8(at + 5, value.protocol);
+    view.setUint16(at + 6, value.port, true);
+    setBytes(view, at + 8, value.address, 16);
+  },
+  encode(value: FailsafeKey6): Uint8Array {
+    const bytes = new Uint8Array(24);
+    FailsafeKey6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct backend6, 20 bytes */
+export interface Backend6 {
+  readonly address: Uint8Array;
+  readonly port: number;
+}
+export const Backend6 = {
+  size: 20,
+  offsets: { address: 0, port: 16 },
+  read(view: DataView, at = 0): Backend6 {
+    return { address: bytesAt(view, at, 16), port: view.getUint16(at + 16, true) };
+  },
+  write(value: Backend6, view: DataView, at = 0): void {
+    setBytes(view, at, value.address, 16);
+    view.setUint16(at + 16, value.port, true);
+    setZero(view, at + 18, 2);
+  },
+  encode(value: Backend6): Uint8Array {
+    const bytes = new Uint8Array(20);
+    Backend6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct fragment_key6, 40 bytes */
+export interface FragmentKey6 {
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  readonly id: number;
+  readonly protocol: number;
+}
+export const FragmentKey6 = {
+  size: 40,
+  offsets: { source: 0, destination: 16, id: 32, protocol: 36 },
+  read(view: DataView, at = 0): FragmentKey6 {
+    return { source: bytesAt(view, at, 16), destination: bytesAt(view, at + 16, 16), id: view.getUint32(at + 32, true), protocol: view.getUint8(at + 36) };
+  },
+  write(value: FragmentKey6, view: DataView, at = 0): void {
+    setBytes(view, at, value.source, 16);
+    setBytes(view, at + 16, value.destination, 16);
+    view.setUint32(at + 32, value.id, true);
+    view.setUint8(at + 36, value.protocol);
+    setZero(view, at + 37, 3);
+  },
+  encode(value: FragmentKey6): Uint8Array {
+    const bytes = new Uint8Array(40);
+    FragmentKey6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct frontend_key4, 8 bytes */
+export interface FrontendKey4 {
+  readonly address: Uint8Array;
+  readonly port: number;
+  readonly protocol: number;
+}
+export const FrontendKey4 = {
+  size: 8,
+  offsets: { address: 0, port: 4, protocol: 6 },
+  read(view: DataView, at = 0): FrontendKey4 {
+    return { address: bytesAt(view, at, 4), port: view.getUint16(at + 4, true), protocol: view.getUint8(at + 6) };
+  },
+  write(value: FrontendKey4, view: DataView, at = 0): void {
+    setBytes(view, at, value.address, 4);
+    view.setUint16(at + 4, value.port, true);
+    view.setUint8(at + 6, value.protocol);
+    setZero(view, at + 7, 1);
+  },
+  encode(value: FrontendKey4): Uint8Array {
+    const bytes = new Uint8Array(8);
+    FrontendKey4.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
 /** struct frontend_key6, 20 bytes */
 export interface FrontendKey6 {
   readonly address: Uint8Array;
@@ -1155,35 +1332,6 @@ export const FrontendKey6 = {
   encode(value: FrontendKey6): Uint8Array {
     const bytes = new Uint8Array(20);
     FrontendKey6.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct flow_tuple4, 16 bytes */
-export interface FlowTuple4 {
-  readonly source: Uint8Array;
-  readonly destination: Uint8Array;
-  readonly sourcePort: number;
-  readonly destinationPort: number;
-  readonly protocol: number;
-}
-export const FlowTuple4 = {
-  size: 16,
-  offsets: { source: 0, destination: 4, sourcePort: 8, destinationPort: 10, protocol: 12 },
-  read(view: DataView, at = 0): FlowTuple4 {
-    return { source: bytesAt(view, at, 4), destination: bytesAt(view, at + 4, 4), sourcePort: view.getUint16(at + 8, true), destinationPort: view.getUint16(at + 10, true), protocol: view.getUint8(at + 12) };
-  },
-  write(value: FlowTuple4, view: DataView, at = 0): void {
-    setBytes(view, at, value.source, 4);
-    setBytes(view, at + 4, value.destination, 4);
-    view.setUint16(at + 8, value.sourcePort, true);
-    view.setUint16(at + 10, value.destinationPort, true);
-    view.setUint8(at + 12, value.protocol);
-    setZero(view, at + 13, 3);
-  },
-  encode(value: FlowTuple4): Uint8Array {
-    const bytes = new Uint8Array(16);
-    FlowTuple4.write(value, new DataView(bytes.buffer));
     return bytes;
   },
 } as const;
@@ -1251,41 +1399,6 @@ export const ParsedPacket4 = {
   },
 } as const;
 
-/** struct decision, 52 bytes */
-export interface Decision {
-  readonly action: RuleAction;
-  readonly reason: DecisionReason;
-  readonly rule: number;
-  readonly chunk: number;
-  readonly logs: number;
-  readonly logged: readonly number[];
-  readonly source: AddressInfo;
-  readonly destination: AddressInfo;
-}
-export const Decision = {
-  size: 52,
-  offsets: { action: 0, reason: 4, rule: 8, chunk: 12, logs: 16, logged: 20, source: 36, destination: 44 },
-  dims: { logged: [4] },
-  read(view: DataView, at = 0): Decision {
-    return { action: view.getUint32(at, true) as RuleAction, reason: view.getUint32(at + 4, true) as DecisionReason, rule: view.getUint32(at + 8, true), chunk: view.getUint32(at + 12, true), logs: view.getUint32(at + 16, true), logged: listAt(4, 4, at + 20, (at) => view.getUint32(at, true)), source: AddressInfo.read(view, at + 36), destination: AddressInfo.read(view, at + 44) };
-  },
-  write(value: Decision, view: DataView, at = 0): void {
-    view.setUint32(at, value.action, true);
-    view.setUint32(at + 4, value.reason, true);
-    view.setUint32(at + 8, value.rule, true);
-    view.setUint32(at + 12, value.chunk, true);
-    view.setUint32(at + 16, value.logs, true);
-    setList(value.logged, 4, 4, at + 20, (value, at) => { view.setUint32(at, value, true); });
-    AddressInfo.write(value.source, view, at + 36);
-    AddressInfo.write(value.destination, view, at + 44);
-  },
-  encode(value: Decision): Uint8Array {
-    const bytes = new Uint8Array(52);
-    Decision.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
 /** struct judgement4, 76 bytes */
 export interface Judgement4 {
   readonly unit: number;
@@ -1308,35 +1421,6 @@ export const Judgement4 = {
   encode(value: Judgement4): Uint8Array {
     const bytes = new Uint8Array(76);
     Judgement4.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
-/** struct flow_tuple6, 40 bytes */
-export interface FlowTuple6 {
-  readonly source: Uint8Array;
-  readonly destination: Uint8Array;
-  readonly sourcePort: number;
-  readonly destinationPort: number;
-  readonly protocol: number;
-}
-export const FlowTuple6 = {
-  size: 40,
-  offsets: { source: 0, destination: 16, sourcePort: 32, destinationPort: 34, protocol: 36 },
-  read(view: DataView, at = 0): FlowTuple6 {
-    return { source: bytesAt(view, at, 16), destination: bytesAt(view, at + 16, 16), sourcePort: view.getUint16(at + 32, true), destinationPort: view.getUint16(at + 34, true), protocol: view.getUint8(at + 36) };
-  },
-  write(value: FlowTuple6, view: DataView, at = 0): void {
-    setBytes(view, at, value.source, 16);
-    setBytes(view, at + 16, value.destination, 16);
-    view.setUint16(at + 32, value.sourcePort, true);
-    view.setUint16(at + 34, value.destinationPort, true);
-    view.setUint8(at + 36, value.protocol);
-    setZero(view, at + 37, 3);
-  },
-  encode(value: FlowTuple6): Uint8Array {
-    const bytes = new Uint8Array(40);
-    FlowTuple6.write(value, new DataView(bytes.buffer));
     return bytes;
   },
 } as const;
@@ -1597,21 +1681,21 @@ export const mapShapes = {
   /** lpm_trie: FailsafeKey6 -> u32 */
   tortie_failsafe6: { name: 'tortie_failsafe6', type: 11, keySize: 24, valueSize: 4, maxEntries: 1024, flags: 1 },
   /** hash: FlowKey4 -> FlowRecord4 */
-  tortie_flow4a: { name: 'tortie_flow4a', type: 1, keySize: 20, valueSize: 96, maxEntries: 131072, flags: 1 },
+  tortie_flow4a: { name: 'tortie_flow4a', type: 1, keySize: 20, valueSize: 104, maxEntries: 131072, flags: 1 },
   /** hash: FlowKey4 -> FlowRecord4 */
-  tortie_flow4b: { name: 'tortie_flow4b', type: 1, keySize: 20, valueSize: 96, maxEntries: 131072, flags: 1 },
+  tortie_flow4b: { name: 'tortie_flow4b', type: 1, keySize: 20, valueSize: 104, maxEntries: 131072, flags: 1 },
   /** hash: FlowKey4 -> FlowRecord4 */
-  tortie_flow4c: { name: 'tortie_flow4c', type: 1, keySize: 20, valueSize: 96, maxEntries: 131072, flags: 1 },
+  tortie_flow4c: { name: 'tortie_flow4c', type: 1, keySize: 20, valueSize: 104, maxEntries: 131072, flags: 1 },
   /** hash: FlowKey4 -> FlowRecord4 */
-  tortie_flow4d: { name: 'tortie_flow4d', type: 1, keySize: 20, valueSize: 96, maxEntries: 131072, flags: 1 },
+  tortie_flow4d: { name: 'tortie_flow4d', type: 1, keySize: 20, valueSize: 104, maxEntries: 131072, flags: 1 },
   /** hash: FlowKey6 -> FlowRecord6 */
-  tortie_flow6a: { name: 'tortie_flow6a', type: 1, keySize: 44, valueSize: 144, maxEntries: 131072, flags: 1 },
+  tortie_flow6a: { name: 'tortie_flow6a', type: 1, keySize: 44, valueSize: 152, maxEntries: 131072, flags: 1 },
   /** hash: FlowKey6 -> FlowRecord6 */
-  tortie_flow6b: { name: 'tortie_flow6b', type: 1, keySize: 44, valueSize: 144, maxEntries: 131072, flags: 1 },
+  tortie_flow6b: { name: 'tortie_flow6b', type: 1, keySize: 44, valueSize: 152, maxEntries: 131072, flags: 1 },
   /** hash: FlowKey6 -> FlowRecord6 */
-  tortie_flow6c: { name: 'tortie_flow6c', type: 1, keySize: 44, valueSize: 144, maxEntries: 131072, flags: 1 },
+  tortie_flow6c: { name: 'tortie_flow6c', type: 1, keySize: 44, valueSize: 152, maxEntries: 131072, flags: 1 },
   /** hash: FlowKey6 -> FlowRecord6 */
-  tortie_flow6d: { name: 'tortie_flow6d', type: 1, keySize: 44, valueSize: 144, maxEntries: 131072, flags: 1 },
+  tortie_flow6d: { name: 'tortie_flow6d', type: 1, keySize: 44, valueSize: 152, maxEntries: 131072, flags: 1 },
   /** lru_hash: FragmentKey4 -> FragmentPorts */
   tortie_frag4: { name: 'tortie_frag4', type: 9, keySize: 16, valueSize: 8, maxEntries: 8192, flags: 0 },
   /** lru_hash: FragmentKey6 -> FragmentPorts */
@@ -1639,15 +1723,15 @@ export const mapShapes = {
   /** lpm_trie: NetKey6 -> AddressInfo */
   tortie_net6: { name: 'tortie_net6', type: 11, keySize: 20, valueSize: 8, maxEntries: 131072, flags: 1 },
   /** lru_hash: FlowKey4 -> FlowRecord4 */
-  tortie_new4: { name: 'tortie_new4', type: 9, keySize: 20, valueSize: 96, maxEntries: 65536, flags: 0 },
+  tortie_new4: { name: 'tortie_new4', type: 9, keySize: 20, valueSize: 104, maxEntries: 65536, flags: 0 },
   /** lru_hash: FlowKey6 -> FlowRecord6 */
-  tortie_new6: { name: 'tortie_new6', type: 9, keySize: 44, valueSize: 144, maxEntries: 65536, flags: 0 },
-  /** percpu_array: u32 -> u3840 */
-  tortie_packet4: { name: 'tortie_packet4', type: 6, keySize: 4, valueSize: 480, maxEntries: 1, flags: 0 },
-  /** percpu_array: u32 -> u5696 */
-  tortie_packet6: { name: 'tortie_packet6', type: 6, keySize: 4, valueSize: 712, maxEntries: 1, flags: 0 },
+  tortie_new6: { name: 'tortie_new6', type: 9, keySize: 44, valueSize: 152, maxEntries: 65536, flags: 0 },
+  /** percpu_array: u32 -> u3968 */
+  tortie_packet4: { name: 'tortie_packet4', type: 6, keySize: 4, valueSize: 496, maxEntries: 1, flags: 0 },
+  /** percpu_array: u32 -> u5824 */
+  tortie_packet6: { name: 'tortie_packet6', type: 6, keySize: 4, valueSize: 728, maxEntries: 1, flags: 0 },
   /** array: u32 -> PodSlot */
-  tortie_pods: { name: 'tortie_pods', type: 2, keySize: 4, valueSize: 48, maxEntries: 4096, flags: 1024 },
+  tortie_pods: { name: 'tortie_pods', type: 2, keySize: 4, valueSize: 68, maxEntries: 4096, flags: 1024 },
   /** array: u32 -> PortClasses */
   tortie_ports: { name: 'tortie_ports', type: 2, keySize: 4, valueSize: 131072, maxEntries: 9, flags: 1024 },
   /** array: u32 -> UnitRecord */
@@ -1678,7 +1762,7 @@ export const configVariables = {
 } as const;
 
 /** Programs: the global functions whose names start with tortie_. */
-export const programNames = ['tortie_from_net', 'tortie_from_pod', 'tortie_host_in', 'tortie_host_out', 'tortie_pod_in', 'tortie_pod_out', 'tortie_sweep', 'tortie_to_net', 'tortie_to_pod', 'tortie_xdp_in'] as const;
+export const programNames = ['tortie_ask4', 'tortie_ask6', 'tortie_from_net', 'tortie_from_pod', 'tortie_host_in', 'tortie_host_out', 'tortie_pod_in', 'tortie_pod_out', 'tortie_sweep', 'tortie_to_net', 'tortie_to_pod', 'tortie_xdp_in'] as const;
 
 /** The maps of the classifier, with the sizes that the C says. */
 export const classifierMapShapes = {
@@ -1732,21 +1816,21 @@ export const flowMapShapes = {
   /** ringbuf: records */
   tortie_events: { name: 'tortie_events', type: 27, keySize: 0, valueSize: 0, maxEntries: 262144, flags: 0 },
   /** hash: FlowKey4 -> FlowRecord4 */
-  tortie_flow4a: { name: 'tortie_flow4a', type: 1, keySize: 20, valueSize: 96, maxEntries: 131072, flags: 1 },
+  tortie_flow4a: { name: 'tortie_flow4a', type: 1, keySize: 20, valueSize: 104, maxEntries: 131072, flags: 1 },
   /** hash: FlowKey4 -> FlowRecord4 */
-  tortie_flow4b: { name: 'tortie_flow4b', type: 1, keySize: 20, valueSize: 96, maxEntries: 131072, flags: 1 },
+  tortie_flow4b: { name: 'tortie_flow4b', type: 1, keySize: 20, valueSize: 104, maxEntries: 131072, flags: 1 },
   /** hash: FlowKey4 -> FlowRecord4 */
-  tortie_flow4c: { name: 'tortie_flow4c', type: 1, keySize: 20, valueSize: 96, maxEntries: 131072, flags: 1 },
+  tortie_flow4c: { name: 'tortie_flow4c', type: 1, keySize: 20, valueSize: 104, maxEntries: 131072, flags: 1 },
   /** hash: FlowKey4 -> FlowRecord4 */
-  tortie_flow4d: { name: 'tortie_flow4d', type: 1, keySize: 20, valueSize: 96, maxEntries: 131072, flags: 1 },
+  tortie_flow4d: { name: 'tortie_flow4d', type: 1, keySize: 20, valueSize: 104, maxEntries: 131072, flags: 1 },
   /** hash: FlowKey6 -> FlowRecord6 */
-  tortie_flow6a: { name: 'tortie_flow6a', type: 1, keySize: 44, valueSize: 144, maxEntries: 131072, flags: 1 },
+  tortie_flow6a: { name: 'tortie_flow6a', type: 1, keySize: 44, valueSize: 152, maxEntries: 131072, flags: 1 },
   /** hash: FlowKey6 -> FlowRecord6 */
-  tortie_flow6b: { name: 'tortie_flow6b', type: 1, keySize: 44, valueSize: 144, maxEntries: 131072, flags: 1 },
+  tortie_flow6b: { name: 'tortie_flow6b', type: 1, keySize: 44, valueSize: 152, maxEntries: 131072, flags: 1 },
   /** hash: FlowKey6 -> FlowRecord6 */
-  tortie_flow6c: { name: 'tortie_flow6c', type: 1, keySize: 44, valueSize: 144, maxEntries: 131072, flags: 1 },
+  tortie_flow6c: { name: 'tortie_flow6c', type: 1, keySize: 44, valueSize: 152, maxEntries: 131072, flags: 1 },
   /** hash: FlowKey6 -> FlowRecord6 */
-  tortie_flow6d: { name: 'tortie_flow6d', type: 1, keySize: 44, valueSize: 144, maxEntries: 131072, flags: 1 },
+  tortie_flow6d: { name: 'tortie_flow6d', type: 1, keySize: 44, valueSize: 152, maxEntries: 131072, flags: 1 },
   /** lru_hash: FragmentKey4 -> FragmentPorts */
   tortie_frag4: { name: 'tortie_frag4', type: 9, keySize: 16, valueSize: 8, maxEntries: 8192, flags: 0 },
   /** lru_hash: FragmentKey6 -> FragmentPorts */
@@ -1758,11 +1842,11 @@ export const flowMapShapes = {
   /** array: u32 -> Hop */
   tortie_hops: { name: 'tortie_hops', type: 2, keySize: 4, valueSize: 16, maxEntries: 16384, flags: 1024 },
   /** lru_hash: FlowKey4 -> FlowRecord4 */
-  tortie_new4: { name: 'tortie_new4', type: 9, keySize: 20, valueSize: 96, maxEntries: 65536, flags: 0 },
+  tortie_new4: { name: 'tortie_new4', type: 9, keySize: 20, valueSize: 104, maxEntries: 65536, flags: 0 },
   /** lru_hash: FlowKey6 -> FlowRecord6 */
-  tortie_new6: { name: 'tortie_new6', type: 9, keySize: 44, valueSize: 144, maxEntries: 65536, flags: 0 },
+  tortie_new6: { name: 'tortie_new6', type: 9, keySize: 44, valueSize: 152, maxEntries: 65536, flags: 0 },
   /** array: u32 -> PodSlot */
-  tortie_pods: { name: 'tortie_pods', type: 2, keySize: 4, valueSize: 48, maxEntries: 4096, flags: 1024 },
+  tortie_pods: { name: 'tortie_pods', type: 2, keySize: 4, valueSize: 68, maxEntries: 4096, flags: 1024 },
   /** array: u32 -> RunState */
   tortie_run: { name: 'tortie_run', type: 2, keySize: 4, valueSize: 44, maxEntries: 1, flags: 1024 },
   /** hash: u32 -> u64 */

@@ -6,12 +6,14 @@ import type { ApplyReport, Counter, Dataplane, DeviceCounters, HostDeviceState }
 import type { DataplaneFlows } from '../flows.ts';
 import type { Logger } from '../logger.ts';
 import type { DataplaneConfig, DataplaneUpdate, IpText } from '../messages.ts';
+import type { InForceView, PacketQuestion, PacketView, ServicesView } from '../observe.ts';
 import type { RuleId } from '../policy.ts';
 import { ConntrackFlush } from '../shared/conntrack-flush.ts';
 import { prepareBpffs, releaseBpffs } from './bpffs.ts';
 import { readCounters } from './counters.ts';
 import { DeviceEvents, type Monitor } from './device-events.ts';
 import { DeviceFilters } from './device-filters.ts';
+import { FlowEvents } from './events.ts';
 import { newDeviceOps } from './filters.ts';
 import { type FlowTimeouts, resolveTimeouts } from './flows/flow-timeouts.ts';
 import { HostEndpoints } from './hosts/host-endpoints.ts';
@@ -71,6 +73,17 @@ export class EbpfDataplane implements Dataplane {
     () => this.#loaded?.flows,
     (isRunning) => this.#loaded?.maps.setAdopting(isRunning),
   );
+
+  readonly flowEvents = new FlowEvents(() => this.#loaded?.ring((ifindex) => this.#nameOf(ifindex)));
+  readonly services: ServicesView = {
+    list: () => this.#loaded?.services.list() ?? [],
+    find: (address, port, protocol) => {
+      const found = this.#loaded?.services.backendsOf(address, port, protocol);
+      if (found === undefined) return undefined;
+      const { service, backends } = found;
+      return { ...(service === undefined ? {} : { service }), backends };
+    },
+  };
 
   readonly #deps: EbpfDeps;
   readonly #endpoints = new PodEndpoints();
@@ -222,6 +235,17 @@ export class EbpfDataplane implements Dataplane {
     return this.#loaded?.maps.classifier.figures.writes ?? 0;
   }
 
+  async inspect(question: PacketQuestion): Promise<PacketView | undefined> {
+    return await this.#loaded?.inspect(question, {
+      nameOf: (ifindex) => this.#nameOf(ifindex),
+      ifindexOf: (name) => this.#endpoints.ifindex(name),
+    });
+  }
+
+  get inForce(): InForceView | undefined {
+    return this.#loaded?.inForce;
+  }
+
   requestResync(): void {
     this.#mustRead = true;
     this.#stack.requestResync();
@@ -249,6 +273,10 @@ export class EbpfDataplane implements Dataplane {
       await this.#letGo();
       this.#stack[Symbol.dispose]();
     });
+  }
+
+  #nameOf(ifindex: number): string | undefined {
+    return this.#deps.host.link(ifindex)?.name;
   }
 
   #configure(config: DataplaneConfig): void {
@@ -492,12 +520,14 @@ export class EbpfDataplane implements Dataplane {
   /** Netfilter's part first: it drops what no program has seen. */
   async #release(): Promise<void> {
     this.#entry = 'no';
+    this.flowEvents.end();
     await this.#stack.hook(false);
     await this.#hosts.release();
     await this.#filters.detachAll(await this.#deps.host.links());
   }
 
   async #letGo(): Promise<void> {
+    this.flowEvents.end();
     this.#timer?.[Symbol.dispose]();
     this.#events?.[Symbol.dispose]();
     this.#events = undefined;

@@ -68,6 +68,11 @@ export class Hops {
     return this.#numbers.used;
   }
 
+  /** Numbers that there are. */
+  get size(): number {
+    return this.#records.length - 1;
+  }
+
   #point(net: CidrText, wish: HopWish | undefined): void {
     const before = this.#inForce.get(net);
     if (before?.key === (wish === undefined ? undefined : keyOf(wish))) return;

@@ -1,11 +1,14 @@
 import { join } from 'node:path';
 import type { Clock } from '#api/clock.ts';
-import type { BpfProgram } from '#native/bpf.ts';
+import { type BpfProgram, openBpfRing } from '#native/bpf.ts';
 import type { Netlink } from '#native/types.ts';
 import type { ApplyFailure } from '../contract.ts';
 import type { Logger } from '../logger.ts';
+import type { InForceView, PacketQuestion, PacketView } from '../observe.ts';
 import { Announcements } from './announcements.ts';
 import type { PodConfig } from './bpf-types.gen.ts';
+import type { FlowRing } from './events.ts';
+import { AskProgram, type ExplainNames } from './explain.ts';
 import { type FamilyFlowMaps, flowMapsOf } from './flows/flow-maps.ts';
 import { FlowSweeper } from './flows/flow-sweeper.ts';
 import { FlowTable } from './flows/flow-table.ts';
@@ -56,6 +59,8 @@ export class LoadedDataplane implements AsyncDisposable {
   readonly #pods: PodCycle;
   /** The programs with which the maps were made belong to these. */
   #ownsPrograms = false;
+  /** Loaded when somebody asks. */
+  #ask: Promise<AskProgram> | undefined;
   #settling: Promise<void> | undefined;
   #mustSettle = false;
   #isSweeping = false;
@@ -157,6 +162,49 @@ export class LoadedDataplane implements AsyncDisposable {
     return this.services.failed;
   }
 
+  /** Where programs tell of flows. */
+  ring(nameOf: FlowRing['nameOf']): FlowRing {
+    const { maps } = this;
+    const events = this.#programs.map('tortie_events');
+    return {
+      open: () => openBpfRing(events),
+      setEvents: (isOn) => maps.setEvents(isOn),
+      get lost() {
+        return maps.eventsLost;
+      },
+      ruleOf: (word) => maps.classifier.ruleOf(word),
+      nameOf,
+    };
+  }
+
+  /** What the maps that packets meet say of one. Throws as `loadObject` does. */
+  async inspect(question: PacketQuestion, names: Omit<ExplainNames, 'ruleOf'>): Promise<PacketView> {
+    this.#ask ??= AskProgram.load(this.#deps.place.objects, this.#programs);
+    try {
+      return (await this.#ask).look(question, { ...names, ruleOf: (word) => this.maps.classifier.ruleOf(word) });
+    } catch (error) {
+      this.#ask = undefined;
+      throw error;
+    }
+  }
+
+  /** What is in force, and how full the tables are that this agent fills. */
+  get inForce(): InForceView {
+    const { classifier, slots, hops } = this.maps;
+    const failed = new Map<string, number>();
+    for (const { failure = 'unknown' } of classifier.failed) failed.set(failure, (failed.get(failure) ?? 0) + 1);
+    return {
+      tables: [
+        ...classifier.fill.map(({ map, used, size }) => ({ table: map, used, size })),
+        { table: 'tortie_pods', used: slots.used, size: slots.size },
+        { table: 'tortie_hops', used: hops.used, size: hops.size },
+        ...this.services.fill,
+      ],
+      units: classifier.figures.units,
+      failedUnits: [...failed].map(([reason, units]) => ({ reason, units })),
+    };
+  }
+
   /** What builds of other layouts pinned goes; nothing of them may be on a device any more. */
   removeOtherLayouts(): void {
     removeOtherLayouts(this.#deps.place.dir);
@@ -173,6 +221,7 @@ export class LoadedDataplane implements AsyncDisposable {
     this.#mustSettle = false;
     await this.#settling;
     await this.#sweeper[Symbol.asyncDispose]();
+    (await this.#ask?.catch(() => undefined))?.[Symbol.dispose]();
     this.#hosts[Symbol.dispose]();
     if (this.#ownsPrograms) this.#programs[Symbol.dispose]();
     this.#handles.dispose();

@@ -70,6 +70,16 @@ export class NodeMaps implements Disposable {
     this.#run.store32(0, RunState.offsets.adopting, isAdopting ? 1 : 0);
   }
 
+  /** Whether programs tell of flows. */
+  setEvents(isOn: boolean): void {
+    this.#run.store32(0, RunState.offsets.events, isOn ? 1 : 0);
+  }
+
+  /** How many events found no room, since the start (32 bits). */
+  get eventsLost(): number {
+    return this.#run.load32(0, RunState.offsets.eventsLost);
+  }
+
   /** Brings policy and hops into force. Throws what the maps say; the next call goes on where this one failed. */
   async flush(): Promise<void> {
     const leaving = this.#afterFlush.beginFlush();

@@ -18,6 +18,7 @@ export const objectFiles = {
   sweep: 'sweep.bpf.o',
   host: 'host.bpf.o',
   xdp: 'xdp.bpf.o',
+  ask: 'ask.bpf.o',
 } as const;
 
 type MapName = keyof typeof mapShapes;

@@ -108,6 +108,11 @@ export class SlotTable {
     return this.#indexes.used;
   }
 
+  /** Slots that there are. */
+  get size(): number {
+    return this.#maps.pods.length - 1;
+  }
+
   #retire(slot: Slot | undefined): void {
     for (let each = slot; each !== undefined; each = each.former) {
       const { index } = each;

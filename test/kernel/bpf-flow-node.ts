@@ -45,7 +45,7 @@ const sizes: Readonly<Record<string, number>> = {
 };
 
 /** Nothing is asked for. */
-const quiet = { adopting: 0, events: 0, forwardIngress: 0, forwardEgress: 0, podsHost: 0 };
+const quiet = { adopting: 0, events: 0, forwardIngress: 0, forwardEgress: 0, podsHost: 0, eventsLost: 0 };
 
 type ArrayName =
   | Parameters<ClassifierBed['array']>[0]

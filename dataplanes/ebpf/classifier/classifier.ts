@@ -2,7 +2,7 @@ import type { Counter } from '../../contract.ts';
 import type { CidrText, DataplaneUpdate } from '../../messages.ts';
 import type { RuleId } from '../../policy.ts';
 import type { ClassEntry } from './class-space.ts';
-import type { ClassifierMaps, SizedMap } from './classifier-maps.ts';
+import { type ClassifierMaps, type SizedMap, sizedMaps } from './classifier-maps.ts';
 import { type CompiledUnit, CompiledUnits, type RuleAt } from './compiled-units.ts';
 import type { Element } from './element.ts';
 import { ClassifierFull } from './full-error.ts';
@@ -211,6 +211,14 @@ export class Classifier {
       ruleWords: this.#compiled.used,
       writes: this.#queue.made,
     };
+  }
+
+  /** Entries of each map that are taken, or kept for what is being freed, and how many it has. */
+  get fill(): readonly { readonly map: SizedMap; readonly used: number; readonly size: number }[] {
+    return sizedMaps.map((map) => {
+      const { entries } = this.#maps.sizes[map];
+      return { map, used: entries - this.#roomIn(map), size: entries };
+    });
   }
 
   async #settleAll(): Promise<void> {

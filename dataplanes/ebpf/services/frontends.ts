@@ -145,6 +145,11 @@ export class Frontends implements Disposable {
     return { frontends: this.#count, backends: this.#runs.used };
   }
 
+  /** Elements that they have room for. */
+  get sizes(): { readonly frontends: number; readonly backends: number } {
+    return { frontends: this.#map.shape.maxEntries, backends: this.#runs.used + this.#runs.free };
+  }
+
   [Symbol.dispose](): void {
     this.#runs[Symbol.dispose]();
   }

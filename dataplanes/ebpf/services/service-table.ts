@@ -3,6 +3,7 @@ import { type Family, familyOf, type IpText } from '#api/cidr.ts';
 import { bpfGrace } from '#native/bpf.ts';
 import type { ApplyFailure } from '../../contract.ts';
 import type { DataplaneUpdate } from '../../messages.ts';
+import type { ServiceView, TableFill } from '../../observe.ts';
 import type { ServiceId, ServiceInfo } from '../../services.ts';
 import { Retirement } from '../classifier/retirement.ts';
 import { type Claim, Frontends, type ServiceMap } from './frontends.ts';
@@ -135,9 +136,36 @@ export class ServiceTable implements Disposable {
     return this.#frontends[familyOf(address)].find(at);
   }
 
+  /** All Services by name, as the kernel's maps have them. */
+  list(): readonly ServiceView[] {
+    const troubles = families.flatMap((family) => this.#frontends[family].troubles);
+    return [...this.#services]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([service, info]) => ({
+        service,
+        frontends: [...frontendsOf(info).values()].map(({ family, at }) => {
+          const found = this.#frontends[family].find(at);
+          return found?.service === service ? { ...at, backends: found.backends } : at;
+        }),
+        limits: this.#limits.get(service) ?? [],
+        failures: troubles.filter((trouble) => trouble.service === service).map(({ reason }) => reason),
+      }));
+  }
+
   /** Per family. */
   get figures(): Readonly<Record<Family, ServiceFigures>> {
     return { 4: this.#frontends[4].used, 6: this.#frontends[6].used };
+  }
+
+  /** How full the maps are. */
+  get fill(): readonly TableFill[] {
+    return families.flatMap((family) => {
+      const { used, sizes } = this.#frontends[family];
+      return [
+        { table: `tortie_front${family}`, used: used.frontends, size: sizes.frontends },
+        { table: `tortie_back${family}`, used: used.backends, size: sizes.backends },
+      ];
+    });
   }
 
   [Symbol.dispose](): void {
