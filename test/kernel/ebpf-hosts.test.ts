@@ -330,7 +330,9 @@ describe('XDP', () => {
 
 test('a policy that is not known denies, and a unit that cannot be made fails its host endpoint', async () => {
   const dataplane = await bed.dataplane();
+  // First it denies, being unknown, which is no failure.
   say(dataplane, 'up', { ifaceName: 'eth0', tiers: [tier('broken')] });
+  await apply(dataplane);
   dataplane.onUpdate({
     type: 'policyUpdate',
     id: 'broken',
