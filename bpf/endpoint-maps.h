@@ -22,6 +22,9 @@ struct pod_slot {
 	/* Of the pod's end, of the host's. */
 	__u8 pod_mac[6];
 	__u8 host_mac[6];
+	/* One address of each family to which this device, and no other, is the way; 0: none is said. */
+	__u8 address4[4];
+	__u8 address6[16];
 };
 
 /* ifindex -> ifindex << 32 | slot */

@@ -11,9 +11,11 @@
 
 #define FAMILY 4
 #include "endpoint.h"
+#include "established.h"
 #undef FAMILY
 #define FAMILY 6
 #include "endpoint.h"
+#include "established.h"
 #undef FAMILY
 
 static __always_inline enum verdict arp_out(struct __sk_buff *skb)
@@ -27,16 +29,20 @@ static __always_inline enum verdict arp_out(struct __sk_buff *skb)
 SEC("tc")
 int tortie_pod_out(struct __sk_buff *skb)
 {
+	int action;
+
 	/* The kernel took a VLAN tag out of the frame before we see it. */
 	if (skb->vlan_present)
 		return conclude(skb, DIRECTION_FROM_POD, VERDICT_ETHERTYPE);
 	switch (bpf_ntohs(skb->protocol)) {
 	case ETH_P_IP:
-		return dispatch_out4(skb, packet_out4(skb));
+		action = known_out4(skb);
+		return action == GO_ON ? dispatch_out4(skb, packet_out4(skb)) : action;
 	case ETH_P_IPV6:
 		if (!pod_config.ipv6_enabled)
 			return conclude(skb, DIRECTION_FROM_POD, VERDICT_IPV6_DISABLED);
-		return dispatch_out6(skb, packet_out6(skb));
+		action = known_out6(skb);
+		return action == GO_ON ? dispatch_out6(skb, packet_out6(skb)) : action;
 	case ETH_P_ARP:
 		return conclude(skb, DIRECTION_FROM_POD, arp_out(skb));
 	default:
@@ -51,10 +57,15 @@ int tortie_pod_in(struct __sk_buff *skb)
 	enum verdict verdict = VERDICT_PASSED;
 	__u32 length = skb->len;
 
-	if (skb->protocol == bpf_htons(ETH_P_IP))
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		if (known_in4(skb) != GO_ON)
+			return TC_ACT_UNSPEC;
 		verdict = admit_in4(skb);
-	else if (skb->protocol == bpf_htons(ETH_P_IPV6))
+	} else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
+		if (pod_config.ipv6_enabled && known_in6(skb) != GO_ON)
+			return TC_ACT_UNSPEC;
 		verdict = pod_config.ipv6_enabled ? admit_in6(skb) : VERDICT_IPV6_DISABLED;
+	}
 	count_on(skb->ifindex, length, DIRECTION_TO_POD, verdict);
 	return verdict == VERDICT_PASSED ? TC_ACT_UNSPEC : TC_ACT_SHOT;
 }

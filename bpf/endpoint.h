@@ -40,6 +40,7 @@
 #define choose_backend OF_FAMILY(choose_backend)
 #define open_out OF_FAMILY(open_out)
 #define flow_out OF_FAMILY(flow_out)
+#define note_ends OF_FAMILY(note_ends)
 #define send_out OF_FAMILY(send_out)
 #define packet_out OF_FAMILY(packet_out)
 #define judge_in OF_FAMILY(judge_in)
@@ -479,6 +480,31 @@ __noinline int flow_out(struct __sk_buff *skb)
 	}
 }
 
+/*
+ * Notes in the record which pods' slots its ends have, for established.h. `to` is the receiver's, 0 if that is
+ * none of ours.
+ */
+__noinline int note_ends(struct __sk_buff *skb, __u32 to)
+{
+	struct packet *packet = this_packet();
+	struct flow_record *element;
+	__u32 own, sender;
+
+	if (!packet)
+		return 0;
+	own = slot_of(skb->ifindex);
+	sender = packet->sender & 1;
+	if (packet->record.slot[sender] == own && packet->record.slot[!sender] == to)
+		return 0;
+	element = answered_element(&packet->key);
+	if (!element)
+		return 0;
+	/* What another flow's element gets here by a race, it doesn't believe. */
+	*(volatile __u32 *)&element->slot[sender] = own;
+	*(volatile __u32 *)&element->slot[!sender] = to;
+	return 0;
+}
+
 /* Changes it, and sends it on its way. */
 __noinline int send_out(struct __sk_buff *skb)
 {
@@ -486,10 +512,14 @@ __noinline int send_out(struct __sk_buff *skb)
 	const struct pod_slot *pod;
 	int redirect, is_back;
 	enum verdict verdict;
+	int is_plain;
 	__u32 slot, mtu;
 
 	if (!packet)
 		return VERDICT_REWRITE;
+	/* Of those that established.h handles from now on. */
+	is_plain = packet->translation == TRANSLATION_NONE && !packet->via_pointer &&
+		   !packet->headers.is_error && has_ports(packet->headers.tuple.protocol);
 	redirect = is_local(skb, packet);
 	if (redirect && packet->headers.hops <= 1)
 		return refuse(skb, packet, VERDICT_HOP_LIMIT, REFUSAL_HOPS);
@@ -515,8 +545,11 @@ __noinline int send_out(struct __sk_buff *skb)
 		if (verdict != VERDICT_PASSED)
 			return verdict;
 	}
-	if (!redirect)
+	if (!redirect) {
+		if (is_plain && packet->via_stack)
+			note_ends(skb, 0);
 		return VERDICT_PASSED;
+	}
 	slot = packet->hop.slot;
 	pod = bpf_map_lookup_elem(&tortie_pods, &slot);
 	if (!pod || pod->ifindex != packet->hop.ifindex)
@@ -525,9 +558,12 @@ __noinline int send_out(struct __sk_buff *skb)
 	if (verdict != VERDICT_PASSED)
 		return verdict;
 	verdict = set_macs(skb, pod->pod_mac, pod->host_mac);
-	if (verdict == VERDICT_PASSED)
-		packet->way = WAY_POD;
-	return verdict;
+	if (verdict != VERDICT_PASSED)
+		return verdict;
+	packet->way = WAY_POD;
+	if (is_plain)
+		note_ends(skb, slot);
+	return VERDICT_PASSED;
 }
 
 /* A packet that a pod sends: VERDICT_PASSED, and packet->way, or why it is dropped. */

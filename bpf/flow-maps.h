@@ -91,6 +91,9 @@ struct flow_record {
 	/* Of the opener, of the other end; with the Ethernet header. Plain counts, which a race may lose. */
 	__u64 packets[2];
 	__u64 bytes[2];
+	/* Of the pods at its ends, if they are of this node; 0: not known. Never believed by itself: whoever
+	 * uses one asks the slot whose address it has. */
+	__u32 slot[2];
 	/* cookie << 32 | enum flow_flag */
 	__u64 state;
 };

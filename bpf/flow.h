@@ -222,6 +222,8 @@ static __always_inline int read_flow(const struct flow_record *element, const st
 	copy->before = element->before;
 	copy->source_before = element->source_before;
 	copy->created = element->created;
+	copy->slot[0] = element->slot[0];
+	copy->slot[1] = element->slot[1];
 	order_reads();
 	copy->key = *(const volatile struct flow_key *)&element->key;
 	copy->state = *(const volatile __u64 *)&element->state;

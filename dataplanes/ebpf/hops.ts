@@ -3,6 +3,7 @@ import type { CidrText } from '../messages.ts';
 import type { AfterFlush } from './after-flush.ts';
 import { flowConstants, Hop, HopKind } from './bpf-types.gen.ts';
 import { IdPool } from './classifier/id-pool.ts';
+import type { SlotAddresses } from './slot-addresses.ts';
 
 /** A way to addresses. */
 export type HopWish =
@@ -17,6 +18,7 @@ const rank = { pod: 0, host: 1, pool: 2 } as const satisfies Record<HopWish['kin
 interface HopRecord {
   readonly number: number;
   readonly key: string;
+  readonly wish: HopWish;
   /** Networks whose hop it is. */
   users: number;
 }
@@ -28,6 +30,7 @@ interface HopRecord {
 export class Hops {
   readonly #records: Pick<MappedArray, 'length' | 'value'>;
   readonly #setHop: (net: CidrText, hop: number) => void;
+  readonly #addresses: Pick<SlotAddresses, 'move'>;
   readonly #afterFlush: AfterFlush;
   readonly #numbers: IdPool;
   /** By network and owner, in the order in which they were said. */
@@ -35,14 +38,16 @@ export class Hops {
   readonly #inForce = new Map<CidrText, HopRecord>();
   readonly #byKey = new Map<string, HopRecord>();
 
-  /** `setHop` is the classifier's. */
+  /** `setHop` is the classifier's; `addresses` is told which slot is the way to a network, at once. */
   constructor(
     records: Pick<MappedArray, 'length' | 'value'>,
     setHop: (net: CidrText, hop: number) => void,
+    addresses: Pick<SlotAddresses, 'move'>,
     afterFlush: AfterFlush,
   ) {
     this.#records = records;
     this.#setHop = setHop;
+    this.#addresses = addresses;
     this.#afterFlush = afterFlush;
     this.#numbers = new IdPool(1, records.length);
   }
@@ -77,6 +82,7 @@ export class Hops {
     const before = this.#inForce.get(net);
     if (before?.key === (wish === undefined ? undefined : keyOf(wish))) return;
     const after = wish === undefined ? undefined : this.#record(wish);
+    this.#addresses.move(net, slotOf(before?.wish), slotOf(after?.wish));
     this.#setHop(net, after?.number ?? 0);
     if (after === undefined) this.#inForce.delete(net);
     else this.#inForce.set(net, after);
@@ -90,7 +96,7 @@ export class Hops {
       const number = this.#numbers.take();
       if (number === undefined) return undefined;
       this.#records.value(number).set(Hop.encode(encoded(wish)));
-      record = { number, key, users: 0 };
+      record = { number, key, wish, users: 0 };
       this.#byKey.set(key, record);
     }
     record.users++;
@@ -111,6 +117,7 @@ function best(wishes: Iterable<HopWish>): HopWish | undefined {
   return first;
 }
 
+const slotOf = (wish: HopWish | undefined): number | undefined => (wish?.kind === 'pod' ? wish.slot : undefined);
 const keyOf = (wish: HopWish): string => (wish.kind === 'pod' ? `pod ${wish.ifindex} ${wish.slot}` : wish.kind);
 
 function encoded(wish: HopWish): Hop {

@@ -9,6 +9,7 @@ import { Hops } from './hops.ts';
 import { Failsafes } from './hosts/failsafe.ts';
 import { HostSlots } from './hosts/host-slots.ts';
 import type { EndpointPrograms } from './programs.ts';
+import { SlotAddresses } from './slot-addresses.ts';
 import { SlotTable } from './slot-table.ts';
 
 /** What concerns all devices when there are host endpoints. */
@@ -39,8 +40,14 @@ export class NodeMaps implements Disposable {
     const mapped = (name: string): MappedArray => handles.use(programs.map(name).mmap());
     this.#grace = grace;
     this.classifier = new Classifier(handles.use(new KernelMaps(programs.map, () => 'of this build')));
-    this.slots = new SlotTable({ slots: programs.map('tortie_slots'), pods: mapped('tortie_pods') }, this.#afterFlush);
-    this.hops = new Hops(mapped('tortie_hops'), (net, hop) => this.classifier.setHop(net, hop), this.#afterFlush);
+    const pods = mapped('tortie_pods');
+    this.slots = new SlotTable({ slots: programs.map('tortie_slots'), pods }, this.#afterFlush);
+    this.hops = new Hops(
+      mapped('tortie_hops'),
+      (net, hop) => this.classifier.setHop(net, hop),
+      new SlotAddresses(pods),
+      this.#afterFlush,
+    );
     this.hostSlots = new HostSlots(
       { slots: programs.map('tortie_hslots'), hosts: mapped('tortie_hosts') },
       this.#afterFlush,

@@ -12,6 +12,7 @@ import { FakeArray, FakeMap } from './fake-map.ts';
 import { Hops } from './hops.ts';
 import { u32Key } from './keys.ts';
 import { PodWiring } from './pod-wiring.ts';
+import { SlotAddresses } from './slot-addresses.ts';
 import { SlotTable } from './slot-table.ts';
 
 const POLICY = 'NetworkPolicy default/p';
@@ -26,7 +27,13 @@ class Bed {
   readonly pods = new FakeArray(mapShapes.tortie_pods, 5);
   readonly hopArray = new FakeArray(mapShapes.tortie_hops, 6);
   readonly slots = new SlotTable({ slots: this.slotMap, pods: this.pods }, this.afterFlush);
-  readonly hops = new Hops(this.hopArray, (net, hop) => this.classifier.setHop(net, hop), this.afterFlush);
+  readonly addresses = new SlotAddresses(this.pods);
+  readonly hops = new Hops(
+    this.hopArray,
+    (net, hop) => this.classifier.setHop(net, hop),
+    this.addresses,
+    this.afterFlush,
+  );
   readonly devices = new FakeMap(mapShapes.tortie_devices);
   readonly wiring = new PodWiring(
     this,

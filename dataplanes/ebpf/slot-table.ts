@@ -63,6 +63,9 @@ export class SlotTable {
       ifindex: device.ifindex,
       podMac: macBytes(device.podMac),
       hostMac: macBytes(device.hostMac),
+      // Said with the way to them: slot-addresses.ts.
+      address4: new Uint8Array(4),
+      address6: new Uint8Array(16),
     };
     this.#maps.pods.value(index).set(PodSlot.encode(record));
     this.#byIfindex.set(device.ifindex, { index, device, isNamed: false, former: has });

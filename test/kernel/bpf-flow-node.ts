@@ -160,6 +160,8 @@ export class FlowNode implements AsyncDisposable {
           ifindex,
           podMac: macBytes(podMacOf(pod)),
           hostMac: macBytes(mac),
+          address4: addressBytes(namesOf[4][pod] ?? ''),
+          address6: addressBytes(namesOf[6][pod] ?? ''),
         }),
       );
     }

@@ -27,6 +27,7 @@ function element(port: number, cookie: bigint): { readonly key: Uint8Array; read
     lastSeen: 0n,
     packets: [0n, 0n],
     bytes: [0n, 0n],
+    slot: [0, 0],
     state: (cookie << 32n) | BigInt(FlowFlag.egressOk),
   });
   return { key: value.slice(0, FlowRecord4.offsets.before), value };

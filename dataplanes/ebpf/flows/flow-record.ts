@@ -222,6 +222,7 @@ function valueOf(parts: {
     lastSeen: at,
     packets: [0n, 0n],
     bytes: [0n, 0n],
+    slot: [0, 0],
     state: (BigInt(cookie) << 32n) | BigInt(flags),
   });
 }
