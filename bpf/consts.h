@@ -60,6 +60,8 @@ enum verdict {
 	VERDICT_OTHER_HOST = 19,
 	/* The packet could not be changed: it is not what its headers say, or memory ran out. */
 	VERDICT_REWRITE = 20,
+	/* VXLAN or IP in IP, which pods may not send. */
+	VERDICT_ENCAPSULATION = 21,
 	VERDICT__COUNT,
 };
 
@@ -95,6 +97,7 @@ enum family {
 /* linux/in.h has these, but the same is true of it. */
 #define PROTOCOL_HOPOPTS 0
 #define PROTOCOL_ICMP 1
+#define PROTOCOL_IPIP 4
 #define PROTOCOL_TCP 6
 #define PROTOCOL_UDP 17
 #define PROTOCOL_ROUTING 43

@@ -36,6 +36,7 @@
 #define look_for_hop OF_FAMILY(look_for_hop)
 #define is_local OF_FAMILY(is_local)
 #define refuse OF_FAMILY(refuse)
+#define is_encapsulated OF_FAMILY(is_encapsulated)
 #define judge_out OF_FAMILY(judge_out)
 #define choose_backend OF_FAMILY(choose_backend)
 #define open_out OF_FAMILY(open_out)
@@ -300,6 +301,14 @@ static __always_inline enum verdict judge_pre_dnat(struct __sk_buff *skb, struct
 	return action == RULE_ACTION_DENY ? VERDICT_POLICY : VERDICT_PASSED;
 }
 
+/* What the end of a tunnel would unpack, and take what is inside for another's. */
+static __always_inline int is_encapsulated(const struct flow_tuple *tuple)
+{
+	if (tuple->protocol == PROTOCOL_UDP)
+		return pod_config.vxlan_denied && tuple->destination_port == pod_config.vxlan_denied;
+	return pod_config.ipip_denied && tuple->protocol == PROTOCOL_IPIP;
+}
+
 /*
  * Judges packet->judged at its sender's device: the sender's leg, and the receiver's if that is a pod of this
  * node. packet->legs are those that were allowed. A refusal of the receiver's is counted there; here the
@@ -313,6 +322,8 @@ __noinline int judge_out(struct __sk_buff *skb)
 	if (!packet)
 		return VERDICT_POLICY;
 	packet->legs = 0;
+	if (is_encapsulated(&packet->judged))
+		return VERDICT_ENCAPSULATION;
 	if (judge_leg(slot_of(ifindex), ifindex, UNIT_EGRESS) != VERDICT_PASSED)
 		return VERDICT_POLICY;
 	packet->legs = FLOW_FLAG_EGRESS_OK;

@@ -49,7 +49,10 @@ struct {
 struct pod_config {
 	/* 0: IPv6 is dropped in both directions. */
 	__u8 ipv6_enabled;
-	__u8 _reserved[3];
+	/* What pods may not send, since the node's tunnels, or another node's, would take it for theirs. 1:
+	 * IP in IP; the UDP port of VXLAN, 0: they may. */
+	__u8 ipip_denied;
+	__u16 vxlan_denied;
 	/* Bits of a packet's mark: set on what a pod's program gives to the stack; set by OUTPUT on what the
 	 * node itself sends. 0: no such bits. */
 	__u32 mark_seen;

@@ -266,6 +266,7 @@ export const Verdict = {
   hopLimit: 18,
   otherHost: 19,
   rewrite: 20,
+  encapsulation: 21,
 } as const;
 export type Verdict = (typeof Verdict)[keyof typeof Verdict];
 /** The names of verdict for people, by number. */
@@ -291,8 +292,9 @@ export const verdictTexts = {
   18: 'hop-limit',
   19: 'other-host',
   20: 'rewrite',
+  21: 'encapsulation',
 } as const satisfies Record<Verdict, string>;
-export const verdictCount = 21;
+export const verdictCount = 22;
 
 /** struct unit_record, 32 bytes */
 export interface UnitRecord {
@@ -859,6 +861,8 @@ export const DeviceCounters = {
 /** struct pod_config, 24 bytes */
 export interface PodConfig {
   readonly ipv6Enabled: number;
+  readonly ipipDenied: number;
+  readonly vxlanDenied: number;
   readonly markSeen: number;
   readonly markHost: number;
   readonly markNotLocal: number;
@@ -867,13 +871,14 @@ export interface PodConfig {
 }
 export const PodConfig = {
   size: 24,
-  offsets: { ipv6Enabled: 0, markSeen: 4, markHost: 8, markNotLocal: 12, markUntracked: 16, markPreAccepted: 20 },
+  offsets: { ipv6Enabled: 0, ipipDenied: 1, vxlanDenied: 2, markSeen: 4, markHost: 8, markNotLocal: 12, markUntracked: 16, markPreAccepted: 20 },
   read(view: DataView, at = 0): PodConfig {
-    return { ipv6Enabled: view.getUint8(at), markSeen: view.getUint32(at + 4, true), markHost: view.getUint32(at + 8, true), markNotLocal: view.getUint32(at + 12, true), markUntracked: view.getUint32(at + 16, true), markPreAccepted: view.getUint32(at + 20, true) };
+    return { ipv6Enabled: view.getUint8(at), ipipDenied: view.getUint8(at + 1), vxlanDenied: view.getUint16(at + 2, true), markSeen: view.getUint32(at + 4, true), markHost: view.getUint32(at + 8, true), markNotLocal: view.getUint32(at + 12, true), markUntracked: view.getUint32(at + 16, true), markPreAccepted: view.getUint32(at + 20, true) };
   },
   write(value: PodConfig, view: DataView, at = 0): void {
     view.setUint8(at, value.ipv6Enabled);
-    setZero(view, at + 1, 3);
+    view.setUint8(at + 1, value.ipipDenied);
+    view.setUint16(at + 2, value.vxlanDenied, true);
     view.setUint32(at + 4, value.markSeen, true);
     view.setUint32(at + 8, value.markHost, true);
     view.setUint32(at + 12, value.markNotLocal, true);

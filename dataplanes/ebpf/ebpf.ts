@@ -48,6 +48,15 @@ export interface EbpfDeps extends StackTablesDeps {
 /** What is followed of pods' devices, and of the node's addresses. */
 const podGroups = ['link', 'addr4', 'addr6', 'tc'] as const satisfies readonly MonitorGroup[];
 
+/** What programs are loaded with. */
+const loadSettings = [
+  'ipv6Support',
+  'markMask',
+  'allowIpipFromWorkloads',
+  'allowVxlanFromWorkloads',
+  'vxlanPort',
+] as const satisfies readonly (keyof DataplaneConfig)[];
+
 const wordsOf = (error: unknown): string => (error as Error).message;
 
 /**
@@ -284,11 +293,11 @@ export class EbpfDataplane implements Dataplane {
     this.#config = config;
     this.#stack.setConfig(config);
     if (before?.routeRefreshIntervalMs !== config.routeRefreshIntervalMs) this.#mustRead = true; // The new interval counts from now.
-    if (before?.ipv6Support !== config.ipv6Support || before.markMask !== config.markMask) this.#mustLoad = true;
+    if (loadSettings.some((setting) => before?.[setting] !== config[setting])) this.#mustLoad = true;
   }
 
   /** Loads or adopts the programs. When that fails and older ones are there, they stay in force. */
-  async #load({ ipv6Support, markMask }: DataplaneConfig): Promise<void> {
+  async #load({ ipv6Support, markMask, ...config }: DataplaneConfig): Promise<void> {
     if (!this.#mustLoad) return;
     const { place, host, log, openMonitor, clock } = this.#deps;
     const unusable = prepareBpffs(place.dir);
@@ -296,6 +305,8 @@ export class EbpfDataplane implements Dataplane {
     const marks = packetMarks({ markMask });
     const podConfig = {
       ipv6Enabled: ipv6Support ? 1 : 0,
+      ipipDenied: config.allowIpipFromWorkloads ? 0 : 1,
+      vxlanDenied: config.allowVxlanFromWorkloads ? 0 : config.vxlanPort,
       markSeen: marks.seen,
       markHost: marks.host,
       markNotLocal: marks.notLocal,

@@ -59,6 +59,8 @@ type ArrayName =
 /** What programs are loaded with. */
 export const podConfig: PodConfig = {
   ipv6Enabled: 1,
+  ipipDenied: 1,
+  vxlanDenied: 4789,
   markSeen: marks.seen,
   markHost: marks.host,
   markNotLocal: marks.notLocal,

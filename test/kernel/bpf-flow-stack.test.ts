@@ -55,6 +55,25 @@ describe.each([4, 6] as const)('through the stack, IPv%i', (version) => {
       },
     ],
     [
+      'packets that the end of a tunnel would unpack',
+      {
+        way: [
+          'one sends udp one:5000 > away:4789 -> dropped: encapsulation',
+          'one sends udp one:5000 > two:4789 -> dropped: encapsulation',
+          'one sends ipip one > away -> dropped: encapsulation',
+          'one sends tcp S one:40000 > away:4789 -> stack',
+          'one sends gre one > away -> stack',
+          'one gets udp away:5000 > one:4789 -> passed',
+          'one sends udp one:4789 > away:5000 -> stack',
+        ],
+        records: [
+          'answered away:5000 > one:4789 ingressOk answered viaStack',
+          'new one:0 > away:0 egressOk viaStack',
+          'new one:40000 > away:4789 egressOk viaStack',
+        ],
+      },
+    ],
+    [
       "what was sent here doesn't let the other's own flow in",
       {
         legs: { 'one ingress': 'deny' },

@@ -4,7 +4,7 @@
  *     tcp FLAGS a:port > b:port      FLAGS of S, A, F, R, P
  *     udp a:port > b:port            sctp a:port > b:port
  *     ping ID a > b                  pong ID a > b             (echo request and answer)
- *     icmp TYPE a > b                gre a > b
+ *     icmp TYPE a > b                gre a > b                 ipip a > b
  *     error a > b about <packet>     (destination unreachable)
  *
  * and behind that, in any order: `ttl=N`, `first=ID` (a first fragment), `later=ID` (one behind it), `options`, `size=N` (of the payload),
@@ -21,7 +21,7 @@ import { slowParse, type SlowHeaders, type SlowResult } from './slow-parser.ts';
 export type Names = Readonly<Record<string, string>>;
 
 const flagLetters = ['F', 'S', 'R', 'P', 'A'] as const;
-const protocols = { tcp: 6, udp: 17, sctp: 132, gre: 47 } as const;
+const protocols = { tcp: 6, udp: 17, sctp: 132, gre: 47, ipip: 4 } as const;
 const zeros = (count: number): number[] => Array<number>(count).fill(0);
 const echo = { 4: [8, 0], 6: [128, 129] } as const;
 const icmpOf = { 4: 1, 6: 58 } as const;
@@ -96,7 +96,8 @@ function packetOf(
       case 'sctp':
         return [132, bytes(ports, zeros(8), body)];
       case 'gre':
-        return [47, bytes(zeros(4), body)];
+      case 'ipip':
+        return [protocols[kind], bytes(zeros(4), body)];
       case 'ping':
       case 'pong':
         return [icmpOf[version], icmp(kind === 'ping' ? request : answer, 0, [...u16(Number(parameter)), 0, 1], body)];

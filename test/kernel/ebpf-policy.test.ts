@@ -120,6 +120,27 @@ describe('policy', () => {
     expect(await isReached(onePeer, two, 5_000)).toEqual([true, true]);
   });
 
+  test('whether a pod may send to tunnels is what the configuration says, also when it changes', async () => {
+    const dataplane = await active();
+    const { one, two, onePeer } = await twoPods(dataplane);
+    say(dataplane, one);
+    say(dataplane, two);
+    await applied(dataplane, one.id, two.id);
+    const refused = async (): Promise<number> =>
+      (await packetsOf(dataplane, 'cali1', 'from-pod'))['encapsulation'] ?? 0;
+    for (const host of [two.ipv4, two.ipv6]) await onePeer.probe(host, { protocol: 'udp', port: 4789, timeoutMs: 100 });
+    expect(await refused()).toBe(2);
+    await onePeer.sendRaw(4, 4, two.ipv4, '45000014');
+    expect(await refused()).toBe(3);
+
+    const config = { ...bed.config, allowVxlanFromWorkloads: true, allowIpipFromWorkloads: true };
+    dataplane.onUpdate({ type: 'configUpdate', config });
+    await applied(dataplane);
+    await onePeer.probe(two.ipv4, { protocol: 'udp', port: 4789, timeoutMs: 100 });
+    await onePeer.sendRaw(4, 4, two.ipv4, '45000014');
+    expect(await refused()).toBe(3);
+  });
+
   test('that can not be made closes its endpoints only, with the reason, and opens them when it can', async () => {
     const dataplane = await active();
     const { one, two, onePeer } = await twoPods(dataplane);

@@ -154,6 +154,8 @@ describe('an agent that comes after another', () => {
 
 const config: PodConfig = {
   ipv6Enabled: 1,
+  ipipDenied: 0,
+  vxlanDenied: 0,
   markSeen: 0x20_0000,
   markHost: 0x40_0000,
   markNotLocal: 0,
