@@ -186,6 +186,7 @@ export class HostBed extends FlowBed {
    *     'uplink in tcp S away:1 > node:22'               'local', 'not local', 'pre-accepted', 'untracked', 'dropped: policy', 'pass' (not looked at)
    *     'uplink out tcp S node:1 > away:22'              'passed', 'dropped: policy'     (the node's own)
    *     'uplink out from one ...'                        (forwarded, after that pod's program)
+   *     'uplink out from tunnel ...'                 (the node's own, with what a tunnel leaves of the pod's packet in it)
    *     'uplink out from side ...'                       (forwarded from there), 'uplink out from side pre-accepted ...'
    *     'uplink frame ...'                               'passed', 'dropped'             (XDP)
    */
@@ -221,9 +222,18 @@ export class HostBed extends FlowBed {
     view.setUint32(skb.ifindex, ifindex, true);
     if (way === 'out') {
       const isPod = from !== undefined && this.devices.has(from);
-      const mark = from === undefined ? marks.host : isPod ? marks.seen : isPreAccepted ? marks.preAccepted : 0;
+      const isTunnelled = from === 'tunnel';
+      const mark = isTunnelled
+        ? marks.host | marks.seen
+        : from === undefined
+          ? marks.host
+          : isPod
+            ? marks.seen
+            : isPreAccepted
+              ? marks.preAccepted
+              : 0;
       view.setUint32(skb.mark, mark, true);
-      if (from !== undefined) view.setUint32(skb.ingressIfindex, this.ifindexOf(from), true);
+      if (from !== undefined) view.setUint32(skb.ingressIfindex, this.ifindexOf(isTunnelled ? 'one' : from), true);
     } else {
       // What others bring along goes, what isn't ours stays.
       view.setUint32(skb.mark, OTHERS_MARK | marks.seen | marks.host | marks.preAccepted, true);

@@ -227,6 +227,7 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
           'uplink in error router > node about udp node:1 > away:53 -> local',
           'uplink in error router > node about udp node:2 > away:53 -> not local',
           'uplink in error away > node about udp node:1 > away:53 -> local',
+          'uplink in error away > router about udp node:1 > away:53 -> not local',
         ],
       },
     ],
@@ -426,7 +427,10 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
       'a tunnel’s packet is the node’s, whatever it carries',
       {
         uplink: { out: 'deny', 'forward out': 'allow' },
-        way: ['uplink out gre node > away -> dropped: policy', 'uplink out from one gre node > away -> passed'],
+        way: [
+          'uplink out from tunnel gre node > away -> dropped: policy',
+          'uplink out from one gre node > away -> passed',
+        ],
       },
     ],
     [

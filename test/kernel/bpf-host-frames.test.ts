@@ -117,7 +117,12 @@ describe.each([4, 6] as const)('XDP, IPv%i', (version) => {
     [
       'failsafe ports, and their answers',
       { 'untracked in': 'deny' },
-      ['tcp S away:1 > node:22 -> passed', 'udp away:53 > node:1 -> passed', 'udp away:1 > node:22 -> dropped'],
+      [
+        'tcp S away:1 > node:22 -> passed',
+        'udp away:53 > node:1 -> passed',
+        'udp away:1 > node:22 -> dropped',
+        'udp away > node later=7 -> passed',
+      ],
     ],
   ])('%s', (_, policy, steps) => {
     bed.host('uplink', policy);
