@@ -2,8 +2,9 @@
 CLANG_BPF ?= $(firstword $(wildcard /usr/bin/clang-19) clang)
 BPF_OBJECTS := $(patsubst bpf/%.bpf.c,$(DIST)/bpf/%.bpf.o,$(wildcard bpf/*.bpf.c))
 # -mcpu=v3: what kernel 6.1 runs, whatever the compiler's default is. No path of the builder's machine gets into the object: its
-# hash is what tells the agent that a pinned program is of this build. asm/ headers are in the architecture's own directory.
-BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -std=gnu11 -Wall -Wextra -Werror -Wno-unused-parameter -ffile-prefix-map=$(CURDIR)=. \
+# hash is what tells the agent that a pinned program is of this build. Keys and headers are written by fields and read by words, so
+# no strict aliasing: clang would (and did) read before it writes. asm/ headers are in the architecture's own directory.
+BPF_CFLAGS := -O2 -g -target bpf -mcpu=v3 -std=gnu11 -Wall -Wextra -Werror -Wno-unused-parameter -fno-strict-aliasing -ffile-prefix-map=$(CURDIR)=. \
 	-idirafter /usr/include/$(ARCH)-linux-gnu
 BPF_TYPES := dataplanes/ebpf/bpf-types.gen.ts
 
