@@ -107,7 +107,7 @@ export class HostEndpoints implements AsyncDisposable {
     if (unusable !== undefined)
       for (const id of this.#wanted.keys()) outcome.failed.push({ object: `host endpoint ${id}`, reason: unusable });
     try {
-      this.#devices.setForwarding(this.#traits.some(({ forwardsIn }) => forwardsIn));
+      this.#devices.setForwarding(this.#traits.some(({ forwardsIn, forwardsOut }) => forwardsIn || forwardsOut));
       this.#resolved = this.#isWanted ? await this.#devices.resolve() : [];
     } catch (error) {
       this.#failDevices(outcome, error);
