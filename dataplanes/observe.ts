@@ -116,6 +116,8 @@ export interface ServiceView {
 
 /** Services that the dataplane translates itself. */
 export interface ServicesView {
+  /** How many there are, and those of them that are done otherwise than they say, or not wholly. */
+  readonly figures: { readonly services: number; readonly limited: number };
   /** All, by name. */
   list(): readonly ServiceView[];
   /** Who gets connections to an address; undefined: it is no Service's. */

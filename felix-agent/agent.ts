@@ -9,7 +9,7 @@ import type { NodeIpam } from '#ipam/node-ipam.ts';
 import type { Netlink } from '#native/types.ts';
 import { aborted } from './aborted.ts';
 import type { Preflight } from './check/preflight.ts';
-import { AdminServer, type AdminRoutes } from './admin/server.ts';
+import { AdminServer, type AdminRoutes, type AdminStreams } from './admin/server.ts';
 import { deleteFlows, reportFlows } from './conntrack/conntrack-report.ts';
 import type { CalcFeed } from './calc-feed.ts';
 import type { CalcGraph } from './calc/calc-graph.ts';
@@ -29,16 +29,19 @@ import type { EndpointStatusFiles } from './endpoints/endpoint-status-files.ts';
 import type { EndpointStore } from './endpoints/endpoint-store.ts';
 import type { Takeover } from './endpoints/takeover.ts';
 import { Directory } from './explain/directory.ts';
-import { explain, ExplainError, requestOf } from './explain/explain.ts';
-import { asInForce, notesInForce, type InForce } from './explain/in-force.ts';
+import { ExplainError, requestOf } from './explain/explain.ts';
+import { notesInForce, type InForce } from './explain/in-force.ts';
+import { explainInKernel } from './explain/in-kernel.ts';
 import { reportPolicy } from './explain/policy-report.ts';
 import { stateOf } from './explain/state.ts';
+import { followFlows } from './flows/flow-stream.ts';
 import type { Health, HealthReporter } from './health/health.ts';
 import type { ConfiguredServer } from './http/configured-server.ts';
 import { setSeverity, type Log } from './log.ts';
 import { watchAgent } from './metrics/agent-metrics.ts';
 import type { Metrics } from './metrics/metrics.ts';
 import type { NodeReporter } from './node/node-reporter.ts';
+import { reportServices } from './services/services-report.ts';
 import { notReadyReasons, reportStatus } from './status-report.ts';
 import type { AgentStatus } from './status.ts';
 import type { ObjectStore } from './store/object-store.ts';
@@ -111,20 +114,27 @@ export class Agent {
       '/status': () => this.status(),
       '/endpoints': () => this.#reportEndpoints(),
       '/policy': (query) => this.#reportPolicy(query),
-      '/explain': (query) =>
-        asInForce(explain(requestOf(query), this.#directory, parts.driver.desired), this.#inForce()),
+      '/explain': (query) => this.#explain(query),
       '/state': () => stateOf(parts.driver.desired),
       '/metrics': () => parts.metrics.text(),
       '/check': () => parts.preflight.look(),
       '/conntrack': (query) => reportFlows(query, parts.dataplanes.active, this.#directory),
+      '/services': (query) => reportServices(query, parts.dataplanes.active),
     };
     const actions: AdminRoutes = {
       '/conntrack/delete': (query) => deleteFlows(query, parts.dataplanes.active, this.#directory),
     };
+    const streams: AdminStreams = {
+      '/flows': (query) =>
+        followFlows(query, parts.dataplanes.active, {
+          directory: this.#directory,
+          endpointOf: (device) => this.#endpointOf(device),
+        }),
+    };
     this.#unsupported = new UnsupportedFields(log);
     this.#directory = new Directory(parts.store, settings.nodeName, parts.driver.desired);
     watchAgent(parts.metrics, { ...parts, nodeName: settings.nodeName, isReady: () => health.readiness().ok });
-    this.#adminServer = new AdminServer(settings.runDir, routes, log, actions);
+    this.#adminServer = new AdminServer(settings.runDir, routes, log, actions, streams);
   }
 
   /** Resolves when pods can be wired, or when it was stopped before. Rejects when that can't come by waiting; the message says why. */
@@ -315,6 +325,26 @@ export class Agent {
     const { config, healthServer } = this.#parts;
     const { healthEnabled, healthHost, healthPort } = config.current.settings;
     return healthServer.configure({ enabled: healthEnabled, host: healthHost, port: healthPort });
+  }
+
+  #explain(query: URLSearchParams): Promise<unknown> {
+    const { driver, dataplanes } = this.#parts;
+    return explainInKernel(requestOf(query), {
+      directory: this.#directory,
+      view: driver.desired,
+      inForce: this.#inForce(),
+      dataplane: dataplanes.active,
+    });
+  }
+
+  /** As people know it; undefined: the device is no endpoint's. */
+  #endpointOf(device: string): string | undefined {
+    const { driver } = this.#parts;
+    for (const [id, { ifaceName }] of driver.desired.endpoints()) {
+      if (ifaceName === device) return this.#directory.find(id).name;
+    }
+    const host = this.#parts.dataplanes.active?.hostDevices?.find((state) => state.device === device)?.hostEndpoint;
+    return host === undefined || host === null ? undefined : `host endpoint ${host}`;
   }
 
   async #reportPolicy(query: URLSearchParams): Promise<unknown> {

@@ -1,4 +1,5 @@
 import type { HostDeviceState } from '#dataplanes/contract.ts';
+import type { InForceView } from '#dataplanes/observe.ts';
 import type { ControllersStatus } from './controllers/address-controllers.ts';
 
 import type { CheckResult } from './check/result.ts';
@@ -20,6 +21,8 @@ export interface AgentStatus {
     readonly failures: readonly { readonly object: string; readonly reason: string }[];
     /** Devices on which the eBPF dataplane enforces host endpoints, and how; empty where there are none. */
     readonly hostDevices: readonly HostDeviceState[];
+    /** What a dataplane that compiles policy into tables has in force; null for one that has no such tables, and while there are none. */
+    readonly inForce: InForceView | null;
   };
   readonly datastore: {
     /** As in --datastore. */

@@ -19,6 +19,7 @@ import { type FlowTimeouts, resolveTimeouts } from './flows/flow-timeouts.ts';
 import { HostEndpoints } from './hosts/host-endpoints.ts';
 import { LoadedDataplane } from './loaded-dataplane.ts';
 import { LoadedFlows } from './loaded-flows.ts';
+import { LoadedServices } from './loaded-services.ts';
 import { packetMarks } from './marks.ts';
 import { removePins } from './pins.ts';
 import type { Outcome } from './pod-cycle.ts';
@@ -84,15 +85,7 @@ export class EbpfDataplane implements Dataplane {
   );
 
   readonly flowEvents = new FlowEvents(() => this.#loaded?.ring((ifindex) => this.#nameOf(ifindex)));
-  readonly services: ServicesView = {
-    list: () => this.#loaded?.services.list() ?? [],
-    find: (address, port, protocol) => {
-      const found = this.#loaded?.services.backendsOf(address, port, protocol);
-      if (found === undefined) return undefined;
-      const { service, backends } = found;
-      return { ...(service === undefined ? {} : { service }), backends };
-    },
-  };
+  readonly services: ServicesView = new LoadedServices(() => this.#loaded?.services);
 
   readonly #deps: EbpfDeps;
   readonly #endpoints = new PodEndpoints();

@@ -1,6 +1,8 @@
 import { askAgent } from '../admin/client.ts';
 import { parseCommandLine, readRunDir } from '../config/bootstrap.ts';
+import type { PacketView } from '#dataplanes/observe.ts';
 import type { Explanation } from '../explain/explain.ts';
+import type { ServiceChoice } from '../explain/in-kernel.ts';
 import type { Judgement } from '../explain/walk.ts';
 import { outputFlag, table, wantsJson, type Command } from './command.ts';
 
@@ -46,9 +48,37 @@ function explanationText(answer: Explanation, all: boolean): string {
     `packet    ${source.name} (${packet.source}) -> ${destination.name} (${packet.destination}), protocol ${packet.protocol}${ports}${icmp}`,
     ...judgementLines('egress', source.name, answer.egress, all),
     ...judgementLines('ingress', destination.name, answer.ingress, all),
+    ...(answer.service === undefined ? [] : serviceLines(answer.service)),
+    ...(answer.kernel === undefined ? [] : kernelLines(answer.kernel)),
     ...notes.map((note) => `note      ${note}`),
   ];
   return lines.join('\n');
+}
+
+function serviceLines({ service, address, port, backends, more }: ServiceChoice): string[] {
+  const rows = backends.map((backend) => [
+    `  ${backend.address}`,
+    String(backend.port),
+    backend.verdict,
+    backend.reason,
+  ]);
+  return [
+    `service   ${service ?? '(none)'} at ${address} port ${port}: ${backends.length + more} backends, each as likely as the others; the first is explained here`,
+    ...(rows.length === 0 ? [] : [table(['  BACKEND', 'PORT', 'VERDICT', 'WHY'], rows)]),
+    ...(more === 0 ? [] : [`  and ${more} more`]),
+  ];
+}
+
+/** What the lookup that packets meet says. */
+function kernelLines({ source, destination, legs }: PacketView): string[] {
+  return [
+    ...legs.map(({ direction, device, unit, verdict, word, decidedBy }) => {
+      const by = word === undefined ? decidedBy : `${decidedBy} (rule word ${word})`;
+      return `kernel    ${direction} at ${device}: unit ${unit} says ${verdict}, by ${by}`;
+    }),
+    `kernel    source ${source.address}: class ${source.class}; destination ${destination.address}: class ${destination.class}`,
+    `next hop  ${destination.nextHop} (hop ${destination.hop}); back: ${source.nextHop} (hop ${source.hop})`,
+  ];
 }
 
 /** The rules that matched; with `--all` also those that didn't, and why. */

@@ -9,8 +9,10 @@ import { explainCommand } from './explain-command.ts';
 import { policyCommand } from './policy-command.ts';
 import { table, type Command, type Output } from './command.ts';
 import { endpointsCommand } from './endpoints-command.ts';
+import { flowsCommand } from './flows-command.ts';
 import { installCommand } from './install-command.ts';
 import { ipamCommand } from './ipam-command.ts';
+import { servicesCommand } from './services-command.ts';
 import { statusCommand } from './status-command.ts';
 
 const commands: readonly Command[] = [
@@ -20,7 +22,9 @@ const commands: readonly Command[] = [
   endpointsCommand,
   policyCommand,
   explainCommand,
+  flowsCommand,
   conntrackCommand,
+  servicesCommand,
   ipamCommand,
   diagsCommand(),
   installCommand,

@@ -8,7 +8,7 @@ const status: AgentStatus = {
   version: '0.0.0',
   ready: false,
   reasons: [waits],
-  dataplane: { active: 'iptables', wanted: 'ebpf', reasons: [waits], failures: [], hostDevices: [] },
+  dataplane: { active: 'iptables', wanted: 'ebpf', reasons: [waits], failures: [], hostDevices: [], inForce: null },
   datastore: { location: 'kubernetes', absentKinds: [], problems: [], failures: [], kubeconfig: '' },
   cluster: { problems: [] },
   addresses: {

@@ -42,6 +42,22 @@ function hostDeviceLine({ device, hostEndpoint, attached, xdp, xdpReason }: Host
   return `host device ${device}: ${what}, by ${attached}${early}`;
 }
 
+/** A table is named when it is this full. */
+const nearlyFull = 0.5;
+/** Tables that are named in any case: the fullest ones. */
+const fullest = 3;
+
+function inForceLines({ units, failedUnits, tables }: NonNullable<AgentStatus['dataplane']['inForce']>): string[] {
+  const byFill = tables.toSorted((a, b) => b.used / b.size - a.used / a.size);
+  const named = byFill.filter(({ used, size }, index) => index < fullest || used / size >= nearlyFull);
+  return [
+    `            ${units} lists of rules in force; fullest tables: ${named.map(({ table, used, size }) => `${table} ${used} of ${size}`).join(', ')}`,
+    ...failedUnits.map(
+      ({ reason, units: count }) => `            - ${count} lists of rules deny everything: ${reason}`,
+    ),
+  ];
+}
+
 /** What `tortie status` prints. */
 export function statusText(status: AgentStatus): string {
   const { dataplane, datastore, configuration } = status;
@@ -55,6 +71,7 @@ export function statusText(status: AgentStatus): string {
       .map((reason) => `            - ${reason}`),
     ...dataplane.failures.map(({ object, reason }) => `            - not programmed: ${object}: ${reason}`),
     ...dataplane.hostDevices.map(hostDeviceLine),
+    ...(dataplane.inForce === null ? [] : inForceLines(dataplane.inForce)),
     `datastore   ${datastore.location}`,
     ...datastore.absentKinds.map(
       (kind) => `            - the API server has no ${kind}: ${absentKinds[kind] ?? 'it is off'}`,

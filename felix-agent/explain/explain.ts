@@ -1,5 +1,7 @@
 import { protocolHasPorts, protocolNumber, protocolNumbers } from '#api/policy/protocols.ts';
+import type { PacketView } from '#dataplanes/observe.ts';
 import type { Directory, Party } from './directory.ts';
+import type { ServiceChoice } from './in-kernel.ts';
 import type { Packet } from './packet.ts';
 import type { PolicyView } from './policy-view.ts';
 import { walk, type Judgement } from './walk.ts';
@@ -20,7 +22,8 @@ export interface ExplainRequest {
 
 /** The answer; a stable shape. */
 export interface Explanation {
-  readonly verdict: 'allow' | 'deny';
+  /** `depends`: on which backend of the Service a connection gets. */
+  readonly verdict: 'allow' | 'deny' | 'depends';
   /** One sentence: the rule, tier end or setting that decides. */
   readonly reason: string;
   readonly packet: Packet;
@@ -32,6 +35,10 @@ export interface Explanation {
   readonly ingress: Judgement | null;
   /** What else a reader must know: which other node has a say, what comes before or after policy. */
   readonly notes: readonly string[];
+  /** What the tables of the dataplane in force say; absent where it has none. */
+  readonly kernel?: PacketView;
+  /** Set where the destination is a Service's address that the dataplane in force translates: the rest is about the first backend. */
+  readonly service?: ServiceChoice;
 }
 
 /** The request can't be answered as it stands. */

@@ -5,7 +5,7 @@ import { CalcGraph } from '../calc/calc-graph.ts';
 import { give, self } from '../calc/world-for-tests.ts';
 import { DesiredState } from '../driver/desired-state.ts';
 import type { Party } from './directory.ts';
-import { explain } from './explain.ts';
+import { explain, type Explanation } from './explain.ts';
 
 const pod = (namespace: string, name: string, address: string, labels: string) => `
 apiVersion: v1
@@ -69,7 +69,7 @@ const parties: Readonly<Record<string, Party>> = {
 };
 
 /** `client web tcp 80` and such. */
-function verdict(yaml: string, question: string): 'allow' | 'deny' {
+function verdict(yaml: string, question: string): Explanation['verdict'] {
   const graph = new CalcGraph(self);
   const state = new DesiredState();
   for (const { kind, content } of parseUserFile('/a.yaml', `${world}---\n${yaml}`).claims) {

@@ -1,4 +1,6 @@
+import type { Dataplane } from '#dataplanes/contract.ts';
 import type { FamilyFlowStats, FlowTableStats } from '#dataplanes/flows.ts';
+import type { InForceView, ServicesView, TableFill } from '#dataplanes/observe.ts';
 import type { Datastore } from '#datastore/datastore.ts';
 import type { CalcGraph } from '../calc/calc-graph.ts';
 import type { Preflight } from '../check/preflight.ts';
@@ -65,8 +67,51 @@ export function watchAgent(metrics: Metrics, sources: MetricSources): void {
     }));
   });
   watchFlows(metrics, () => dataplanes.active?.flows?.stats);
+  watchTables(metrics, () => dataplanes.active);
   readProcess(metrics);
   watchDriver(metrics, driver);
+}
+
+/** Only where the dataplane compiles policy into tables, and translates Services itself. */
+function watchTables(metrics: Metrics, active: () => Dataplane | undefined): void {
+  const when = (read: (view: InForceView) => readonly Sample[]) => () => {
+    const view = active()?.inForce;
+    return view === undefined ? [] : read(view);
+  };
+  const each = (value: (fill: TableFill) => number) =>
+    when(({ tables }) => tables.map((fill) => ({ value: value(fill), labels: { map: fill.table } })));
+  metrics.read(
+    'tortie_map_elements',
+    each(({ used }) => used),
+  );
+  metrics.read(
+    'tortie_map_size',
+    each(({ size }) => size),
+  );
+  metrics.read('tortie_map_writes_total', () => {
+    const writes = active()?.mapWrites;
+    return writes === undefined ? [] : [{ value: writes }];
+  });
+  metrics.read(
+    'tortie_policy_units',
+    when(({ units }) => [{ value: units }]),
+  );
+  metrics.read(
+    'tortie_policy_units_failed',
+    when(({ failedUnits }) => [{ value: failedUnits.reduce((sum, { units }) => sum + units, 0) }]),
+  );
+  const services = (count: (view: ServicesView) => number) => () => {
+    const view = active()?.services;
+    return view === undefined ? [] : [{ value: count(view) }];
+  };
+  metrics.read(
+    'tortie_services',
+    services(({ figures }) => figures.services),
+  );
+  metrics.read(
+    'tortie_services_limited',
+    services(({ figures }) => figures.limited),
+  );
 }
 
 /** Only where the dataplane keeps its flows itself. */

@@ -102,6 +102,30 @@ export const metricTable = {
     labels: ['family', 'kind'],
   },
   tortie_flow_sweep_failures_total: { type: 'counter', help: 'Tables that a sweep could not go through.' },
+  tortie_map_elements: {
+    type: 'gauge',
+    help: 'Elements of a BPF map that are taken (eBPF dataplane), those included that wait to be freed.',
+    labels: ['map'],
+  },
+  tortie_map_size: {
+    type: 'gauge',
+    help: 'How many elements this map has room for. What finds no room is denied, and said by status.',
+    labels: ['map'],
+  },
+  tortie_map_writes_total: { type: 'counter', help: "Elements of policy's BPF maps written since the start." },
+  tortie_policy_units: {
+    type: 'gauge',
+    help: 'Lists of rules that the eBPF dataplane has compiled; endpoints with equal policy share one.',
+  },
+  tortie_policy_units_failed: {
+    type: 'gauge',
+    help: 'Those that could not be made: the endpoints that have one get nothing through.',
+  },
+  tortie_services: { type: 'gauge', help: 'Services with a cluster IP that the eBPF dataplane translates.' },
+  tortie_services_limited: {
+    type: 'gauge',
+    help: 'Services that it does otherwise than they say (session affinity, for example), or not wholly (tortie services).',
+  },
   tortie_ready: { type: 'gauge', help: '1 while the node is ready, as /readiness says.' },
   tortie_dataplane_active: { type: 'gauge', help: '1 for the dataplane in the path of the packets.', labels: ['kind'] },
   tortie_objects_not_programmed: { type: 'gauge', help: 'Objects that could not be programmed at the last try.' },

@@ -152,6 +152,12 @@ export class ServiceTable implements Disposable {
       }));
   }
 
+  /** Services that there are, and those that are done otherwise than they say, or not wholly. */
+  get count(): { readonly services: number; readonly limited: number } {
+    const troubled = families.flatMap((family) => this.#frontends[family].troubles.map(({ service }) => service));
+    return { services: this.#services.size, limited: new Set([...troubled, ...this.#limits.keys()]).size };
+  }
+
   /** Per family. */
   get figures(): Readonly<Record<Family, ServiceFigures>> {
     return { 4: this.#frontends[4].used, 6: this.#frontends[6].used };
