@@ -57,7 +57,8 @@ export function stackRules(
       ),
     },
     mangle: {
-      chains: new Map([['tortie-OUTPUT', [setMark(marks.host)]]]),
+      // IPVS sends by OUTPUT what it forwards for others: that has their address.
+      chains: new Map([['tortie-OUTPUT', [`-m addrtype --src-type LOCAL ${setMark(marks.host)}`]]]),
       hooks: new Map([['OUTPUT', { first: ['-j tortie-OUTPUT'] }]]),
     },
     filter: {

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { EbpfDataplane } from '#dataplanes/ebpf/ebpf.ts';
 import type { DataplaneConfig } from '#dataplanes/messages.ts';
 import { Peer } from '#test/lab/peer-client.ts';
-import { type BedPod, EbpfBed } from './ebpf-bed.ts';
+import { type BedPod, EbpfBed, packetsOf } from './ebpf-bed.ts';
 
 /*
  * What netfilter has to do while programs judge:
@@ -46,6 +46,15 @@ async function wired(config: Partial<DataplaneConfig> = {}): Promise<{
   return { dataplane, one, two, onePeer, nodePeer };
 }
 
+/** A policy that allows nothing. */
+const none = 'NetworkPolicy default/none';
+const denyAll = (dataplane: EbpfDataplane): void =>
+  dataplane.onUpdate({
+    type: 'policyUpdate',
+    id: none,
+    policy: { tier: 'default', staged: false, ingress: [], egress: [] },
+  });
+
 const rules = async (): Promise<string> =>
   [
     await bed.node.exec('iptables-nft-save'),
@@ -69,13 +78,8 @@ describe('the node and its pods', () => {
 
   test('the node reaches a pod whatever its policy says', async () => {
     const { dataplane, one, two, onePeer, nodePeer } = await wired();
-    dataplane.onUpdate({
-      type: 'policyUpdate',
-      id: 'NetworkPolicy default/none',
-      policy: { tier: 'default', staged: false, ingress: [], egress: [] },
-    });
-    const list = ['NetworkPolicy default/none'];
-    const tiers = [{ name: 'default', defaultAction: 'deny' as const, ingress: list, egress: list }];
+    denyAll(dataplane);
+    const tiers = [{ name: 'default', defaultAction: 'deny' as const, ingress: [none], egress: [none] }];
     for (const { id, endpoint } of [one, two])
       dataplane.onUpdate({ type: 'workloadEndpointUpdate', id, endpoint: { ...endpoint, tiers } });
     expect(await dataplane.apply()).toMatchObject({ programmed: [one.id, two.id], failed: [] });
@@ -83,6 +87,25 @@ describe('the node and its pods', () => {
       expect(await nodePeer.connect(host, 5_000)).toMatchObject({ ok: true });
       expect(await onePeer.connect(host, 300)).toMatchObject({ ok: false });
     }
+  });
+});
+
+describe('what the node sends', () => {
+  test("from an address that isn't its own is judged: IPVS forwards like that", async () => {
+    const { dataplane, two, nodePeer } = await wired();
+    const tiers = [{ name: 'default', defaultAction: 'deny' as const, ingress: [none], egress: [] }];
+    denyAll(dataplane);
+    dataplane.onUpdate({ type: 'workloadEndpointUpdate', id: two.id, endpoint: { ...two.endpoint, tiers } });
+    expect(await dataplane.apply()).toMatchObject({ programmed: [two.id], failed: [] });
+    // Of IPv6 only: an IPv4 route is found for own addresses.
+    await bed.node.exec('sysctl', '-qw', 'net.ipv6.ip_nonlocal_bind=1');
+    await nodePeer.datagram(two.ipv6, 100, '2001:db8:9::9');
+    expect((await packetsOf(dataplane, 'cali2', 'to-pod'))['policy']).toBe(1);
+    for (const [host, from] of [
+      [two.ipv4, node.ipv4],
+      [two.ipv6, node.ipv6],
+    ] as const)
+      expect(await nodePeer.connect(host, 5_000, from)).toMatchObject({ ok: true });
   });
 });
 
