@@ -130,6 +130,10 @@ function probeUdp(target: ProbeTarget): Promise<ProbeOutcome> {
     socket.on('error', (error) => {
       const verdict = verdictOf(error);
       if (verdict !== undefined) return done({ verdict });
+      // Someone on the way has said that the datagram is too big; the kernel makes fragments of the next one.
+      if ((error as NodeJS.ErrnoException).code === 'EMSGSIZE') return socket.send(token.padEnd(bytes, '.'));
+      clearTimeout(timer);
+      isOver = true;
       socket.close();
       const isTaken = sourcePort === undefined && (error as NodeJS.ErrnoException).code === 'EADDRINUSE';
       return isTaken ? resolve(probeUdp(target)) : reject(error);
