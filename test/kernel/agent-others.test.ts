@@ -1,0 +1,197 @@
+/** BPF programs of others on the node's and its pods' devices run on whatever Tortie does there, and `cleanup` leaves them and nothing of its own. */
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { readdirSync, readFileSync } from 'node:fs';
+import { attachTcx, type BpfLink, loadObject, type LoadedObject, probeBpf } from '#native/bpf.ts';
+import { openNetlink } from '#native/netlink.ts';
+import type { Netlink } from '#native/types.ts';
+import { dataplanes, eventually } from '#test/lab/agent-lab.ts';
+import { must } from '#test/lab/exec.ts';
+import { Lab } from '#test/lab/lab.ts';
+import type { LabNode } from '#test/lab/lab-node.ts';
+import type { LabPod } from '#test/lab/lab-pod.ts';
+import { type NodeSnapshot, snapshotOf } from '#test/lab/node-snapshot.ts';
+import { hostEndpoint } from '../contract/objects.ts';
+
+const nativeElf = new URL('../../build/bpf/native.bpf.o', import.meta.url).pathname;
+const countElf = new URL('../../build/bpf/count.bpf.o', import.meta.url).pathname;
+const hasTcx = (await probeBpf({ tcx: true })).answer === 'yes';
+/** Where programs of native.bpf.c count: an index of `shared`. */
+const places = { first_of_tc: 10, passes: 13 } as const;
+const directions = ['ingress', 'egress'] as const;
+/** Far behind ours. */
+const strangers = { priority: 50, handle: 7 } as const;
+const kinds = ['prog', 'map', 'link'] as const;
+
+/** A program of somebody else: how many packets it has seen. */
+interface Stranger {
+  readonly name: string;
+  readonly count: () => number;
+}
+
+/** All that others may have on a device. They end with this process, as links do, or with the device. */
+class Strangers implements AsyncDisposable {
+  readonly all: Stranger[] = [];
+  readonly #stack = new AsyncDisposableStack();
+
+  static async on(node: LabNode, host: Netlink, device: string): Promise<Strangers> {
+    const strangersOnIt = new Strangers();
+    await strangersOnIt.#attach(node, host, device);
+    return strangersOnIt;
+  }
+
+  async #attach(node: LabNode, host: Netlink, device: string): Promise<void> {
+    const ifindex = host.link(device)?.index ?? 0;
+    const target = { ifindex, netns: { path: node.netnsPath } };
+    await host.run([{ op: 'clsact.add', link: device }]);
+    for (const direction of directions) {
+      const object = await this.#load(countElf);
+      const { fd } = object.program('count');
+      await host.run([{ op: 'filter.replace', link: device, direction, ...strangers, name: 'stranger', fd }]);
+      const seen = object.map('seen');
+      this.all.push({
+        name: `${device} clsact ${direction}`,
+        count: () =>
+          Number(new DataView((seen.get(new Uint8Array(4)) ?? new Uint8Array(8)).buffer).getBigUint64(0, true)),
+      });
+      if (!hasTcx) continue;
+      const native = await this.#native(`${device} tcx ${direction}`, 'first_of_tc');
+      this.#stack.use<BpfLink>(await attachTcx(native.program('first_of_tc'), direction, target));
+    }
+    const native = await this.#native(`${device} XDP`, 'passes');
+    await host.run([{ op: 'xdp.set', link: device, mode: 'native', fd: native.program('passes').fd }]);
+  }
+
+  async #load(elf: string): Promise<LoadedObject> {
+    return this.#stack.use(await loadObject({ name: 'stranger', elf }));
+  }
+
+  async #native(name: string, program: keyof typeof places): Promise<LoadedObject> {
+    const object = await this.#load(nativeElf);
+    const shared = this.#stack.use(object.map('shared').mmap());
+    this.all.push({ name, count: () => shared.load32(places[program], 0) });
+    return object;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stack.disposeAsync();
+  }
+}
+
+describe('BPF programs of others', () => {
+  const [iptables, ebpf] = dataplanes;
+  const cleanup = new AsyncDisposableStack();
+  const ids: Record<(typeof kinds)[number], Set<number>> = { prog: new Set(), map: new Set(), link: new Set() };
+  let lab: Lab;
+  let node: LabNode;
+  let before: NodeSnapshot;
+  let onUplink: Strangers;
+  let onPod: Strangers;
+  let pod: LabPod;
+  let far: LabPod;
+
+  beforeAll(async () => {
+    lab = cleanup.use(await Lab.create({ nodes: 2 }));
+    lab.configure({ bpfEnabled: iptables.bpfEnabled });
+    lab.apply('host', [
+      hostEndpoint('uplink', { node: 'node1', interfaceName: 'uplink', profiles: ['projectcalico-default-allow'] }),
+    ]);
+    node = lab.node(0);
+    const host = cleanup.use(openNetlink({ path: node.netnsPath }));
+    onUplink = cleanup.use(await Strangers.on(node, host, 'uplink'));
+    before = await snapshotOf(node);
+    await Promise.all(lab.nodes.map((each) => each.startAgent()));
+    [pod, far] = [await node.addPod('pod'), await lab.node(1).addPod('far')];
+    await far.peer();
+    const device = (await host.links()).find(({ name }) => name.startsWith('cali'))?.name ?? '';
+    onPod = cleanup.use(await Strangers.on(node, host, device));
+  });
+  afterAll(async () => {
+    await cleanup.disposeAsync();
+  });
+
+  /** Every one of them sees packets of now. */
+  async function allRun(which: readonly Stranger[], send: () => Promise<void>): Promise<void> {
+    const counts = which.map((stranger) => stranger.count());
+    await send();
+    expect(which.filter((stranger, i) => stranger.count() <= (counts[i] ?? 0)).map(({ name }) => name)).toEqual([]);
+  }
+  const throughPod = async () => {
+    for (const address of far.addresses)
+      expect(await (await pod.peer()).connect(address, 3_000)).toMatchObject({ ok: true });
+  };
+  /** What the agent's process holds by now. */
+  const noteIds = () => {
+    for (const id of held(node.agentPid ?? 0)) ids[id.kind].add(id.id);
+  };
+  const flipTo = async ({ dataplane, bpfEnabled }: (typeof dataplanes)[number]) => {
+    lab.setBpfEnabled(bpfEnabled);
+    await Promise.all(
+      lab.nodes.map((each) => each.waitFor((status) => status.ready && status.dataplane.active === dataplane)),
+    );
+    noteIds();
+  };
+
+  it.each<[string, () => Promise<void>]>([
+    ['in iptables mode', async () => {}],
+    ['when eBPF comes', () => flipTo(ebpf)],
+    [
+      'when the agent was killed, and while it is away',
+      async () => {
+        await node.killAgent();
+        await throughPod();
+        await node.startAgent();
+        noteIds();
+      },
+    ],
+    [
+      'when the agent was stopped',
+      async () => {
+        await node.stopAgent();
+        await node.startAgent();
+      },
+    ],
+    ['when eBPF goes', () => flipTo(iptables)],
+    ['when it comes again', () => flipTo(ebpf)],
+  ])('run on %s', async (_, doing) => {
+    await doing();
+    await allRun([...onUplink.all, ...onPod.all], throughPod);
+  });
+
+  it('run on after cleanup in eBPF mode, of which no program, map, link, pin, qdisc or rule is left', async () => {
+    expect(
+      Math.min(...kinds.filter((kind) => hasTcx || kind !== 'link').map((kind) => ids[kind].size)),
+    ).toBeGreaterThan(0);
+    await node.stopAgent();
+    expect(await node.tortie('cleanup', '--force')).toMatchObject({ status: 0 });
+    await allRun(onUplink.all, async () => {
+      await node.exec('ping', '-c', '2', '-i', '0.1', lab.outsideAddresses.ipv4);
+    });
+    expect(await snapshotOf(node)).toEqual(before);
+    // The kernel frees what nobody holds in its own time.
+    const left = async () => (await Promise.all(kinds.map((kind) => present(kind, ids[kind])))).flat();
+    await eventually(async () => (await left()).length === 0, left);
+  });
+});
+
+/** Ids of the BPF objects that a process has open (proc_pid_fdinfo(5)). */
+function held(pid: number): { readonly kind: (typeof kinds)[number]; readonly id: number }[] {
+  return readdirSync(`/proc/${pid}/fdinfo`).flatMap((fd) => {
+    let text: string;
+    try {
+      text = readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'utf8');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []; // Closed meanwhile.
+      throw error;
+    }
+    return kinds.flatMap((kind) => {
+      const id = new RegExp(`^${kind}_id:\\s*(\\d+)`, 'm').exec(text)?.[1];
+      return id === undefined ? [] : [{ kind, id: Number(id) }];
+    });
+  });
+}
+
+/** Which of these the kernel has. */
+async function present(kind: string, ids: ReadonlySet<number>): Promise<readonly string[]> {
+  const shown = JSON.parse(await must('bpftool', '-j', kind, 'show')) as { id: number; name?: string }[];
+  return shown.filter(({ id }) => ids.has(id)).map(({ id, name }) => `${kind} ${id} ${name ?? ''}`);
+}
