@@ -1,20 +1,19 @@
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import type { DataplaneFlows, FlowImportReport } from '#dataplanes/flows.ts';
 import type { Log } from '../log.ts';
 
 /**
  * Carries the flows of this node's pods from the dataplane in the path to the one that is about to enter it. Those that are there are carried
- * before it enters, so that none is judged anew; what changes is carried until the other one has left. One that can't tell changes is asked for
- * all once more, when both are in the path. What can't be carried is logged: its connections may end, and that is no reason to stay.
+ * before it enters, so that none is judged anew; what changes is carried until both are in the path, and then all once more, which has what changed
+ * unsaid. That ends before the other one leaves: while flows are taken over packets of unknown ones may pass unjudged, because it judges them. What
+ * can't be carried is logged: its connections may end, and that is no reason to stay.
  */
 export class FlowTakeOver implements AsyncDisposable {
   readonly #from: DataplaneFlows | undefined;
   readonly #to: DataplaneFlows | undefined;
   readonly #pods: () => ReadonlySet<string>;
   readonly #log: Log;
-  readonly #stop = new AbortController();
+  #stop = new AbortController();
   #running: Promise<void> | undefined;
-  #hasEnded = false;
 
   /** `pods`: addresses of this node's pods now. Nothing is done where one of both has no flows to tell. */
   constructor(
@@ -35,30 +34,32 @@ export class FlowTakeOver implements AsyncDisposable {
     if (from === undefined || to === undefined) return;
     const whole = Promise.withResolvers<void>();
     const scope = { local: this.#pods() };
-    this.#hasEnded = false;
+    const { signal } = (this.#stop = new AbortController());
     this.#running = (async () => {
       try {
-        const report = await to.importFlows(from.exportFlows(scope, this.#stop.signal), scope, () => whole.resolve());
+        const report = await to.importFlows(from.exportFlows(scope, signal), scope, () => whole.resolve());
         this.#tell(report);
       } catch (error) {
         this.#log.warn({ err: error }, 'the flows of the other dataplane could not all be taken over');
       } finally {
-        this.#hasEnded = true;
         whole.resolve();
       }
     })();
     await whole.promise;
   }
 
-  /** Once more, if what has changed since is not being told. Never rejects. */
+  /** All once more; nothing is taken over any longer when this resolves. Never rejects. */
   async beforeRelease(): Promise<void> {
-    // One that has said everything and doesn't go on ends within this turn.
-    await nextTurn();
-    if (this.#hasEnded) await this.begin();
+    await this.#end();
+    await this.begin();
+    await this.#end();
   }
 
-  /** The other one has left: nothing of it changes any more. */
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.#end();
+  }
+
+  async #end(): Promise<void> {
     this.#stop.abort();
     await this.#running;
   }
