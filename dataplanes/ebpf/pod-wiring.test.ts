@@ -101,6 +101,12 @@ class Bed {
     return hop === 0 ? undefined : Hop.read(viewOf(this.hopArray.value(hop)));
   }
 
+  /** Devices in whose slots an IPv4 address stands, whether anything names the slot or not. */
+  slotsNaming(address: string): number[] {
+    const slots = Array.from({ length: this.pods.length }, (_, i) => PodSlot.read(viewOf(this.pods.value(i))));
+    return slots.filter(({ address4 }) => address4.join('.') === address).map(({ ifindex }) => ifindex);
+  }
+
   isOpen(ifindex: number): boolean {
     return this.devices.get(u32Key(ifindex)) !== undefined;
   }
@@ -164,6 +170,16 @@ describe('an endpoint', () => {
     expect(after?.unit.slice(2)).not.toEqual(before?.unit.slice(2));
     expect(bed.hopTo('10.65.0.1')).toEqual(way);
     expect(bed.slots.used).toBe(1);
+  });
+
+  test('whose device has the number of one that is gone: nothing goes there that is for the pod before', async () => {
+    await bed.wire('a', 1);
+    await bed.wire('b', 1, { ipv4Nets: ['10.65.0.9/32'], ipv6Nets: [] }, '0a:00:00:00:00:02');
+    expect(bed.hopTo('10.65.0.1')).toBeUndefined();
+    expect(bed.hopTo('10.65.0.9')).toMatchObject({ kind: HopKind.pod, ifindex: 1 });
+    expect(bed.slotsNaming('10.65.0.1')).toEqual([]);
+    bed.wiring.close('a');
+    expect(bed.isOpen(1)).toBe(true);
   });
 
   test('with another MAC has another slot and way, and the former are free a grace period after nothing names them', async () => {
@@ -237,6 +253,43 @@ describe('a unit that can not be made', () => {
     expect(bed.wiring.failure('a')).toBeUndefined();
     await bed.wire('a', 1, { tiers });
     expect(bed.isOpen(1)).toBe(true);
+  });
+});
+
+describe('the address in a slot', () => {
+  test('is that of its endpoint, of each family the first, and the next when that is taken away', async () => {
+    await bed.wire('a', 1, { ipv4Nets: ['10.65.0.1/32', '10.65.0.2/32'] });
+    expect([bed.slotsNaming('10.65.0.1'), bed.slotsNaming('10.65.0.2')]).toEqual([[1], []]);
+    expect([...(bed.slotOf(1)?.address6 ?? [])]).toEqual([0xfd, 0, 0, 0x65, ...Array<number>(11).fill(0), 1]);
+    await bed.wire('a', 1, { ipv4Nets: ['10.65.0.2/32'] });
+    expect([bed.slotsNaming('10.65.0.1'), bed.slotsNaming('10.65.0.2')]).toEqual([[], [1]]);
+  });
+
+  test('is gone as soon as the endpoint is closed, before any flush', async () => {
+    await bed.wire('a', 1);
+    bed.wiring.close('a');
+    expect(bed.slotsNaming('10.65.0.1')).toEqual([]);
+  });
+
+  test('goes over to the endpoint that has it now, and back', async () => {
+    const both = { ipv4Nets: ['10.65.0.1/32'] };
+    await bed.wire('a', 1, both);
+    await bed.wire('b', 2, both);
+    expect(bed.slotsNaming('10.65.0.1')).toEqual([2]);
+    bed.wiring.close('b');
+    expect(bed.slotsNaming('10.65.0.1')).toEqual([1]);
+  });
+
+  test('goes over to the slot of another MAC', async () => {
+    await bed.wire('a', 1);
+    await bed.wire('a', 1, {}, '0a:00:00:00:00:02');
+    expect(bed.slotsNaming('10.65.0.1')).toHaveLength(1);
+    expect([...(bed.slotOf(1)?.address4 ?? [])]).toEqual([10, 65, 0, 1]);
+  });
+
+  test('is none for a network', async () => {
+    await bed.wire('a', 1, { ipv4Nets: ['10.65.0.0/24'] });
+    expect([...(bed.slotOf(1)?.address4 ?? [])]).toEqual([0, 0, 0, 0]);
   });
 });
 

@@ -10,6 +10,8 @@ interface Wire {
   /** Its own addresses, to which its device is the way. */
   readonly nets: readonly CidrText[];
   readonly sources: readonly CidrText[];
+  /** Who had the device before. */
+  readonly former: EndpointId | undefined;
 }
 
 /**
@@ -51,9 +53,11 @@ export class PodWiring {
     const before = this.#committed.get(id);
     if (before !== undefined && before.ifindex !== ifindex) this.close(id);
     this.#maps.slots.take(device);
+    const has = this.#owners.get(ifindex);
+    const former = has === id ? this.#prepared.get(id)?.former : has;
     this.#owners.set(ifindex, id);
     this.#units.prepare(id, endpoint, sources);
-    this.#prepared.set(id, { ifindex, nets: [...endpoint.ipv4Nets, ...endpoint.ipv6Nets], sources });
+    this.#prepared.set(id, { ifindex, nets: [...endpoint.ipv4Nets, ...endpoint.ipv6Nets], sources, former });
   }
 
   /** Why one of its units, as it is or as it was prepared, denies everything. */
@@ -68,6 +72,10 @@ export class PodWiring {
     const { slots, hops } = this.#maps;
     const before = this.#committed.get(id);
     if (this.#owners.get(wire.ifindex) !== id) throw new Error("its device is another endpoint's");
+    // Its device is gone, and the number is this one's, which from now on is open: nothing of its may come here.
+    const former = wire.former === undefined ? undefined : this.#committed.get(wire.former);
+    if (wire.former !== undefined && former?.ifindex === wire.ifindex)
+      for (const net of former.nets) hops.set(owner(wire.former), net, undefined);
     const slot = slots.store(wire.ifindex, this.#units.numbers(id));
     this.#committed.set(id, wire);
     this.#prepared.delete(id);
