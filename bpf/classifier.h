@@ -55,6 +55,17 @@ enum port_table {
 #define CHUNK_FULL 1
 /* Chunks that one unit may have; one with more denies everything. */
 #define UNIT_CHUNKS 1024
+/*
+ * What tortie_rows leads to in tortie_rowtab: a word with the first chunk that the row has of its own (low 16
+ * bits) and how many they are; the row whose chunks the others are, ROW_DEFAULT for the record's default row;
+ * then the own chunks' numbers. These other rows are numbers alone, one for each chunk of the unit.
+ */
+#define ROW_START_MASK 0xffff
+#define ROW_LENGTH_SHIFT 16
+#define ROW_HEAD_WORDS 2
+#define ROW_DEFAULT 0xffffffff
+/* Outside tortie_rowtab, whatever is added. */
+#define ROW_NONE 0x80000000
 /* In a unit's mask: tortie_named is asked first for this dimension (service, source port). */
 #define UNIT_NAMED(dimension) (1U << (8 + (dimension)))
 
@@ -79,7 +90,7 @@ struct unit_record {
 	 * (d: service, source port). */
 	__u32 mask;
 	__u32 _reserved;
-	/* Indexes into tortie_rowtab. */
+	/* Indexes into tortie_rowtab: rows that are numbers alone. */
 	__u32 default_row[DIMENSION__COUNT];
 };
 

@@ -148,20 +148,6 @@ enum found {
 	FOUND_UNSTABLE,
 };
 
-/*
- * Where the row begins that says which rules of the record the class may match. Read without STABLE_READS: a
- * key of a record that is looked at is written once and deleted a grace period after the last look, as are
- * the row, the chunks and the rule words that it leads to, which no second look would protect.
- */
-static __always_inline __u32 row_of(__u32 record, const struct unit_record *rules, enum dimension dimension,
-				    __u32 class)
-{
-	struct row_key key = {.record = record, .dimension = dimension, .class = class};
-	const __u32 *row = bpf_map_lookup_elem(&tortie_rows, &key);
-
-	return row ? *row : rules->default_row[dimension];
-}
-
 /* A search through a unit's chunks. */
 struct search {
 	struct decision *decision;
@@ -169,9 +155,48 @@ struct search {
 	__u32 chunks;
 	__u32 first_rule;
 	__u32 mask;
+	/* Where the chunks are that the class has not of its own. */
+	__u32 other_row[DIMENSION__COUNT];
+	/* Chunks of the class's own, and which of the unit's they are: see ROW_LENGTH_SHIFT. Length 0: none.
+	 */
 	__u32 row[DIMENSION__COUNT];
+	__u32 window[DIMENSION__COUNT];
 	__u32 bytes;
 };
+
+/*
+ * Which rules of the record the class may match: the default row, or its own, and the one that this says for
+ * the chunks that it hasn't. Read without STABLE_READS: a key of a record that is looked at is written once
+ * and deleted a grace period after the last look, as are the row, the chunks and the rule words that it leads
+ * to, which no second look would protect. Nor is it missed: a walk through a bucket misses a key only while
+ * that is replaced.
+ */
+static __always_inline void find_row(struct search *search, __u32 record, const struct unit_record *rules,
+				     enum dimension dimension, __u32 class)
+{
+	struct row_key key = {.record = record, .dimension = dimension, .class = class};
+	const __u32 *row = bpf_map_lookup_elem(&tortie_rows, &key);
+	const __u32 *window, *other;
+	__u32 index;
+
+	search->other_row[dimension] = rules->default_row[dimension];
+	if (!row)
+		return;
+	index = *row;
+	window = bpf_map_lookup_elem(&tortie_rowtab, &index);
+	index++;
+	other = bpf_map_lookup_elem(&tortie_rowtab, &index);
+	if (!window || !other) {
+		/* Outside the table: so is all that it says. */
+		search->row[dimension] = ROW_NONE;
+		search->window[dimension] = UNIT_CHUNKS << ROW_LENGTH_SHIFT;
+		return;
+	}
+	search->row[dimension] = index + 1;
+	search->window[dimension] = *window;
+	if (*other != ROW_DEFAULT)
+		search->other_row[dimension] = *other;
+}
 
 /* The number of the lowest set bit, by the table of a de Bruijn sequence: no branches, which the verifier
  * would each follow. */
@@ -189,12 +214,23 @@ static __always_inline __u32 lowest_bit(__u64 word)
 /* The chunk of a row; all rules where the unit doesn't look at the dimension. 0: the row leaves its table. */
 static __always_inline int chunk_of(const struct search *search, enum dimension dimension, __u32 *chunk)
 {
-	__u32 index = search->row[dimension] + search->chunk;
+	__u32 window = search->window[dimension];
+	__u32 first = search->row[dimension];
+	__u32 offset = search->chunk - (window & ROW_START_MASK);
 	const __u32 *entry;
+	__u32 index;
 
 	*chunk = CHUNK_FULL;
 	if (!(search->mask & 1U << dimension))
 		return 1;
+	if (offset >= window >> ROW_LENGTH_SHIFT) {
+		first = search->other_row[dimension];
+		offset = search->chunk;
+	}
+	index = first + offset;
+	/* No number so large that the sum is another row's. */
+	if (index < first)
+		return 0;
 	entry = bpf_map_lookup_elem(&tortie_rowtab, &index);
 	if (!entry)
 		return 0;

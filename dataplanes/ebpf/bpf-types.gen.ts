@@ -1808,6 +1808,11 @@ export const classifierConstants = {
   chunkEmpty: 0,
   chunkFull: 1,
   unitChunks: 1024,
+  rowStartMask: 0xffff,
+  rowLengthShift: 16,
+  rowHeadWords: 2,
+  rowDefault: 0xffffffff,
+  rowNone: 0x80000000,
   decisionLogs: 4,
   ruleIndexNone: 0xffffffff,
 } as const;

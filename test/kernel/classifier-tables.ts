@@ -17,7 +17,7 @@ import {
 import { u32Key } from '#dataplanes/ebpf/keys.ts';
 import { addressBytes, type ClassifierBed, versionOf } from './classifier-bed.ts';
 
-const { chunkRules, chunkEmpty, chunkFull } = classifierConstants;
+const { chunkRules, chunkEmpty, chunkFull, rowDefault, rowHeadWords, rowLengthShift } = classifierConstants;
 
 /** A unit as a test thinks of it. */
 export interface HandUnit {
@@ -91,7 +91,7 @@ export class HandTables {
       defaultRow[dimension] = this.#writeRow(chunks, unknown);
       for (const [cls, bits] of Object.entries(classes)) {
         const rowKey = RowKey.encode({ record, dimension, class: Number(cls) });
-        this.#bed.map('tortie_rows').set(rowKey, u32Key(this.#writeRow(chunks, bits)));
+        this.#bed.map('tortie_rows').set(rowKey, u32Key(this.#writeOwnRow(chunks, bits)));
       }
     }
     const bytes = UnitRecord.encode({ chunks, firstRule, mask, defaultRow });
@@ -119,6 +119,16 @@ export class HandTables {
   /** A chunk's number in a row. */
   patchRow(index: number, chunk: number): void {
     this.#bed.array('tortie_rowtab').store32(index, 0, chunk);
+  }
+
+  /** A class's row, with all chunks of its own. */
+  #writeOwnRow(chunks: number, bits: readonly number[] | 'all'): number {
+    const row = this.#row;
+    this.#row += rowHeadWords;
+    this.#bed.array('tortie_rowtab').store32(row, 0, chunks << rowLengthShift);
+    this.#bed.array('tortie_rowtab').store32(row + 1, 0, rowDefault);
+    this.#writeRow(chunks, bits);
+    return row;
   }
 
   #writeRow(chunks: number, bits: readonly number[] | 'all'): number {

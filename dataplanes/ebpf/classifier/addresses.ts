@@ -2,6 +2,7 @@ import { bitsOf, type Family, tryParseIpInNetwork } from '#api/cidr.ts';
 import type { ClassEntry } from './class-space.ts';
 import type { AddressValue, MapWrite, SizedMap } from './classifier-maps.ts';
 import type { Element } from './element.ts';
+import type { Pieces } from './pieces.ts';
 import { arithmetic, PrefixTree } from './prefix-tree.ts';
 import { OwnTraits, type Signature, type Signatures } from './signature.ts';
 
@@ -42,7 +43,7 @@ export class Addresses {
   }
 
   /** What has to be looked at since the last call. */
-  takeDirty(): AddressElement[] {
+  *takeDirty(): Pieces<AddressElement[]> {
     // Each once, however many changes there were around it.
     const seen = new Set<AddressElement>();
     const open = [...this.#changed];
@@ -50,6 +51,7 @@ export class Addresses {
     for (let element = open.pop(); element !== undefined; element = open.pop()) {
       if (seen.has(element)) continue;
       seen.add(element);
+      if (seen.size % 64 === 0) yield;
       this.#dirty.add(element);
       for (const inner of element.inside) open.push(inner);
     }

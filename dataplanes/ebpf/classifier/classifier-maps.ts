@@ -45,7 +45,7 @@ export type MapWrite =
       readonly max: number;
       readonly class: number;
     }
-  | { readonly map: 'rowtab'; readonly index: number; readonly chunks: readonly number[] }
+  | { readonly map: 'rowtab'; readonly index: number; readonly words: readonly number[] }
   | { readonly map: 'chunks'; readonly index: number; readonly words: Uint32Array }
   /** The words' counters begin at zero. */
   | { readonly map: 'rules'; readonly index: number; readonly words: Uint32Array }

@@ -1,6 +1,7 @@
+import { tryParseIpInNetwork } from '#api/cidr.ts';
 import type { Counter } from '../../contract.ts';
 import type { CidrText, DataplaneUpdate } from '../../messages.ts';
-import type { RuleId } from '../../policy.ts';
+import type { RuleId, SetId } from '../../policy.ts';
 import type { ClassEntry } from './class-space.ts';
 import { type ClassifierMaps, type SizedMap, sizedMaps } from './classifier-maps.ts';
 import { type CompiledUnit, CompiledUnits, type RuleAt } from './compiled-units.ts';
@@ -8,10 +9,13 @@ import type { Element } from './element.ts';
 import { ClassifierFull } from './full-error.ts';
 import { Membership, type Space } from './membership.ts';
 import { Mover } from './mover.ts';
+import { each, inPieces, type Pieces } from './pieces.ts';
 import { Records } from './records.ts';
 import { Retirement } from './retirement.ts';
 import { RowStore } from './row-store.ts';
 import { RuleCounters } from './rule-counters.ts';
+import { UnknownSet } from './sets.ts';
+import { Turns } from './turns.ts';
 import type { UnitLists } from './unit-lists.ts';
 import { type Unit, Units } from './units.ts';
 import { type Pending, UnitsInForce } from './units-in-force.ts';
@@ -31,6 +35,20 @@ export type ClassifierUpdate = Extract<
       | 'profileRemove';
   }
 >;
+
+/** What was said of a network's next hop. */
+interface HopMessage {
+  readonly type: 'hop';
+  readonly net: CidrText;
+  readonly hop: number;
+}
+
+/** What a grace period ends. */
+interface Ended {
+  readonly done: readonly (() => void)[];
+  readonly transitions: ReturnType<Mover['takeTransitions']>;
+  readonly retired: number;
+}
 
 /** How full everything is. */
 export interface ClassifierFigures {
@@ -70,6 +88,14 @@ export class Classifier {
   readonly #mover: Mover;
   #onNumber: (unit: Unit) => void = () => undefined;
   #settling: Promise<void> | undefined;
+  /** Plans and writes of flushes and of tidying, one after the other: a plan in pieces must find nothing changed between two. */
+  readonly #turns = new Turns();
+  /** What the next plan begins with. */
+  #inbox: (ClassifierUpdate | HopMessage)[] = [];
+  /** Sets that were announced, the inbox included. */
+  readonly #announced = new Set<SetId>();
+  /** Units that nobody uses, and that a plan hasn't come to yet. */
+  readonly #unused = new Set<Unit>();
 
   /** `sleep` waits some milliseconds; for tests. */
   constructor(maps: ClassifierMaps, sleep?: (ms: number) => Promise<unknown>) {
@@ -96,20 +122,16 @@ export class Classifier {
   }
 
   /**
-   * Takes in what was announced. It has no effect before the next flush. A set's member that is none breaks the units that ask for the set;
-   * throws `UnknownSet` where members change of a set that was never announced.
+   * Takes in what was announced. It has no effect before the next flush that begins after it. A set's member that is none breaks the units that
+   * ask for the set; throws `UnknownSet` where members change of a set that was never announced.
    */
   onUpdate(message: ClassifierUpdate): void {
-    switch (message.type) {
-      case 'ipSetUpdate':
-      case 'ipSetDelta':
-      case 'ipSetRemove':
-        this.#membership.sets.onUpdate(message);
-        this.#units.onSet(message.id);
-        return;
-      default:
-        this.#units.onUpdate(message);
+    if (message.type === 'ipSetUpdate') this.#announced.add(message.id);
+    if (message.type === 'ipSetRemove') this.#announced.delete(message.id);
+    if (message.type === 'ipSetDelta' && !this.#announced.has(message.id)) {
+      throw new UnknownSet(`set ${message.id} changes, and was never announced`);
     }
+    this.#inbox.push(message);
   }
 
   /**
@@ -139,19 +161,22 @@ export class Classifier {
     this.#onNumber = listener;
   }
 
-  /** Packets to this address or network go by this next hop; 0: by none of their own. In force with the next flush. */
+  /** Packets to this address or network go by this next hop; 0: by none of their own. In force with the next flush. `RangeError`: not a network. */
   setHop(net: CidrText, hop: number): void {
-    this.#membership.addresses.setHop(net, hop);
+    if (tryParseIpInNetwork(net) === undefined) throw new RangeError(`${net} is no address or network`);
+    this.#inbox.push({ type: 'hop', net, hop });
   }
 
   /**
    * Brings everything into force. Throws what the maps say (`WriteFailure`); the next call goes on where this one failed. May wait for a
-   * grace period, if a unit in force was replaced since the last.
+   * grace period, if a unit in force was replaced since the last. Others have turns while it plans: what they say then is the next flush's.
    */
   async flush(): Promise<void> {
-    this.#plan('all');
-    await this.#queue.drain();
-    this.#tellNumbers();
+    await this.#turns.take(async () => {
+      await inPieces(this.#plan('all'));
+      await this.#queue.drain();
+      this.#tellNumbers();
+    });
   }
 
   /** Waits for lookups that may follow what was, frees it, and tidies up: as long as there is something. Calls don't overlap. */
@@ -225,24 +250,18 @@ export class Classifier {
     await this.#tidy();
     if (this.#units.failed.length === 0) return;
     // What was freed may be what they lacked.
-    this.#plan('all');
+    await this.#turns.take(() => inPieces(this.#plan('all')));
     await this.#tidy();
     this.#tellNumbers();
   }
 
   async #tidy(): Promise<void> {
-    const { traits, ports } = this.#membership;
     const [mover, records] = [this.#mover, this.#records];
     let left = -1;
     for (;;) {
-      // A flush may come between; what it retired counts from when its writes are made.
-      do await this.#queue.drain();
-      while (!this.#queue.isEmpty);
-      const [done, transitions, retired] = [this.#retirement.take(), mover.takeTransitions(), records.retired];
-      // What leaves may have to wait for room around it, and then nothing but the next flush helps.
-      const isStuck = mover.leaving === left;
-      const isOver = done.length + transitions.length === 0 && !traits.hasUnused && !records.hasGrown;
-      if (isOver && (isStuck || mover.leaving === 0)) return;
+      const ended = await this.#turns.take(() => this.#takeEnded(left));
+      if (ended === undefined) return;
+      const { done, transitions, retired } = ended;
       left = mover.leaving;
       if (done.length + transitions.length > 0) {
         try {
@@ -255,42 +274,88 @@ export class Classifier {
         }
         records.onGrace(retired);
       }
-      for (const free of done) free();
-      for (const transition of transitions) mover.endTransition(transition);
-      traits.endUnused();
-      // Who failed isn't tried here: what it takes and gives back would go on for ever.
-      this.#plan('tidying');
-      mover.removeLeaving();
-      ports.join();
+      await this.#turns.take(() => inPieces(this.#free(ended)));
+    }
+  }
+
+  /** When all writes are made: what a grace period may end now; undefined: there is nothing to do. */
+  async #takeEnded(left: number): Promise<Ended | undefined> {
+    const [mover, records] = [this.#mover, this.#records];
+    await this.#queue.drain();
+    const [done, transitions, retired] = [this.#retirement.take(), mover.takeTransitions(), records.retired];
+    // What leaves may have to wait for room around it, and then nothing but the next flush helps.
+    const isStuck = mover.leaving === left;
+    const isOver = done.length + transitions.length === 0 && !this.#membership.traits.hasUnused && !records.hasGrown;
+    return isOver && (isStuck || mover.leaving === 0) ? undefined : { done, transitions, retired };
+  }
+
+  *#free({ done, transitions }: Ended): Pieces<void> {
+    const { traits, ports } = this.#membership;
+    const mover = this.#mover;
+    yield* each(done, (free) => free());
+    yield* each(transitions, (transition) => mover.endTransition(transition));
+    yield* traits.endUnused();
+    // Who failed isn't tried here: what it takes and gives back would go on for ever.
+    yield* this.#plan('tidying');
+    yield* mover.removeLeaving();
+    ports.join();
+  }
+
+  /** What was said since the last time, in its order. */
+  *#readInbox(): Pieces<void> {
+    const { sets, addresses } = this.#membership;
+    const inbox = this.#inbox;
+    this.#inbox = [];
+    for (const message of inbox) {
+      switch (message.type) {
+        case 'ipSetUpdate':
+        case 'ipSetDelta':
+        case 'ipSetRemove':
+          yield* sets.onUpdate(message);
+          this.#units.onSet(message.id);
+          break;
+        case 'hop':
+          addresses.setHop(message.net, message.hop);
+          break;
+        default:
+          this.#units.onUpdate(message);
+      }
+      yield;
     }
   }
 
   /** Everything that has changed, as writes in the order of the note. If it throws, nothing that had changed is forgotten. */
-  #plan(what: 'all' | 'tidying'): void {
+  *#plan(what: 'all' | 'tidying'): Pieces<void> {
     const [units, inForce] = [this.#units, this.#inForce];
     const pending: Pending = new Map();
     let elements: readonly Element[] = [];
     try {
+      yield* this.#readInbox();
+      for (const unit of units.takeUnused()) this.#unused.add(unit);
       for (const { trait, error } of this.#membership.sets.takeBroken()) {
         for (const unit of inForce.users.of([trait])) inForce.fail(unit, pending, error);
       }
       const room = what === 'all' ? (map: SizedMap) => this.#roomIn(map) : undefined;
-      for (const unit of units.takeDirty(room)) inForce.compile(unit, pending);
+      for (const unit of units.takeDirty(room)) yield* inForce.compile(unit, pending);
       if (what === 'tidying') {
         for (const { compiled } of this.#records.takeWasteful([this.#membership.addressSpace])) {
           inForce.renew(compiled.unit, pending);
         }
       }
-      elements = this.#membership.takeDirty();
-      this.#mover.move(elements, pending);
-      for (const unit of this.#inOrder(pending)) inForce.publish(unit, pending);
+      elements = yield* this.#membership.takeDirty();
+      yield* this.#mover.move(elements, pending);
+      for (const unit of this.#inOrder(pending)) {
+        yield* inForce.publish(unit, pending);
+        yield;
+      }
     } catch (error) {
       for (const compiled of pending.values()) this.#compiled.release(compiled);
       units.touchAll();
       for (const element of elements) this.#membership.mark(element);
       throw error;
     }
-    for (const unit of units.takeUnused()) {
+    for (const unit of this.#unused) {
+      this.#unused.delete(unit);
       inForce.unpublish(unit);
       this.#retirement.add(() => units.giveBack(unit));
     }

@@ -198,7 +198,7 @@ test('`made` counts all of the call: a unit is not published behind elements tha
 
 test('a store outside its array fails like an element, behind all that stand before it', async () => {
   const { maps, fake } = bed();
-  const writes: MapWrite[] = [address(0, 1), { map: 'rowtab', index: ENTRIES, chunks: [1] }];
+  const writes: MapWrite[] = [address(0, 1), { map: 'rowtab', index: ENTRIES, words: [1] }];
   expect(await failureOf(maps.write(writes))).toMatchObject({ code: 'ERANGE', made: 1 });
   expect(fake('tortie_addr4').elements.size).toBe(1);
 });

@@ -215,8 +215,8 @@ export class KernelMaps implements ClassifierMaps, Disposable {
         return;
       }
       case 'rowtab':
-        for (const [offset, chunk] of write.chunks.entries()) {
-          this.#arrays.tortie_rowtab.store32(write.index + offset, 0, chunk);
+        for (const [offset, word] of write.words.entries()) {
+          this.#arrays.tortie_rowtab.store32(write.index + offset, 0, word);
         }
         return;
       case 'chunks': {

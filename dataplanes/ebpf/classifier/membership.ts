@@ -4,6 +4,7 @@ import type { MapSizes } from './classifier-maps.ts';
 import type { Element } from './element.ts';
 import { NamedPort, NamedPorts } from './named-ports.ts';
 import { PortRun, Ports } from './ports.ts';
+import { each, type Pieces } from './pieces.ts';
 import type { Retirement } from './retirement.ts';
 import { type TraitName, traitKey } from './rule-conditions.ts';
 import { Sets } from './sets.ts';
@@ -52,8 +53,8 @@ export class Membership {
   }
 
   /** The number of a trait, with one user more. Throws `UnknownSet`, `BrokenSet`, and `RangeError` for a network that is none. */
-  acquire(name: TraitName): number {
-    const trait = this.traits.acquire(traitKey(name), this.#source(name));
+  *acquire(name: TraitName): Pieces<number> {
+    const trait = yield* this.traits.acquire(traitKey(name), this.#source(name));
     try {
       // Its members are looked at only when somebody asks for them.
       if (name.kind === 'set' || name.kind === 'ipPort') this.sets.check(name.set);
@@ -65,10 +66,19 @@ export class Membership {
   }
 
   /** What may have to become something else since the last call, in the order in which it has to be written. */
-  takeDirty(): Element[] {
+  *takeDirty(): Pieces<Element[]> {
     // Ports before names: what a named port is depends on its port's class.
-    const elements: Element[] = [...this.ports.takeDirty(), ...this.named.takeDirty(), ...this.addresses.takeDirty()];
-    return elements.sort((a, b) => a.rank - b.rank);
+    const elements: Element[] = [...this.ports.takeDirty(), ...this.named.takeDirty()];
+    const byRank = new Map<number, Element[]>();
+    for (const element of yield* this.addresses.takeDirty()) {
+      const ofRank = byRank.get(element.rank);
+      if (ofRank === undefined) byRank.set(element.rank, [element]);
+      else ofRank.push(element);
+    }
+    for (const [, ofRank] of [...byRank].sort(([one], [other]) => one - other)) {
+      for (const element of ofRank) elements.push(element);
+    }
+    return elements;
   }
 
   /** It has to be looked at again. */
@@ -88,6 +98,7 @@ export class Membership {
   }
 
   #source(name: TraitName): TraitSource {
+    const { addresses, ports } = this;
     switch (name.kind) {
       case 'set':
         return this.sets.source(name.set, 'net');
@@ -95,16 +106,16 @@ export class Membership {
         return this.sets.source(name.set, 'ipPort');
       case 'net':
         return {
-          of: this.addresses,
-          activate: (trait) => this.addresses.addTrait(name.net, trait),
-          deactivate: (trait) => this.addresses.removeTrait(name.net, trait),
+          of: addresses,
+          activate: (trait) => each([name.net], (net) => addresses.addTrait(net, trait)),
+          deactivate: (trait) => each([name.net], (net) => addresses.removeTrait(net, trait)),
         };
       case 'ports': {
         const { table, min, max } = name;
         return {
-          of: this.ports,
-          activate: (trait) => this.ports.addTrait(table, min, max, trait),
-          deactivate: (trait) => this.ports.removeTrait(table, min, max, trait),
+          of: ports,
+          activate: (trait) => each([table], () => ports.addTrait(table, min, max, trait)),
+          deactivate: (trait) => each([table], () => ports.removeTrait(table, min, max, trait)),
         };
       }
     }

@@ -5,6 +5,7 @@ import type { Element } from './element.ts';
 import { ClassifierFull } from './full-error.ts';
 import type { Membership, Space } from './membership.ts';
 import { countOf, groupMoves, type MoveGroup } from './moves.ts';
+import { each, type Pieces } from './pieces.ts';
 import type { Records } from './records.ts';
 import { difference } from './signature.ts';
 import type { Pending, UnitsInForce } from './units-in-force.ts';
@@ -41,26 +42,32 @@ export class Mover {
   }
 
   /** Gives everything its new class. Units that would notice more than one change go into `pending`, to change at one moment. */
-  move(dirty: readonly Element[], pending: Pending): void {
+  *move(dirty: readonly Element[], pending: Pending): Pieces<void> {
     const { membership, units } = this.#parts;
     const isStale = (entry: ClassEntry) => this.#stale.has(entry);
     const { elements, refused } = this.#withRoom(dirty, pending);
-    const groups = this.#inOrder(groupMoves(elements, membership, units.users, isStale));
+    const groups = this.#inOrder(yield* groupMoves(elements, membership, units.users, isStale));
     try {
       this.#addNoticing(groups, pending);
-      for (const group of groups) this.#findTarget(group, pending);
-      const targets = new Map(groups.flatMap((group) => group.elements.map((element) => [element, group] as const)));
-      for (const element of elements) {
+      yield* each(groups, (group) => this.#findTarget(group, pending));
+      const targets = new Map<Element, MoveGroup>();
+      yield* each(groups, (group) => {
+        for (const element of group.elements) targets.set(element, group);
+      });
+      yield* each(elements, (element) => {
         const group = targets.get(element);
         const { written } = element;
         if (group === undefined) {
           if (element.isLeaving && !this.#removeIfPossible(element)) this.#leaving.add(element);
-        } else if (group.target === undefined) refused.push(element);
-        else {
+        } else if (group.target === undefined) {
+          refused.push(element);
+          // Its hop changes all the same: the old one's number may be free after this flush.
+          if (written !== undefined && element.hasOtherChange) this.#push(element.write(written), element);
+        } else {
           const stays = group.from.key === group.to.key && written !== undefined && !isStale(written);
           this.#moveOne(element, stays ? written : group.target);
         }
-      }
+      });
     } finally {
       // Until here the group itself was one that needs the class.
       for (const { target } of groups) target?.users.release();
@@ -97,8 +104,8 @@ export class Mover {
   }
 
   /** Takes out what is said no more and stands for nothing. */
-  removeLeaving(): void {
-    for (const element of this.#leaving) this.#removeIfPossible(element);
+  *removeLeaving(): Pieces<void> {
+    yield* each(this.#leaving, (element) => this.#removeIfPossible(element));
   }
 
   /** How many entries wait to be taken out. */

@@ -2,6 +2,7 @@ import type { Family } from '#api/cidr.ts';
 import type { ClassEntry } from './class-space.ts';
 import type { Element } from './element.ts';
 import type { Membership, Space } from './membership.ts';
+import type { Pieces } from './pieces.ts';
 import { difference, type Signature } from './signature.ts';
 import type { UnitForm } from './unit-form.ts';
 import type { Unit } from './units.ts';
@@ -48,14 +49,15 @@ export class TraitUsers {
 }
 
 /** Groups what has to move. `isStale`: the class is a second one of its signature, and may be left. */
-export function groupMoves(
+export function* groupMoves(
   elements: readonly Element[],
   membership: Membership,
   users: TraitUsers,
   isStale: (entry: ClassEntry) => boolean,
-): MoveGroup[] {
+): Pieces<MoveGroup[]> {
   const groups = new Map<string, MoveGroup>();
-  for (const element of elements) {
+  for (const [index, element] of elements.entries()) {
+    if (index % 32 === 0) yield;
     const [from, to] = [element.now(), element.wanted()];
     const { written } = element;
     const isSame = from.key === to.key && !element.hasOtherChange;
@@ -69,6 +71,7 @@ export function groupMoves(
     else groups.set(key, { space, from, to, isNamed, elements: [element], affected: [], target: undefined });
   }
   for (const group of groups.values()) {
+    yield;
     const { space, from, to } = group;
     group.affected = [...users.of(difference(from, to))].filter(
       (unit) =>

@@ -3,11 +3,13 @@ import { Claim, shareOf } from './claim.ts';
 import type { ClassEntry } from './class-space.ts';
 import type { MapSizes } from './classifier-maps.ts';
 import type { CompiledUnit, CompiledUnits } from './compiled-units.ts';
+import type { Answers } from './condition-index.ts';
 import { ClassifierFull } from './full-error.ts';
 import { IdPool } from './id-pool.ts';
 import type { Space } from './membership.ts';
+import { each, type Pieces } from './pieces.ts';
 import type { Retirement } from './retirement.ts';
-import type { Row, RowStore } from './row-store.ts';
+import { type Row, type RowStore, type Window, windowOf } from './row-store.ts';
 import type { Signature } from './signature.ts';
 import type { DimensionForm } from './unit-form.ts';
 import type { WriteQueue } from './write-queue.ts';
@@ -24,17 +26,22 @@ export interface UnitRows {
 interface DimensionRows {
   readonly form: DimensionForm;
   readonly defaultRow: Row;
-  /** Which row that is. */
-  readonly defaultKey: string;
+  readonly defaultBits: Uint32Array;
+  /** Rows that others are told by, and their bits, by the frequent traits (`Answers.base`); the record is a user of each. */
+  readonly bases: Map<string, { readonly bits: Uint32Array; readonly row: Row | undefined }>;
+  /** True if the default row isn't that of a class without traits. */
+  readonly isInverted: boolean;
   /** By class: those that have a key. */
   readonly rows: Map<number, Row>;
-  /** By what they say: thousands of classes have few rows. One that has no user may be gone. */
-  readonly known: Map<string, Row>;
+  /** By what they say: thousands of classes have few rows. One that has no user may be gone; undefined: it is the default row. */
+  readonly known: Map<string, Row | undefined>;
 }
 
+/** Chunks that a row may have of its own before another way to say it is looked for. */
+const BRIEF_CHUNKS = 2;
+const NO_CHUNKS: Window = { first: 0, length: 0 };
 /** Keys below which nobody asks whether another default row would save some. */
 const FEW_KEYS = 32;
-const keyOf = (groups: readonly number[]): string => groups.join(',');
 
 /** Records and their rows' keys. */
 export class Records {
@@ -61,10 +68,10 @@ export class Records {
   }
 
   /** A record that nothing points to yet, with rows for all classes. Throws `ClassifierFull`, and then nothing of it is left. */
-  make(compiled: CompiledUnit, spaces: readonly Space[]): UnitRows {
+  *make(compiled: CompiledUnit, spaces: readonly Space[]): Pieces<UnitRows> {
     const claim = new Claim(true);
     try {
-      return this.#make(compiled, spaces, claim);
+      return yield* this.#make(compiled, spaces, claim);
     } catch (error) {
       claim.giveUp();
       throw error;
@@ -75,12 +82,12 @@ export class Records {
   addRow(record: UnitRows, dimension: number, classId: number, signature: Signature): void {
     const rows = record.dimensions[dimension];
     if (rows === undefined) return;
-    const groups = rows.form.otherGroups(signature);
-    if (keyOf(groups) === rows.defaultKey) return;
-    if (this.#keys >= this.#sizes.tortie_rows.entries) throw new ClassifierFull('tortie_rows', this.#sizes);
     const claim = new Claim(false);
     try {
-      this.#setRow(record, dimension, classId, groups, claim);
+      const row = this.#rowOf(rows, rows.form.answers(signature), claim);
+      if (row === undefined) return;
+      if (this.#keys >= this.#sizes.tortie_rows.entries) throw new ClassifierFull('tortie_rows', this.#sizes);
+      this.#setRow(record, dimension, classId, row, claim);
     } catch (error) {
       claim.giveUp();
       throw error;
@@ -108,6 +115,7 @@ export class Records {
       for (const [dimension, rows] of record.dimensions.entries()) {
         for (const classId of [...(rows?.rows.keys() ?? [])]) this.removeRow(record, dimension, classId);
         rows?.defaultRow.users.release();
+        for (const { row } of rows?.bases.values() ?? []) row?.users.release();
       }
       this.#compiled.release(record.compiled);
       this.#numbers.give(record.number);
@@ -166,24 +174,35 @@ export class Records {
     return entries - shareOf(entries) - this.#keys;
   }
 
-  #make(compiled: CompiledUnit, spaces: readonly Space[], claim: Claim): UnitRows {
+  *#make(compiled: CompiledUnit, spaces: readonly Space[], claim: Claim): Pieces<UnitRows> {
     const { form, firstRule } = compiled;
     const number = this.#numbers.take();
     if (number === undefined) throw new ClassifierFull('tortie_records', this.#sizes);
     claim.took(() => this.#numbers.give(number));
-    const layouts = form.dimensions.map((ofDimension, dimension) => {
+    const layouts: (Layout | undefined)[] = [];
+    for (const [dimension, ofDimension] of form.dimensions.entries()) {
       const space = spaces.find(({ dimensions }) => dimensions.includes(dimension));
-      return ofDimension === undefined || space === undefined
-        ? undefined
-        : { ofDimension, ...layoutOf(ofDimension, space, form.isNamed(dimension)) };
-    });
-    const need = layouts.reduce((sum, layout) => sum + (layout?.keys.size ?? 0), 0);
+      layouts.push(
+        ofDimension === undefined || space === undefined
+          ? undefined
+          : yield* layoutOf(ofDimension, space, form.isNamed(dimension)),
+      );
+    }
+    const need = layouts.reduce((sum, layout) => sum + (layout?.keys ?? 0), 0);
     if (need > this.#freeKeys) throw new ClassifierFull('tortie_rows', this.#sizes, need);
     const dimensions = layouts.map((layout): DimensionRows | undefined => {
       if (layout === undefined) return undefined;
-      const { ofDimension, defaultGroups } = layout;
-      const defaultRow = this.#store.acquire(ofDimension.bits(defaultGroups), claim);
-      return { form: ofDimension, defaultRow, defaultKey: keyOf(defaultGroups), rows: new Map(), known: new Map() };
+      const { form: ofDimension, defaultBits, isInverted } = layout;
+      const defaultRow = this.#store.acquireDefault(defaultBits, claim);
+      return {
+        form: ofDimension,
+        defaultRow,
+        defaultBits,
+        isInverted,
+        bases: new Map(),
+        rows: new Map(),
+        known: new Map(),
+      };
     });
     const record: UnitRows = { number, compiled, dimensions };
     this.#compiled.use(compiled, claim);
@@ -192,63 +211,124 @@ export class Records {
     const queued = this.#queue.push({ map: 'records', index: number, record: { chunks, firstRule, mask, defaultRow } });
     claim.took(() => this.#queue.cancel(queued));
     for (const [dimension, layout] of layouts.entries()) {
-      for (const [entry, groups] of layout?.keys ?? []) this.#setRow(record, dimension, entry.id, groups, claim);
+      const rows = dimensions[dimension];
+      if (layout === undefined || rows === undefined) continue;
+      yield* each(layout.others, ({ answers, entries }) => {
+        for (const { id } of entries) {
+          const row = this.#rowOf(rows, answers, claim);
+          if (row !== undefined) this.#setRow(record, dimension, id, row, claim);
+        }
+      });
     }
     compiled.isSeen = true;
     return record;
   }
 
-  #setRow(record: UnitRows, dimension: number, classId: number, groups: readonly number[], claim: Claim): void {
-    const ofDimension = record.dimensions[dimension];
-    if (ofDimension === undefined) return;
-    const { known, rows, form } = ofDimension;
-    const key = keyOf(groups);
+  /** The row with one user more; undefined: it is the default one. */
+  #rowOf(rows: DimensionRows, answers: Answers, claim: Claim): Row | undefined {
+    const { form, known, defaultBits } = rows;
+    const { key } = answers;
     let row = known.get(key);
-    if (row === undefined || row.users.users === 0) row = this.#store.acquire(form.bits(groups), claim);
-    else {
+    if (row === undefined && known.has(key)) return undefined;
+    if (row !== undefined && row.users.users > 0) {
       const { users } = row;
       users.acquire();
       claim.took(() => users.undoAcquire());
+      return row;
     }
+    const bits = form.bits(answers);
+    const window = windowOf(bits, defaultBits);
+    if (window !== undefined)
+      row = this.#store.acquire(bits, ...this.#briefest(rows, answers, bits, window, claim), claim);
     known.set(key, row);
-    rows.set(classId, row);
+    return row;
+  }
+
+  /** As difference from the default row, or from what the frequent traits alone say if that is less. */
+  #briefest(
+    { bases, defaultBits, form }: DimensionRows,
+    { answers, base }: Answers,
+    bits: Uint32Array,
+    window: Window,
+    claim: Claim,
+  ): [window: Window, other: Row | undefined] {
+    if (base === '' || window.length <= BRIEF_CHUNKS) return [window, undefined];
+    let known = bases.get(base);
+    if (known === undefined) {
+      const ofBase = form.bits({ answers, changed: [] });
+      const row = windowOf(ofBase, defaultBits) === undefined ? undefined : this.#store.acquireDefault(ofBase, claim);
+      known = { bits: ofBase, row };
+      bases.set(base, known);
+      claim.took(() => bases.delete(base));
+    }
+    if (known.row === undefined) return [window, undefined];
+    const fromBase = windowOf(bits, known.bits);
+    return fromBase !== undefined && fromBase.length >= window.length
+      ? [window, undefined]
+      : [fromBase ?? NO_CHUNKS, known.row];
+  }
+
+  #setRow(record: UnitRows, dimension: number, classId: number, row: Row, claim: Claim): void {
+    const rows = record.dimensions[dimension]?.rows;
+    rows?.set(classId, row);
     this.#keys++;
     const queued = this.#queue.push({ map: 'rows', record: record.number, dimension, class: classId, row: row.index });
     claim.took(() => {
-      rows.delete(classId);
+      rows?.delete(classId);
       this.#keys--;
       this.#queue.cancel(queued);
     });
   }
 }
 
+/** Classes of which the rules say the same. */
+interface SameRow {
+  readonly answers: Answers;
+  readonly entries: ClassEntry[];
+}
+
 /** Which row is the default one, and which classes need a key for another. */
 interface Layout {
-  readonly defaultGroups: readonly number[];
-  readonly keys: ReadonlyMap<ClassEntry, readonly number[]>;
+  readonly form: DimensionForm;
+  readonly defaultBits: Uint32Array;
+  readonly isInverted: boolean;
+  readonly others: readonly SameRow[];
+  /** Classes in `others`. */
+  readonly keys: number;
 }
 
 /** The commonest row becomes the default: where a rule names a set of everybody, the few that aren't in it have keys. */
-function layoutOf(form: DimensionForm, { classes, mayInvert }: Space, isNamed: boolean): Layout {
-  const concerned = new Map<ClassEntry, readonly number[]>();
-  const counts = new Map<string, { groups: readonly number[]; count: number }>();
+function* layoutOf(form: DimensionForm, { classes, mayInvert }: Space, isNamed: boolean): Pieces<Layout> {
+  const concerned = new Set<ClassEntry>();
+  const same = new Map<string, SameRow>();
+  const add = (answers: Answers, entry: ClassEntry): void => {
+    const known = same.get(answers.key);
+    if (known === undefined) same.set(answers.key, { answers, entries: [entry] });
+    else known.entries.push(entry);
+  };
   for (const trait of form.traits) {
-    for (const entry of classes.withTrait(trait)) {
-      if (concerned.has(entry) || (entry.isNamed && !isNamed)) continue;
-      const groups = form.otherGroups(entry.signature);
-      concerned.set(entry, groups);
-      const key = keyOf(groups);
-      const known = counts.get(key);
-      if (known === undefined) counts.set(key, { groups, count: 1 });
-      else known.count++;
+    yield* each(classes.withTrait(trait), (entry) => {
+      if (concerned.has(entry) || (entry.isNamed && !isNamed)) return;
+      concerned.add(entry);
+      add(form.answers(entry.signature), entry);
+    });
+  }
+  const onNothing = form.answers(classes.zero.signature);
+  const notNamed = classes.all.size - concerned.size;
+  let best: { readonly answers: Answers; readonly count: number } = {
+    answers: onNothing,
+    count: (same.get(onNothing.key)?.entries.length ?? 0) + notNamed,
+  };
+  if (mayInvert) {
+    for (const { answers, entries } of same.values()) {
+      if (answers.key !== onNothing.key && entries.length > best.count) best = { answers, count: entries.length };
     }
   }
-  const nothing = (counts.get('')?.count ?? 0) + classes.all.size - concerned.size;
-  let best: { readonly groups: readonly number[]; readonly count: number } = { groups: [], count: nothing };
-  if (mayInvert) for (const each of counts.values()) if (each.groups.length > 0 && each.count > best.count) best = each;
-  const defaultKey = keyOf(best.groups);
+  const isInverted = best.answers.key !== onNothing.key;
   // With the row of nothing as default, nobody has a key whom no rule names.
-  if (defaultKey !== '') for (const entry of classes.all) if (!concerned.has(entry)) concerned.set(entry, []);
-  const keys = [...concerned].filter(([, groups]) => keyOf(groups) !== defaultKey);
-  return { defaultGroups: best.groups, keys: new Map(keys) };
+  if (isInverted) for (const entry of classes.all) if (!concerned.has(entry)) add(onNothing, entry);
+  same.delete(best.answers.key);
+  const others = [...same.values()];
+  const keys = others.reduce((sum, { entries }) => sum + entries.length, 0);
+  return { form, defaultBits: form.bits(best.answers), isInverted, others, keys };
 }

@@ -1,5 +1,6 @@
 import type { DataplaneUpdate } from '../../messages.ts';
 import type { SetId, SetType } from '../../policy.ts';
+import { each, type Pieces } from './pieces.ts';
 import type { TraitSource } from './traits.ts';
 
 type SetMessage = Extract<DataplaneUpdate, { type: 'ipSetUpdate' | 'ipSetDelta' | 'ipSetRemove' }>;
@@ -44,16 +45,16 @@ export class Sets {
   }
 
   /** Takes a message in; a member that is none breaks its set, and nothing else. A set of another type replaces what was known under its id. */
-  onUpdate(message: SetMessage): void {
+  *onUpdate(message: SetMessage): Pieces<void> {
     switch (message.type) {
       case 'ipSetUpdate':
-        this.#replace(message.id, message.setType, message.members);
+        yield* this.#replace(message.id, message.setType, message.members);
         return;
       case 'ipSetDelta': {
         const set = this.#known.get(message.id);
         if (set === undefined) throw new UnknownSet(`set ${message.id} changes, and was never announced`);
-        for (const member of message.removed) this.#remove(set, member);
-        for (const member of message.added) this.#add(set, member);
+        yield* each(message.removed, (member) => this.#remove(set, member));
+        yield* each(message.added, (member) => this.#add(set, member));
         return;
       }
       case 'ipSetRemove': {
@@ -74,19 +75,8 @@ export class Sets {
     this.#check(set);
     return {
       of: set,
-      activate: (trait) => {
-        set.trait = trait;
-        for (const member of set.members) this.#addTrait(set, member, trait);
-      },
-      deactivate: (trait) => {
-        set.trait = undefined;
-        for (const member of set.members) {
-          if (!set.broken.has(member)) this.#sinks[type].removeTrait(member, trait);
-        }
-        set.broken.clear();
-        this.#newlyBroken.delete(set);
-        if (!set.isAnnounced && this.#known.get(id) === set) this.#known.delete(id);
-      },
+      activate: (trait) => this.#activate(set, trait),
+      deactivate: (trait) => this.#deactivate(set, trait),
     };
   }
 
@@ -110,23 +100,35 @@ export class Sets {
     return this.#known.size;
   }
 
-  #replace(id: SetId, type: SetType, members: readonly string[]): void {
+  *#activate(set: KnownSet, trait: number): Pieces<void> {
+    set.trait = trait;
+    yield* each(set.members, (member) => this.#addTrait(set, member, trait));
+  }
+
+  *#deactivate(set: KnownSet, trait: number): Pieces<void> {
+    const { id, type, members, broken, isAnnounced } = set;
+    set.trait = undefined;
+    yield* each(members, (member) => {
+      if (!broken.has(member)) this.#sinks[type].removeTrait(member, trait);
+    });
+    broken.clear();
+    this.#newlyBroken.delete(set);
+    if (!isAnnounced && this.#known.get(id) === set) this.#known.delete(id);
+  }
+
+  *#replace(id: SetId, type: SetType, members: readonly string[]): Pieces<void> {
+    const next = new Set<string>();
+    yield* each(members, (member) => next.add(member));
     const known = this.#known.get(id);
     if (known?.type !== type) {
-      this.#known.set(id, {
-        id,
-        type,
-        members: new Set(members),
-        broken: new Map(),
-        isAnnounced: true,
-        trait: undefined,
-      });
+      this.#known.set(id, { id, type, members: next, broken: new Map(), isAnnounced: true, trait: undefined });
       return;
     }
     known.isAnnounced = true;
-    const next = new Set(members);
-    for (const member of [...known.members]) if (!next.has(member)) this.#remove(known, member);
-    for (const member of next) this.#add(known, member);
+    yield* each([...known.members], (member) => {
+      if (!next.has(member)) this.#remove(known, member);
+    });
+    yield* each(next, (member) => this.#add(known, member));
   }
 
   #add(set: KnownSet, member: string): void {

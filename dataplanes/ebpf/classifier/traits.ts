@@ -1,11 +1,13 @@
+import type { Pieces } from './pieces.ts';
+
 /** Where a trait's members are. */
 export interface TraitSource {
   /** Whose members they are: another source of the same name may be of something else. */
   readonly of: object;
   /** Its members get the trait. */
-  activate(trait: number): void;
+  activate(trait: number): Pieces<void>;
   /** Its members lose it. */
-  deactivate(trait: number): void;
+  deactivate(trait: number): Pieces<void>;
 }
 
 interface Trait {
@@ -26,12 +28,12 @@ export class Traits {
   #next = 1;
 
   /** The number of the trait, with one user more. `source` is asked each time: what the name means may have changed, or be gone. */
-  acquire(name: string, source: TraitSource): number {
+  *acquire(name: string, source: TraitSource): Pieces<number> {
     let trait = this.#byName.get(name);
     if (trait?.source.of !== source.of) {
       // Numbers don't come back, also where this fails in the middle: a double holds more than there will be.
       trait = { name, id: this.#next++, source, users: 0 };
-      source.activate(trait.id);
+      yield* source.activate(trait.id);
       this.#byName.set(name, trait);
       this.#byId.set(trait.id, trait);
     }
@@ -48,11 +50,11 @@ export class Traits {
   }
 
   /** Takes the traits that nobody uses from their members. */
-  endUnused(): void {
+  *endUnused(): Pieces<void> {
     for (const trait of this.#unused) {
       if (this.#byName.get(trait.name) === trait) this.#byName.delete(trait.name);
       this.#byId.delete(trait.id);
-      trait.source.deactivate(trait.id);
+      yield* trait.source.deactivate(trait.id);
     }
     this.#unused.clear();
   }

@@ -1,7 +1,15 @@
 /** The kernel's side of the classifier in memory: maps with their sizes, and the lookup of bpf/classify.h, step by step. */
 import { bitsOf, type Family, parseIp } from '#api/cidr.ts';
 import type { Counter } from '../../contract.ts';
-import { Dimension, dimensionCount, PortTable, portTableCount, RuleAction, type UnitRecord } from '../bpf-types.gen.ts';
+import {
+  classifierConstants,
+  Dimension,
+  dimensionCount,
+  PortTable,
+  portTableCount,
+  RuleAction,
+  type UnitRecord,
+} from '../bpf-types.gen.ts';
 import {
   type AddressValue,
   CHUNK_RULES,
@@ -49,6 +57,12 @@ const STABLE_READS = 2;
 interface AddressEntry {
   readonly class: number;
   readonly hop: number;
+}
+
+/** What a class may match: chunks of its own, and those of another row. */
+interface TwinRow {
+  readonly otherRow: number;
+  readonly own: { readonly index: number; readonly first: number; readonly length: number } | undefined;
 }
 
 /** Memory of an element. */
@@ -183,7 +197,7 @@ export class Twin implements ClassifierMaps {
     if (destination === undefined) return unstable;
     yield;
     const { mask } = record;
-    const rows: (number | undefined)[] = [];
+    const rows: (TwinRow | undefined)[] = [];
     const asks = (dimension: number) => (mask & (1 << dimension)) !== 0;
     if (asks(Dimension.source)) {
       const source = yield* this.#find(packet.from);
@@ -263,15 +277,18 @@ export class Twin implements ClassifierMaps {
     return undefined;
   }
 
-  *#row(
-    number: number,
-    record: UnitRecord,
-    dimension: number,
-    entry: number,
-  ): Generator<undefined, number | undefined> {
+  *#row(number: number, record: UnitRecord, dimension: number, entry: number): Generator<undefined, TwinRow> {
     const cell = this.rows.cell(`${number} ${dimension} ${entry}`);
+    const defaultRow = record.defaultRow[dimension] ?? 0;
     yield;
-    return cell?.value ?? record.defaultRow[dimension];
+    if (cell === undefined) return { otherRow: defaultRow, own: undefined };
+    const { value } = cell;
+    const window = this.#rowtab.get(value);
+    const other = this.#rowtab.get(value + 1);
+    if (window === undefined || other === undefined) throw new Error(`row ${value} is not there`);
+    yield;
+    const own = { index: value + 2, first: window & 0xffff, length: window >>> 16 };
+    return { otherRow: other === classifierConstants.rowDefault ? defaultRow : other, own };
   }
 
   /** The class of one end's service; undefined: it changed as often as one looks. */
@@ -305,13 +322,15 @@ export class Twin implements ClassifierMaps {
     return found;
   }
 
-  #firstBit(rows: readonly (number | undefined)[], mask: number, chunk: number): number | undefined {
+  #firstBit(rows: readonly (TwinRow | undefined)[], mask: number, chunk: number): number | undefined {
     const found = new Uint32Array(CHUNK_WORDS).fill(0xffffffff);
     for (let dimension = 0; dimension < dimensionCount; dimension++) {
       if ((mask & (1 << dimension)) === 0) continue;
-      const id = this.#rowtab.get((rows[dimension] ?? 0) + chunk);
+      const { otherRow = 0, own } = rows[dimension] ?? {};
+      const isOwn = own !== undefined && chunk >= own.first && chunk < own.first + own.length;
+      const id = this.#rowtab.get(isOwn ? own.index + chunk - own.first : otherRow + chunk);
       const words = id === undefined ? undefined : this.#chunks.get(id);
-      if (words === undefined) throw new Error(`row ${rows[dimension]} has no chunk ${chunk}`);
+      if (words === undefined) throw new Error(`row ${isOwn ? own.index : otherRow} has no chunk ${chunk}`);
       for (const [index, word] of words.entries()) found[index] = (found[index] ?? 0) & word;
     }
     for (const [index, word] of found.entries()) {
@@ -350,8 +369,8 @@ export class Twin implements ClassifierMaps {
         this.ports[write.table]?.fill(write.class, write.min, write.max + 1);
         return;
       case 'rowtab':
-        for (const [offset, chunk] of write.chunks.entries()) this.#rowtab.set(write.index + offset, chunk);
-        return this.#check(write.index + write.chunks.length - 1, 'tortie_rowtab');
+        for (const [offset, word] of write.words.entries()) this.#rowtab.set(write.index + offset, word);
+        return this.#check(write.index + write.words.length - 1, 'tortie_rowtab');
       case 'chunks':
         this.#chunks.set(write.index, write.words.slice());
         return this.#check(write.index, 'tortie_chunks');

@@ -2,76 +2,71 @@ import type { Family } from '#api/cidr.ts';
 import { Dimension, dimensionCount } from '../bpf-types.gen.ts';
 import type { RuleId } from '../../policy.ts';
 import { CHUNK_RULES, CHUNK_WORDS } from './classifier-maps.ts';
+import { type Answers, ConditionIndex } from './condition-index.ts';
 import type { FlatRules } from './flat-rules.ts';
+import type { Pieces } from './pieces.ts';
 import { type Condition, conditionsOf, traitKey, type TraitName } from './rule-conditions.ts';
 import { difference, type Signature } from './signature.ts';
 
 /** Gives traits their numbers. */
-export type TraitNumber = (name: TraitName) => number;
+export type TraitNumber = (name: TraitName) => Pieces<number>;
 
 /** Rules that ask the same in a dimension. */
 interface Group {
   readonly condition: Condition<number>;
   readonly positions: number[];
-  /** What it says of a class without traits. */
-  readonly matchesNothing: boolean;
 }
 
 /** A unit's rules in one dimension. */
 export class DimensionForm {
   readonly #groups: readonly Group[];
-  readonly #byTrait = new Map<number, number[]>();
-  /** The bits of a class without traits. */
-  readonly defaultBits: Uint32Array;
+  readonly #index: ConditionIndex;
+  readonly #words: number;
+  /** The bits of frequent traits that were asked for last. */
+  #base: { readonly answers: Uint8Array; readonly bits: Uint32Array } | undefined;
 
   constructor(groups: readonly Group[], chunks: number) {
     this.#groups = groups;
-    this.defaultBits = new Uint32Array(chunks * CHUNK_WORDS);
-    for (const [index, { condition, positions, matchesNothing }] of groups.entries()) {
-      if (matchesNothing) flip(this.defaultBits, positions);
-      for (const trait of new Set([...condition.all, ...condition.any.flat(), ...condition.none])) {
-        const known = this.#byTrait.get(trait);
-        if (known === undefined) this.#byTrait.set(trait, [index]);
-        else known.push(index);
-      }
-    }
+    this.#words = chunks * CHUNK_WORDS;
+    this.#index = new ConditionIndex(
+      groups.map(({ condition }) => condition),
+      groups.map(({ positions }) => positions.length),
+    );
   }
 
   get traits(): Iterable<number> {
-    return this.#byTrait.keys();
+    return this.#index.traits;
   }
 
-  /** The groups that say something else of the class than of one without traits; empty: its row is the default one. */
-  otherGroups(signature: Signature): readonly number[] {
-    const other: number[] = [];
-    for (const index of this.#concerned(signature.traits)) {
-      const group = this.#groups[index];
-      if (group !== undefined && matches(group.condition, signature) !== group.matchesNothing) other.push(index);
+  /** What the groups say of a class. */
+  answers({ traits }: Signature): Answers {
+    return this.#index.of(traits);
+  }
+
+  /** The bits of a class of which the groups say this. */
+  bits({ answers, changed }: Pick<Answers, 'answers' | 'changed'>): Uint32Array {
+    if (this.#base?.answers !== answers) {
+      const bits = new Uint32Array(this.#words);
+      for (const [index, { positions }] of this.#groups.entries()) if (answers[index] === 1) flip(bits, positions);
+      this.#base = { answers, bits };
     }
-    return other.sort((one, next) => one - next);
-  }
-
-  /** The bits of classes of which these groups say something else. */
-  bits(otherGroups: readonly number[]): Uint32Array {
-    const bits = this.defaultBits.slice();
-    for (const index of otherGroups) flip(bits, this.#groups[index]?.positions ?? []);
+    const bits = this.#base.bits.slice();
+    for (const index of changed) flip(bits, this.#groups[index]?.positions ?? []);
     return bits;
   }
 
-  /** True if some rule says of one what it doesn't say of the other. */
+  /** True if some rule says of one what it doesn't say of the other; `apart`: the traits that only one of them has. */
   tellsApart(one: Signature, other: Signature, apart: readonly number[]): boolean {
-    for (const index of this.#concerned(apart)) {
-      const condition = this.#groups[index]?.condition ?? NO_TRAITS;
-      if (matches(condition, one) !== matches(condition, other)) return true;
-    }
-    return false;
+    if (!this.#index.namesAny(apart)) return false;
+    const [first, second] = [this.answers(one), this.answers(other)];
+    if (first.base === second.base) return first.key !== second.key;
+    const bits = this.bits(first);
+    return this.bits(second).some((word, index) => word !== bits[index]);
   }
 
-  /** The groups that name one of the traits, each once. */
-  #concerned(traits: Iterable<number>): Set<number> {
-    const found = new Set<number>();
-    for (const trait of traits) for (const index of this.#byTrait.get(trait) ?? []) found.add(index);
-    return found;
+  /** How many answers were worked out so far: what its time depends on. */
+  get looked(): number {
+    return this.#index.looked;
   }
 }
 
@@ -95,44 +90,50 @@ export interface UnitForm {
 }
 
 /** Compiles rules. `number` is called once for each trait that is named. */
-export function unitForm({ rules, chunks }: FlatRules, family: Family, number: TraitNumber): UnitForm {
+export function* unitForm({ rules, chunks }: FlatRules, family: Family, number: TraitNumber): Pieces<UnitForm> {
   const last = rules.at(-1)?.position ?? 0;
   const words = new Uint32Array(last + 1);
   const ruleIds: (RuleId | undefined)[] = [];
   const counted = new Set<number>();
   const groups = Array.from({ length: dimensionCount }, () => new Map<string, Group>());
   const numbers = new Map<string, number>();
-  const numberOf = (name: TraitName): number => {
-    const key = traitKey(name);
-    const known = numbers.get(key) ?? number(name);
-    numbers.set(key, known);
-    return known;
-  };
+  function* numbersOf(names: readonly TraitName[]): Pieces<number[]> {
+    const all: number[] = [];
+    for (const name of names) {
+      const key = traitKey(name);
+      const known = numbers.get(key) ?? (yield* number(name));
+      numbers.set(key, known);
+      all.push(known);
+    }
+    return all;
+  }
   let named = 0;
+  let done = 0;
   for (const { position, word, id, rule } of rules) {
+    if (++done % 16 === 0) yield;
     words[position] = word;
     ruleIds[position] = id;
     if (rule !== undefined) counted.add(position);
     const conditions = rule === undefined ? undefined : conditionsOf(rule, family);
     for (let dimension = 0; dimension < dimensionCount; dimension++) {
       const asked = conditions?.[dimension] ?? NOTHING;
-      const condition = {
-        all: asked.all.map(numberOf),
-        any: asked.any.map((names) => names.map(numberOf)),
-        none: asked.none.map(numberOf),
-      };
-      if ([...asked.all, ...asked.any.flat(), ...asked.none].some(({ kind }) => kind === 'ipPort'))
-        named |= 1 << (8 + dimension);
-      const key = JSON.stringify([condition.all, condition.any, condition.none]);
+      const any: number[][] = [];
+      for (const clause of asked.any) any.push(yield* numbersOf(clause));
+      const condition = { all: yield* numbersOf(asked.all), any, none: yield* numbersOf(asked.none) };
+      if (asksNamed(asked)) named |= 1 << (8 + dimension);
+      const key = keyOf(condition);
       const group = groups[dimension]?.get(key);
       if (group !== undefined) group.positions.push(position);
-      else groups[dimension]?.set(key, { condition, positions: [position], matchesNothing: onNothing(condition) });
+      else groups[dimension]?.set(key, { condition, positions: [position] });
     }
   }
-  const dimensions = groups.map((ofDimension) => {
+  const dimensions: (DimensionForm | undefined)[] = [];
+  for (const ofDimension of groups) {
+    yield;
     const all = [...ofDimension.values()];
-    return all.every(({ condition }) => isNothing(condition)) ? undefined : new DimensionForm(all, chunks);
-  });
+    const isAsked = all.some(({ condition }) => !isNothing(condition));
+    dimensions.push(isAsked ? new DimensionForm(all, chunks) : undefined);
+  }
   const used = dimensions.reduce((mask, form, dimension) => (form === undefined ? mask : mask | (1 << dimension)), 0);
   return {
     chunks,
@@ -155,16 +156,14 @@ export const ADDRESS_DIMENSIONS: readonly number[] = [Dimension.source, Dimensio
 export const SERVICE_DIMENSIONS: readonly number[] = [Dimension.service, Dimension.sourcePort];
 
 const NOTHING: Condition = { all: [], any: [], none: [] };
-const NO_TRAITS: Condition<number> = { all: [], any: [], none: [] };
 const isNothing = ({ all, any, none }: Condition<number>): boolean => all.length + any.length + none.length === 0;
-const onNothing = ({ all, any }: Condition<number>): boolean => all.length + any.length === 0;
+const isNamedSet = ({ kind }: TraitName): boolean => kind === 'ipPort';
+const asksNamed = ({ all, any, none }: Condition): boolean =>
+  all.some(isNamedSet) || any.some((clause) => clause.some(isNamedSet)) || none.some(isNamedSet);
 
-function matches({ all, any, none }: Condition<number>, { traits }: Signature): boolean {
-  return (
-    all.every((trait) => traits.has(trait)) &&
-    any.every((group) => group.some((trait) => traits.has(trait))) &&
-    !none.some((trait) => traits.has(trait))
-  );
+/** Equal for conditions that are written the same. */
+function keyOf({ all, any, none }: Condition<number>): string {
+  return `${all.join(',')};${any.length};${any.map((clause) => clause.join(',')).join('/')};${none.join(',')}`;
 }
 
 function flip(bits: Uint32Array, positions: readonly number[]): void {

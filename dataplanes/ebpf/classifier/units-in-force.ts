@@ -7,6 +7,7 @@ import { flatRules } from './flat-rules.ts';
 import { ClassifierFull } from './full-error.ts';
 import type { Membership, Space } from './membership.ts';
 import { TraitUsers } from './moves.ts';
+import type { Pieces } from './pieces.ts';
 import type { Records } from './records.ts';
 import { canMatch } from './rule-conditions.ts';
 import type { Signature } from './signature.ts';
@@ -60,11 +61,11 @@ export class UnitsInForce {
   }
 
   /** Compiles the unit, or lets it fail. */
-  compile(unit: Unit, pending: Pending): void {
+  *compile(unit: Unit, pending: Pending): Pieces<void> {
     const { units, sizes } = this.#parts;
     try {
       if (!units.hasNumber(unit)) throw new ClassifierFull('tortie_units', sizes);
-      pending.set(unit, this.#compile(unit));
+      pending.set(unit, yield* this.#compile(unit));
     } catch (error) {
       this.fail(unit, pending, error);
     }
@@ -78,12 +79,12 @@ export class UnitsInForce {
   }
 
   /** The unit's number points to a new record, or to none if that could not be made. */
-  publish(unit: Unit, pending: Pending): void {
+  *publish(unit: Unit, pending: Pending): Pieces<void> {
     const { membership, records, queue, units } = this.#parts;
     const compiled = pending.get(unit);
     if (compiled === undefined) return;
     try {
-      const rows = records.make(compiled, [membership.addressSpace, membership.serviceSpace]);
+      const rows = yield* records.make(compiled, [membership.addressSpace, membership.serviceSpace]);
       const before = unit.published;
       queue.push({ map: 'units', index: unit.number, record: rows.number });
       unit.published = rows;
@@ -96,7 +97,7 @@ export class UnitsInForce {
         }
         records.retire(before);
       }
-      if (rows.dimensions.some((dimension) => dimension !== undefined && dimension.defaultKey !== '')) {
+      if (rows.dimensions.some((dimension) => dimension?.isInverted === true)) {
         this.#inverted.add(unit);
       } else this.#inverted.delete(unit);
       // The user that brought it here has done its work.
@@ -178,7 +179,7 @@ export class UnitsInForce {
     return new Set([...this.users.of(signature.traits), ...kept, ...(space.mayInvert ? this.#inverted : [])]);
   }
 
-  #compile(unit: Unit): CompiledUnit {
+  *#compile(unit: Unit): Pieces<CompiledUnit> {
     const { units, membership, compiled } = this.#parts;
     const { family } = unit.lists;
     const acquired: number[] = [];
@@ -193,9 +194,9 @@ export class UnitsInForce {
           `it takes ${rules.chunks} chunks of 512 rules, and ${classifierConstants.unitChunks} is what a lookup follows`,
         );
       }
-      const form = unitForm(rules, family, (name) => {
+      const form = yield* unitForm(rules, family, function* (name) {
         if (name.kind === 'set' || name.kind === 'ipPort') sets.add(name.set);
-        const trait = membership.acquire(name);
+        const trait = yield* membership.acquire(name);
         acquired.push(trait);
         return trait;
       });

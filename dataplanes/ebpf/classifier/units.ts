@@ -142,7 +142,7 @@ export class Units {
     return this.#numbers.free;
   }
 
-  /** Units that nobody uses any more, no more to be found. Their numbers have to be given back. */
+  /** Units that nobody uses any more, no more to be found. They have to be unpublished, and their numbers given back. */
   takeUnused(): Unit[] {
     const unused = [...this.#unused];
     this.#unused.clear();
@@ -167,6 +167,8 @@ export class Units {
   /** States or clears why the unit denies everything. */
   setFailure(unit: Unit, failure: Failure | undefined): void {
     unit.failure = failure?.text;
+    // One that is no more to be found isn't tried again.
+    if (this.#byKey.get(unitKey(unit.lists)) !== unit) return;
     if (failure === undefined) this.#failed.delete(unit);
     else this.#failed.set(unit, failure);
   }
