@@ -165,6 +165,15 @@ describe.each([4, 6] as const)('full maps, IPv%i', (version) => {
     }
   }
 
+  /** The same for hashes that have something already. */
+  async function fillUp(): Promise<void> {
+    for (const name of shards) {
+      const map = small.map(name);
+      for (let i = (await map.entries()).length; i < 2; i += 1)
+        map.set(new Uint8Array(map.shape.keySize).fill(i + 200), new Uint8Array(map.shape.valueSize));
+    }
+  }
+
   test('an answer that can not be remembered is dropped, and passes once there is room', async () => {
     fill(0);
     expect(small.run(version, 'one sends udp one:5000 > two:53')).toBe('pod two');
@@ -172,6 +181,20 @@ describe.each([4, 6] as const)('full maps, IPv%i', (version) => {
     expect(small.run(version, 'one sends udp one:5000 > two:53')).toBe('pod two');
     await small.empty(version);
     expect(small.run(version, 'two sends udp two:53 > one:5000')).toBe('pod one');
+  });
+
+  test('what is established goes on while there is no room for anybody else', async () => {
+    const established = [
+      ['one sends tcp A one:40000 > two:80', 'pod two'],
+      ['two sends tcp A two:80 > one:40000', 'pod one'],
+    ] as const;
+    small.run(version, 'one sends tcp S one:40000 > two:80');
+    small.run(version, 'two sends tcp SA two:80 > one:40000');
+    for (const [words, way] of established) expect(small.run(version, words)).toBe(way);
+    await fillUp();
+    expect(small.run(version, 'one sends tcp S one:40001 > two:80')).toBe('pod two');
+    expect(small.run(version, 'two sends tcp SA two:80 > one:40001')).toBe('dropped: conntrack-full');
+    for (const [words, way] of established) expect(small.run(version, words)).toBe(way);
   });
 
   test('a record without room for its pointer takes none', async () => {
