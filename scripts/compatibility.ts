@@ -33,7 +33,7 @@ export function compatibilityPage(): string {
     '',
     '- **yes**: as in Calico. **partly**, **no**: accepted, and what is missing. **kept**: there is nothing to do; it stays in the object.',
     '- What holds for every kind: names, labels, annotations and namespaces as in Kubernetes; fields that no version of us knows are listed as well.',
-    '- Policy is what the iptables dataplane does; the eBPF dataplane does not enforce policy yet (see Dataplanes).',
+    '- Both dataplanes enforce policy alike; what one of them does otherwise is said where it is (see Dataplanes).',
     '',
     '## What is otherwise',
     ...differenceTables(),

@@ -5,7 +5,6 @@ import { each, kept, no, partly, under, yes, yesBut, type FieldTable } from './r
 
 const noOverlay = 'no overlay yet: traffic between nodes goes as it is, by routes';
 const noBgp = 'no BGP';
-const noServices = "Services are kube-proxy's in this version";
 const ours = 'our own record, in the shape that other programs of Calico read';
 
 const container = (path: string): FieldTable => ({
@@ -164,18 +163,25 @@ export const clusterTables = {
     'spec.renewTime',
     'spec.leaseTransitions',
   ),
-  Service: each(
-    kept(noServices),
-    'spec.type',
-    'spec.clusterIP',
-    'spec.clusterIPs',
-    'spec.sessionAffinity',
-    'spec.sessionAffinityConfig.clientIP.timeoutSeconds',
-    'spec.internalTrafficPolicy',
-    'spec.ports[].name',
-    'spec.ports[].protocol',
-    'spec.ports[].port',
-  ),
+  Service: {
+    'spec.type': kept("node ports and load balancers are kube-proxy's"),
+    ...each(
+      yesBut("for pods in eBPF mode; everything else of Services is kube-proxy's"),
+      'spec.clusterIP',
+      'spec.clusterIPs',
+      'spec.internalTrafficPolicy',
+      'spec.ports[].name',
+      'spec.ports[].protocol',
+      'spec.ports[].port',
+    ),
+    ...each(
+      kept(
+        'kube-proxy acts on it; in eBPF mode each connection of a pod gets any backend, and `tortie services` says so',
+      ),
+      'spec.sessionAffinity',
+      'spec.sessionAffinityConfig.clientIP.timeoutSeconds',
+    ),
+  },
   EndpointSlice: {
     ...each(yes, 'addressType', 'endpoints[].addresses', 'ports[].protocol', 'ports[].port'),
     ...each(

@@ -119,9 +119,9 @@ export const checkTable = {
   'bpf-helpers': {
     group: 'eBPF',
     asks: 'Programs may call what shortens the way to a pod and sweeps tables.',
-    disables: 'redirection past the stack and the sweep of connections in eBPF; this version uses neither',
+    disables: 'the eBPF dataplane: redirection past the stack, lookup of rules, sweep of connections',
     todo: perhapsNewerKernel,
-    severity: 'note',
+    severity: 'blocks',
     dataplane: 'ebpf',
   },
   'bpf-tcx': {
@@ -135,7 +135,8 @@ export const checkTable = {
   'bpf-xdp': {
     group: 'eBPF',
     asks: 'XDP programs can be loaded, and run with frames that are sent on (live frames, Linux 5.18).',
-    disables: 'load balancing at the uplink and the packet generator of the tests; this version uses neither',
+    disables:
+      'untracked (doNotTrack) policy in the driver or before the stack: it acts in tc then; the packet generator of the tests',
     todo: perhapsNewerKernel,
     severity: 'note',
     dataplane: 'ebpf',
@@ -279,7 +280,8 @@ export const checkTable = {
   'kube-proxy': {
     group: 'node',
     asks: 'kube-proxy is there, in one mode.',
-    disables: 'Services: in this version both dataplanes leave them to kube-proxy',
+    disables:
+      'Services: node ports, external and load balancer addresses, and what the node itself opens; in iptables mode cluster IPs too (in eBPF mode pods reach those without it)',
     todo: 'install kube-proxy, mode iptables or nftables; after a change of its mode run kube-proxy --cleanup once, or restart the node',
     severity: 'degrades',
   },

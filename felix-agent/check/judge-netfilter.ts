@@ -21,13 +21,7 @@ const tablesOf = (saves: readonly SaveFacts[]): readonly ReadonlyMap<string, Sav
 export function judgeNetfilter(facts: NodeFacts, settings: CheckSettings): readonly Finding[] {
   const { saves } = facts.netfilter;
   const variant = variantOf(saves, settings);
-  return [
-    ...tools(saves, variant),
-    variants(saves),
-    ...forwardPolicies(facts, settings, variant),
-    firewalld(facts),
-    ufw(saves),
-  ];
+  return [...tools(saves, variant), variants(saves), ...forwardPolicies(facts, variant), firewalld(facts), ufw(saves)];
 }
 
 function tools(saves: readonly SaveFacts[], variant: Variant | undefined): readonly Finding[] {
@@ -81,13 +75,9 @@ const FIREWALLD_TABLE = 'firewalld';
 
 /**
  * Chains at the forward hook that drop by default. A rule of ours that accepts ends the way through its own table only: every other
- * table at the hook has to accept the packet, too. And the eBPF dataplane has no such rule.
+ * table at the hook has to accept the packet, too. Both dataplanes have such a rule.
  */
-function forwardPolicies(
-  { netfilter }: NodeFacts,
-  { wanted }: CheckSettings,
-  variant: Variant | undefined,
-): readonly Finding[] {
+function forwardPolicies({ netfilter }: NodeFacts, variant: Variant | undefined): readonly Finding[] {
   const droppers: { subject: string; isOurs: boolean }[] = [];
   for (const save of netfilter.saves) {
     // What the nft variant shows is in nf_tables, and is seen there.
@@ -113,20 +103,12 @@ function forwardPolicies(
   return droppers.map(({ subject, isOurs }): Finding => {
     const drops = 'its policy is DROP';
     if (!isOurs) return { id: 'forward-policy', subject, outcome: 'no', detail: drops };
-    return wanted === 'iptables'
-      ? {
-          id: 'forward-policy',
-          subject,
-          outcome: 'yes',
-          detail: `${drops} (docker does that); Tortie's own rule there accepts what its policy has allowed`,
-        }
-      : {
-          id: 'forward-policy',
-          subject,
-          outcome: 'no',
-          detail: `${drops}, and the ebpf dataplane has no rule there that accepts`,
-          todo: 'iptables -P FORWARD ACCEPT, or let cali* devices through: iptables -I FORWARD -i cali+ -j ACCEPT and iptables -I FORWARD -o cali+ -j ACCEPT',
-        };
+    return {
+      id: 'forward-policy',
+      subject,
+      outcome: 'yes',
+      detail: `${drops} (docker does that); Tortie's own rule there accepts what its policy has allowed`,
+    };
   });
 }
 
