@@ -134,7 +134,11 @@ export async function openFilters({ dir, objects, sizes, netns }: ProgramPlace):
   for (const name of filterMaps) {
     if (fits(name)) continue;
     const former = pinned.get(name);
-    if (former !== undefined && name !== 'tortie_jump') await copyElements(former, object.map(name), netns);
+    if (name === 'tortie_jump') {
+      // The kernel empties a table of programs when nobody has it open or pinned, and filters of the build before jump by it until they are replaced.
+      const held = openPinnedMap(join(layout, name), mapShapes[name]);
+      if (held !== undefined) loading.use(held);
+    } else if (former !== undefined) await copyElements(former, object.map(name), netns);
     pinOver(object.map(name), join(layout, name));
   }
   for (const name of filterPrograms) pinOver(object.program(name), join(buildDir, name));

@@ -119,6 +119,32 @@ describe('an agent that comes after another', () => {
     expect(readdirSync(join(bed.bpffs, 'v2')).filter((name) => name.endsWith('-new'))).toEqual([]);
   });
 
+  test('of a build with other places to jump to leaves former filters what they jump to', async () => {
+    await bed.pod(1);
+    await bed.idle().probe(); // Mounts the file system.
+    const layout = join(bed.bpffs, 'v2');
+    await must('mkdir', '-p', layout);
+    const netns = { path: bed.node.path };
+    const ifindex = bed.host.link('cali1')?.index ?? 0;
+    const elf = join(ebpfObjects, 'attach.bpf.o');
+    using old = await loadObject({ name: 'tortie', elf, maps: { tortie_jump: { maxEntries: 2 } } });
+    using target = await loadObject({ name: 'count', elf: countElf });
+    old.map('tortie_devices').set(u32Key(ifindex), u32Key(ifindex), 'any', netns);
+    const jump = old.map('tortie_jump');
+    jump.set(u32Key(Jump.podOut), u32Key(target.program('count').fd));
+    jump.pin(join(layout, 'tortie_jump'));
+    jump[Symbol.dispose]();
+    const context = new Uint8Array(192);
+    new DataView(context.buffer).setUint32(40, ifindex, true); // Of __sk_buff.
+    const run = (): number =>
+      old.program('tortie_from_pod').testRun({ data: new Uint8Array(64), context, netns }).returned;
+    expect(run()).toBe(-1);
+    using filters = await openFilters(place());
+    expect(filters.adopted).toBe(false);
+    await scheduler.wait(100); // The kernel would empty the table in the background.
+    expect(run()).toBe(-1);
+  });
+
   test('replaces filters of the layout before, which judged by themselves, and removes what it had pinned', async () => {
     const { one, two, onePeer } = await twoPods();
     const idle = bed.idle();
