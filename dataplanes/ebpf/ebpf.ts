@@ -189,8 +189,8 @@ export class EbpfDataplane implements Dataplane {
       outcome.failed.push(...this.#hosts.failures);
       this.#isFilled = isComplete && isFlushed && areHostsFilled;
       outcome.failed.push(...(await loaded.flushServices(this.#deps.nodeName, retry)));
-      loaded.settleSoon();
       await this.#keepEntered(loaded, outcome);
+      loaded.settleSoon(isComplete && this.#entry === 'yes');
       if (isFlushed) await this.#forgetFlows(outcome);
       const { pending } = this.#flush;
       return { ...outcome, removed: this.#endpoints.takeRemoved((id) => !pending.has(id)) };

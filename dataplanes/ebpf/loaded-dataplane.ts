@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import type { Clock } from '#api/clock.ts';
-import { type BpfProgram, openBpfRing } from '#native/bpf.ts';
+import { bpfGrace, type BpfProgram, openBpfRing } from '#native/bpf.ts';
 import type { Netlink } from '#native/types.ts';
 import type { ApplyFailure } from '../contract.ts';
 import type { Logger } from '../logger.ts';
@@ -63,6 +63,7 @@ export class LoadedDataplane implements AsyncDisposable {
   #ask: Promise<AskProgram> | undefined;
   #settling: Promise<void> | undefined;
   #mustSettle = false;
+  #areServicesKnown = false;
   #isSweeping = false;
   /** What of Services is done otherwise, as it was logged. */
   #saidLimits: ReadonlySet<string> = new Set();
@@ -210,9 +211,13 @@ export class LoadedDataplane implements AsyncDisposable {
     removeOtherLayouts(this.#deps.place.dir);
   }
 
-  /** Frees in the background what flushes have replaced. Asked while it does, it does so once more. */
-  settleSoon(): void {
+  /**
+   * Frees in the background what flushes have replaced. Asked while it does, it does so once more. `areServicesKnown`: all Services have been said and
+   * these programs are the ones in force, so flows of datagrams that lead to nobody any more are forgotten, too.
+   */
+  settleSoon(areServicesKnown: boolean): void {
     this.#mustSettle = true;
+    this.#areServicesKnown = areServicesKnown;
     this.#settling ??= this.#settle().finally(() => (this.#settling = undefined));
   }
 
@@ -227,6 +232,16 @@ export class LoadedDataplane implements AsyncDisposable {
     this.#handles.dispose();
   }
 
+  async #forgetStaleFlows(): Promise<void> {
+    const addresses = this.services.takeLeft();
+    if (addresses.length === 0) return;
+    await bpfGrace();
+    const { failed } = await this.flows.delete({ addresses, protocol: 17 }, (flow) => this.services.isStale(flow));
+    if (failed.length === 0) return;
+    this.services.putBackLeft(addresses);
+    this.#deps.log.warn('datagrams may go to pods that serve no more', { reason: failed.join('; ') });
+  }
+
   /** Never rejects: the next flush asks for it again. */
   async #settle(): Promise<void> {
     while (this.#mustSettle) {
@@ -234,6 +249,7 @@ export class LoadedDataplane implements AsyncDisposable {
       try {
         await this.maps.settle();
         await this.services.settle();
+        if (this.#areServicesKnown) await this.#forgetStaleFlows();
       } catch (error) {
         this.#deps.log.warn('what policy has replaced is not free yet', { reason: (error as Error).message });
         return;

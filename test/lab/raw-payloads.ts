@@ -71,6 +71,14 @@ function pseudoHeader(from: string, to: string, length: number, protocol: number
   return bytes(ipBytes(from), ipBytes(to), u32(length), u32(protocol));
 }
 
+/** A TCP reset without payload (RFC 9293), whose sequence number is 1: far from that of any connection that is used. */
+export function tcpReset({ from, to }: Omit<RawParties, 'token'>, sourcePort: number, port: number): string {
+  const packet = bytes(u16(sourcePort), u16(port), u32(1), u32(0), [0x50, 0x04], u16(0), u16(0), u16(0));
+  const pseudo = bytes(ipBytes(from), ipBytes(to), u32(packet.length), u32(6));
+  packet.set(u16(checksum(bytes(pseudo, packet))), 16);
+  return hexOf(packet);
+}
+
 /** CRC-32C, bit by bit: packets are few and short. */
 function crc32c(data: Uint8Array): number {
   let crc = 0xffff_ffff;

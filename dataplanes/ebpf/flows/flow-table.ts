@@ -62,8 +62,8 @@ export class FlowTable implements DataplaneFlows {
     }
   }
 
-  /** The record first: a pointer without one is a miss. */
-  async delete(filter: FlowFilter): Promise<FlowDeletion> {
+  /** The record first: a pointer without one is a miss. `isMeant` is asked of those that the filter lets pass. */
+  async delete(filter: FlowFilter, isMeant: (flow: Flow) => boolean = () => true): Promise<FlowDeletion> {
     const matches = flowMatcher(filter);
     const failed: string[] = [];
     let deleted = 0;
@@ -75,7 +75,7 @@ export class FlowTable implements DataplaneFlows {
           const pointers: Uint8Array[] = [];
           for await (const places of this.#read(family, map, isSwept)) {
             for (const { flow, key, value } of places) {
-              if (!matches(flow)) continue;
+              if (!matches(flow) || !isMeant(flow)) continue;
               keys.push(key());
               const pointer = pointerKeyOf(family, value());
               if (pointer !== undefined) pointers.push(pointer);

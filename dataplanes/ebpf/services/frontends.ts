@@ -50,6 +50,7 @@ interface Frontend {
 const passing: ReadonlySet<unknown> = new Set(['ENOMEM', 'EBUSY', 'EAGAIN']);
 /** How long frontends are written before others get a turn of the event loop, in ms. */
 const TURN_MS = 5;
+const UDP = 17;
 const protocolNames: Readonly<Record<number, string>> = { 6: 'TCP', 17: 'UDP', 132: 'SCTP' };
 
 /** The frontends of one address family and their backends, in the kernel and as they should be there. */
@@ -63,6 +64,8 @@ export class Frontends implements Disposable {
   readonly #troubled = new Set<Frontend>();
   /** Those of the troubled that the flush under way may try again at once. */
   readonly #passing = new Set<Frontend>();
+  /** Addresses at which a datagram's flow may lead to somebody who serves no more, or to nobody. */
+  readonly #left = new Set<IpText>();
   /** Elements in the kernel's map. */
   #count = 0;
   #deleted = 0;
@@ -89,6 +92,7 @@ export class Frontends implements Disposable {
     }
     const before = frontend.claims.get(service);
     if (before?.backends === claim.backends && before.policy === claim.policy) return;
+    if (at.protocol === UDP && !areAllServing(before?.backends, claim.backends)) this.#left.add(at.address);
     frontend.claims.set(service, claim);
     this.#dirty.add(frontend);
   }
@@ -96,7 +100,9 @@ export class Frontends implements Disposable {
   /** The service isn't reached there any more. */
   unclaim(at: ServiceAddress, service: ServiceId): void {
     const frontend = this.#frontends.get(nameOf(at));
-    if (frontend?.claims.delete(service) === true) this.#dirty.add(frontend);
+    if (frontend?.claims.delete(service) !== true) return;
+    this.#dirty.add(frontend);
+    if (at.protocol === UDP && frontend.claims.size > 0) this.#left.add(at.address);
   }
 
   /** All must be looked at again: the node has another name. */
@@ -129,6 +135,26 @@ export class Frontends implements Disposable {
       for (const frontend of this.#troubled) if (this.#hasRoomNow(frontend)) this.#dirty.add(frontend);
       for (const ending of [true, false]) await this.#writeDirty(nodeName, ending);
     } while (this.#freed !== freed && this.#troubled.size > 0);
+  }
+
+  /** Addresses at which there is a UDP port since this was asked last, or one of whose backends has gone. */
+  takeLeft(): readonly IpText[] {
+    const left = [...this.#left];
+    this.#left.clear();
+    return left;
+  }
+
+  /** These are to be told by `takeLeft` again. */
+  putBackLeft(addresses: readonly IpText[]): void {
+    for (const address of addresses) this.#left.add(address);
+  }
+
+  /** False: what is asked for there must not go to this address and port. Who still serves while it ends keeps what it has. */
+  mayServe(at: ServiceAddress, address: IpText, port: number | undefined): boolean {
+    const claim = [...(this.#frontends.get(nameOf(at))?.claims.values() ?? [])].at(-1);
+    return (
+      claim?.backends.some((backend) => backend.address === address && backend.port === port && serves(backend)) ?? true
+    );
   }
 
   /** Who answers there as the kernel's maps say, and for which service; undefined: there is no such frontend. */
@@ -202,6 +228,8 @@ export class Frontends implements Disposable {
   }
 
   #setTrouble(frontend: Frontend, trouble: TroubleState | undefined): void {
+    // Only now does nothing lead to who has gone.
+    if (frontend.trouble !== undefined && frontend.at.protocol === UDP) this.#left.add(frontend.at.address);
     frontend.trouble = trouble;
     if (trouble === undefined) this.#troubled.delete(frontend);
     else this.#troubled.add(frontend);
@@ -279,6 +307,15 @@ export class Frontends implements Disposable {
     const name = `${map}${this.#family}`;
     return `${name} (${entries} entries; setting ${this.#settingOf(name)})`;
   }
+}
+
+const serves = ({ ready, serving }: BackendInfo): boolean => ready || serving;
+
+/** Whether all who served before still do; never, if there was nobody to say so. */
+function areAllServing(before: readonly BackendInfo[] | undefined, now: readonly BackendInfo[]): boolean {
+  if (before === undefined) return false;
+  const names = new Set(now.filter(serves).map(({ address, port }) => `${address} ${port}`));
+  return before.every((backend) => !serves(backend) || names.has(`${backend.address} ${backend.port}`));
 }
 
 function nameOf({ address, port, protocol }: ServiceAddress): string {

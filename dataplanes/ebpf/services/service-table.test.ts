@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import type { ServiceId, ServiceInfo } from '../../services.ts';
+import type { Flow } from '../../flows.ts';
+import type { BackendInfo, ServiceId, ServiceInfo } from '../../services.ts';
 import { ServiceTable } from './service-table.ts';
 import { backend, service, ServiceMapsTwin } from './twin-for-tests.ts';
 
@@ -367,5 +368,76 @@ describe('writes that fail', () => {
     await flush();
     expect(table.failed).toEqual([{ object: 'service a', reason: expect.stringContaining('fd00::1') }]);
     expect(await twin.contents()).toEqual({ '10.96.0.2:80/6': texts(1) });
+  });
+});
+
+describe('flows of datagrams', () => {
+  const [one, two] = many(2);
+  const dns = (...backends: readonly (BackendInfo | undefined)[]) =>
+    service(
+      '10.96.0.1',
+      backends.flatMap((backend) => backend ?? []),
+      { protocol: 17, port: 53 },
+    );
+  /** From a client to the service's port, delivered to this one. */
+  const flowTo = (destination: string, destinationPort: number, more: Partial<Flow> = {}): Flow => ({
+    family: 4,
+    protocol: 17,
+    asked: { source: '10.1.0.9', sourcePort: 4000, destination: '10.96.0.1', destinationPort: 53 },
+    delivered: { source: '10.1.0.9', sourcePort: 4000, destination, destinationPort },
+    state: 'established',
+    crossesNetfilter: false,
+    details: [],
+    ...more,
+  });
+
+  test('are looked at where a port has come or a backend has gone, once, and again if that fails', async () => {
+    say('a', dns(one));
+    say('tcp', service('10.96.0.2', many(1)));
+    await flush();
+    expect(table.takeLeft()).toEqual(['10.96.0.1']);
+    say('a', dns(one, two));
+    await flush();
+    expect(table.takeLeft()).toEqual([]);
+    say('a', dns(two));
+    await flush();
+    expect(table.takeLeft()).toEqual(['10.96.0.1']);
+    table.putBackLeft(['10.96.0.1']);
+    expect(table.takeLeft()).toEqual(['10.96.0.1']);
+    end('a');
+    await flush();
+    expect(table.takeLeft()).toEqual([]);
+  });
+
+  test('are looked at where a service has to leave its address to another one', async () => {
+    say('a', dns(one));
+    say('b', dns(two));
+    await flush();
+    table.takeLeft();
+    end('b');
+    await flush();
+    expect(table.takeLeft()).toEqual(['10.96.0.1']);
+    expect(table.isStale(flowTo('10.1.0.2', 8080))).toBe(true);
+    expect(table.isStale(flowTo('10.1.0.1', 8080))).toBe(false);
+  });
+
+  test.each<readonly [string, Flow, boolean]>([
+    ['to who serves', flowTo('10.1.0.1', 8080), false],
+    ['to who serves while it ends', flowTo('10.1.0.3', 8080), false],
+    ['to who has gone', flowTo('10.1.0.2', 8080), true],
+    ['to another port of who serves', flowTo('10.1.0.1', 8081), true],
+    ['that nobody translates and nobody answers', flowTo('10.96.0.1', 53, { state: 'new' }), true],
+    ['that netfilter translates', flowTo('10.96.0.1', 53), false],
+    ['of a connection', flowTo('10.1.0.2', 8080, { protocol: 6 }), false],
+    [
+      'to what is no service',
+      flowTo('10.1.0.2', 53, { asked: { source: '10.1.0.9', destination: '10.1.0.2', destinationPort: 53 } }),
+      false,
+    ],
+  ])('%s', async (_, flow, isStale) => {
+    const ending = backend('10.1.0.3', 8080, { ready: false, terminating: true });
+    say('a', dns(one, ending, backend('10.1.0.4', 8080, { ready: false, serving: false })));
+    await flush();
+    expect(table.isStale(flow)).toBe(isStale);
   });
 });

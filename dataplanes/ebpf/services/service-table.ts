@@ -2,6 +2,7 @@ import { setTimeout } from 'node:timers/promises';
 import { type Family, familyOf, type IpText } from '#api/cidr.ts';
 import { bpfGrace } from '#native/bpf.ts';
 import type { ApplyFailure } from '../../contract.ts';
+import type { Flow } from '../../flows.ts';
 import type { DataplaneUpdate } from '../../messages.ts';
 import type { ServiceView, TableFill } from '../../observe.ts';
 import type { ServiceId, ServiceInfo } from '../../services.ts';
@@ -44,6 +45,7 @@ export interface ServiceTableManner {
 
 /** Pauses before what the kernel had no memory for is tried again within a flush, in ms. */
 const PAUSES = [1, 4, 16];
+const UDP = 17;
 const families = [4, 6] as const;
 const unsaid: ServiceInfo = { clusterIps: {}, ports: [], internalTrafficPolicy: 'cluster' };
 
@@ -107,6 +109,31 @@ export class ServiceTable implements Disposable {
     if (this.#retirement.isEmpty && this.#settling === undefined) return;
     this.#settling ??= this.#settleAll();
     await this.#settling;
+  }
+
+  /**
+   * Addresses at which flows of datagrams may be stale (see `isStale`) by what flushes have done since this was asked last: a UDP port has come, or
+   * one of its backends has gone. What a lookup has read that began before may make such a flow until a grace period is over.
+   */
+  takeLeft(): readonly IpText[] {
+    return families.flatMap((family) => this.#frontends[family].takeLeft());
+  }
+
+  /** They are to be told once more. */
+  putBackLeft(addresses: readonly IpText[]): void {
+    for (const address of addresses) this.#frontends[familyOf(address)].putBackLeft([address]);
+  }
+
+  /**
+   * Whether the flow is of datagrams to a service's address and leads to nobody who serves there, as kube-proxy has it. Who sends on would never be
+   * heard: nothing says to a sender of datagrams that it must begin anew. (Connections of TCP and SCTP end by themselves.)
+   */
+  isStale({ family, protocol, asked, delivered, state }: Flow): boolean {
+    if (protocol !== UDP) return false;
+    // Not translated here, and answered: netfilter translates it, who had it when the dataplane was changed.
+    if (delivered.destination === asked.destination && state !== 'new') return false;
+    const at = { address: asked.destination, port: asked.destinationPort ?? 0, protocol };
+    return !this.#frontends[family].mayServe(at, delivered.destination, delivered.destinationPort);
   }
 
   /** Services that the kernel doesn't have as they were said, one entry for each, by name. */

@@ -380,7 +380,11 @@ export const life: readonly Row[] = [
     'test/kernel/ebpf-stack.test.ts',
     'that can not be made, because the mask has too few bits, are a failure that says so',
   ),
-  lacking('a table of flows that is nearly full grows', ['ebpf 40'], 'tables that grow: their sizes are settings, and what is full is said'),
+  lacking(
+    'a table of flows that is nearly full grows',
+    ['ebpf 40'],
+    'tables that grow: their sizes are settings, and what is full is said',
+  ),
   provedElsewhere(
     'running agents change their dataplane and back, and connections go on',
     ['ebpf 39', 'cilium 38'],
