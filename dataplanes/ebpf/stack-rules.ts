@@ -41,7 +41,10 @@ export function stackRules(
 ): Readonly<Record<StackTable, StackTableRules>> {
   const marks = packetMarks(config);
   const loops = serviceLoops(family, config, serviceRanges);
-  const notrack = hosts.untracked ? [`${marked(marks.untracked)} -j CT --notrack`] : [];
+  // The mark goes with that: what is inside of a tunnel's packet keeps its marks, and is no untracked packet.
+  const notrack = hosts.untracked
+    ? [`${marked(marks.untracked)} -j CT --notrack`, `${marked(marks.untracked)} ${clearMark(marks.untracked)}`]
+    : [];
   return {
     raw: {
       chains: new Map(
@@ -129,3 +132,4 @@ const marked = (bit: number): string => `-m mark --mark ${hex(bit)}/${hex(bit)}`
 const without = (bit: number): string => `-m mark --mark 0x0/${hex(bit)}`;
 /** Sets the bit, leaves the others, which may be other programs'. */
 const setMark = (bit: number): string => `-j MARK --set-xmark ${hex(bit)}/${hex(bit)}`;
+const clearMark = (bit: number): string => `-j MARK --set-xmark 0x0/${hex(bit)}`;

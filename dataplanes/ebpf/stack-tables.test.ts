@@ -170,6 +170,7 @@ describe('what host endpoints need of netfilter', () => {
       expect(chain('iptables-nft', 'raw', name)).toEqual([`-j tortie-${name}`]);
       expect(chain('ip6tables-nft', 'raw', `tortie-${name}`)).toEqual([
         `-m mark --mark ${hex(marks.untracked)} -j CT --notrack`,
+        `-m mark --mark ${hex(marks.untracked)} -j MARK --set-xmark 0x0/0x${marks.untracked.toString(16)}`,
       ]);
     }
     tables.setHosts({ notLocal: false, untracked: false });

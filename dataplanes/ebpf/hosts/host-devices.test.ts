@@ -196,6 +196,13 @@ describe('the devices of host endpoints', () => {
     expect(changes).toEqual([true, true, true]);
   });
 
+  test('are those that were pods, once pods are called otherwise', async () => {
+    devices.set('a', endpoint({ ifaceName: '*' }));
+    await devices.resolve();
+    devices.setPrefixes(['tap']);
+    expect(await resolved()).toEqual({ cali1: 'a', eth0: 'a', tunl0: 'a' });
+  });
+
   test('are followed by the routes only where `*` or forwarding needs them', async () => {
     devices.set('a', endpoint({ ifaceName: 'eth0' }));
     await devices.resolve();

@@ -81,6 +81,7 @@ export class HostDevices implements Disposable {
 
   /** What pods' devices are called. */
   setPrefixes(prefixes: readonly string[]): void {
+    if (prefixes.join() !== this.#prefixes.join()) this.#isRead = false; // What was a pod's is not known.
     this.#prefixes = prefixes;
   }
 

@@ -108,6 +108,7 @@ export class HostEndpoints implements AsyncDisposable {
       for (const id of this.#wanted.keys()) outcome.failed.push({ object: `host endpoint ${id}`, reason: unusable });
     try {
       this.#devices.setForwarding(this.#traits.some(({ forwardsIn, forwardsOut }) => forwardsIn || forwardsOut));
+      if (!this.#isWanted) this.#devices[Symbol.dispose](); // Nothing is followed for nobody.
       this.#resolved = this.#isWanted ? await this.#devices.resolve() : [];
     } catch (error) {
       this.#failDevices(outcome, error);
@@ -164,6 +165,7 @@ export class HostEndpoints implements AsyncDisposable {
     this.#loaded = undefined;
     this.#tables = undefined;
     this.#timer?.[Symbol.dispose]();
+    this.#timer = undefined;
     this.#devices[Symbol.dispose]();
     await this.#enforcement[Symbol.asyncDispose]();
   }

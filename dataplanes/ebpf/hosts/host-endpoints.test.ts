@@ -1,0 +1,73 @@
+import { describe, expect, test } from '@jest/globals';
+import { FakeClock } from '#api/fake-clock.ts';
+import type { Netlink, NetlinkEvent } from '#native/types.ts';
+import type { HostEndpointInfo } from '../../policy.ts';
+import { TEST_CONFIG } from '../../shared/test-config.ts';
+import { silentLogger } from '../../silent-logger.ts';
+import type { Outcome } from '../pod-cycle.ts';
+import { HostEndpoints } from './host-endpoints.ts';
+
+const endpoint: HostEndpointInfo = {
+  ifaceName: 'eth0',
+  expectedIps: [],
+  profiles: [],
+  tiers: [],
+  forwardTiers: [],
+  preDnatTiers: [],
+  untrackedTiers: [],
+};
+
+/** Host endpoints on a node without devices, and how many monitors they have open. */
+function create() {
+  const clock = new FakeClock({ sleepsPass: true });
+  let open = 0;
+  const openMonitor = () => {
+    open++;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    return {
+      async *[Symbol.asyncIterator](): AsyncGenerator<NetlinkEvent> {
+        await promise;
+      },
+      [Symbol.dispose]: () => {
+        open--;
+        resolve();
+      },
+    };
+  };
+  const nothing = async () => [];
+  const host = { links: nothing, addresses: nothing, routes: nothing } as unknown as Netlink;
+  const place = { dir: '/nowhere', objects: '/nowhere', sizes: { devices: 1, sources: 1 } };
+  const hosts = new HostEndpoints({ host, openMonitor, place, clock, log: silentLogger }, () => {});
+  const look = async (): Promise<void> => {
+    const outcome: Outcome = { programmed: [], failed: [], repaired: [] };
+    await hosts.look(outcome);
+    expect(outcome.failed).toEqual([]);
+  };
+  hosts.record({ type: 'configUpdate', config: TEST_CONFIG });
+  hosts.record({ type: 'hostEndpointUpdate', id: 'up', endpoint });
+  return { hosts, look, clock, open: () => open };
+}
+
+describe('host endpoints', () => {
+  test('follow nothing any more once the last of them is gone', async () => {
+    const { hosts, look, open } = create();
+    await look();
+    expect(open()).toBe(1);
+    hosts.record({ type: 'hostEndpointRemove', id: 'up' });
+    await look();
+    expect(open()).toBe(0);
+    hosts.record({ type: 'hostEndpointUpdate', id: 'up', endpoint });
+    await look();
+    expect(open()).toBe(1);
+  });
+
+  test('are looked at from time to time, also after a dataplane that was let go is used again', async () => {
+    const { hosts, look, clock } = create();
+    await look();
+    expect(clock.pending).toBe(1);
+    await hosts.letGo();
+    expect(clock.pending).toBe(0);
+    await look();
+    expect(clock.pending).toBe(1);
+  });
+});
