@@ -9,6 +9,9 @@ export const serviceProxyNameLabel = 'service.kubernetes.io/service-proxy-name';
 /** A Service (or slice) with this label, whatever its value, counts as headless. Controllers put it on the slices of headless Services. */
 export const headlessLabel = 'service.kubernetes.io/headless';
 
+/** A Service that has this annotation with the value `true` is not translated by the eBPF dataplane: its address may be the node's (a DNS cache there). */
+export const natExcludeAnnotation = 'projectcalico.org/natExcludeService';
+
 /** A Kubernetes Service, with what we use of it. */
 export const serviceSchema = z.object({
   apiVersion: z.literal('v1'),

@@ -12,7 +12,12 @@ import type { RuleId } from '#dataplanes/policy.ts';
 /** A dataplane without a kernel, for tests of what stands above it: records what it is told, and fails on demand. */
 export class FakeDataplane implements Dataplane {
   readonly kind: string;
-  readonly capabilities = { countsDropsPerDevice: false, enforcesPolicy: true, closesUnknownDevices: true, translatesServices: false };
+  readonly capabilities = {
+    countsDropsPerDevice: false,
+    enforcesPolicy: true,
+    closesUnknownDevices: true,
+    translatesServices: false,
+  };
   readonly updates: DataplaneUpdate[] = [];
   /** `activate`, `release`, `cleanup`, ... in the order they came; shared between fakes to see both. */
   readonly events: string[];

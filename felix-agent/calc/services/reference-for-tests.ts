@@ -27,7 +27,8 @@ export function referenceServices(
   const said: Record<string, ServiceInfo> = {};
   for (const { metadata, spec } of Service) {
     const isNone = ['', 'None', undefined].includes(spec.clusterIP) || spec.type === 'ExternalName';
-    if (isNone || isSkipped(metadata) || spec.ports.length === 0) continue;
+    const isExcluded = metadata.annotations?.['projectcalico.org/natExcludeService'] === 'true';
+    if (isNone || isSkipped(metadata) || isExcluded || spec.ports.length === 0) continue;
     const ips = spec.clusterIPs.length === 0 ? [spec.clusterIP ?? ''] : spec.clusterIPs;
     const ipv4 = ips.find((ip) => !ip.includes(':'));
     const ipv6 = ips.find((ip) => ip.includes(':'));

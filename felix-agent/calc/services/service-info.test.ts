@@ -84,6 +84,13 @@ test('a service is said with its addresses, ports and who answers on them', () =
   });
 });
 
+/** The plain service, with this value of the annotation. */
+const excluded = (value: string) => {
+  const object = service({});
+  const annotations = { 'projectcalico.org/natExcludeService': value };
+  return { ...object, metadata: { ...object.metadata, annotations } };
+};
+
 describe('a service that nobody proxies is not said', () => {
   test.each([
     ['headless', service({ clusterIP: 'None', clusterIPs: ['None'] })],
@@ -92,11 +99,16 @@ describe('a service that nobody proxies is not said', () => {
     ['ExternalName', service({ type: 'ExternalName' })],
     ['of another proxy', service({}, { 'service.kubernetes.io/service-proxy-name': 'other' })],
     ['of another proxy without a name', service({}, { 'service.kubernetes.io/service-proxy-name': '' })],
+    ['that is to be left alone', excluded('true')],
     ['called headless', service({}, { 'service.kubernetes.io/headless': '' })],
     ['without ports', service({ ports: [] })],
   ])('%s', (_what, object) => {
     expect(told(object, slice())).toEqual({ info: undefined, problems: [] });
   });
+});
+
+test('a service is left alone only if its annotation says `true`', () => {
+  expect(told(excluded('false'), slice())).toEqual(told(service({}), slice()));
 });
 
 describe('the addresses of a service', () => {

@@ -1,5 +1,5 @@
 import { tryParseIp, type Family } from '#api/cidr.ts';
-import { headlessLabel, serviceProxyNameLabel } from '#api/core/service.ts';
+import { headlessLabel, natExcludeAnnotation, serviceProxyNameLabel } from '#api/core/service.ts';
 import type { KindMap } from '#api/kinds.ts';
 import { protocolHasPorts, protocolNumber } from '#api/policy/protocols.ts';
 import type { BackendInfo, FamilyAddresses, ServiceInfo } from '#dataplanes/services.ts';
@@ -73,9 +73,10 @@ interface FrontendPort {
   readonly port: number;
 }
 
-/** Not headless, not a mere name, not another proxy's. */
+/** Not headless, not a mere name, not another proxy's, not to be left alone. */
 function isProxied({ metadata, spec }: Service): boolean {
   const { clusterIP = '' } = spec;
+  if (metadata.annotations?.[natExcludeAnnotation] === 'true') return false;
   return clusterIP !== '' && clusterIP !== 'None' && spec.type !== 'ExternalName' && !isOthers(metadata.labels);
 }
 

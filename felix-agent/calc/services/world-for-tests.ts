@@ -18,10 +18,15 @@ const labels = fc.oneof(
   { weight: 1, arbitrary: fc.constant({ 'service.kubernetes.io/headless': '' }) },
 );
 
+const annotations = fc.oneof(
+  { weight: 20, arbitrary: fc.constant({}) },
+  { weight: 1, arbitrary: fc.constant({ 'projectcalico.org/natExcludeService': 'true' }) },
+);
+
 /** Any Service: ports by name and number are what an API server lets pass, addresses are canonical. */
 export const services: fc.Arbitrary<KindMap['Service']> = fc
   .record({
-    metadata: fc.record({ name: names, namespace: namespaces, labels }),
+    metadata: fc.record({ name: names, namespace: namespaces, labels, annotations }),
     spec: fc
       .record({
         type: mostly('ClusterIP', 'NodePort', 'LoadBalancer', 'ExternalName'),

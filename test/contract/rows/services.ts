@@ -32,6 +32,8 @@ const served = (name: string, books: Books, endpoints: readonly SliceEndpoint[],
   serviceAt(name, books, spec, ips),
   ...endpointSlices(name, books, endpoints, targets),
 ];
+/** The same object with labels or annotations. */
+const marked = (object: Manifest, more: object): Manifest => ({ ...object, metadata: { ...object.metadata, ...more } });
 /** Other endpoints from now on. */
 const nowOf = (name: string, endpoints: readonly SliceEndpoint[]): Action => ({
   apply: (v4, v6) => endpointSlices(name, [v4, v6], endpoints, targets),
@@ -622,18 +624,11 @@ export const services: readonly Row[] = [
     ],
   }),
   serviceRow({
-    name: "a Service that another proxy has is left alone: its address may be the node's",
+    name: "Services of another proxy, or that are to be left alone, are not translated: the address may be the node's",
     source: ['ebpf 32'],
     given: (v4, v6) => [
       ...served('shop', [v4, v6], ['web']),
-      {
-        ...serviceAt('mart', [v4, v6]),
-        metadata: {
-          name: 'mart',
-          namespace: 'default',
-          labels: { 'service.kubernetes.io/service-proxy-name': 'other' },
-        },
-      },
+      marked(serviceAt('mart', [v4, v6]), { labels: { 'service.kubernetes.io/service-proxy-name': 'other' } }),
       ...endpointSlices('mart', [v4, v6], ['web'], targets),
     ],
     phases: [
@@ -649,6 +644,20 @@ export const services: readonly Row[] = [
           reaches: ['client > node1@mart tcp,udp 7777', 'client > web@shop tcp,udp 88'],
           refused: ['client > node1@mart tcp 88'],
         },
+      },
+      {
+        do: [
+          {
+            apply: (v4, v6) => [
+              marked(serviceAt('mart', [v4, v6]), { annotations: { 'projectcalico.org/natExcludeService': 'true' } }),
+            ],
+          },
+        ],
+        expect: { reaches: ['client > node1@mart tcp,udp 7777'], refused: ['client > node1@mart tcp 88'] },
+      },
+      {
+        do: [{ apply: (v4, v6) => [serviceAt('mart', [v4, v6])] }],
+        expect: { reaches: ['client > web@mart tcp,udp 88'] },
       },
     ],
   }),
