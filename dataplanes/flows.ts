@@ -74,6 +74,11 @@ export interface FlowDeletion {
 /** Whose flows are carried to another dataplane: those with at least one end among these addresses, this node's pods. */
 export interface FlowScope {
   readonly local: ReadonlySet<IpText>;
+  /**
+   * The dataplane that tells them leaves the path as soon as they are taken over. What it translates itself before netfilter sees it is told only
+   * then, and stands still until it has left: two entries of nf_conntrack for one flow would get in each other's way.
+   */
+  readonly isLeaving?: boolean;
 }
 
 /**

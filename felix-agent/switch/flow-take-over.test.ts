@@ -16,8 +16,8 @@ function pair(exporting: (signal: AbortSignal) => AsyncIterable<FlowExportItem>)
   const from: DataplaneFlows = { ...base, exportFlows: (_, signal) => exporting(signal) };
   const to: DataplaneFlows = {
     ...base,
-    importFlows: async (items, { local }, onWhole) => {
-      seen.push(`import for ${[...local].join()}`);
+    importFlows: async (items, { local, isLeaving }, onWhole) => {
+      seen.push(`import for ${[...local].join()}${isLeaving === true ? ', the last' : ''}`);
       for await (const { type } of items) {
         seen.push(type);
         if (type === 'whole') onWhole?.(report);
@@ -46,19 +46,24 @@ describe('flows of the dataplane that leaves', () => {
       await takeOver.begin();
       expect(seen).toEqual(['import for 10.65.0.2', 'whole']);
       await takeOver.beforeRelease();
-      expect(seen.splice(0)).toEqual([...took, ...took]);
+      expect(seen.splice(0)).toEqual([...took, 'import for 10.65.0.2, the last', ...took.slice(1)]);
     }
     expect(seen).toEqual([]);
   });
 
-  test('are carried once more before it leaves, where changes are not told', async () => {
+  test('are carried once more, with what is told last, before it leaves, where changes are not told', async () => {
     const { from, to, seen } = pair(async function* (): AsyncGenerator<FlowExportItem> {
       yield { type: 'whole' };
     });
     await using takeOver = new FlowTakeOver(from, to, pods, silentLog);
     await takeOver.begin();
     await takeOver.beforeRelease();
-    expect(seen.filter((what) => what === 'whole')).toHaveLength(2);
+    expect(seen.filter((what) => what !== 'end')).toEqual([
+      'import for 10.65.0.2',
+      'whole',
+      'import for 10.65.0.2, the last',
+      'whole',
+    ]);
   });
 
   test('that can not be told stop nothing, and neither does a dataplane without flows', async () => {

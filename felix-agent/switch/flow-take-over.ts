@@ -29,11 +29,26 @@ export class FlowTakeOver implements AsyncDisposable {
   }
 
   /** Resolves when all flows that were there are carried, or can't be. Never rejects. */
-  async begin(): Promise<void> {
+  begin(): Promise<void> {
+    return this.#take(false);
+  }
+
+  /** All once more, and what is told last; nothing is taken over any longer when this resolves. Never rejects. */
+  async beforeRelease(): Promise<void> {
+    await this.#end();
+    await this.#take(true);
+    await this.#end();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#end();
+  }
+
+  async #take(isLeaving: boolean): Promise<void> {
     const [from, to] = [this.#from, this.#to];
     if (from === undefined || to === undefined) return;
     const whole = Promise.withResolvers<void>();
-    const scope = { local: this.#pods() };
+    const scope = { local: this.#pods(), isLeaving };
     const { signal } = (this.#stop = new AbortController());
     this.#running = (async () => {
       try {
@@ -46,17 +61,6 @@ export class FlowTakeOver implements AsyncDisposable {
       }
     })();
     await whole.promise;
-  }
-
-  /** All once more; nothing is taken over any longer when this resolves. Never rejects. */
-  async beforeRelease(): Promise<void> {
-    await this.#end();
-    await this.begin();
-    await this.#end();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#end();
   }
 
   async #end(): Promise<void> {

@@ -12,10 +12,11 @@ import {
   type FlowScope,
   type FlowTableStats,
   isInScope,
+  sameTuple,
 } from '../../flows.ts';
 import { FlowImporter } from './flow-import.ts';
 import { type FamilyFlowMaps, flowLayouts, flowShard } from './flow-maps.ts';
-import { pointerKeyOf, readFlow } from './flow-record.ts';
+import { pointerKeyOf, readFlow, TCP } from './flow-record.ts';
 import type { FlowTimeouts } from './flow-timeouts.ts';
 
 /** Records that are looked at in one turn of the event loop: some ms. */
@@ -91,14 +92,23 @@ export class FlowTable implements DataplaneFlows {
     return { deleted, failed };
   }
 
-  /** Answered flows, once: what changes meanwhile is in the next export. */
+  /**
+   * Answered flows, once: what changes meanwhile is in the next export. A flow whose destination programs translate before the stack has it
+   * (`isTranslatedForStack`) is in nf_conntrack under its translated tuple. The entry that is to translate it can't stand beside that one: were it
+   * made while translated packets still come, the next of them would get another source port, and TCP's other end would reset the connection. So
+   * it is told last, and TCP's packets to the frontend, which has no pointer then, are dropped (`mid-flow`) until filters are off: they are sent again.
+   */
   async *exportFlows(scope: FlowScope, signal: AbortSignal): AsyncGenerator<FlowExportItem, void, undefined> {
-    for (const { family, shards } of this.#maps) {
-      for (const map of shards) {
-        for await (const places of this.#read(family, map, true)) {
+    const isLeaving = scope.isLeaving === true;
+    for (const maps of this.#maps) {
+      for (const map of maps.shards) {
+        for await (const places of this.#read(maps.family, map, true)) {
           if (signal.aborted) return;
-          const flows = places.map(({ flow }) => flow).filter((flow) => isInScope(flow, scope));
-          if (flows.length > 0) yield { type: 'flows', flows };
+          const told = places.filter(
+            ({ flow }) => isInScope(flow, scope) && (isLeaving || !isTranslatedForStack(flow)),
+          );
+          if (isLeaving) await this.#deletePointers(maps, true, pointersToHold(maps.family, told));
+          if (told.length > 0) yield { type: 'flows', flows: told.map(({ flow }) => flow) };
         }
       }
     }
@@ -151,6 +161,17 @@ export class FlowTable implements DataplaneFlows {
       await nextTurn();
     }
   }
+}
+
+/** Programs translate it, and what they have translated goes by the node's stack. */
+const isTranslatedForStack = ({ crossesNetfilter, asked, delivered }: Flow): boolean =>
+  crossesNetfilter && !sameTuple(asked, delivered);
+
+/** Without these no packet of a TCP flow that is translated for the stack gets there. Others' senders wouldn't send again. */
+function pointersToHold(family: Family, places: readonly Place[]): Uint8Array[] {
+  return places
+    .filter(({ flow }) => flow.protocol === TCP && isTranslatedForStack(flow))
+    .flatMap(({ value }) => pointerKeyOf(family, value()) ?? []);
 }
 
 /** Each map, and whether the sweep goes through it. */
