@@ -641,7 +641,7 @@ export const services: readonly Row[] = [
           },
         ],
         expect: {
-          reaches: ['client > node1@mart tcp,udp 7777', 'client > web@shop tcp,udp 88'],
+          reaches: ['client > node1@mart tcp 7777', 'client > web@shop tcp,udp 88'],
           refused: ['client > node1@mart tcp 88'],
         },
       },
@@ -653,7 +653,7 @@ export const services: readonly Row[] = [
             ],
           },
         ],
-        expect: { reaches: ['client > node1@mart tcp,udp 7777'], refused: ['client > node1@mart tcp 88'] },
+        expect: { reaches: ['client > node1@mart tcp 7777'], refused: ['client > node1@mart tcp 88'] },
       },
       {
         do: [{ apply: (v4, v6) => [serviceAt('mart', [v4, v6])] }],
