@@ -182,7 +182,8 @@ export class EbpfDataplane implements Dataplane {
       this.#flush.begin();
       await this.#hosts.look(outcome);
       this.#stack.setHosts(this.#hosts.needs);
-      await this.#applyStack(outcome);
+      // Before that an earlier agent's rules stand: which of them are needed isn't known yet.
+      if (isComplete || this.#entry === 'yes') await this.#applyStack(outcome);
       if (this.#entry === 'yes') await this.#hosts.enforce(loaded, outcome);
       const areHostsFilled = await this.#hosts.program(loaded, outcome);
       const isFlushed = await loaded.pods.program(outcome, (link) => this.#attach(link, loaded));

@@ -118,6 +118,8 @@ describe('the programs of host endpoints', () => {
     await apply(first);
     await first.activate();
     const before = await attachedPrograms({ ...target('eth0'), hook: 'ingress' });
+    const rules = await bed.node.exec('iptables-nft', '-S', 'tortie-INPUT');
+    expect(rules).toContain('-j DROP');
     await first[Symbol.asyncDispose]();
     expect(await attachedPrograms({ ...target('eth0'), hook: 'ingress' })).toEqual(before);
     const second = await bed.dataplane([], { inSync: false });
@@ -125,6 +127,7 @@ describe('the programs of host endpoints', () => {
     await second.activate();
     await apply(second);
     expect(await attachedPrograms({ ...target('eth0'), hook: 'ingress' })).toEqual(before);
+    expect(await bed.node.exec('iptables-nft', '-S', 'tortie-INPUT')).toBe(rules);
     say(second, 'up', { ifaceName: 'eth0' });
     second.onUpdate({ type: 'inSync' });
     await apply(second);
