@@ -30,6 +30,7 @@ const budgetMs = soakMs(0.8);
 /** At least so many calls of the writer. */
 const WRITES = 40;
 const PACKETS_AT_ONCE = 10_000;
+const NAMED = 8;
 jest.setTimeout(budgetMs + 60_000);
 /** Of `mark` in `struct __sk_buff`. */
 const markOffset = 8;
@@ -65,7 +66,13 @@ let bed: ClassifierBed;
 let tables: HandTables;
 
 beforeAll(async () => {
-  bed = await ClassifierBed.load({ tortie_addr4: 1024, tortie_addr6: 1024 });
+  // So few named tuples that some are in one bucket: a walk that stands on a neighbour when that is replaced may miss who comes behind.
+  bed = await ClassifierBed.load({
+    tortie_addr4: 1024,
+    tortie_addr6: 1024,
+    tortie_named4: NAMED,
+    tortie_named6: NAMED,
+  });
   tables = new HandTables(bed);
 });
 afterAll(() => (bed as ClassifierBed | undefined)?.[Symbol.dispose]());
@@ -124,7 +131,7 @@ describe.each(families)('in IPv$family', ({ family, frame, net, x, others }) => 
   type Elements = readonly { readonly key: Uint8Array; readonly value: Uint8Array }[];
   /** Writes the two halves in turn, very often, and ends with the one or the other: who judges only in the pauses sees both, too. */
   function writing(map: BpfMap, one: Elements, other: Elements): () => Promise<unknown> {
-    const often = Array.from({ length: 500 }, () => [...one, ...other]).flat();
+    const often = Array.from({ length: 1500 / one.length }, () => [...one, ...other]).flat();
     const oftener = [...often, ...one];
     let calls = 0;
     return () => map.setMany(calls++ % 2 === 0 ? oftener : often);
@@ -142,13 +149,13 @@ describe.each(families)('in IPv$family', ({ family, frame, net, x, others }) => 
     expect(none).toBeLessThan(packets / 1000);
   });
 
-  test("nor is a named tuple another's", async () => {
+  test("nor is a named tuple another's, and it is never missed", async () => {
     const map = bed.map(`tortie_named${family}`);
     const named = (address: string, cls: number) => ({
       key: (family === 4 ? NamedKey4 : NamedKey6).encode({ address: addressBytes(address), port: 7777, protocol: 17 }),
       value: u32Key(FIRST_NAMED_CLASS + cls),
     });
-    const strangers = others.map((other) => named(`${other}0`, inNeither));
+    const strangers = Array.from({ length: NAMED - 2 }, (_, index) => named(`${others[0]}${index}`, inNeither));
     const [asT, asS] = [named(others[0], inT), named(others[0], inS)];
     map.set(asS.key, asS.value);
     const { by, packets, none } = await judgedWhile(writing(map, [asT, ...strangers], [asS, ...strangers]), {

@@ -1,3 +1,4 @@
+import { atOnce, each, type Pieces } from './pieces.ts';
 import type { Condition } from './rule-conditions.ts';
 
 /** Below so many conditions that may have changed it isn't worth while to keep the answers for a frequent trait. */
@@ -37,28 +38,44 @@ export class ConditionIndex {
   readonly #conditions: readonly Condition<number>[];
   /** How many conditions name a trait. */
   readonly #naming = new Map<number, number>();
-  readonly #frequent: ReadonlySet<number>;
+  #frequent: ReadonlySet<number> = NO_TRAITS;
   readonly #bases = new Map<string, Base>();
-  readonly #nothing: Base;
+  #nothing: Base = { key: '', answers: new Uint8Array(), watched: undefined };
   /** How many conditions were looked at: what its time depends on. */
   looked = 0;
 
-  /** `weights`: what it costs to tell another answer, by condition. */
-  constructor(conditions: readonly Condition<number>[], weights: readonly number[]) {
+  private constructor(conditions: readonly Condition<number>[]) {
     this.#conditions = conditions;
-    for (const condition of conditions) {
+  }
+
+  /** `weights`: what it costs to tell another answer, by condition. */
+  static *of(conditions: readonly Condition<number>[], weights: readonly number[]): Pieces<ConditionIndex> {
+    const index = new ConditionIndex(conditions);
+    yield* index.#build(weights);
+    return index;
+  }
+
+  *#build(weights: readonly number[]): Pieces<void> {
+    yield* each(this.#conditions, (condition) => {
       for (const trait of traitsOf(condition)) this.#naming.set(trait, (this.#naming.get(trait) ?? 0) + 1);
-    }
-    this.#frequent = NO_TRAITS;
-    const all = this.#baseOf('', NO_TRAITS);
-    const watched = this.#watch(all, NO_TRAITS);
-    const weightOf = (indexes: readonly number[]) => indexes.reduce((sum, index) => sum + (weights[index] ?? 0), 0);
-    const most = Math.max(FEW, weightOf([...conditions.keys()]) / PART);
-    const frequent = [...watched].flatMap(([trait, indexes]) => (weightOf(indexes) > most ? [trait] : []));
-    this.#nothing = all;
-    this.#bases.set('', all);
-    if (frequent.length === 0) all.watched = watched;
-    this.#frequent = new Set(frequent);
+    });
+    const base = this.#baseOf('', NO_TRAITS);
+    this.#nothing = base;
+    this.#bases.set('', base);
+    yield;
+    const watched = yield* this.#watch(base, NO_TRAITS);
+    const weightOf = (indexes: Iterable<number>) => {
+      let sum = 0;
+      for (const index of indexes) sum += weights[index] ?? 0;
+      return sum;
+    };
+    const most = Math.max(FEW, weightOf(this.#conditions.keys()) / PART);
+    const frequent = new Set<number>();
+    yield* each(watched, ([trait, indexes]) => {
+      if (weightOf(indexes) > most) frequent.add(trait);
+    });
+    this.#frequent = frequent;
+    base.watched = frequent.size === 0 ? watched : yield* this.#watch(base, NO_TRAITS);
   }
 
   /** All that the conditions name. */
@@ -72,7 +89,7 @@ export class ConditionIndex {
   }
 
   /** What they say of something with these traits. */
-  of(traits: ReadonlySet<number>): Answers {
+  answers(traits: ReadonlySet<number>): Answers {
     const { base, candidates } = this.#find(traits);
     const { answers } = base;
     const changed = new Set<number>();
@@ -98,7 +115,7 @@ export class ConditionIndex {
     if (this.#bases.size > KEPT_BASES && oldest !== undefined) this.#bases.delete(oldest);
     // Who comes alone is asked of all: an index is worth while from the second on.
     if (known === undefined) return { base, candidates: part.size === traits.size ? NONE : answersOf(base) };
-    base.watched ??= this.#watch(base, part);
+    base.watched ??= atOnce(this.#watch(base, part));
     return { base, candidates: this.#candidates(base, traits) };
   }
 
@@ -116,7 +133,7 @@ export class ConditionIndex {
   }
 
   /** Under each trait that isn't frequent the conditions that something with these frequent traits may meet, or not, because of it. */
-  #watch({ answers }: Base, part: ReadonlySet<number>): Map<number, number[]> {
+  *#watch({ answers }: Base, part: ReadonlySet<number>): Pieces<Map<number, number[]>> {
     const watched = new Map<number, number[]>();
     const add = (trait: number, index: number): void => {
       const known = watched.get(trait);
@@ -124,9 +141,12 @@ export class ConditionIndex {
       else known.push(index);
     };
     for (const [index, condition] of this.#conditions.entries()) {
+      if (index % 64 === 0) yield;
       // What is met isn't any more with a trait that must not be; to have more of the others changes nothing.
       const traits = answers[index] === 1 ? condition.none : this.#rarestUnmet(condition, part);
-      for (const trait of new Set(traits)) if (!this.#frequent.has(trait)) add(trait, index);
+      for (const [place, trait] of traits.entries()) {
+        if (!this.#frequent.has(trait) && traits.indexOf(trait) === place) add(trait, index);
+      }
     }
     return watched;
   }

@@ -5,18 +5,16 @@ export type Pieces<T> = Generator<undefined, T>;
 
 /** Milliseconds of work between two turns of others. */
 const PIECE = 10;
-/** Yields for which the clock is looked at once. */
-const YIELDS = 8;
 /** Small things that are done between two yields. */
-const SMALL = 64;
+const SMALL = 32;
 
 /** Does it all, with a turn for others now and then. Throws what the work throws. */
 export async function inPieces<T>(work: Pieces<T>): Promise<T> {
   let end = performance.now() + PIECE;
-  for (let yields = 1; ; yields++) {
+  for (;;) {
     const { done, value } = work.next();
     if (done === true) return value;
-    if (yields % YIELDS !== 0 || performance.now() < end) continue;
+    if (performance.now() < end) continue;
     await setImmediate();
     end = performance.now() + PIECE;
   }

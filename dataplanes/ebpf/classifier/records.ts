@@ -236,7 +236,7 @@ export class Records {
       claim.took(() => users.undoAcquire());
       return row;
     }
-    const bits = form.bits(answers);
+    const bits = form.bitsForNow(answers);
     const window = windowOf(bits, defaultBits);
     if (window !== undefined)
       row = this.#store.acquire(bits, ...this.#briefest(rows, answers, bits, window, claim), claim);

@@ -25,13 +25,20 @@ export class DimensionForm {
   /** The bits of frequent traits that were asked for last. */
   #base: { readonly answers: Uint8Array; readonly bits: Uint32Array } | undefined;
 
-  constructor(groups: readonly Group[], chunks: number) {
+  #scratch: Uint32Array | undefined;
+
+  private constructor(groups: readonly Group[], index: ConditionIndex, chunks: number) {
     this.#groups = groups;
+    this.#index = index;
     this.#words = chunks * CHUNK_WORDS;
-    this.#index = new ConditionIndex(
+  }
+
+  static *of(groups: readonly Group[], chunks: number): Pieces<DimensionForm> {
+    const index = yield* ConditionIndex.of(
       groups.map(({ condition }) => condition),
       groups.map(({ positions }) => positions.length),
     );
+    return new DimensionForm(groups, index, chunks);
   }
 
   get traits(): Iterable<number> {
@@ -40,19 +47,28 @@ export class DimensionForm {
 
   /** What the groups say of a class. */
   answers({ traits }: Signature): Answers {
-    return this.#index.of(traits);
+    return this.#index.answers(traits);
   }
 
   /** The bits of a class of which the groups say this. */
-  bits({ answers, changed }: Pick<Answers, 'answers' | 'changed'>): Uint32Array {
+  bits(
+    { answers, changed }: Pick<Answers, 'answers' | 'changed'>,
+    into: Uint32Array = new Uint32Array(this.#words),
+  ): Uint32Array {
     if (this.#base?.answers !== answers) {
       const bits = new Uint32Array(this.#words);
       for (const [index, { positions }] of this.#groups.entries()) if (answers[index] === 1) flip(bits, positions);
       this.#base = { answers, bits };
     }
-    const bits = this.#base.bits.slice();
-    for (const index of changed) flip(bits, this.#groups[index]?.positions ?? []);
-    return bits;
+    into.set(this.#base.bits);
+    for (const index of changed) flip(into, this.#groups[index]?.positions ?? []);
+    return into;
+  }
+
+  /** As `bits`, until the next call. */
+  bitsForNow(answers: Answers): Uint32Array {
+    this.#scratch ??= new Uint32Array(this.#words);
+    return this.bits(answers, this.#scratch);
   }
 
   /** True if some rule says of one what it doesn't say of the other; `apart`: the traits that only one of them has. */
@@ -132,7 +148,7 @@ export function* unitForm({ rules, chunks }: FlatRules, family: Family, number: 
     yield;
     const all = [...ofDimension.values()];
     const isAsked = all.some(({ condition }) => !isNothing(condition));
-    dimensions.push(isAsked ? new DimensionForm(all, chunks) : undefined);
+    dimensions.push(isAsked ? yield* DimensionForm.of(all, chunks) : undefined);
   }
   const used = dimensions.reduce((mask, form, dimension) => (form === undefined ? mask : mask | (1 << dimension)), 0);
   return {
