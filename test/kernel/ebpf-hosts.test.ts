@@ -329,6 +329,56 @@ describe('XDP', () => {
     expect(second.hostDevices).toMatchObject([{ xdp: 'native' }]);
     expect(readdirSync(join(bed.bpffs, layoutVersion, 'hosts', 'xdp'))).toEqual([String(await id())]);
   });
+
+  /** From now on until that is called no XDP program comes or goes. */
+  const failXdp = (): (() => void) => {
+    const batch = bed.host.batch.bind(bed.host);
+    const busy = Object.assign(new Error('busy'), { code: 'ENOMEM' });
+    const failing: typeof batch = async (ops) =>
+      ops.some(({ op }) => op === 'xdp.set') ? await Promise.reject(busy) : await batch(ops);
+    Object.assign(bed.host, { batch: failing });
+    return () => void Object.assign(bed.host, { batch });
+  };
+
+  test('of an earlier agent that nobody needs is tried to be taken off until it is', async () => {
+    const first = await bed.dataplane();
+    say(first, 'up', { ...early, ifaceName: 'eth0' });
+    await apply(first);
+    await first.activate();
+    await first[Symbol.asyncDispose]();
+    const second = await bed.dataplane();
+    const restore = failXdp();
+    try {
+      await second.activate();
+      expect((await second.apply()).failed).toMatchObject([{ reason: 'busy' }]);
+    } finally {
+      restore();
+    }
+    await apply(second);
+    expect(await programsOn('eth0', 'xdp')).toEqual([]);
+  });
+
+  test('that an agent could not take off before its end, the next one does', async () => {
+    await device('eth1', '198.51.100.1');
+    const first = await bed.dataplane();
+    for (const name of ['eth0', 'eth1']) say(first, name, { ...early, ifaceName: name });
+    await apply(first);
+    await first.activate();
+    expect(await programsOn('eth1', 'xdp')).toEqual(['tortie_xdp_in']);
+    const restore = failXdp();
+    try {
+      say(first, 'eth1', undefined);
+      expect((await first.apply()).failed).toMatchObject([{ reason: 'busy' }]);
+      await first[Symbol.asyncDispose]();
+    } finally {
+      restore();
+    }
+    const second = await bed.dataplane();
+    say(second, 'eth0', { ...early, ifaceName: 'eth0' });
+    await apply(second);
+    await second.activate();
+    expect([await programsOn('eth0', 'xdp'), await programsOn('eth1', 'xdp')]).toEqual([['tortie_xdp_in'], []]);
+  });
 });
 
 test('a policy that is not known denies, and a unit that cannot be made fails its host endpoint', async () => {

@@ -25,9 +25,12 @@ function create() {
     open++;
     const { promise, resolve } = Promise.withResolvers<void>();
     return {
-      async *[Symbol.asyncIterator](): AsyncGenerator<NetlinkEvent> {
-        await promise;
-      },
+      [Symbol.asyncIterator]: (): AsyncIterator<NetlinkEvent> => ({
+        next: async () => {
+          await promise;
+          return { done: true, value: undefined };
+        },
+      }),
       [Symbol.dispose]: () => {
         open--;
         resolve();

@@ -110,8 +110,12 @@ export class HostEnforcement implements AsyncDisposable {
       }
     }
     isWhole = (await this.#removeOthers(devices, failed)) && isWhole;
-    if (isWhole) this.#xdp.dropFormer();
-    if (!wantsXdp && isWhole) await this.#xdp.removeAll();
+    if (isWhole && wantsXdp && xdpRefused === undefined) this.#xdp.dropFormer(); // All devices have the current one.
+    if (!wantsXdp && isWhole && this.#xdp.mayBeAttached) {
+      this.#mayHaveLeftovers = true; // Also if this fails.
+      await this.#xdp.removeAll();
+      this.#mayHaveLeftovers = false;
+    }
     if (devices.length === 0 && isWhole) {
       loaded.leaveHosts();
       rmSync(join(this.#deps.dir, 'clsact'), { recursive: true, force: true });
@@ -186,8 +190,9 @@ export class HostEnforcement implements AsyncDisposable {
     let isWhole = true;
     for (const ifindex of others) {
       try {
-        await this.#attachments.remove(ifindex);
+        // The pins of the others say that something is there: they go last.
         await this.#xdp.remove(ifindex);
+        await this.#attachments.remove(ifindex);
         this.#states.delete(ifindex);
         this.#suspects.delete(ifindex);
       } catch (error) {
