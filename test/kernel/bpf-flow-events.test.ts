@@ -105,6 +105,14 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
     );
   });
 
+  test('what is dropped for another reason than policy is told as it came', async () => {
+    bed.service(version, 17, 53, []);
+    expect(await told(version, ['one sends udp one:5000 > front:53', 'one sends udp away:1 > two:53'])).toEqual([
+      'from-pod no-backend one:5000 > front:53 by no rule',
+      'from-pod spoofed-source away:1 > two:53 by no rule',
+    ]);
+  });
+
   test('nobody is told while nobody reads', async () => {
     bed.runState({ events: 0 });
     bed.run(version, 'one sends udp one:5001 > two:53');
