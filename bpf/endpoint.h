@@ -492,8 +492,8 @@ __noinline int flow_out(struct __sk_buff *skb)
 }
 
 /*
- * Notes in the record which pods' slots its ends have, for established.h. `to` is the receiver's, 0 if that is
- * none of ours.
+ * Notes in the record which pods' slots its ends have, for established.h. `to` is the receiver's, 0 if that
+ * is none of ours.
  */
 __noinline int note_ends(struct __sk_buff *skb, __u32 to)
 {
