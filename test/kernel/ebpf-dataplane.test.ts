@@ -141,8 +141,14 @@ describe('a pod', () => {
     await announce(dataplane, one, two);
     expect(await onePeer.connect(two.ipv4, 5_000)).toMatchObject({ ok: true });
     dataplane.onUpdate({ type: 'workloadEndpointRemove', id: one.id });
-    expect(await dataplane.apply()).toMatchObject({ removed: [one.id], failed: [] });
+    // Its flows are forgotten behind that: only then it counts as removed.
+    const disturbed = new Promise<void>((resolve) => {
+      dataplane.onDisturbed(resolve);
+    });
+    expect(await dataplane.apply()).toMatchObject({ removed: [], failed: [] });
     expect(await onePeer.connect(two.ipv4, 300)).toMatchObject({ ok: false });
+    await disturbed;
+    expect(await dataplane.apply()).toMatchObject({ removed: [one.id], failed: [] });
     await bed.host.run([{ op: 'link.del', link: 'cali1' }]);
     dataplane.requestResync();
     await dataplane.apply();
