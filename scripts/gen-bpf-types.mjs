@@ -271,7 +271,8 @@ function readGroup(files) {
           group.configs.set(variable.name, typeName(btf, variable.type_id, structs));
       }
     }
-    for (const type of btf.all('FUNC')) if (type.linkage === 'global' && type.name.startsWith('tortie_')) group.programs.add(type.name);
+    for (const type of btf.all('FUNC'))
+      if (type.linkage === 'global' && type.name.startsWith('tortie_')) group.programs.add(type.name);
   }
   return group;
 }

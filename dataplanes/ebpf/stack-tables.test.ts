@@ -176,6 +176,7 @@ describe('what host endpoints need of netfilter', () => {
     tables.setHosts({ notLocal: false, untracked: false });
     expect(await tables.apply()).toEqual({ failed: [], repaired: [] });
     expect(chain('iptables-nft', 'raw', 'PREROUTING')).toEqual([]);
+    expect(fake.tables('iptables-nft').get('raw')?.get('tortie-PREROUTING')).toBeUndefined();
     expect(chain('iptables-nft', 'filter', 'tortie-INPUT')).toEqual(['-i cali+ -g tortie-to-host']);
   });
 

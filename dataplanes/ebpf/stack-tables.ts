@@ -34,7 +34,7 @@ export class StackTables implements Disposable {
   #config: DataplaneConfig | undefined;
   #serviceRanges: readonly CidrText[] = [];
   #hosts: HostNeeds = { notLocal: false, untracked: false };
-  /** The tables that are kept. Who needed the last one once keeps it, without rules. */
+  /** The tables that are kept. */
   #names: readonly StackTable[] = STACK_TABLES;
   #variant: Variant | undefined;
   /** Whether packets come by our chains; undefined: as an earlier agent left it. */
@@ -125,8 +125,10 @@ export class StackTables implements Disposable {
       if (this.#variant !== undefined) this.#othersMayBeLeft = true;
       this.#drop();
     }
-    if (this.#hosts.untracked && !this.#names.includes(UNTRACKED_TABLE)) {
-      this.#names = ALL_TABLES;
+    if (this.#hosts.untracked !== this.#names.includes(UNTRACKED_TABLE)) {
+      this.#names = this.#hosts.untracked ? ALL_TABLES : STACK_TABLES;
+      // What nobody needs any more goes behind the next apply.
+      if (!this.#hosts.untracked) this.#othersMayBeLeft = true;
       this.#drop();
     }
     this.#variant = variant;
@@ -165,7 +167,7 @@ export class StackTables implements Disposable {
     try {
       const families: readonly Family[] = this.#deps.hasIpv6() ? [4, 6] : [4];
       await this.#remove([other], families);
-      // An earlier agent's, whose host endpoints are gone.
+      // Of host endpoints that are gone.
       if (this.#variant !== undefined && !this.#names.includes(UNTRACKED_TABLE))
         await this.#remove([this.#variant], families, [UNTRACKED_TABLE]);
       if (this.#deps.hasIpv6() && !this.#tables.has(6) && this.#variant !== undefined)

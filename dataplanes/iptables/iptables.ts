@@ -36,7 +36,12 @@ export interface IptablesDeps extends FamiliesDeps {
  */
 export class IptablesDataplane implements Dataplane {
   readonly kind = 'iptables';
-  readonly capabilities = { countsDropsPerDevice: false, enforcesPolicy: true, closesUnknownDevices: true, translatesServices: false };
+  readonly capabilities = {
+    countsDropsPerDevice: false,
+    enforcesPolicy: true,
+    closesUnknownDevices: true,
+    translatesServices: false,
+  };
   readonly flows?: DataplaneFlows;
   readonly #deps: IptablesDeps;
   readonly #families: Families;

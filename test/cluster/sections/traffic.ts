@@ -157,21 +157,24 @@ export function traffic(bed: () => Bed, { nodePorts = true }: { readonly nodePor
     });
 
     const itWithNodePorts = nodePorts ? it : () => undefined;
-    itWithNodePorts('a node port of each node leads to the pods, for pods and from outside, in both families', async () => {
-      const agnhost = await kubernetesProgram('agnhost');
-      for (const { ipv4, ipv6 } of bed().nodes) {
-        for (const target of [`${ipv4}:30080`, `[${ipv6}]:30080`]) {
-          const connect = ['connect', '--timeout=5s', target];
-          const inside = await bed().exec(client.name, '/agnhost', ...connect);
-          const outside = await exec('nsenter', [`--net=${bed().cluster.fabric.netnsPath}`, agnhost, ...connect]);
-          expect({ target, inside: inside.stderr, outside: outside.stderr }).toEqual({
-            target,
-            inside: '',
-            outside: '',
-          });
+    itWithNodePorts(
+      'a node port of each node leads to the pods, for pods and from outside, in both families',
+      async () => {
+        const agnhost = await kubernetesProgram('agnhost');
+        for (const { ipv4, ipv6 } of bed().nodes) {
+          for (const target of [`${ipv4}:30080`, `[${ipv6}]:30080`]) {
+            const connect = ['connect', '--timeout=5s', target];
+            const inside = await bed().exec(client.name, '/agnhost', ...connect);
+            const outside = await exec('nsenter', [`--net=${bed().cluster.fabric.netnsPath}`, agnhost, ...connect]);
+            expect({ target, inside: inside.stderr, outside: outside.stderr }).toEqual({
+              target,
+              inside: '',
+              outside: '',
+            });
+          }
         }
-      }
-    });
+      },
+    );
 
     it('a pod reaches the API server by its Service', async () => {
       const { status, stderr } = await bed().exec(there.name, '/agnhost', 'connect', '--timeout=5s', 'kubernetes:443');
