@@ -21,7 +21,7 @@ const ownAddresses = `
 const askWhoIAm = `
   const socket = require('node:net').connect(${peerPort}, process.argv[1]);
   socket.setTimeout(10000, () => socket.destroy(new Error('timeout')));
-  socket.on('data', (data) => { console.log(data.toString().trim().replace('::ffff:', '')); socket.destroy(); });`;
+  socket.on('data', (data) => { console.log(data.toString().replace('::ffff:', '').split(' ')[0]); socket.destroy(); });`;
 
 describeHere.each(dataplanes)(`containerd on a node in $dataplane mode${where}`, ({ bpfEnabled }) => {
   const made = new AsyncDisposableStack();
