@@ -16,6 +16,7 @@
 #include "judge.h"
 #include "service.h"
 #include "fragment.h"
+#include "related.h"
 
 #if (FAMILY == 4 && !defined(TORTIE_HOST4_H)) || (FAMILY == 6 && !defined(TORTIE_HOST6_H))
 #if FAMILY == 4
@@ -29,7 +30,6 @@
 
 #define is_host_link_talk OF_FAMILY(is_host_link_talk)
 #define judge_untracked OF_FAMILY(judge_untracked)
-#define is_related OF_FAMILY(is_related)
 #define has_socket OF_FAMILY(has_socket)
 #define hop_of_destination OF_FAMILY(hop_of_destination)
 #define judge_host_in OF_FAMILY(judge_host_in)
@@ -72,24 +72,6 @@ static __always_inline enum rule_action judge_untracked(struct packet *packet, _
 	if (is_failsafe(kind & HOST_UNIT_OUT ? FAILSAFE_OUT : FAILSAFE_IN, 1))
 		return RULE_ACTION_UNDECIDED;
 	return judge_host(slot, ifindex, kind, ifindex);
-}
-
-/* Whether an ICMP error is about a packet of a flow that is known, which packet->record is then. */
-__noinline int is_related(struct __sk_buff *skb)
-{
-	struct packet *packet = this_packet();
-
-	if (!packet)
-		return 0;
-	if (parse_headers(skb, packet->headers.l4_offset + ICMP_HEADER, packet->headers.end,
-			  &packet->quoted) != VERDICT_PASSED ||
-	    packet->quoted.fragment == FRAGMENT_KIND_LATER || packet->quoted.is_error)
-		return 0;
-	/* It goes to the sender of what it quotes. */
-	if (compare_addresses(packet->quoted.tuple.source, packet->headers.tuple.destination))
-		return 0;
-	packet->task = FLOW_TASK_LOOK;
-	return find_flow() == FLOW_USE_OK;
 }
 
 /* Whether a socket of the node has the connection that packet->judged is of: it is older than its record. */
