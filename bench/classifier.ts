@@ -3,32 +3,10 @@
  * time on the main thread and writes of a label change, of a set that a policy names anew, of the first flush; memory.
  */
 import { Classifier } from '#dataplanes/ebpf/classifier/classifier.ts';
-import {
-  type ClassifierMaps,
-  type MapSizes,
-  type MapWrite,
-  sizedMaps,
-} from '#dataplanes/ebpf/classifier/classifier-maps.ts';
 import { unitLists } from '#dataplanes/ebpf/classifier/unit-lists.ts';
 import type { RuleInfo } from '#dataplanes/policy.ts';
 import { ANY_PEER as nobody } from '#dataplanes/shared/test-config.ts';
-
-class CountingMaps implements ClassifierMaps {
-  readonly sizes = Object.fromEntries(
-    sizedMaps.map((map) => [map, { entries: map === 'tortie_ports' ? 65_536 : 16_777_216, setting: map }]),
-  ) as unknown as MapSizes;
-  writes = 0;
-  write(writes: readonly MapWrite[]): Promise<void> {
-    this.writes += writes.length;
-    return Promise.resolve();
-  }
-  grace(): Promise<void> {
-    return Promise.resolve();
-  }
-  hits() {
-    return { packets: 0, bytes: 0 };
-  }
-}
+import { CountingMaps } from './lib/counting-maps.ts';
 
 const allow = (id: string, sets: readonly string[], port: number): RuleInfo => ({
   id,

@@ -3,6 +3,13 @@ import type { BpfMap } from '#native/bpf.ts';
 /** What is used of a map. */
 export type ElementMap = Pick<BpfMap, 'get' | 'set' | 'delete' | 'entries' | 'shape' | 'cpus' | 'valueStride'>;
 
+/** The error of a map that has no more room: `BPF_MAP_FULL`. `room`: how much it has, in words (`4095 slots`); `effect`: what comes of it. */
+export function mapFull(name: string, room: string, effect?: string, options?: ErrorOptions): Error {
+  const words = `map ${name} is full: all of its ${room} are in use`;
+  const error = new Error(effect === undefined ? words : `${words}; ${effect}`, options);
+  return Object.assign(error, { code: 'BPF_MAP_FULL' });
+}
+
 /** The kernel says E2BIG (hash) or ENOSPC (LPM trie) of a full map: that becomes `BPF_MAP_FULL`, with the map's name, size, and what comes of it. */
 export function orFull(
   { shape }: Pick<ElementMap, 'shape'>,
@@ -13,11 +20,6 @@ export function orFull(
     write();
   } catch (error) {
     if (!['E2BIG', 'ENOSPC'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
-    throw Object.assign(
-      new Error(`map ${shape.name} is full: all of its ${shape.maxEntries} entries are in use; ${effect}`, {
-        cause: error,
-      }),
-      { code: 'BPF_MAP_FULL' },
-    );
+    throw mapFull(shape.name, `${shape.maxEntries} entries`, effect, { cause: error });
   }
 }

@@ -3,7 +3,7 @@ import type { AfterFlush } from './after-flush.ts';
 import { PodSlot } from './bpf-types.gen.ts';
 import { IdPool } from './classifier/id-pool.ts';
 import { macBytes, u32Key, u64Value } from './keys.ts';
-import { type ElementMap, orFull } from './full-map.ts';
+import { type ElementMap, mapFull, orFull } from './full-map.ts';
 
 /** Units by their place: `direction * 2 + (IPv6 ? 1 : 0)`, egress first. */
 export type UnitNumbers = readonly [number, number, number, number];
@@ -56,7 +56,7 @@ export class SlotTable {
     const has = this.#byIfindex.get(device.ifindex);
     if (has !== undefined && isSame(has.device, device)) return has.index;
     const index = this.#indexes.take();
-    if (index === undefined) throw fullSlots(this.#maps.pods.length);
+    if (index === undefined) throw mapFull('tortie_pods', `${this.size} slots`, 'the endpoint stays closed');
     const record: PodSlot = {
       unit: NO_UNITS,
       staged: NO_UNITS, // Their rules stand in the units, and decide nothing there.
@@ -132,10 +132,3 @@ export class SlotTable {
 }
 
 const isSame = (a: SlotDevice, b: SlotDevice): boolean => a.podMac === b.podMac && a.hostMac === b.hostMac;
-
-function fullSlots(length: number): Error {
-  return Object.assign(
-    new Error(`map tortie_pods is full: all of its ${length - 1} slots are in use; the endpoint stays closed`),
-    { code: 'BPF_MAP_FULL' },
-  );
-}

@@ -5,7 +5,7 @@ import type { HostEndpointInfo, RuleInfo } from '../policy.ts';
 import { FakeSets } from '../netfilter/fake-sets.ts';
 import { FakeXtables } from '../netfilter/fake-xtables.ts';
 import { VariantChoice } from '../netfilter/variant-choice.ts';
-import { ANY_RULE, TEST_CONFIG, testEndpoint } from '../shared/test-config.ts';
+import { ANY_RULE, TEST_CONFIG, testEndpoint, testHostEndpoint } from '../shared/test-config.ts';
 import { FakeNetlink } from '../shared/fake-netlink.ts';
 import { silentLogger } from '../silent-logger.ts';
 import { IptablesDataplane } from './iptables.ts';
@@ -472,15 +472,7 @@ test("counters are summed over families and chains by the rule's id, and never g
 const hostEndpoint = (id: string, more: Partial<HostEndpointInfo>): DataplaneUpdate => ({
   type: 'hostEndpointUpdate',
   id,
-  endpoint: {
-    expectedIps: [],
-    profiles: [],
-    tiers: [],
-    forwardTiers: [],
-    preDnatTiers: [],
-    untrackedTiers: [],
-    ...more,
-  },
+  endpoint: testHostEndpoint(more),
 });
 
 test('host endpoints have chains by device in the tables that their policies need, and leave none behind', async () => {

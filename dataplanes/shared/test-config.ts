@@ -1,5 +1,5 @@
 import type { DataplaneConfig, DataplaneUpdate, WorkloadEndpointInfo } from '../messages.ts';
-import type { PeerMatch, RuleInfo } from '../policy.ts';
+import type { HostEndpointInfo, PeerMatch, RuleInfo } from '../policy.ts';
 
 /** FelixConfiguration's defaults, for tests. */
 export const TEST_CONFIG: DataplaneConfig = {
@@ -54,6 +54,17 @@ export const testEndpoint = (n: number, more: Partial<WorkloadEndpointInfo> = {}
   allowedSourcePrefixes: [],
   tiers: [],
   profiles: [],
+  ...more,
+});
+
+/** A host endpoint that stands for nothing and has no policy. */
+export const testHostEndpoint = (more: Partial<HostEndpointInfo> = {}): HostEndpointInfo => ({
+  expectedIps: [],
+  profiles: [],
+  tiers: [],
+  forwardTiers: [],
+  preDnatTiers: [],
+  untrackedTiers: [],
   ...more,
 });
 

@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { EbpfDataplane } from '#dataplanes/ebpf/ebpf.ts';
 import { layoutVersion } from '#dataplanes/ebpf/programs.ts';
 import type { HostEndpointInfo, TierInfo } from '#dataplanes/policy.ts';
-import { ANY_RULE } from '#dataplanes/shared/test-config.ts';
+import { ANY_RULE, testHostEndpoint } from '#dataplanes/shared/test-config.ts';
 import {
   attachedPrograms,
   attachTcx,
@@ -46,20 +46,11 @@ const device = async (name: string, address?: string): Promise<void> => {
   ]);
 };
 
-const hostEndpoint = (more: Partial<HostEndpointInfo> = {}): HostEndpointInfo => ({
-  expectedIps: [],
-  profiles: [],
-  tiers: [],
-  forwardTiers: [],
-  preDnatTiers: [],
-  untrackedTiers: [],
-  ...more,
-});
 const tier = (policy: string): TierInfo => ({ name: 'default', defaultAction: 'deny', ingress: [policy], egress: [] });
 
 const say = (dataplane: EbpfDataplane, id: string, more: Partial<HostEndpointInfo> | undefined): void => {
   if (more === undefined) dataplane.onUpdate({ type: 'hostEndpointRemove', id });
-  else dataplane.onUpdate({ type: 'hostEndpointUpdate', id, endpoint: hostEndpoint(more) });
+  else dataplane.onUpdate({ type: 'hostEndpointUpdate', id, endpoint: testHostEndpoint(more) });
 };
 
 const target = (name: string) => ({

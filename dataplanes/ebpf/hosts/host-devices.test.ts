@@ -2,6 +2,7 @@ import { beforeEach, describe, expect, test } from '@jest/globals';
 import { FakeClock } from '#api/fake-clock.ts';
 import type { Address, Link, MonitorGroup, NetlinkEvent, Route } from '#native/types.ts';
 import type { HostEndpointInfo } from '../../policy.ts';
+import { testHostEndpoint } from '../../shared/test-config.ts';
 import { silentLogger } from '../../silent-logger.ts';
 import { HostDevices } from './host-devices.ts';
 
@@ -34,15 +35,6 @@ const route = (linkIndex: number, more: Partial<Route> = {}): Route => ({
   linkIndex,
   onlink: false,
   multipath: false,
-  ...more,
-});
-const endpoint = (more: Partial<HostEndpointInfo>): HostEndpointInfo => ({
-  expectedIps: [],
-  profiles: [],
-  tiers: [],
-  forwardTiers: [],
-  preDnatTiers: [],
-  untrackedTiers: [],
   ...more,
 });
 
@@ -129,7 +121,7 @@ const resolved = async (): Promise<Record<string, string | undefined>> =>
 describe('the devices of host endpoints', () => {
   test('are not looked for where there is none', async () => {
     expect(await resolved()).toEqual({});
-    devices.set('up', endpoint({ ifaceName: 'eth0' }));
+    devices.set('up', testHostEndpoint({ ifaceName: 'eth0' }));
     await devices.resolve();
     expect(kernel.open).toBe(1);
     devices.set('up', undefined);
@@ -147,18 +139,18 @@ describe('the devices of host endpoints', () => {
     ['the first by name has it', { b: { ifaceName: 'eth0' }, a: { expectedIps: ['192.0.2.1'] } }, { eth0: 'a' }],
     ["a pod's never", { a: { ifaceName: 'cali1' } }, {}],
   ])('%s', async (_, wanted, expected) => {
-    for (const [id, more] of Object.entries(wanted)) devices.set(id, endpoint(more));
+    for (const [id, more] of Object.entries(wanted)) devices.set(id, testHostEndpoint(more));
     expect(await resolved()).toEqual(expected);
   });
 
   test('by which the node forwards are said where that is needed, with whoever has them', async () => {
-    devices.set('a', endpoint({ ifaceName: 'eth1' }));
+    devices.set('a', testHostEndpoint({ ifaceName: 'eth1' }));
     devices.setForwarding(true);
     expect(await resolved()).toEqual({ eth0: undefined, eth1: 'a', tunl0: undefined });
   });
 
   test('without Ethernet are known by their address', async () => {
-    devices.set('a', endpoint({ ifaceName: '*' }));
+    devices.set('a', testHostEndpoint({ ifaceName: '*' }));
     const kinds = (await devices.resolve()).map(({ name, device }) => [name, device.flags]);
     expect(kinds).toEqual([
       ['eth0', 0],
@@ -167,8 +159,8 @@ describe('the devices of host endpoints', () => {
   });
 
   test('follow events without reading all again, and only those that matter ask for anything', async () => {
-    devices.set('a', endpoint({ ifaceName: '*' }));
-    devices.set('b', endpoint({ expectedIps: ['198.51.100.1'] }));
+    devices.set('a', testHostEndpoint({ ifaceName: '*' }));
+    devices.set('b', testHostEndpoint({ expectedIps: ['198.51.100.1'] }));
     await devices.resolve();
     await kernel.say({ type: 'route.new', route: route(3) });
     await kernel.say({ type: 'route.new', route: route(2) });
@@ -183,7 +175,7 @@ describe('the devices of host endpoints', () => {
   });
 
   test('are read again when events were lost, a device went down, or its last route seems to be gone', async () => {
-    devices.set('a', endpoint({ ifaceName: '*' }));
+    devices.set('a', testHostEndpoint({ ifaceName: '*' }));
     await devices.resolve();
     await kernel.say({ type: 'overrun' });
     await devices.resolve();
@@ -197,16 +189,16 @@ describe('the devices of host endpoints', () => {
   });
 
   test('are those that were pods, once pods are called otherwise', async () => {
-    devices.set('a', endpoint({ ifaceName: '*' }));
+    devices.set('a', testHostEndpoint({ ifaceName: '*' }));
     await devices.resolve();
     devices.setPrefixes(['tap']);
     expect(await resolved()).toEqual({ cali1: 'a', eth0: 'a', tunl0: 'a' });
   });
 
   test('are followed by the routes only where `*` or forwarding needs them', async () => {
-    devices.set('a', endpoint({ ifaceName: 'eth0' }));
+    devices.set('a', testHostEndpoint({ ifaceName: 'eth0' }));
     await devices.resolve();
-    devices.set('b', endpoint({ ifaceName: '*' }));
+    devices.set('b', testHostEndpoint({ ifaceName: '*' }));
     await devices.resolve();
     expect(kernel.opened.map((groups) => groups.includes('route4'))).toEqual([false, true]);
     expect(kernel.open).toBe(1);

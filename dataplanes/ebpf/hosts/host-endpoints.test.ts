@@ -1,21 +1,12 @@
 import { describe, expect, test } from '@jest/globals';
 import { FakeClock } from '#api/fake-clock.ts';
 import type { Netlink, NetlinkEvent } from '#native/types.ts';
-import type { HostEndpointInfo } from '../../policy.ts';
-import { TEST_CONFIG } from '../../shared/test-config.ts';
+import { TEST_CONFIG, testHostEndpoint } from '../../shared/test-config.ts';
 import { silentLogger } from '../../silent-logger.ts';
 import type { Outcome } from '../pod-cycle.ts';
 import { HostEndpoints } from './host-endpoints.ts';
 
-const endpoint: HostEndpointInfo = {
-  ifaceName: 'eth0',
-  expectedIps: [],
-  profiles: [],
-  tiers: [],
-  forwardTiers: [],
-  preDnatTiers: [],
-  untrackedTiers: [],
-};
+const endpoint = testHostEndpoint({ ifaceName: 'eth0' });
 
 /** Host endpoints on a node without devices, and how many monitors they have open. */
 function create() {

@@ -2,7 +2,7 @@ import type { MappedArray } from '#native/bpf.ts';
 import type { AfterFlush } from '../after-flush.ts';
 import { flowConstants, HostSlot } from '../bpf-types.gen.ts';
 import { IdPool } from '../classifier/id-pool.ts';
-import { type ElementMap, orFull } from '../full-map.ts';
+import { type ElementMap, mapFull, orFull } from '../full-map.ts';
 import { u32Key, u64Value } from '../keys.ts';
 import type { HostUnitNumbers } from './host-units.ts';
 
@@ -60,7 +60,7 @@ export class HostSlots {
       return has.index;
     }
     const index = this.#indexes.take();
-    if (index === undefined) throw fullSlots(this.#maps.hosts.length);
+    if (index === undefined) throw mapFull('tortie_hosts', `${this.#maps.hosts.length - 1} slots`);
     const staged = Array.from({ length: flowConstants.hostUnits }, () => 0); // Their rules stand in the units.
     this.#maps.hosts.value(index).set(HostSlot.encode({ unit: units, staged, ifindex, ...device }));
     const slot = { index, device, isNamed: false };
@@ -104,9 +104,3 @@ export class HostSlots {
 
 const isSame = (a: HostSlotDevice, b: HostSlotDevice): boolean =>
   a.flags === b.flags && a.mac.every((byte, index) => byte === b.mac[index]);
-
-function fullSlots(length: number): Error {
-  return Object.assign(new Error(`map tortie_hosts is full: all of its ${length - 1} slots are in use`), {
-    code: 'BPF_MAP_FULL',
-  });
-}

@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, test } from '@jest/globals';
 import type { HostEndpointInfo, TierInfo } from '../../policy.ts';
+import { testHostEndpoint } from '../../shared/test-config.ts';
 import { flowConstants } from '../bpf-types.gen.ts';
 import type { UnitLists } from '../classifier/unit-lists.ts';
 import type { Unit } from '../classifier/units.ts';
@@ -13,15 +14,8 @@ const tier = (ingress: string[], egress: string[] = []): TierInfo => ({
   ingress,
   egress,
 });
-const endpoint = (more: Partial<HostEndpointInfo> = {}): HostEndpointInfo => ({
-  expectedIps: [],
-  profiles: ['allow'],
-  tiers: [],
-  forwardTiers: [],
-  preDnatTiers: [],
-  untrackedTiers: [],
-  ...more,
-});
+const endpoint = (more: Partial<HostEndpointInfo> = {}): HostEndpointInfo =>
+  testHostEndpoint({ profiles: ['allow'], ...more });
 
 let taken: Unit[];
 let released: Unit[];

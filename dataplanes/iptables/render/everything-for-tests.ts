@@ -1,16 +1,8 @@
 /** One of everything that can be rendered, for the tests that feed it to the real tools. */
 import type { Family } from '#native/types.ts';
 import type { DataplaneConfig } from '../../messages.ts';
-import type {
-  HostEndpointInfo,
-  PeerMatch,
-  PolicyId,
-  PolicyInfo,
-  ProfileInfo,
-  RuleInfo,
-  TierInfo,
-} from '../../policy.ts';
-import { ANY_PEER, ANY_RULE, TEST_CONFIG } from '../../shared/test-config.ts';
+import type { PeerMatch, PolicyId, PolicyInfo, ProfileInfo, RuleInfo, TierInfo } from '../../policy.ts';
+import { ANY_PEER, ANY_RULE, TEST_CONFIG, testHostEndpoint } from '../../shared/test-config.ts';
 import { wlSourceSet } from '../wl-source.ts';
 import { hostChains, hostNeeds } from './host-chains.ts';
 import { parseMarks } from './marks.ts';
@@ -49,16 +41,6 @@ export const tier = (ingress: readonly PolicyId[], more: Partial<TierInfo> = {})
   defaultAction: 'deny',
   ingress,
   egress: ingress,
-  ...more,
-});
-
-export const hostEndpoint = (more: Partial<HostEndpointInfo> = {}): HostEndpointInfo => ({
-  expectedIps: [],
-  profiles: [],
-  tiers: [],
-  forwardTiers: [],
-  preDnatTiers: [],
-  untrackedTiers: [],
   ...more,
 });
 
@@ -164,7 +146,7 @@ export function everything(ctx: RenderContext): Everything {
     unitOf({ tiers: [tier(['StagedNetworkPolicy default/web'])], profiles: ['not defined'] }),
     unitOf({ tiers: [tier(['NetworkPolicy default/not-known'])], profiles: [] }),
   ];
-  const endpoint = hostEndpoint({
+  const endpoint = testHostEndpoint({
     tiers,
     forwardTiers: tiers,
     preDnatTiers: tiers,
@@ -174,7 +156,7 @@ export function everything(ctx: RenderContext): Everything {
   const hosts: HostDevice[] = [
     { device: '*', endpoint },
     { device: 'eth0', endpoint },
-    { device: 'eth0.4094:a@b_-', endpoint: hostEndpoint() },
+    { device: 'eth0.4094:a@b_-', endpoint: testHostEndpoint() },
   ];
   const ranges = ['10.96.0.0/12', '198.51.100.1/32', 'fd00:96::/108'];
   const statics = staticRules(hostNeeds(hosts), ranges, ctx);

@@ -1,6 +1,7 @@
 import { describe, expect, test } from '@jest/globals';
 import type { PolicyInfo } from '../../policy.ts';
-import { context, hostEndpoint, tier } from './everything-for-tests.ts';
+import { testHostEndpoint } from '../../shared/test-config.ts';
+import { context, tier } from './everything-for-tests.ts';
 import { policyChainName, profileChainName, unitOf } from './names.ts';
 import type { PolicyUnit } from './types.ts';
 import { dispatchChains, unitChains } from './unit-chains.ts';
@@ -153,7 +154,7 @@ describe('uses', () => {
   });
 
   test('a host endpoint uses each kind of policy in its table', () => {
-    const endpoint = hostEndpoint({
+    const endpoint = testHostEndpoint({
       tiers: [tier(['normal'])],
       forwardTiers: [tier(['forward'])],
       preDnatTiers: [tier(['early'], { egress: [] })],

@@ -2,7 +2,8 @@
 import { describe, expect, test } from '@jest/globals';
 import type { DataplaneConfig } from '../../messages.ts';
 import type { HostEndpointInfo, PolicyInfo, RuleInfo, TierInfo } from '../../policy.ts';
-import { context, hostEndpoint, ruleInfo, tier } from './everything-for-tests.ts';
+import { testHostEndpoint } from '../../shared/test-config.ts';
+import { context, ruleInfo, tier } from './everything-for-tests.ts';
 import { hostChains, hostNeeds } from './host-chains.ts';
 import { type Packet, walk } from './interpreter-for-tests.ts';
 import { unitOf, unitSetName } from './names.ts';
@@ -164,7 +165,7 @@ function fate(row: Case, family: 4 | 6): Case['expect'] {
   };
   const hosts = Object.entries(row.hosts ?? {}).map(([device, more]): HostDevice => ({
     device,
-    endpoint: hostEndpoint(more),
+    endpoint: testHostEndpoint(more),
   }));
   const statics = staticRules(hostNeeds(hosts), ['10.96.0.0/12', 'fd96::/16'], ctx);
   const ofHosts = hostChains(hosts, known, ctx);
