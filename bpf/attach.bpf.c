@@ -46,13 +46,17 @@ int tortie_to_pod(struct __sk_buff *skb)
 SEC("tc")
 int tortie_from_net(struct __sk_buff *skb)
 {
+	/* Host endpoints' program goes on with the uplinks'. */
 	bpf_tail_call(skb, &tortie_jump, JUMP_HOST_IN);
+	bpf_tail_call(skb, &tortie_jump, JUMP_NET_IN);
 	return TC_ACT_UNSPEC;
 }
 
 SEC("tc")
 int tortie_to_net(struct __sk_buff *skb)
 {
+	/* The uplinks' program goes on with host endpoints', which judge what is translated. */
+	bpf_tail_call(skb, &tortie_jump, JUMP_NET_OUT);
 	bpf_tail_call(skb, &tortie_jump, JUMP_HOST_OUT);
 	return TC_ACT_UNSPEC;
 }

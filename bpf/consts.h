@@ -77,6 +77,10 @@ enum jump {
 	/* From the net, and to it: devices with a host endpoint. */
 	JUMP_HOST_IN,
 	JUMP_HOST_OUT,
+	/* From the net to this node's pods past the stack; Services that the node itself asks for: uplinks.
+	 */
+	JUMP_NET_IN,
+	JUMP_NET_OUT,
 	JUMP__COUNT,
 };
 

@@ -16,8 +16,6 @@
 struct pod_slot {
 	/* 0: everything is denied. */
 	__u32 unit[UNIT_KINDS];
-	/* Of staged policies; 0: there are none. */
-	__u32 staged[UNIT_KINDS];
 	__u32 ifindex;
 	/* Of the pod's end, of the host's. */
 	__u8 pod_mac[6];
@@ -55,8 +53,10 @@ enum hop_kind {
 	HOP_KIND_STACK = 3,
 };
 
-/* The address belongs to a pool. */
+/* The address belongs to a pool: nobody is masqueraded towards it. To one that masquerades what leaves the
+ * pools. */
 #define HOP_IN_POOL 1
+#define HOP_NAT_OUTGOING 2
 
 /* Never changed while an address refers to it. */
 struct hop {
@@ -91,6 +91,9 @@ struct run_state {
 	__u32 pods_host;
 	/* How many events found no room in tortie_events. */
 	__u32 events_lost;
+	/* The ports that masqueraded flows get, first and last; 0: netfilter masquerades all. */
+	__u32 nat_first;
+	__u32 nat_last;
 };
 
 struct {
@@ -124,8 +127,7 @@ struct flow_event {
 	/* What decided: the unit and its rule word (RULE_INDEX_NONE: none). */
 	__u32 unit;
 	__u32 rule;
-	/* 1: by the unit of staged policies, which nobody obeys. */
-	__u32 staged;
+	__u32 _reserved;
 };
 
 struct {

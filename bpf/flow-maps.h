@@ -53,6 +53,9 @@ enum flow_flag {
 	FLOW_FLAG_FORWARD_OK = 1 << 18,
 	/* preDNAT policy allowed it. */
 	FLOW_FLAG_PRE_ACCEPTED = 1 << 19,
+	/* Its other end is not of this node, and its packets go past the stack in both directions, by
+	   uplinks. */
+	FLOW_FLAG_BY_NET = 1 << 20,
 };
 
 /* Hashes that the answered flows of a family are spread over. */

@@ -27,22 +27,25 @@
 
 /* In a slot's flags: packets of the device begin with the network header. */
 #define HOST_WITHOUT_ETHERNET 1
+/* An uplink with our programs on it: pods' packets may come and leave by it past the stack. */
+#define HOST_DIRECT 2
 
 /* The host endpoint of one device. Numbers are stored one by one: each is right by itself at any moment. */
 struct host_slot {
 	/* 0: not asked (unlike a pod's). */
 	__u32 unit[HOST_UNITS];
-	/* Of staged policies; 0: there are none. */
-	__u32 staged[HOST_UNITS];
 	/* 0: the pods' devices, see run_state. */
 	__u32 ifindex;
 	__u32 flags;
 	/* The device's address: XDP drops no frames that are for others. */
 	__u8 mac[6];
 	__u16 _reserved;
+	/* What pods that are masqueraded have for a source where they leave by it; 0: netfilter says. */
+	__u8 masquerade4[4];
+	__u8 masquerade6[16];
 };
 
-/* ifindex -> ifindex << 32 | slot, for devices with a host endpoint. */
+/* ifindex -> ifindex << 32 | slot, for devices with a host endpoint, and uplinks. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

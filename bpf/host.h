@@ -66,8 +66,7 @@ static __always_inline enum rule_action judge_untracked(struct packet *packet, _
 	const struct host_slot *host = bpf_map_lookup_elem(&tortie_hosts, &slot);
 
 	/* Asked for every packet: most host endpoints have none. */
-	if (!host ||
-	    !(*(const volatile __u32 *)&host->unit[index] | *(const volatile __u32 *)&host->staged[index]))
+	if (!host || !*(const volatile __u32 *)&host->unit[index])
 		return RULE_ACTION_UNDECIDED;
 	if (is_failsafe(kind & HOST_UNIT_OUT ? FAILSAFE_OUT : FAILSAFE_IN, 1))
 		return RULE_ACTION_UNDECIDED;

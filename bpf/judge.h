@@ -24,9 +24,6 @@
 #define judge_host OF_FAMILY(judge_host)
 #define is_failsafe OF_FAMILY(is_failsafe)
 
-/* Marks a unit of staged policies where units are handed on. */
-#define STAGED_UNIT 0x80000000
-
 static __always_inline struct run_state *run_state(void)
 {
 	__u32 first = 0;
@@ -96,8 +93,7 @@ __noinline int tell(__u32 ifindex, enum direction direction, enum verdict verdic
 	event->verdict = verdict;
 	event->rule = RULE_INDEX_NONE;
 	if (unit) {
-		event->unit = unit & ~STAGED_UNIT;
-		event->staged = unit & STAGED_UNIT ? 1 : 0;
+		event->unit = unit;
 		event->rule = packet->decision.rule;
 	}
 	bpf_ringbuf_submit(event, 0);
@@ -105,14 +101,14 @@ __noinline int tell(__u32 ifindex, enum direction direction, enum verdict verdic
 }
 
 /*
- * What a unit says of packet->judged; `otherwise` without one. Who listens is told a decision. Staged
- * policies are asked too, if the flow is new, for what they would say.
+ * What a unit says of packet->judged; `otherwise` without one. Who listens is told a decision. Rules of
+ * staged policies stand in the unit and decide nothing.
  */
 static __always_inline enum rule_action judge_unit(struct packet *packet, __u32 ifindex,
-						   enum direction direction, __u32 unit, __u32 staged,
+						   enum direction direction, __u32 unit,
 						   enum rule_action otherwise, int is_silent)
 {
-	enum rule_action action = otherwise, staged_action;
+	enum rule_action action = otherwise;
 
 	packet->decision.rule = RULE_INDEX_NONE;
 	if (unit) {
@@ -125,14 +121,6 @@ static __always_inline enum rule_action judge_unit(struct packet *packet, __u32 
 		return action;
 	if (action != RULE_ACTION_UNDECIDED)
 		tell(ifindex, direction, action == RULE_ACTION_ALLOW ? VERDICT_PASSED : VERDICT_POLICY, unit);
-	if (staged && !packet->is_old) {
-		classify(staged, &packet->judged, packet->length, &packet->decision);
-		staged_action = packet->decision.action;
-		if (staged_action != RULE_ACTION_UNDECIDED)
-			tell(ifindex, direction,
-			     staged_action == RULE_ACTION_ALLOW ? VERDICT_PASSED : VERDICT_POLICY,
-			     staged | STAGED_UNIT);
-	}
 	return action;
 }
 
@@ -146,7 +134,7 @@ __noinline int judge_host(__u32 slot, __u32 owner, __u32 kind, __u32 ifindex)
 	struct packet *packet = this_packet();
 	__u32 index = (kind + (FAMILY == 6 ? HOST_UNIT_IPV6 : 0)) & (HOST_UNITS - 1);
 	const struct host_slot *host;
-	__u32 unit, staged;
+	__u32 unit;
 
 	if (!packet)
 		return RULE_ACTION_DENY;
@@ -154,12 +142,11 @@ __noinline int judge_host(__u32 slot, __u32 owner, __u32 kind, __u32 ifindex)
 	if (!slot || !host || host->ifindex != owner)
 		return RULE_ACTION_UNDECIDED;
 	unit = *(const volatile __u32 *)&host->unit[index];
-	staged = *(const volatile __u32 *)&host->staged[index];
 	packet->unit = unit;
-	if (!(unit | staged))
+	if (!unit)
 		return RULE_ACTION_UNDECIDED;
 	return judge_unit(packet, ifindex, kind & HOST_UNIT_OUT ? DIRECTION_FROM_POD : DIRECTION_TO_POD, unit,
-			  staged, RULE_ACTION_UNDECIDED, kind & HOST_UNIT_SILENT);
+			  RULE_ACTION_UNDECIDED, kind & HOST_UNIT_SILENT);
 }
 
 /*
@@ -200,7 +187,7 @@ __noinline int judge_leg(__u32 slot, __u32 ifindex, __u32 kind)
 	enum direction direction = kind == UNIT_EGRESS ? DIRECTION_FROM_POD : DIRECTION_TO_POD;
 	struct packet *packet = this_packet();
 	__u32 index = kind == UNIT_EGRESS ? UNIT_EGRESS : UNIT_INGRESS;
-	__u32 unit = 0, staged = 0;
+	__u32 unit = 0;
 	const struct pod_slot *pod;
 
 	if (!packet)
@@ -210,9 +197,8 @@ __noinline int judge_leg(__u32 slot, __u32 ifindex, __u32 kind)
 	pod = bpf_map_lookup_elem(&tortie_pods, &slot);
 	if (slot && pod && pod->ifindex == ifindex) {
 		unit = *(const volatile __u32 *)&pod->unit[index];
-		staged = *(const volatile __u32 *)&pod->staged[index];
 	}
-	return judge_unit(packet, ifindex, direction, unit, staged, RULE_ACTION_DENY, 0) == RULE_ACTION_ALLOW
+	return judge_unit(packet, ifindex, direction, unit, RULE_ACTION_DENY, 0) == RULE_ACTION_ALLOW
 		   ? VERDICT_PASSED
 		   : VERDICT_POLICY;
 }

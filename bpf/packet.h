@@ -36,6 +36,8 @@ enum way {
 	WAY_BACK = 2,
 	/* Nowhere: its sender's leg was passed, the receiver's refused. */
 	WAY_NOWHERE = 3,
+	/* Out by an uplink, past the stack. */
+	WAY_NET = 4,
 };
 
 /* What is to be changed in it. */
@@ -52,12 +54,15 @@ enum place {
 	/* At the device of the pod that sends it, of the one that gets it. */
 	PLACE_POD_OUT = 0,
 	PLACE_POD_IN = 1,
+	/* At an uplink: it comes in; the node itself sends it. */
+	PLACE_NET_IN = 2,
+	PLACE_NET_OUT = 3,
 	/* At a device with a host endpoint: it comes in. */
-	PLACE_HOST_IN = 2,
+	PLACE_HOST_IN = 4,
 	/* It goes out: the node itself sends it; it is forwarded, from a pod or by nobody's program. */
-	PLACE_HOST_OUT = 3,
-	PLACE_HOST_FROM_POD = 4,
-	PLACE_HOST_FORWARD = 5,
+	PLACE_HOST_OUT = 5,
+	PLACE_HOST_FROM_POD = 6,
+	PLACE_HOST_FORWARD = 7,
 };
 
 /* What find_flow does with the record. */

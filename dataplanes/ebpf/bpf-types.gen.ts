@@ -109,6 +109,7 @@ export const FlowFlag = {
   hostIngress: 131072,
   forwardOk: 262144,
   preAccepted: 524288,
+  byNet: 1048576,
 } as const;
 export type FlowFlag = (typeof FlowFlag)[keyof typeof FlowFlag];
 /** The names of flow_flag for people, by number. */
@@ -133,6 +134,7 @@ export const flowFlagTexts = {
   131072: 'host-ingress',
   262144: 'forward-ok',
   524288: 'pre-accepted',
+  1048576: 'by-net',
 } as const satisfies Record<FlowFlag, string>;
 
 /** enum fragment_kind */
@@ -171,6 +173,8 @@ export const Jump = {
   podIn: 1,
   hostIn: 2,
   hostOut: 3,
+  netIn: 4,
+  netOut: 5,
 } as const;
 export type Jump = (typeof Jump)[keyof typeof Jump];
 /** The names of jump for people, by number. */
@@ -179,8 +183,10 @@ export const jumpTexts = {
   1: 'pod-in',
   2: 'host-in',
   3: 'host-out',
+  4: 'net-in',
+  5: 'net-out',
 } as const satisfies Record<Jump, string>;
-export const jumpCount = 4;
+export const jumpCount = 6;
 
 /** enum port_table */
 export const PortTable = {
@@ -324,10 +330,9 @@ export const UnitRecord = {
   },
 } as const;
 
-/** struct pod_slot, 68 bytes */
+/** struct pod_slot, 52 bytes */
 export interface PodSlot {
   readonly unit: readonly number[];
-  readonly staged: readonly number[];
   readonly ifindex: number;
   readonly podMac: Uint8Array;
   readonly hostMac: Uint8Array;
@@ -335,23 +340,22 @@ export interface PodSlot {
   readonly address6: Uint8Array;
 }
 export const PodSlot = {
-  size: 68,
-  offsets: { unit: 0, staged: 16, ifindex: 32, podMac: 36, hostMac: 42, address4: 48, address6: 52 },
-  dims: { unit: [4], staged: [4] },
+  size: 52,
+  offsets: { unit: 0, ifindex: 16, podMac: 20, hostMac: 26, address4: 32, address6: 36 },
+  dims: { unit: [4] },
   read(view: DataView, at = 0): PodSlot {
-    return { unit: listAt(4, 4, at, (at) => view.getUint32(at, true)), staged: listAt(4, 4, at + 16, (at) => view.getUint32(at, true)), ifindex: view.getUint32(at + 32, true), podMac: bytesAt(view, at + 36, 6), hostMac: bytesAt(view, at + 42, 6), address4: bytesAt(view, at + 48, 4), address6: bytesAt(view, at + 52, 16) };
+    return { unit: listAt(4, 4, at, (at) => view.getUint32(at, true)), ifindex: view.getUint32(at + 16, true), podMac: bytesAt(view, at + 20, 6), hostMac: bytesAt(view, at + 26, 6), address4: bytesAt(view, at + 32, 4), address6: bytesAt(view, at + 36, 16) };
   },
   write(value: PodSlot, view: DataView, at = 0): void {
     setList(value.unit, 4, 4, at, (value, at) => { view.setUint32(at, value, true); });
-    setList(value.staged, 4, 4, at + 16, (value, at) => { view.setUint32(at, value, true); });
-    view.setUint32(at + 32, value.ifindex, true);
-    setBytes(view, at + 36, value.podMac, 6);
-    setBytes(view, at + 42, value.hostMac, 6);
-    setBytes(view, at + 48, value.address4, 4);
-    setBytes(view, at + 52, value.address6, 16);
+    view.setUint32(at + 16, value.ifindex, true);
+    setBytes(view, at + 20, value.podMac, 6);
+    setBytes(view, at + 26, value.hostMac, 6);
+    setBytes(view, at + 32, value.address4, 4);
+    setBytes(view, at + 36, value.address6, 16);
   },
   encode(value: PodSlot): Uint8Array {
-    const bytes = new Uint8Array(68);
+    const bytes = new Uint8Array(52);
     PodSlot.write(value, new DataView(bytes.buffer));
     return bytes;
   },
@@ -383,7 +387,7 @@ export const Hop = {
   },
 } as const;
 
-/** struct run_state, 44 bytes */
+/** struct run_state, 52 bytes */
 export interface RunState {
   readonly adopting: number;
   readonly events: number;
@@ -393,12 +397,14 @@ export interface RunState {
   readonly forwardEgress: number;
   readonly podsHost: number;
   readonly eventsLost: number;
+  readonly natFirst: number;
+  readonly natLast: number;
 }
 export const RunState = {
-  size: 44,
-  offsets: { adopting: 0, events: 4, host4: 8, host6: 12, forwardIngress: 28, forwardEgress: 32, podsHost: 36, eventsLost: 40 },
+  size: 52,
+  offsets: { adopting: 0, events: 4, host4: 8, host6: 12, forwardIngress: 28, forwardEgress: 32, podsHost: 36, eventsLost: 40, natFirst: 44, natLast: 48 },
   read(view: DataView, at = 0): RunState {
-    return { adopting: view.getUint32(at, true), events: view.getUint32(at + 4, true), host4: bytesAt(view, at + 8, 4), host6: bytesAt(view, at + 12, 16), forwardIngress: view.getUint32(at + 28, true), forwardEgress: view.getUint32(at + 32, true), podsHost: view.getUint32(at + 36, true), eventsLost: view.getUint32(at + 40, true) };
+    return { adopting: view.getUint32(at, true), events: view.getUint32(at + 4, true), host4: bytesAt(view, at + 8, 4), host6: bytesAt(view, at + 12, 16), forwardIngress: view.getUint32(at + 28, true), forwardEgress: view.getUint32(at + 32, true), podsHost: view.getUint32(at + 36, true), eventsLost: view.getUint32(at + 40, true), natFirst: view.getUint32(at + 44, true), natLast: view.getUint32(at + 48, true) };
   },
   write(value: RunState, view: DataView, at = 0): void {
     view.setUint32(at, value.adopting, true);
@@ -409,9 +415,11 @@ export const RunState = {
     view.setUint32(at + 32, value.forwardEgress, true);
     view.setUint32(at + 36, value.podsHost, true);
     view.setUint32(at + 40, value.eventsLost, true);
+    view.setUint32(at + 44, value.natFirst, true);
+    view.setUint32(at + 48, value.natLast, true);
   },
   encode(value: RunState): Uint8Array {
-    const bytes = new Uint8Array(44);
+    const bytes = new Uint8Array(52);
     RunState.write(value, new DataView(bytes.buffer));
     return bytes;
   },
@@ -976,31 +984,33 @@ export const FlowRecord4 = {
   },
 } as const;
 
-/** struct host_slot, 144 bytes */
+/** struct host_slot, 100 bytes */
 export interface HostSlot {
   readonly unit: readonly number[];
-  readonly staged: readonly number[];
   readonly ifindex: number;
   readonly flags: number;
   readonly mac: Uint8Array;
+  readonly masquerade4: Uint8Array;
+  readonly masquerade6: Uint8Array;
 }
 export const HostSlot = {
-  size: 144,
-  offsets: { unit: 0, staged: 64, ifindex: 128, flags: 132, mac: 136 },
-  dims: { unit: [16], staged: [16] },
+  size: 100,
+  offsets: { unit: 0, ifindex: 64, flags: 68, mac: 72, masquerade4: 80, masquerade6: 84 },
+  dims: { unit: [16] },
   read(view: DataView, at = 0): HostSlot {
-    return { unit: listAt(16, 4, at, (at) => view.getUint32(at, true)), staged: listAt(16, 4, at + 64, (at) => view.getUint32(at, true)), ifindex: view.getUint32(at + 128, true), flags: view.getUint32(at + 132, true), mac: bytesAt(view, at + 136, 6) };
+    return { unit: listAt(16, 4, at, (at) => view.getUint32(at, true)), ifindex: view.getUint32(at + 64, true), flags: view.getUint32(at + 68, true), mac: bytesAt(view, at + 72, 6), masquerade4: bytesAt(view, at + 80, 4), masquerade6: bytesAt(view, at + 84, 16) };
   },
   write(value: HostSlot, view: DataView, at = 0): void {
     setList(value.unit, 16, 4, at, (value, at) => { view.setUint32(at, value, true); });
-    setList(value.staged, 16, 4, at + 64, (value, at) => { view.setUint32(at, value, true); });
-    view.setUint32(at + 128, value.ifindex, true);
-    view.setUint32(at + 132, value.flags, true);
-    setBytes(view, at + 136, value.mac, 6);
-    setZero(view, at + 142, 2);
+    view.setUint32(at + 64, value.ifindex, true);
+    view.setUint32(at + 68, value.flags, true);
+    setBytes(view, at + 72, value.mac, 6);
+    setZero(view, at + 78, 2);
+    setBytes(view, at + 80, value.masquerade4, 4);
+    setBytes(view, at + 84, value.masquerade6, 16);
   },
   encode(value: HostSlot): Uint8Array {
-    const bytes = new Uint8Array(144);
+    const bytes = new Uint8Array(100);
     HostSlot.write(value, new DataView(bytes.buffer));
     return bytes;
   },
@@ -1535,13 +1545,12 @@ export interface FlowEvent {
   readonly verdict: Verdict;
   readonly unit: number;
   readonly rule: number;
-  readonly staged: number;
 }
 export const FlowEvent = {
   size: 88,
-  offsets: { time: 0, source: 8, destination: 24, before: 40, sourcePort: 56, destinationPort: 58, beforePort: 60, protocol: 62, family: 63, ifindex: 64, direction: 68, verdict: 72, unit: 76, rule: 80, staged: 84 },
+  offsets: { time: 0, source: 8, destination: 24, before: 40, sourcePort: 56, destinationPort: 58, beforePort: 60, protocol: 62, family: 63, ifindex: 64, direction: 68, verdict: 72, unit: 76, rule: 80 },
   read(view: DataView, at = 0): FlowEvent {
-    return { time: view.getBigUint64(at, true), source: bytesAt(view, at + 8, 16), destination: bytesAt(view, at + 24, 16), before: bytesAt(view, at + 40, 16), sourcePort: view.getUint16(at + 56, true), destinationPort: view.getUint16(at + 58, true), beforePort: view.getUint16(at + 60, true), protocol: view.getUint8(at + 62), family: view.getUint8(at + 63), ifindex: view.getUint32(at + 64, true), direction: view.getUint32(at + 68, true) as Direction, verdict: view.getUint32(at + 72, true) as Verdict, unit: view.getUint32(at + 76, true), rule: view.getUint32(at + 80, true), staged: view.getUint32(at + 84, true) };
+    return { time: view.getBigUint64(at, true), source: bytesAt(view, at + 8, 16), destination: bytesAt(view, at + 24, 16), before: bytesAt(view, at + 40, 16), sourcePort: view.getUint16(at + 56, true), destinationPort: view.getUint16(at + 58, true), beforePort: view.getUint16(at + 60, true), protocol: view.getUint8(at + 62), family: view.getUint8(at + 63), ifindex: view.getUint32(at + 64, true), direction: view.getUint32(at + 68, true) as Direction, verdict: view.getUint32(at + 72, true) as Verdict, unit: view.getUint32(at + 76, true), rule: view.getUint32(at + 80, true) };
   },
   write(value: FlowEvent, view: DataView, at = 0): void {
     view.setBigUint64(at, value.time, true);
@@ -1558,7 +1567,7 @@ export const FlowEvent = {
     view.setUint32(at + 72, value.verdict, true);
     view.setUint32(at + 76, value.unit, true);
     view.setUint32(at + 80, value.rule, true);
-    view.setUint32(at + 84, value.staged, true);
+    setZero(view, at + 84, 4);
   },
   encode(value: FlowEvent): Uint8Array {
     const bytes = new Uint8Array(88);
@@ -1714,11 +1723,11 @@ export const mapShapes = {
   /** array: u32 -> Hop */
   tortie_hops: { name: 'tortie_hops', type: 2, keySize: 4, valueSize: 16, maxEntries: 16384, flags: 1024 },
   /** array: u32 -> HostSlot */
-  tortie_hosts: { name: 'tortie_hosts', type: 2, keySize: 4, valueSize: 144, maxEntries: 2048, flags: 1024 },
+  tortie_hosts: { name: 'tortie_hosts', type: 2, keySize: 4, valueSize: 100, maxEntries: 2048, flags: 1024 },
   /** hash: u32 -> u64 */
   tortie_hslots: { name: 'tortie_hslots', type: 1, keySize: 4, valueSize: 8, maxEntries: 1024, flags: 1 },
   /** prog_array: u32 -> u32 */
-  tortie_jump: { name: 'tortie_jump', type: 3, keySize: 4, valueSize: 4, maxEntries: 4, flags: 0 },
+  tortie_jump: { name: 'tortie_jump', type: 3, keySize: 4, valueSize: 4, maxEntries: 6, flags: 0 },
   /** hash: NamedKey4 -> u32 */
   tortie_named4: { name: 'tortie_named4', type: 1, keySize: 8, valueSize: 4, maxEntries: 65536, flags: 1 },
   /** hash: NamedKey6 -> u32 */
@@ -1736,7 +1745,7 @@ export const mapShapes = {
   /** percpu_array: u32 -> u5824 */
   tortie_packet6: { name: 'tortie_packet6', type: 6, keySize: 4, valueSize: 728, maxEntries: 1, flags: 0 },
   /** array: u32 -> PodSlot */
-  tortie_pods: { name: 'tortie_pods', type: 2, keySize: 4, valueSize: 68, maxEntries: 4096, flags: 1024 },
+  tortie_pods: { name: 'tortie_pods', type: 2, keySize: 4, valueSize: 52, maxEntries: 4096, flags: 1024 },
   /** array: u32 -> PortClasses */
   tortie_ports: { name: 'tortie_ports', type: 2, keySize: 4, valueSize: 131072, maxEntries: 9, flags: 1024 },
   /** array: u32 -> UnitRecord */
@@ -1752,7 +1761,7 @@ export const mapShapes = {
   /** array: u32 -> u32 */
   tortie_rules: { name: 'tortie_rules', type: 2, keySize: 4, valueSize: 4, maxEntries: 262144, flags: 1024 },
   /** array: u32 -> RunState */
-  tortie_run: { name: 'tortie_run', type: 2, keySize: 4, valueSize: 44, maxEntries: 1, flags: 1024 },
+  tortie_run: { name: 'tortie_run', type: 2, keySize: 4, valueSize: 52, maxEntries: 1, flags: 1024 },
   /** hash: u32 -> u64 */
   tortie_slots: { name: 'tortie_slots', type: 1, keySize: 4, valueSize: 8, maxEntries: 4096, flags: 1 },
   /** lpm_trie: SourceKey -> u32 */
@@ -1856,9 +1865,9 @@ export const flowMapShapes = {
   /** lru_hash: FlowKey6 -> FlowRecord6 */
   tortie_new6: { name: 'tortie_new6', type: 9, keySize: 44, valueSize: 152, maxEntries: 65536, flags: 0 },
   /** array: u32 -> PodSlot */
-  tortie_pods: { name: 'tortie_pods', type: 2, keySize: 4, valueSize: 68, maxEntries: 4096, flags: 1024 },
+  tortie_pods: { name: 'tortie_pods', type: 2, keySize: 4, valueSize: 52, maxEntries: 4096, flags: 1024 },
   /** array: u32 -> RunState */
-  tortie_run: { name: 'tortie_run', type: 2, keySize: 4, valueSize: 44, maxEntries: 1, flags: 1024 },
+  tortie_run: { name: 'tortie_run', type: 2, keySize: 4, valueSize: 52, maxEntries: 1, flags: 1024 },
   /** hash: u32 -> u64 */
   tortie_slots: { name: 'tortie_slots', type: 1, keySize: 4, valueSize: 8, maxEntries: 4096, flags: 1 },
 } as const;
@@ -1870,6 +1879,7 @@ export const flowConstants = {
   unitIngress: 2,
   unitKinds: 4,
   hopInPool: 1,
+  hopNatOutgoing: 2,
   hostUnitOrdinary: 0,
   hostUnitForward: 4,
   hostUnitPreDnat: 8,
@@ -1878,6 +1888,7 @@ export const flowConstants = {
   hostUnitOut: 2,
   hostUnitIpv6: 1,
   hostWithoutEthernet: 1,
+  hostDirect: 2,
   failsafeIn: 0,
   failsafeOut: 1,
   failsafeKeyFixedBits: 32,

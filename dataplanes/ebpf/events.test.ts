@@ -53,7 +53,6 @@ class FakeRing implements FlowRing {
         verdict: Verdict.passed,
         unit: 3,
         rule,
-        staged: 0,
         ...more,
       }),
     );

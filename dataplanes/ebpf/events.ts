@@ -74,8 +74,7 @@ export class FlowEvents implements FlowEventSource {
       lost = (lost + missing) >>> 0;
       const record = EventRecord.read(new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength));
       if (missing > 0) this.#tell({ type: 'lost', events: missing });
-      // Nobody obeys a unit of staged policies.
-      if (record.time < since || record.staged !== 0) continue;
+      if (record.time < since) continue;
       this.#tell({ type: 'flow', event: eventOf(record, ring) });
     }
   }

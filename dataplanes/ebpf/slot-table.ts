@@ -59,7 +59,6 @@ export class SlotTable {
     if (index === undefined) throw mapFull('tortie_pods', `${this.size} slots`, 'the endpoint stays closed');
     const record: PodSlot = {
       unit: NO_UNITS,
-      staged: NO_UNITS, // Their rules stand in the units, and decide nothing there.
       ifindex: device.ifindex,
       podMac: macBytes(device.podMac),
       hostMac: macBytes(device.hostMac),

@@ -31,7 +31,7 @@ function inWords(version: Version, bytes: Uint8Array): string {
   return [
     `${directionTexts[event.direction]} ${verdictTexts[event.verdict]}`,
     `${name(event.source)}:${event.sourcePort} > ${name(event.destination)}:${event.destinationPort}${before}`,
-    `by ${by}${event.staged === 1 ? ' (staged)' : ''}`,
+    `by ${by}`,
   ].join(' ');
 }
 
@@ -117,18 +117,6 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
     bed.runState({ events: 0 });
     bed.run(version, 'one sends udp one:5001 > two:53');
     expect(await told(version, [])).toEqual([]);
-  });
-
-  test('staged policies are counted and told, and nobody obeys them', async () => {
-    bed.policy({}, { 'one egress': 'deny', 'two ingress': 'two:80' });
-    const before = hits(1);
-    expect(await told(version, ['one sends udp one:5000 > two:80', 'one sends udp one:5000 > two:80'])).toEqual([
-      'from-pod passed one:5000 > two:80 by unit 1 rule 0',
-      'from-pod policy one:5000 > two:80 by unit 2 rule 1 (staged)',
-      'to-pod passed one:5000 > two:80 by unit 1 rule 0',
-      'to-pod passed one:5000 > two:80 by unit 3 rule 2 (staged)',
-    ]);
-    expect(hits(1) - before).toBe(1);
   });
 
   test('rules count the first packets of flows', () => {

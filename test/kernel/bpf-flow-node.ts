@@ -45,7 +45,16 @@ const sizes: Readonly<Record<string, number>> = {
 };
 
 /** Nothing is asked for. */
-const quiet = { adopting: 0, events: 0, forwardIngress: 0, forwardEgress: 0, podsHost: 0, eventsLost: 0 };
+const quiet = {
+  adopting: 0,
+  events: 0,
+  forwardIngress: 0,
+  forwardEgress: 0,
+  podsHost: 0,
+  eventsLost: 0,
+  natFirst: 0,
+  natLast: 0,
+};
 
 type ArrayName =
   | Parameters<ClassifierBed['array']>[0]
@@ -144,21 +153,16 @@ export class FlowNode implements AsyncDisposable {
     this.map(`tortie_addr${version}`).set(addressBytes(namesOf[version][name] ?? ''), AddressInfo.encode(info));
   }
 
-  /** What the pods' legs say; those that aren't named say allow. `staged` likewise; there are none. */
-  policy(legs: Partial<Record<Leg, Rule>> = {}, staged: Partial<Record<Leg, Rule>> = {}): void {
+  /** What the pods' legs say; those that aren't named say allow. */
+  policy(legs: Partial<Record<Leg, Rule>> = {}): void {
     for (const [i, pod] of pods.entries()) {
       const { ifindex, mac } = this.#devices.get(pod) ?? { ifindex: 0, mac: '' };
       const ofLeg = (leg: 'egress' | 'ingress') => unitOf[legs[`${pod} ${leg}`] ?? 'allow'];
-      const ofStaged = (leg: 'egress' | 'ingress') => {
-        const rule = staged[`${pod} ${leg}`];
-        return rule === undefined ? 0 : unitOf[rule];
-      };
       this.set(
         'tortie_pods',
         i + 1,
         PodSlot.encode({
           unit: [ofLeg('egress'), ofLeg('egress'), ofLeg('ingress'), ofLeg('ingress')],
-          staged: [ofStaged('egress'), ofStaged('egress'), ofStaged('ingress'), ofStaged('ingress')],
           ifindex,
           podMac: macBytes(podMacOf(pod)),
           hostMac: macBytes(mac),

@@ -142,8 +142,8 @@ export class HostBed extends FlowBed {
     const unit = Array.from({ length: flowConstants.hostUnits }, () => 0);
     for (const [kind, rule] of Object.entries(policy) as [keyof typeof kinds, HostRule][])
       for (const family of [0, flowConstants.hostUnitIpv6]) unit[kinds[kind] + family] = unitOf[rule];
-    const staged = unit.map(() => 0);
-    this.set('tortie_hosts', slot, HostSlot.encode({ unit, staged, ifindex, flags, mac }));
+    const none = { masquerade4: new Uint8Array(4), masquerade6: new Uint8Array(16) };
+    this.set('tortie_hosts', slot, HostSlot.encode({ unit, ifindex, flags, mac, ...none }));
   }
 
   /** Opens a failsafe port to the whole family, or to the network of a named end's address. */

@@ -1,6 +1,6 @@
 import type { MappedArray } from '#native/bpf.ts';
 import type { AfterFlush } from '../after-flush.ts';
-import { flowConstants, HostSlot } from '../bpf-types.gen.ts';
+import { HostSlot } from '../bpf-types.gen.ts';
 import { IdPool } from '../classifier/id-pool.ts';
 import { type ElementMap, mapFull, orFull } from '../full-map.ts';
 import { u32Key, u64Value } from '../keys.ts';
@@ -61,8 +61,17 @@ export class HostSlots {
     }
     const index = this.#indexes.take();
     if (index === undefined) throw mapFull('tortie_hosts', `${this.#maps.hosts.length - 1} slots`);
-    const staged = Array.from({ length: flowConstants.hostUnits }, () => 0); // Their rules stand in the units.
-    this.#maps.hosts.value(index).set(HostSlot.encode({ unit: units, staged, ifindex, ...device }));
+    this.#maps.hosts
+      .value(index)
+      .set(
+        HostSlot.encode({
+          unit: units,
+          ifindex,
+          ...device,
+          masquerade4: new Uint8Array(4),
+          masquerade6: new Uint8Array(16),
+        }),
+      );
     const slot = { index, device, isNamed: false };
     try {
       this.#name(ifindex, slot);
