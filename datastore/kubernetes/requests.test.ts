@@ -269,7 +269,7 @@ describe('one HTTP/2 connection', () => {
     // While it is alive, pings are answered.
     for (let turn = 0; turn < 2; turn++) {
       clock.advance(30_000);
-      await new Promise((resolve) => setTimeout(resolve, 20));
+      await until(() => (clock.nextInMs ?? 0) > 15_000); // The answer's time is 15 s: it has come.
     }
     expect(bed.server.connections).toBe(1);
     wire.die();
