@@ -24,6 +24,8 @@ export interface DataplaneCapabilities {
    * kube-proxy, does so, and it goes untranslated where nobody does).
    */
   readonly translatesServices: boolean;
+  /** The same for what the node's own processes send to ClusterIPs (default false, likewise). */
+  readonly translatesForNode: boolean;
 }
 
 /** One object that could not be programmed; it stays dirty and is tried again. */

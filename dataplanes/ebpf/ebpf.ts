@@ -76,6 +76,7 @@ export class EbpfDataplane implements Dataplane {
     enforcesPolicy: true,
     closesUnknownDevices: false,
     translatesServices: true,
+    translatesForNode: false,
   };
 
   readonly programsServices = true;

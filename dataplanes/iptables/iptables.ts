@@ -41,6 +41,7 @@ export class IptablesDataplane implements Dataplane {
     enforcesPolicy: true,
     closesUnknownDevices: true,
     translatesServices: false,
+    translatesForNode: false,
   };
   readonly flows?: DataplaneFlows;
   readonly #deps: IptablesDeps;

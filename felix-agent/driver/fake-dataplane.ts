@@ -17,6 +17,7 @@ export class FakeDataplane implements Dataplane {
     enforcesPolicy: true,
     closesUnknownDevices: true,
     translatesServices: false,
+    translatesForNode: false,
   };
   readonly updates: DataplaneUpdate[] = [];
   /** `activate`, `release`, `cleanup`, ... in the order they came; shared between fakes to see both. */

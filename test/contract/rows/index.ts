@@ -4,11 +4,13 @@ import { basics } from './basics.ts';
 import { hosts } from './hosts.ts';
 import { isolation } from './isolation.ts';
 import { life } from './life.ts';
+import { nodeServices } from './node-services.ts';
 import { operate } from './operate.ts';
 import { rules } from './rules.ts';
 import { selectors } from './selectors.ts';
 import { services } from './services.ts';
 import { tiers } from './tiers.ts';
+import { uplinks } from './uplinks.ts';
 
 /** The whole table. */
 export const rows: readonly Row[] = [
@@ -22,4 +24,6 @@ export const rows: readonly Row[] = [
   ...life,
   ...addresses,
   ...services,
+  ...nodeServices,
+  ...uplinks,
 ];

@@ -2,47 +2,20 @@
 import { must } from '#test/lab/exec.ts';
 import { tcpReset } from '#test/lab/raw-payloads.ts';
 import type { Bed } from '../bed.ts';
+import { clusterIpService, endpointSlices, globalPolicy, kubernetesPolicy, networkPolicy } from '../objects.ts';
+import { lacking, type Family, type Row } from '../row.ts';
 import {
-  bgpConfiguration,
-  clusterIpService,
-  endpointSlices,
-  globalPolicy,
-  kubernetesPolicy,
-  networkPolicy,
-  type SliceEndpoint,
-} from '../objects.ts';
-import { lacking, type Action, type AddressBook, type Family, type Manifest, type Row } from '../row.ts';
-
-/** What the Services of this file have, on ports of their own that nobody serves; SCTP's must be the pods' own (see ebpf-flows.md). */
-const ports = [
-  { name: 'tcp', protocol: 'TCP', port: 88 },
-  { name: 'udp', protocol: 'UDP', port: 88 },
-  { name: 'sctp', protocol: 'SCTP', port: 5000 },
-] as const;
-/** The same as their pods have them. */
-const targets = ports.map((port) => ({ ...port, port: port.protocol === 'SCTP' ? 5000 : 7777 }));
-
-type Books = readonly [v4: AddressBook, v6: AddressBook];
-
-/** A Service that has these, with the ClusterIPs that the bed has for `ips`. */
-const serviceAt = (name: string, [v4, v6]: Books, spec: object = {}, ips = name): Manifest =>
-  clusterIpService(name, [v4[ips] ?? '', v6[ips] ?? ''], ports, { ...spec });
-/** A Service and its endpoints. */
-const served = (name: string, books: Books, endpoints: readonly SliceEndpoint[], spec: object = {}, ips = name) => [
-  serviceAt(name, books, spec, ips),
-  ...endpointSlices(name, books, endpoints, targets),
-];
-/** The same object with labels or annotations. */
-const marked = (object: Manifest, more: object): Manifest => ({ ...object, metadata: { ...object.metadata, ...more } });
-/** Other endpoints from now on. */
-const nowOf = (name: string, endpoints: readonly SliceEndpoint[]): Action => ({
-  apply: (v4, v6) => endpointSlices(name, [v4, v6], endpoints, targets),
-});
-
-const removed = (...names: string[]): Action => ({ remove: names.map((name) => `default/${name}`) });
-
-/** What is in the Services' ranges and nobody has translated doesn't leave the node. */
-const ranges = bgpConfiguration({ serviceClusterIPs: [{ cidr: '10.96.0.0/24' }, { cidr: 'fd96::/112' }] });
+  forgotten,
+  marked,
+  nowOf,
+  ports,
+  ranges,
+  removed,
+  served,
+  serviceAt,
+  smallUplink,
+  targets,
+} from './service-parts.ts';
 
 /** How many of `count` new connections each pod has answered, by its name. */
 async function sharesOf(
@@ -97,24 +70,6 @@ async function leaving(bed: Bed, family: Family): Promise<string | undefined> {
   const line = rules.split('\n').find((rule) => rule.includes(bed.addresses(family)['shop'] ?? '-'));
   return /^\s*0\s/.test(line ?? '') ? undefined : `the counter says: ${line}`;
 }
-
-/** The agent forgets what it knows of flows that have this address. */
-const forgotten = (node: string, name: string): Action => ({
-  act: `${node} forgets the flows of ${name}`,
-  run: async (bed) => {
-    for (const family of ['IPv4', 'IPv6'] as const) {
-      const address = bed.addresses(family)[name] ?? '';
-      const { status, stderr } = await bed.node(node).tortieAsFound('conntrack', 'delete', '--address', address);
-      if (status !== 0) throw new Error(`tortie conntrack delete: ${stderr}`);
-    }
-  },
-});
-
-const smallUplink = (node: string): Action => ({
-  shell: 'ip link set uplink mtu 1300',
-  on: node,
-  undo: 'ip link set uplink mtu 1500',
-});
 
 const serviceRow = (row: Omit<Row, 'needs'> & { readonly needs?: Row['needs'] }): Row => ({
   ...row,
@@ -749,8 +704,8 @@ export const services: readonly Row[] = [
   lacking('session affinity', ['ebpf 25', 'cilium 23', 'cilium 24'], 'session affinity'),
   lacking('Maglev', ['ebpf 33', 'cilium 25'], 'Maglev'),
   lacking(
-    'processes of the node reach ClusterIPs',
-    ['ebpf 31', 'ebpf 35', 'cilium 2', 'cilium 12', 'cilium 14'],
-    "translation for the node's own processes, which is kube-proxy's",
+    "a node port on the node's own loopback, Services of some protocols only for the node, and pods whose sockets are translated before they send",
+    ['ebpf 35', 'cilium 2', 'cilium 14'],
+    'translation of sockets: packets are translated',
   ),
 ];

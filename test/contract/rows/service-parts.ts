@@ -1,0 +1,58 @@
+/** What rows about Services are made of. */
+import { bgpConfiguration, clusterIpService, endpointSlices, type SliceEndpoint } from '../objects.ts';
+import type { Action, AddressBook, Manifest } from '../row.ts';
+
+/** What the rows' Services have, on ports of their own that nobody serves; SCTP's must be the pods' own (see ebpf-flows.md). */
+export const ports = [
+  { name: 'tcp', protocol: 'TCP', port: 88 },
+  { name: 'udp', protocol: 'UDP', port: 88 },
+  { name: 'sctp', protocol: 'SCTP', port: 5000 },
+] as const;
+/** The same as their pods have them. */
+export const targets = ports.map((port) => ({ ...port, port: port.protocol === 'SCTP' ? 5000 : 7777 }));
+
+type Books = readonly [v4: AddressBook, v6: AddressBook];
+
+/** A Service that has these, with the ClusterIPs that the bed has for `ips`. */
+export const serviceAt = (name: string, [v4, v6]: Books, spec: object = {}, ips = name): Manifest =>
+  clusterIpService(name, [v4[ips] ?? '', v6[ips] ?? ''], ports, { ...spec });
+/** A Service and its endpoints. */
+export const served = (
+  name: string,
+  books: Books,
+  endpoints: readonly SliceEndpoint[],
+  spec: object = {},
+  ips = name,
+) => [serviceAt(name, books, spec, ips), ...endpointSlices(name, books, endpoints, targets)];
+/** The same object with labels or annotations. */
+export const marked = (object: Manifest, more: object): Manifest => ({
+  ...object,
+  metadata: { ...object.metadata, ...more },
+});
+/** Other endpoints from now on. */
+export const nowOf = (name: string, endpoints: readonly SliceEndpoint[]): Action => ({
+  apply: (v4, v6) => endpointSlices(name, [v4, v6], endpoints, targets),
+});
+
+export const removed = (...names: string[]): Action => ({ remove: names.map((name) => `default/${name}`) });
+
+/** What is in the Services' ranges and nobody has translated doesn't leave the node. */
+export const ranges = bgpConfiguration({ serviceClusterIPs: [{ cidr: '10.96.0.0/24' }, { cidr: 'fd96::/112' }] });
+
+/** The agent forgets what it knows of flows that have this address. */
+export const forgotten = (node: string, name: string): Action => ({
+  act: `${node} forgets the flows of ${name}`,
+  run: async (bed) => {
+    for (const family of ['IPv4', 'IPv6'] as const) {
+      const address = bed.addresses(family)[name] ?? '';
+      const { status, stderr } = await bed.node(node).tortieAsFound('conntrack', 'delete', '--address', address);
+      if (status !== 0) throw new Error(`tortie conntrack delete: ${stderr}`);
+    }
+  },
+});
+
+export const smallUplink = (node: string): Action => ({
+  shell: 'ip link set uplink mtu 1300',
+  on: node,
+  undo: 'ip link set uplink mtu 1500',
+});
