@@ -8,14 +8,7 @@
 #include "consts.h"
 #include "maps.h"
 #include "counters.h"
-
-/* The programs of the build in force. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, JUMP__COUNT);
-	__type(key, enum jump);
-	__type(value, __u32);
-} tortie_jump SEC(".maps");
+#include "jump.h"
 
 /* The program jumped to counts the packet. */
 static __always_inline int go_on(struct __sk_buff *skb, enum direction direction, enum jump next)

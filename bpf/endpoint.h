@@ -19,6 +19,7 @@
 #include "rewrite.h"
 #include "refuse.h"
 #include "related.h"
+#include "translation.h"
 #include "forward.h"
 
 #if (FAMILY == 4 && !defined(TORTIE_ENDPOINT4_H)) || (FAMILY == 6 && !defined(TORTIE_ENDPOINT6_H))
@@ -33,7 +34,6 @@
 
 #define admit_sender OF_FAMILY(admit_sender)
 #define take_packet OF_FAMILY(take_packet)
-#define plan_translation OF_FAMILY(plan_translation)
 #define relate_error OF_FAMILY(relate_error)
 #define is_local OF_FAMILY(is_local)
 #define refuse OF_FAMILY(refuse)
@@ -90,44 +90,6 @@ static __always_inline enum verdict take_packet(struct __sk_buff *skb, struct pa
 {
 	begin_packet(skb, packet, place);
 	return parse_headers(skb, ETH_HLEN, 0, &packet->headers);
-}
-
-/*
- * From the record to packet->to and packet->translation: a packet with the tuple before translation gets the
- * other one, an answer the way back. An error is told as the sender of what it quotes knows that packet.
- */
-static __always_inline void plan_translation(struct packet *packet, int is_error)
-{
-	const struct flow_record *record = &packet->record;
-	__u8 protocol = record->key.protocol;
-	__u32 end = opener_of(record->state);
-	struct flow_end opener, other;
-
-	packet->to = is_error ? packet->quoted.tuple : packet->headers.tuple;
-	packet->judged = packet->to;
-	if (!is_translated(record->state))
-		return;
-	ends_before(record, &opener, &other);
-	if (packet->via_pointer) {
-		if (is_error != !packet->from_opener)
-			return;
-		if (is_error)
-			tuple_between(&record->key.end[!end], &record->key.end[end], protocol, &packet->to);
-		else
-			tuple_between(&record->key.end[end], &record->key.end[!end], protocol, &packet->to);
-		packet->judged = packet->to;
-		/* Policy knows the opener by its own address. */
-		__builtin_memcpy(packet->judged.source, opener.address, ADDRESS_BYTES);
-		packet->judged.source_port = opener.port;
-	} else {
-		if (is_error == !packet->from_opener)
-			return;
-		if (is_error)
-			tuple_between(&opener, &other, protocol, &packet->to);
-		else
-			tuple_between(&other, &opener, protocol, &packet->to);
-	}
-	packet->translation = is_error ? TRANSLATION_ERROR : TRANSLATION_PACKET;
 }
 
 /*

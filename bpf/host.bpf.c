@@ -7,6 +7,7 @@
 #include "maps.h"
 #include "counters.h"
 #include "endpoint-maps.h"
+#include "jump.h"
 
 #define FAMILY 4
 #include "host.h"
@@ -47,6 +48,13 @@ static __always_inline __u32 marks_of(__u32 untracked, __u32 not_local, __u32 pr
 	       (pre_accepted ? pod_config.mark_pre_accepted : 0);
 }
 
+/* What no policy here refuses: the uplinks' program has a word, if it is there. */
+static __always_inline int let_in(struct __sk_buff *skb)
+{
+	bpf_tail_call(skb, &tortie_jump, JUMP_NET_IN);
+	return TC_ACT_UNSPEC;
+}
+
 /* What comes in: seen from the node, that is to the endpoint. */
 SEC("tc")
 int tortie_host_in(struct __sk_buff *skb)
@@ -85,7 +93,7 @@ int tortie_host_in(struct __sk_buff *skb)
 		break;
 	}
 	count_on(skb->ifindex, length, DIRECTION_TO_POD, verdict);
-	return verdict == VERDICT_PASSED ? TC_ACT_UNSPEC : TC_ACT_SHOT;
+	return verdict == VERDICT_PASSED ? let_in(skb) : TC_ACT_SHOT;
 }
 
 /* What goes out. */
