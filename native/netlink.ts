@@ -11,6 +11,7 @@ import type {
   NetlinkOp,
   NetnsRef,
   OpResult,
+  Qdisc,
   Route,
   Sysctl,
   SysctlResult,
@@ -109,6 +110,10 @@ class RouteNetlink implements Netlink {
 
   filters(link: LinkRef, direction: 'ingress' | 'egress'): Promise<readonly Filter[]> {
     return this.#dump<Filter>('filters', { link, direction });
+  }
+
+  qdiscs(): Promise<readonly Qdisc[]> {
+    return this.#dump<Qdisc>('qdiscs');
   }
 
   async hasClsact(link: LinkRef): Promise<boolean> {

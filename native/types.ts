@@ -220,6 +220,15 @@ export interface Filter {
   readonly programId?: number;
 }
 
+/** A queueing discipline of a device. */
+export interface Qdisc {
+  /** `clsact`, `ingress`, `tbf`, `noqueue`, ... */
+  readonly kind: string;
+  readonly linkIndex: number;
+  /** What leaves the device passes by it first; `clsact`, `ingress` and those below others are not. */
+  readonly isRoot: boolean;
+}
+
 /** What a monitor socket reports. `overrun`: the kernel dropped events; none are missed after it, so compare everything again. */
 export type NetlinkEvent =
   | { readonly type: 'link.new' | 'link.del'; readonly link: Link }
@@ -261,6 +270,8 @@ export interface Netlink extends Disposable {
     readonly proxy?: boolean;
   }): Promise<readonly Neighbour[]>;
   filters(link: LinkRef, direction: 'ingress' | 'egress'): Promise<readonly Filter[]>;
+  /** All qdiscs of all devices; `noqueue`, which devices have when they have none, is among them. */
+  qdiscs(): Promise<readonly Qdisc[]>;
   /** True if the device has a clsact qdisc. */
   hasClsact(link: LinkRef): Promise<boolean>;
 }

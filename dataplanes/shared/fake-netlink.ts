@@ -181,6 +181,10 @@ export class FakeNetlink implements Netlink {
     return Promise.resolve([]);
   }
 
+  qdiscs(): Promise<readonly never[]> {
+    return Promise.resolve([]);
+  }
+
   hasClsact(): Promise<boolean> {
     return Promise.resolve(false);
   }

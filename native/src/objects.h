@@ -33,6 +33,7 @@ Napi::Value DecodeNeighbour(Napi::Env env, const nlmsghdr *message);
 Napi::Value DecodeFilter(Napi::Env env, const nlmsghdr *message);
 // The ifindex of a qdisc's or filter's device.
 Napi::Value DecodeTcDevice(Napi::Env env, const nlmsghdr *message);
+Napi::Value DecodeQdisc(Napi::Env env, const nlmsghdr *message);
 // True if the message is a clsact qdisc of this device.
 bool IsClsact(const nlmsghdr *message, uint32_t linkIndex);
 

@@ -150,6 +150,13 @@ DumpPlan PlanDump(const std::string &kind, const DumpFilter &filter)
 			return message->nlmsg_type == RTM_NEWTFILTER ? DecodeFilter(env, message)
 								     : env.Undefined();
 		};
+	} else if (kind == "qdiscs") {
+		plan.object = "qdisc.dump";
+		plan.requests.push_back(DumpQdiscs());
+		plan.decode = [](Napi::Env env, const nlmsghdr *message, uint32_t) -> Napi::Value {
+			return message->nlmsg_type == RTM_NEWQDISC ? DecodeQdisc(env, message)
+								   : env.Undefined();
+		};
 	} else if (kind == "clsact" && filter.link) {
 		plan.object = "qdisc.dump";
 		plan.requests.push_back(DumpQdiscs());

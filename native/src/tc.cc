@@ -117,6 +117,22 @@ Napi::Value DecodeTcDevice(Napi::Env env, const nlmsghdr *message)
 	return Napi::Number::New(env, tc->tcm_ifindex);
 }
 
+Napi::Value DecodeQdisc(Napi::Env env, const nlmsghdr *message)
+{
+	const auto *tc = FixedHeader<tcmsg>(message);
+	if (!tc)
+		return env.Undefined();
+	const Attributes<TCA_MAX> attributes(message, sizeof(*tc));
+	const auto kind = attributes.Text(TCA_KIND);
+	if (!kind)
+		return env.Undefined();
+	Napi::Object qdisc = Napi::Object::New(env);
+	qdisc.Set("kind", *kind);
+	qdisc.Set("linkIndex", Napi::Number::New(env, tc->tcm_ifindex));
+	qdisc.Set("isRoot", tc->tcm_parent == TC_H_ROOT);
+	return qdisc;
+}
+
 bool IsClsact(const nlmsghdr *message, uint32_t linkIndex)
 {
 	const auto *tc = FixedHeader<tcmsg>(message);

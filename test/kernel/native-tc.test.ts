@@ -45,6 +45,15 @@ describe('clsact', () => {
     expect(await netlink.hasClsact('v0')).toBe(false);
     expect(netlink.batchSync([{ op: 'clsact.add', link: 'v0' }])).toMatchObject([{ ok: false }]);
     expect(await qdiscs('v0')).toEqual(expect.arrayContaining(['ingress', 'pfifo']));
+    const linkIndex = netlink.link('v0')?.index;
+    const listed = (await netlink.qdiscs()).filter((qdisc) => qdisc.linkIndex === linkIndex);
+    expect(listed).toHaveLength(2);
+    expect(listed).toEqual(
+      expect.arrayContaining([
+        { kind: 'pfifo', linkIndex, isRoot: true },
+        { kind: 'ingress', linkIndex, isRoot: false },
+      ]),
+    );
   });
 
   test('asking for a device that is not there is ENODEV', async () => {
