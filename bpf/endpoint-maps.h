@@ -12,6 +12,9 @@
 #define UNIT_INGRESS 2
 #define UNIT_KINDS 4
 
+/* The device has qdiscs of its own: what the pod sends goes by them, and so by the stack. */
+#define POD_SHAPED 1
+
 /* One pod's device. Numbers are stored one by one: each is right by itself at any moment. */
 struct pod_slot {
 	/* 0: everything is denied. */
@@ -23,6 +26,8 @@ struct pod_slot {
 	/* One address of each family to which this device, and no other, is the way; 0: none is said. */
 	__u8 address4[4];
 	__u8 address6[16];
+	/* POD_... */
+	__u32 flags;
 };
 
 /* ifindex -> ifindex << 32 | slot */
@@ -57,6 +62,8 @@ enum hop_kind {
  * pools. */
 #define HOP_IN_POOL 1
 #define HOP_NAT_OUTGOING 2
+/* A pod whose device has qdiscs of its own: what it gets goes by them, and so by the stack. */
+#define HOP_SHAPED 4
 
 /* Never changed while an address refers to it. */
 struct hop {
