@@ -30,6 +30,7 @@
 #define legs_needed OF_FAMILY(legs_needed)
 #define host_legs OF_FAMILY(host_legs)
 #define may_pass OF_FAMILY(may_pass)
+#define is_own_service OF_FAMILY(is_own_service)
 #define is_counted OF_FAMILY(is_counted)
 #define touch_flow OF_FAMILY(touch_flow)
 #define use_element OF_FAMILY(use_element)
@@ -137,10 +138,18 @@ static __always_inline __u64 legs_needed(const struct packet *packet, __u64 stat
 {
 	int is_egress = packet->is_out ? packet->from_opener : !packet->from_opener;
 
-	/* What is redirected meets no other program. */
-	if (packet->is_out && !(state & FLOW_FLAG_VIA_STACK))
+	/* What is redirected meets no other program; but by an uplink only one end is a pod of this node. */
+	if (packet->is_out && !(state & (FLOW_FLAG_VIA_STACK | FLOW_FLAG_BY_NET)))
 		return FLOW_FLAG_EGRESS_OK | FLOW_FLAG_INGRESS_OK;
 	return is_egress ? FLOW_FLAG_EGRESS_OK : FLOW_FLAG_INGRESS_OK;
+}
+
+/* Whether the node itself has asked a Service, and programs at uplinks translate it. */
+static __always_inline int is_own_service(__u64 state)
+{
+	const __u64 both = FLOW_FLAG_OF_HOST | FLOW_FLAG_DESTINATION;
+
+	return (state & both) == both;
 }
 
 /*
@@ -172,6 +181,11 @@ static __always_inline int may_pass(const struct packet *packet, __u64 state)
 		return 1;
 	if (packet->place >= PLACE_HOST_IN)
 		return (state & host_legs(packet)) != 0;
+	if (packet->place == PLACE_NET_OUT || (packet->place == PLACE_NET_IN && !packet->from_opener)) {
+		/* What the node asks passes an uplink as what it has asked for. */
+		if (is_own_service(state))
+			return 1;
+	}
 	needed = legs_needed(packet, state);
 	return (state & needed) == needed;
 }
@@ -182,8 +196,14 @@ static __always_inline int is_counted(const struct packet *packet, __u64 state)
 	const __u64 of_pods = FLOW_FLAG_EGRESS_OK | FLOW_FLAG_INGRESS_OK;
 	__u64 before = packet->from_opener ? FLOW_FLAG_EGRESS_OK : FLOW_FLAG_INGRESS_OK;
 
+	/* What the node asks of Services: at the pod's device, if it is one of ours, else where it is
+	 * translated. */
+	if (packet->place >= PLACE_NET_IN && is_own_service(state))
+		return packet->place < PLACE_HOST_IN && !(state & of_pods);
 	if (packet->place >= PLACE_HOST_IN)
 		return !(state & of_pods) && packet->place != PLACE_HOST_FORWARD;
+	if (packet->place >= PLACE_NET_IN)
+		return (state & FLOW_FLAG_BY_NET) != 0;
 	/* The sender's program was there before, if the sender is one of ours. */
 	return packet->is_out || !(state & before);
 }
