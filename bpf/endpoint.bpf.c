@@ -10,11 +10,13 @@
 #include "sender.h"
 
 #define FAMILY 4
-#include "endpoint.h"
+#include "pod-out.h"
+#include "pod-in.h"
 #include "established.h"
 #undef FAMILY
 #define FAMILY 6
-#include "endpoint.h"
+#include "pod-out.h"
+#include "pod-in.h"
 #include "established.h"
 #undef FAMILY
 

@@ -21,7 +21,7 @@
 #include "track.h"
 #include "judge.h"
 #include "rewrite.h"
-#include "endpoint.h"
+#include "pod-out.h"
 #include "known.h"
 
 #if (FAMILY == 4 && !defined(TORTIE_ESTABLISHED4_H)) || (FAMILY == 6 && !defined(TORTIE_ESTABLISHED6_H))
