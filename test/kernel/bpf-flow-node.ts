@@ -216,7 +216,7 @@ export class FlowNode implements AsyncDisposable {
     for (const name of Object.keys(flowMapShapes)) {
       if (!/^tortie_(?:flow|new|frag|front)/.test(name)) continue;
       const map = this.map(name);
-      for (const { key } of await map.entries()) map.delete(key);
+      await map.deleteMany((await map.entries()).map(({ key }) => key));
     }
   }
 
