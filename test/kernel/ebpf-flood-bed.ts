@@ -3,7 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { DeviceCounters, Direction, type Verdict, verdictTexts } from '#dataplanes/ebpf/bpf-types.gen.ts';
 import { macBytes, u32Key } from '#dataplanes/ebpf/keys.ts';
 import { loadObject, type LoadedObject } from '#native/bpf.ts';
-import { FlowBed } from './bpf-flow-bed.ts';
+import type { FlowBed } from './bpf-flow-bed.ts';
 import { namesOf, type Pod } from './bpf-flow-names.ts';
 import { frameOf } from './bpf-flow-words.ts';
 import type { Version } from './classifier-bed.ts';
