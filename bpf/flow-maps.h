@@ -29,7 +29,8 @@ enum flow_flag {
 	FLOW_FLAG_ESTABLISHED = 1 << 4,
 	FLOW_FLAG_FIN_OPENER = 1 << 5,
 	FLOW_FLAG_FIN_OTHER = 1 << 6,
-	FLOW_FLAG_RESET = 1 << 7,
+	/* TCP: it has sent a RST, and nothing since: an end that goes on has not, whoever sent it. */
+	FLOW_FLAG_RESET_OPENER = 1 << 7,
 	/* Its packets go through the node's stack in both directions. */
 	FLOW_FLAG_VIA_STACK = 1 << 8,
 	/* The destination was translated: `before` is what the opener asked for. */
@@ -56,10 +57,25 @@ enum flow_flag {
 	/* Its other end is not of this node, and its packets go past the stack in both directions, by
 	   uplinks. */
 	FLOW_FLAG_BY_NET = 1 << 20,
+	/* As RESET_OPENER, of the other end. */
+	FLOW_FLAG_RESET_OTHER = 1 << 21,
 };
 
 /* Hashes that the answered flows of a family are spread over. */
 #define FLOW_SHARDS 4
+
+/* Elements of the answered flows' hashes that unanswered flows take: of one share, or of all together. */
+struct one_way_share {
+	/* As far as it is known; what the sweep that is under way has met, and what has come since it began.
+	 */
+	__u32 now;
+	__u32 next;
+	/* No more are taken in from here on; 0: there is no limit. */
+	__u32 limit;
+};
+
+/* Shares of opener's addresses. */
+#define ONE_WAY_SHARES 4096
 
 #endif
 
@@ -99,6 +115,9 @@ struct flow_record {
 	__u32 slot[2];
 	/* cookie << 32 | enum flow_flag */
 	__u64 state;
+	/* No bytes: it makes the flags' names part of the map's types, so that a later layout can read them.
+	 */
+	enum flow_flag _names[0];
 };
 
 /* The packet that a fragment is of. */
@@ -149,6 +168,14 @@ FLOW_SHARD(b);
 FLOW_SHARD(c);
 FLOW_SHARD(d);
 #undef FLOW_SHARD
+
+/* See one-way.h: the total, then the shares. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1 + ONE_WAY_SHARES);
+	__type(key, __u32);
+	__type(value, struct one_way_share);
+} OF_FAMILY(tortie_oneway) SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

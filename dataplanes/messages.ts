@@ -94,6 +94,24 @@ export interface XdpSettings {
   readonly refreshIntervalMs: number;
 }
 
+/** How many entries tables have, where the dataplane has tables of its own (bpfMapSize*); `dataplanes/ebpf/sizes.ts` says which maps take what. */
+export interface MapSizeSettings {
+  /** Answered flows of one address family: bpfMapSizeConntrack. */
+  readonly flows: number;
+  /** For each CPU, in place of `flows` (bpfMapSizePerCpuConntrack); 0: `flows` holds. */
+  readonly flowsPerCpu: number;
+  /** Services' addresses and ports: bpfMapSizeNATFrontend. */
+  readonly frontends: number;
+  /** bpfMapSizeNATBackend. */
+  readonly backends: number;
+  /** Single addresses of which something is known: bpfMapSizeRoute. */
+  readonly addresses: number;
+  /** Networks of which something is known: bpfMapSizeIPSets. */
+  readonly networks: number;
+  /** Pod devices of this node: bpfMapSizeIfState. */
+  readonly devices: number;
+}
+
 /** The settings a dataplane acts on; FelixConfiguration merged with the environment. */
 export interface DataplaneConfig {
   readonly interfacePrefixes: readonly string[];
@@ -138,8 +156,11 @@ export interface DataplaneConfig {
   readonly failsafeInbound: readonly FailsafePort[];
   readonly failsafeOutbound: readonly FailsafePort[];
   readonly flowTimeouts: FlowTimeoutSettings;
+  readonly mapSizes: MapSizeSettings;
   /** Untracked policy before the stack (eBPF dataplane). */
   readonly xdp: XdpSettings;
+  /** A regular expression that the names of uplinks match (bpfDataIfacePattern); absent: uplinks are found by routes and addresses. */
+  readonly uplinkPattern?: string;
 }
 
 export type DataplaneUpdate =

@@ -22,6 +22,7 @@ export interface RawMap {
   setMany(keys: Uint8Array, values: Uint8Array, flags: number): Promise<void>;
   deleteMany(keys: Uint8Array): Promise<number>;
   mmap(): ArrayBuffer;
+  types(): { readonly key: number; readonly value: number; readonly btf: Uint8Array } | undefined;
   close(): void;
 }
 

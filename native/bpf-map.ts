@@ -1,4 +1,5 @@
 import { bpfAddon, type RawMap } from './bpf-addon.ts';
+import { BpfTypes } from './bpf-types.ts';
 import { MappedArray } from './bpf-mapped-array.ts';
 import type { NetnsRef } from './types.ts';
 
@@ -125,6 +126,12 @@ export class BpfMap implements Disposable {
    */
   mmap(): MappedArray {
     return new MappedArray(this.shape, this.#raw.mmap());
+  }
+
+  /** What keys and values consist of, as the object had it that made the map; undefined: it was made without types. `BAD_BTF`: not readable. */
+  types(): BpfTypes | undefined {
+    const raw = this.#raw.types();
+    return raw === undefined ? undefined : new BpfTypes(raw);
   }
 
   /** Gives it a path on a bpf file system; it lives until that is removed. `EEXIST` when something is there. */

@@ -29,6 +29,7 @@ export {
   type PackedElements,
   type SetMode,
 } from './bpf-map.ts';
+export { type BpfTypes, type TypeField } from './bpf-types.ts';
 export { MappedArray } from './bpf-mapped-array.ts';
 export { mountBpffs, unmountBpffs } from './bpf-mount.ts';
 export { loadObject, LoadedObject, type ObjectSpec, type VerifierFailure } from './bpf-object.ts';

@@ -42,6 +42,21 @@ const actedOn: readonly FelixFieldName[] = [
 const noted: { readonly [K in FelixFieldName]?: FieldSupport } = {
   bpfEnabled: yesBut('switches a live node'),
   bpfConntrackTimeouts: yesBut('Auto: as the sysctls of nf_conntrack have it at the time'),
+  bpfDataIfacePattern: yesBut('where it is not set, uplinks are found by routes and addresses'),
+  bpfMapSizeConntrack: yesBut('answered flows of each address family; for those that nobody has answered an eighth more'),
+  bpfMapSizePerCpuConntrack: yes,
+  bpfMapSizeConntrackScaling: no('a full table stays as large as the settings say, and refuses new flows', 'Disabled'),
+  bpfMapSizeConntrackCleanupQueue: kept('nothing waits in a queue: old records go where they are found'),
+  bpfMapSizeNATFrontend: yesBut('of each address family'),
+  bpfMapSizeNATBackend: yesBut('of each address family'),
+  bpfMapSizeNATAffinity: no('no session affinity yet'),
+  bpfMapSizeRoute: yesBut(
+    "single addresses of each family of which something is known, once each: pods, nodes, what IP sets name; not routes' networks",
+  ),
+  bpfMapSizeIPSets: yesBut(
+    "networks of each family of which something is known, once each: what IP sets name, pools, other nodes' blocks; not single addresses",
+  ),
+  bpfMapSizeIfState: yesBut("pods' devices; Calico's default is 1000"),
   xdpEnabled: yesBut('by the eBPF dataplane; the iptables dataplane has no XDP'),
   genericXDPEnabled: yesBut('by the eBPF dataplane; the iptables dataplane has no XDP'),
   xdpRefreshInterval: yesBut('by the eBPF dataplane; the iptables dataplane has no XDP'),

@@ -42,6 +42,15 @@ export const TEST_CONFIG: DataplaneConfig = {
     icmp: 5000,
     generic: 600_000,
   },
+  mapSizes: {
+    flows: 512_000,
+    flowsPerCpu: 0,
+    frontends: 65_536,
+    backends: 262_144,
+    addresses: 262_144,
+    networks: 1_048_576,
+    devices: 4096,
+  },
   xdp: { enabled: true, generic: false, refreshIntervalMs: 90_000 },
 };
 

@@ -27,7 +27,13 @@ export function resolveAgentConfig(
   const resolved = resolveFelix({ env, node: node?.spec, global: global?.spec });
   return {
     settings: resolved.settings,
-    dataplane: dataplaneConfig(resolved.settings),
+    dataplane: {
+      ...dataplaneConfig(resolved.settings),
+      // Its built-in value would be a guess: routes tell better.
+      ...(resolved.sources.bpfDataIfacePattern === 'built-in'
+        ? {}
+        : { uplinkPattern: resolved.settings.bpfDataIfacePattern }),
+    },
     wanted: resolved.settings.bpfEnabled ? 'ebpf' : 'iptables',
     report: reportOf(resolved),
     fatal: resolved.problems.filter(({ fatal }) => fatal).map(({ message }) => message),
@@ -88,6 +94,15 @@ function dataplaneConfig(settings: FelixSettings): DataplaneConfig {
     failsafeInbound: settings.failsafeInboundHostPorts,
     failsafeOutbound: settings.failsafeOutboundHostPorts,
     flowTimeouts: flowTimeouts(settings.bpfConntrackTimeouts),
+    mapSizes: {
+      flows: settings.bpfMapSizeConntrack,
+      flowsPerCpu: settings.bpfMapSizePerCpuConntrack,
+      frontends: settings.bpfMapSizeNATFrontend,
+      backends: settings.bpfMapSizeNATBackend,
+      addresses: settings.bpfMapSizeRoute,
+      networks: settings.bpfMapSizeIPSets,
+      devices: settings.bpfMapSizeIfState,
+    },
     xdp: {
       enabled: settings.xdpEnabled,
       generic: settings.genericXDPEnabled,

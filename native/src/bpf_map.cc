@@ -2,6 +2,7 @@
 #include "bpf.h"
 #include "args.h"
 #include "bpf_elements.h"
+#include "bpf_types.h"
 #include "netns.h"
 #include "worker.h"
 #include <bpf/bpf.h>
@@ -72,6 +73,7 @@ class BpfMap : public Napi::ObjectWrap<BpfMap>
 						      InstanceMethod<&BpfMap::SetMany>("setMany"),
 						      InstanceMethod<&BpfMap::DeleteMany>("deleteMany"),
 						      InstanceMethod<&BpfMap::Mmap>("mmap"),
+						      InstanceMethod<&BpfMap::Types>("types"),
 						      InstanceMethod<&BpfMap::Close>("close"),
 						  }));
 	}
@@ -230,6 +232,21 @@ class BpfMap : public Napi::ObjectWrap<BpfMap>
 			return Napi::ArrayBuffer::New(
 			    info.Env(), mapping.start, mapping.length,
 			    [length = mapping.length](Napi::Env, void *start) { munmap(start, length); });
+		});
+	}
+
+	// types(): {key, value, btf}, or undefined
+	Napi::Value Types(const Napi::CallbackInfo &info)
+	{
+		return Guarded(info.Env(), "map.types", [&]() -> Napi::Value {
+			const auto types = TypesOf(fd());
+			if (!types)
+				return info.Env().Undefined();
+			Napi::Object out = Napi::Object::New(info.Env());
+			out.Set("key", types->key);
+			out.Set("value", types->value);
+			out.Set("btf", ToBytes(info.Env(), types->btf));
+			return out;
 		});
 	}
 
