@@ -33,13 +33,13 @@ class Strangers implements AsyncDisposable {
   readonly all: Stranger[] = [];
   readonly #stack = new AsyncDisposableStack();
 
-  static async on(node: LabNode, host: Netlink, device: string): Promise<Strangers> {
+  static async on(node: LabNode, host: Netlink, device: string, where = ''): Promise<Strangers> {
     const strangersOnIt = new Strangers();
-    await strangersOnIt.#attach(node, host, device);
+    await strangersOnIt.#attach(node, host, device, where);
     return strangersOnIt;
   }
 
-  async #attach(node: LabNode, host: Netlink, device: string): Promise<void> {
+  async #attach(node: LabNode, host: Netlink, device: string, where: string): Promise<void> {
     const ifindex = host.link(device)?.index ?? 0;
     const target = { ifindex, netns: { path: node.netnsPath } };
     await host.run([{ op: 'clsact.add', link: device }]);
@@ -49,15 +49,15 @@ class Strangers implements AsyncDisposable {
       await host.run([{ op: 'filter.replace', link: device, direction, ...strangers, name: 'stranger', fd }]);
       const seen = object.map('seen');
       this.all.push({
-        name: `${device} clsact ${direction}`,
+        name: `${where}${device} clsact ${direction}`,
         count: () =>
           Number(new DataView((seen.get(new Uint8Array(4)) ?? new Uint8Array(8)).buffer).getBigUint64(0, true)),
       });
       if (!hasTcx) continue;
-      const native = await this.#native(`${device} tcx ${direction}`, 'first_of_tc');
+      const native = await this.#native(`${where}${device} tcx ${direction}`, 'first_of_tc');
       this.#stack.use<BpfLink>(await attachTcx(native.program('first_of_tc'), direction, target));
     }
-    const native = await this.#native(`${device} XDP`, 'passes');
+    const native = await this.#native(`${where}${device} XDP`, 'passes');
     await host.run([{ op: 'xdp.set', link: device, mode: 'native', fd: native.program('passes').fd }]);
   }
 
@@ -83,8 +83,8 @@ describe('BPF programs of others', () => {
   const ids: Record<(typeof kinds)[number], Set<number>> = { prog: new Set(), map: new Set(), link: new Set() };
   let lab: Lab;
   let node: LabNode;
-  let before: NodeSnapshot;
-  let onUplink: Strangers;
+  let before: readonly NodeSnapshot[];
+  let onUplinks: readonly Stranger[];
   let onPod: Strangers;
   let pod: LabPod;
   let far: LabPod;
@@ -92,13 +92,21 @@ describe('BPF programs of others', () => {
   beforeAll(async () => {
     lab = cleanup.use(await Lab.create({ nodes: 2 }));
     lab.configure({ bpfEnabled: iptables.bpfEnabled });
+    // The other one's uplink has Tortie's programs without one.
     lab.apply('host', [
       hostEndpoint('uplink', { node: 'node1', interfaceName: 'uplink', profiles: ['projectcalico-default-allow'] }),
     ]);
     node = lab.node(0);
     const host = cleanup.use(openNetlink({ path: node.netnsPath }));
-    onUplink = cleanup.use(await Strangers.on(node, host, 'uplink'));
-    before = await snapshotOf(node);
+    const strangers = await Promise.all(
+      lab.nodes.map(async (each) =>
+        cleanup.use(
+          await Strangers.on(each, cleanup.use(openNetlink({ path: each.netnsPath })), 'uplink', `${each.name} `),
+        ),
+      ),
+    );
+    onUplinks = strangers.flatMap(({ all }) => all);
+    before = await Promise.all(lab.nodes.map(snapshotOf));
     await Promise.all(lab.nodes.map((each) => each.startAgent()));
     [pod, far] = [await node.addPod('pod'), await lab.node(1).addPod('far')];
     await far.peer();
@@ -121,7 +129,9 @@ describe('BPF programs of others', () => {
   };
   /** What the agent's process holds by now. */
   const noteIds = () => {
-    for (const id of held(node.agentPid ?? 0)) ids[id.kind].add(id.id);
+    for (const { agentPid = 0 } of lab.nodes) {
+      for (const id of held(agentPid)) ids[id.kind].add(id.id);
+    }
   };
   const flipTo = async ({ dataplane, bpfEnabled }: (typeof dataplanes)[number]) => {
     lab.setBpfEnabled(bpfEnabled);
@@ -154,19 +164,20 @@ describe('BPF programs of others', () => {
     ['when it comes again', () => flipTo(ebpf)],
   ])('run on %s', async (_, doing) => {
     await doing();
-    await allRun([...onUplink.all, ...onPod.all], throughPod);
+    await allRun([...onUplinks, ...onPod.all], throughPod);
   });
 
   it('run on after cleanup in eBPF mode, of which no program, map, link, pin, qdisc or rule is left', async () => {
     expect(
       Math.min(...kinds.filter((kind) => hasTcx || kind !== 'link').map((kind) => ids[kind].size)),
     ).toBeGreaterThan(0);
-    await node.stopAgent();
-    expect(await node.tortie('cleanup', '--force')).toMatchObject({ status: 0 });
-    await allRun(onUplink.all, async () => {
-      await node.exec('ping', '-c', '2', '-i', '0.1', lab.outsideAddresses.ipv4);
+    await Promise.all(lab.nodes.map((each) => each.stopAgent()));
+    for (const each of lab.nodes) expect(await each.tortie('cleanup', '--force')).toMatchObject({ status: 0 });
+    await allRun(onUplinks, async () => {
+      for (const each of lab.nodes) await each.exec('ping', '-c', '2', '-i', '0.1', lab.outsideAddresses.ipv4);
     });
-    expect(await snapshotOf(node)).toEqual(before);
+    expect(await Promise.all(lab.nodes.map(snapshotOf))).toEqual(before);
+    for (const { 'BPF programs': still } of before) expect(still).toHaveLength(hasTcx ? 4 : 2);
     // The kernel frees what nobody holds in its own time.
     const left = async () => (await Promise.all(kinds.map((kind) => present(kind, ids[kind])))).flat();
     await eventually(async () => (await left()).length === 0, left);

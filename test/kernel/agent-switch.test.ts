@@ -64,6 +64,7 @@ describe('the bpfEnabled field', () => {
     await flipTo(iptables);
     const before = await snapshotOf(lab.node(0));
     expect(before['bpf pins']).toEqual([]);
+    expect(before['BPF programs']).toEqual([]);
     expect(before['qdiscs']?.filter((line) => line.includes('clsact'))).toEqual([]);
     expect(before['iptables-nft']?.join('\n')).toContain('cali-PREROUTING');
 
@@ -77,6 +78,7 @@ describe('the bpfEnabled field', () => {
     await eventually(async () => (await leftovers()).length === 0, leftovers, 5_000);
     const during = await snapshotOf(lab.node(0));
     expect(during['qdiscs']?.filter((line) => line.includes('clsact')).length).toBe(2);
+    expect(during['BPF programs']?.length).toBeGreaterThanOrEqual(4);
 
     await flipTo(iptables);
     await eventually(

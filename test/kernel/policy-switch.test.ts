@@ -218,6 +218,7 @@ async function leftovers(node: LabNode, { bpfEnabled }: Row): Promise<readonly s
     ? rules.filter((line) => /wl-src|cali-(PREROUTING|FORWARD|wl-link-local)/.test(line))
     : [
         ...lines('bpf pins'),
+        ...lines('BPF programs'),
         ...lines('qdiscs').filter((line) => line.includes('clsact')),
         ...rules.filter((line) => line.includes('tortie')),
       ];

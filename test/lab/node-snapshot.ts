@@ -1,5 +1,8 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { attachedPrograms, type Direction, probeBpf } from '#native/bpf.ts';
+import { openNetlink } from '#native/netlink.ts';
+import type { Link } from '#native/types.ts';
 import { exec } from './exec.ts';
 
 /** What a node's namespace and directories hold, as sorted lines by kind: two snapshots can be compared as they are. */
@@ -62,6 +65,7 @@ export async function snapshotOf(node: SnapshotSource): Promise<NodeSnapshot> {
   return {
     ...Object.fromEntries(lists),
     sysctls: await readSysctls(node),
+    'BPF programs': await programsOf(node.netnsPath),
     'bpf pins': filesBelow(node.bpffs),
     'BPF map elements': await mapElements(node.bpffs),
     'run dir': filesBelow(node.runDir),
@@ -105,6 +109,35 @@ async function readSysctls(node: SnapshotSource): Promise<string[]> {
     ...sysctlsOf(node.uplink ?? 'uplink').map((name) => `/proc/sys/${name}`),
   ]);
   return linesOf(stdout);
+}
+
+const hasTcx = probeBpf({ tcx: true });
+
+/**
+ * What each device runs, in the order in which it runs: by tcx, then by filters. Names, no ids: a program of the same name that takes
+ * another's place is the same to who looks. XDP stands among the links.
+ */
+async function programsOf(netnsPath: string): Promise<string[]> {
+  const netns = { path: netnsPath };
+  using host = openNetlink(netns);
+  const { answer } = await hasTcx;
+  const on = async ({ name, index: ifindex }: Link, direction: Direction): Promise<string[]> => {
+    const byTcx = answer === 'yes' ? await attachedPrograms({ ifindex, netns, hook: direction }) : [];
+    const filters = await host.filters(name, direction);
+    return [
+      ...byTcx.map((program) => `${name} ${direction} tcx ${program.name}`),
+      ...filters.map((filter) => `${name} ${direction} filter ${filter.priority} ${filter.kind} ${filter.name ?? ''}`),
+    ];
+  };
+  const lists = (await host.links()).flatMap((link) =>
+    (['ingress', 'egress'] as const).map((direction) =>
+      on(link, direction).catch((error: NodeJS.ErrnoException) => {
+        if (error.code === 'ENODEV') return []; // It went meanwhile.
+        throw error;
+      }),
+    ),
+  );
+  return (await Promise.all(lists)).flat();
 }
 
 /** Paths below a directory, relative to it; nothing if there is none. */
