@@ -54,7 +54,7 @@ static __always_inline int is_closed(__u64 state)
 {
 	const __u64 fins = FLOW_FLAG_FIN_OPENER | FLOW_FLAG_FIN_OTHER;
 
-	return state & FLOW_FLAG_RESET || (state & fins) == fins;
+	return state & (FLOW_FLAG_RESET_OPENER | FLOW_FLAG_RESET_OTHER) || (state & fins) == fins;
 }
 
 /* The flags that a packet adds to those of its flow. */
@@ -65,7 +65,7 @@ static __always_inline __u64 flags_of_packet(__u64 state, int from_opener, __u8 
 	if (protocol != PROTOCOL_TCP)
 		return flags;
 	if (tcp_flags & TCP_RST)
-		return flags | FLOW_FLAG_RESET;
+		return flags | (from_opener ? FLOW_FLAG_RESET_OPENER : FLOW_FLAG_RESET_OTHER);
 	if (tcp_flags & TCP_FIN)
 		flags |= from_opener ? FLOW_FLAG_FIN_OPENER : FLOW_FLAG_FIN_OTHER;
 	if (from_opener && state & FLOW_FLAG_ANSWERED && (tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_ACK)
@@ -74,15 +74,26 @@ static __always_inline __u64 flags_of_packet(__u64 state, int from_opener, __u8 
 }
 
 /*
- * Adds flags to a record whose state was `state`, and takes the sweep's mark off. Nothing happens to an
- * element that is another flow's by now; one of this flow is tried again, since other packets of it change it
- * too.
+ * The flags that a packet takes off: who goes on has not reset the connection. A RST with the right addresses
+ * and ports may be anybody's, and the ends, which know its sequence number, may have passed it over.
  */
-static __always_inline void change_state(__u64 *place, __u64 state, __u64 flags)
+static __always_inline __u64 flags_taken_off(int from_opener, __u8 protocol, __u8 tcp_flags)
+{
+	if (protocol != PROTOCOL_TCP || (tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) != TCP_ACK)
+		return 0;
+	return from_opener ? FLOW_FLAG_RESET_OPENER : FLOW_FLAG_RESET_OTHER;
+}
+
+/*
+ * Adds flags to a record whose state was `state`, and takes others and the sweep's mark off. Nothing happens
+ * to an element that is another flow's by now; one of this flow is tried again, since other packets of it
+ * change it too.
+ */
+static __always_inline void change_state(__u64 *place, __u64 state, __u64 flags, __u64 off)
 {
 #pragma unroll
 	for (int i = 0; i < 4; i++) {
-		__u64 next = (state | flags) & ~(__u64)FLOW_FLAG_MARKED;
+		__u64 next = (state | flags) & ~(off | FLOW_FLAG_MARKED);
 		__u64 found;
 
 		if (next == state)

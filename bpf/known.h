@@ -120,14 +120,16 @@ static __always_inline int read_known(struct __sk_buff *skb, struct known_packet
 	return 1;
 }
 
-/* Finds the record, if the packet changes nothing of its flags: 1 or 0. */
+/* Finds the record, if the packet changes nothing of its flags: 1 or 0. known->element is NULL if it found
+ * none at all. */
 static __always_inline int find_known(struct known_packet *known)
 {
-	const __u64 not_here =
-	    FLOW_FLAG_POINTER | FLOW_FLAG_DESTINATION | FLOW_FLAG_SOURCE | FLOW_FLAG_MARKED;
+	const __u64 not_here = FLOW_FLAG_POINTER | FLOW_FLAG_DESTINATION | FLOW_FLAG_SOURCE |
+			       FLOW_FLAG_MARKED | FLOW_FLAG_RESET_OPENER | FLOW_FLAG_RESET_OTHER;
 	struct flow_record *element = answered_element(&known->key);
 	__u64 state;
 
+	known->element = element;
 	if (!element)
 		return 0;
 	/* As read_flow, of which nothing but the key is read: see slot in struct flow_record. */
@@ -138,7 +140,6 @@ static __always_inline int find_known(struct known_packet *known)
 	order_reads();
 	if (*(const volatile __u64 *)&element->state != state || state & not_here)
 		return 0;
-	known->element = element;
 	known->state = state;
 	known->from_opener = known->sender == opener_of(state);
 	return (flags_of_packet(state, known->from_opener, known->protocol, known->tcp_flags) & ~state) == 0;

@@ -38,6 +38,8 @@ enum way {
 	WAY_NOWHERE = 3,
 	/* Out by an uplink, past the stack. */
 	WAY_NET = 4,
+	/* To the node, as if it had come by an uplink. */
+	WAY_NODE = 5,
 };
 
 /* What is to be changed in it. */
@@ -96,6 +98,8 @@ struct packet {
 	/* Of the destination, if has_hop. */
 	struct hop hop;
 	__u32 has_hop;
+	/* The next one on the way out by an uplink. */
+	struct bpf_redir_neigh neighbour;
 	/* The frame, as it came. */
 	__u32 length;
 	enum place place;
@@ -106,13 +110,23 @@ struct packet {
 	__u32 sender;
 	__u32 from_opener;
 	__u32 via_pointer;
-	/* Of the pointer that led to the record; 0: none did. */
+	/* Of the pointer that led to the record; 0: none did. Of the record to which task ALLOW is meant. */
 	__u32 cookie;
+	__u32 allowed;
 	enum flow_task task;
 	/* enum flow_flag: legs that are allowed now. */
 	__u32 legs;
 	/* The stack gets it, whoever it is for. */
 	__u32 via_stack;
+	/* It leaves by an uplink, if it isn't for a pod of this node. */
+	__u32 by_net;
+	/* What find_route looks up, and what it found: the device (0: none) and the next hop. Of the packet,
+	   if has_route. */
+	struct flow_tuple routed;
+	struct bpf_fib_lookup route;
+	__u32 has_route;
+	/* 1: longer than the route allows. */
+	__u32 too_long;
 	enum translation translation;
 	enum way way;
 	/* 1: its flow is known, no news. */
@@ -148,7 +162,9 @@ static __always_inline void begin_packet(struct packet_context *skb, struct pack
 	packet->place = place;
 	packet->is_out = place == PLACE_POD_OUT;
 	packet->has_hop = 0;
+	packet->has_route = 0;
 	packet->via_stack = 0;
+	packet->by_net = 0;
 	packet->translation = TRANSLATION_NONE;
 	packet->way = WAY_STACK;
 	packet->task = FLOW_TASK_USE;

@@ -8,6 +8,7 @@
 #include "sweep-context.h"
 #include "flow-maps.h"
 #include "flow-shard.h"
+#include "one-way.h"
 #include "family.h"
 
 #ifndef TORTIE_SWEEP_H
@@ -19,7 +20,14 @@
 #define flow_record_exists OF_FAMILY(flow_record_exists)
 #define flow_pointed_key OF_FAMILY(flow_pointed_key)
 #define sweep_one OF_FAMILY(sweep_one)
+#define end_round OF_FAMILY(end_round)
+#define end_round_of OF_FAMILY(end_round_of)
 #define sweep_shard OF_FAMILY(sweep_shard)
+
+/* What a test puts between the last look at an element and its deletion. */
+#ifndef SWEEP_PAUSE
+#define SWEEP_PAUSE(map, record)
+#endif
 
 /* The kernel's, of which callbacks only hand on the address. */
 struct bpf_map;
@@ -30,7 +38,7 @@ static __always_inline __u64 timeout_of(const struct sweep_timeouts *timeouts, _
 
 	switch (protocol) {
 	case PROTOCOL_TCP:
-		if (state & FLOW_FLAG_RESET)
+		if (state & (FLOW_FLAG_RESET_OPENER | FLOW_FLAG_RESET_OTHER))
 			return timeouts->tcp_reset_seen;
 		if ((state & fins) == fins)
 			return timeouts->tcp_fins_seen;
@@ -126,6 +134,7 @@ static __always_inline void flow_pointed_key(const struct flow_record *pointer, 
 static long sweep_one(struct bpf_map *map, struct flow_key *key, struct flow_record *record,
 		      struct sweep_context *sweep)
 {
+	const __u64 kinds = FLOW_FLAG_POINTER | FLOW_FLAG_ONE_WAY | FLOW_FLAG_ANSWERED;
 	struct flow_key target = {};
 	__u64 state = *(volatile __u64 *)&record->state;
 	__u64 marked = state | FLOW_FLAG_MARKED;
@@ -149,6 +158,8 @@ static long sweep_one(struct bpf_map *map, struct flow_key *key, struct flow_rec
 	else
 		is_over = is_older(sweep->now, created, sweep->timeouts.creation) &&
 			  is_older(sweep->now, last_seen, timeout_of(&sweep->timeouts, protocol, state));
+	if ((state & kinds) == FLOW_FLAG_ONE_WAY)
+		add_one_way(record, state, 0);
 	if (!is_over) {
 		/* A pointer's mark is taken off by nobody else. */
 		if (state == marked)
@@ -160,13 +171,35 @@ static long sweep_one(struct bpf_map *map, struct flow_key *key, struct flow_rec
 			sweep->counts.marked++;
 		return 0;
 	}
-	if (bpf_map_delete_elem(map, key))
+	/* By a copy: the element, and with it the key, may become another flow's under the kernel's hands.
+	 * The copy is this flow's if the state still is. */
+	target = record->key;
+	sweep_order_reads();
+	if (*(volatile __u64 *)&record->state != state)
+		return 0;
+	SWEEP_PAUSE(map, record);
+	if (bpf_map_delete_elem(map, &target))
 		return 0;
 	if (state & FLOW_FLAG_POINTER)
 		sweep->counts.deleted_pointers++;
 	else
 		count_deleted(&sweep->counts, protocol);
 	return 0;
+}
+
+/* What has been counted is what there is from now on. */
+static long end_round_of(struct bpf_map *map, __u32 *index, struct one_way_share *share,
+			 struct sweep_context *sweep)
+{
+	share->now = __sync_lock_test_and_set(&share->next, 0);
+	return 0;
+}
+
+static __always_inline void end_round(struct sweep_context *sweep)
+{
+	long visited = bpf_for_each_map_elem(&OF_FAMILY(tortie_oneway), end_round_of, sweep, 0);
+
+	own_call(visited, "<<=");
 }
 
 static __always_inline long sweep_shard(__u32 shard, struct sweep_context *sweep)
@@ -191,5 +224,8 @@ static __always_inline long sweep_shard(__u32 shard, struct sweep_context *sweep
 		own_call(visited, "^=");
 		break;
 	}
+	/* They are swept in this order. */
+	if (shard == FLOW_SHARDS - 1)
+		end_round(sweep);
 	return visited;
 }

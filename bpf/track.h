@@ -9,6 +9,7 @@
 #include "consts.h"
 #include "packet.h"
 #include "flow.h"
+#include "one-way.h"
 
 #if (FAMILY == 4 && !defined(TORTIE_TRACK4_H)) || (FAMILY == 6 && !defined(TORTIE_TRACK6_H))
 #if FAMILY == 4
@@ -33,6 +34,7 @@
 #define is_own_service OF_FAMILY(is_own_service)
 #define is_counted OF_FAMILY(is_counted)
 #define touch_flow OF_FAMILY(touch_flow)
+#define may_be_one_way OF_FAMILY(may_be_one_way)
 #define use_element OF_FAMILY(use_element)
 #define look_up_flow OF_FAMILY(look_up_flow)
 #define find_flow OF_FAMILY(find_flow)
@@ -216,7 +218,8 @@ static __always_inline void touch_flow(const struct packet *packet, struct flow_
 
 	change_state(&element->state, state,
 		     packet->legs | flags_of_packet(state, packet->from_opener, headers->tuple.protocol,
-						    headers->tcp_flags));
+						    headers->tcp_flags),
+		     flags_taken_off(packet->from_opener, headers->tuple.protocol, headers->tcp_flags));
 	/* Of the coarse clock there are many packets at a time. */
 	if (element->last_seen != now)
 		element->last_seen = now;
@@ -229,6 +232,15 @@ static __always_inline void touch_flow(const struct packet *packet, struct flow_
 		element->packets[1] += 1;
 		element->bytes[1] += packet->length;
 	}
+}
+
+/* Whether there is a place for packet->record among the answered, although nobody has answered. */
+__noinline int may_be_one_way(void)
+{
+	struct packet *packet = this_packet();
+
+	return packet && one_way_has_place(ONE_WAY_TOTAL) &&
+	       one_way_has_place(one_way_owner(&packet->record, packet->record.state));
 }
 
 /* What the element means to the packet. FLOW_USE_NONE also if it isn't this key's any more. */
@@ -251,6 +263,9 @@ static __always_inline enum flow_use use_element(struct packet *packet, struct f
 	}
 	if (packet->task == FLOW_TASK_LOOK)
 		return FLOW_USE_OK;
+	/* Another flow has the tuple meanwhile, which nobody has judged. */
+	if (packet->task == FLOW_TASK_ALLOW && state >> 32 != packet->allowed)
+		return FLOW_USE_NONE;
 	if (packet->task == FLOW_TASK_USE) {
 		if (is_syn(headers->tuple.protocol, headers->tcp_flags))
 			return is_closed(state) ? FLOW_USE_CLOSED : FLOW_USE_JUDGE;
@@ -261,7 +276,7 @@ static __always_inline enum flow_use use_element(struct packet *packet, struct f
 		    !(headers->tuple.protocol == PROTOCOL_TCP && headers->tcp_flags & TCP_RST))
 			return FLOW_USE_PROMOTE;
 		if (is_new && headers->tuple.protocol == PROTOCOL_UDP &&
-		    bpf_ktime_get_coarse_ns() > packet->record.created + ONE_WAY_AFTER_NS)
+		    bpf_ktime_get_coarse_ns() > packet->record.created + ONE_WAY_AFTER_NS && may_be_one_way())
 			return FLOW_USE_PROMOTE;
 	}
 	touch_flow(packet, element, state);
@@ -298,7 +313,8 @@ __noinline int look_up_flow(void)
 
 /*
  * Finds the flow of the packet (task LOOK: of what an ICMP error quotes), through a pointer if need be, and
- * notes the packet in it if that may be. packet->record is a copy of the record then.
+ * notes the packet in it if that may be. packet->record is a copy of the record then. Task ALLOW: only if it
+ * is the one that packet->record was a copy of.
  */
 __noinline int find_flow(void)
 {
@@ -309,6 +325,7 @@ __noinline int find_flow(void)
 	if (!packet)
 		return FLOW_USE_NONE;
 	packet->cookie = 0;
+	packet->allowed = packet->record.state >> 32;
 	packet->via_pointer = 0;
 	packet->sender = key_of_tuple(
 	    packet->task == FLOW_TASK_LOOK ? &packet->quoted.tuple : &packet->headers.tuple, &packet->key);
@@ -322,7 +339,7 @@ __noinline int find_flow(void)
 	key_of_ends(&packet->record.before, &packet->record.source_before, asked->protocol, &packet->key);
 	use = look_up_flow();
 	/* It leads nowhere, and would be in the way of another. */
-	if (use == FLOW_USE_NONE)
+	if (use == FLOW_USE_NONE && packet->task != FLOW_TASK_ALLOW)
 		delete_element(asked);
 	return use;
 }
@@ -389,6 +406,8 @@ __noinline int promote_flow(void)
 		}
 		bpf_map_delete_elem(&OF_FAMILY(tortie_new), &packet->fresh.key);
 	}
+	if (packet->from_opener)
+		add_one_way(record, record->state, 1);
 	/* What another CPU noted there meanwhile. */
 	before = bpf_map_lookup_elem(&OF_FAMILY(tortie_new), &record->key);
 	if (before) {
@@ -396,7 +415,7 @@ __noinline int promote_flow(void)
 
 		element = answered_element(&record->key);
 		if (element && state >> 32 == record->state >> 32 && state & ~record->state & 0xffffffff)
-			change_state(&element->state, record->state, state & 0xffffffff);
+			change_state(&element->state, record->state, state & 0xffffffff, 0);
 	}
 	bpf_map_delete_elem(&OF_FAMILY(tortie_new), &record->key);
 	return FLOW_MADE_OK;

@@ -96,7 +96,7 @@ export const FlowFlag = {
   established: 16,
   finOpener: 32,
   finOther: 64,
-  reset: 128,
+  resetOpener: 128,
   viaStack: 256,
   destination: 512,
   source: 1024,
@@ -110,6 +110,7 @@ export const FlowFlag = {
   forwardOk: 262144,
   preAccepted: 524288,
   byNet: 1048576,
+  resetOther: 2097152,
 } as const;
 export type FlowFlag = (typeof FlowFlag)[keyof typeof FlowFlag];
 /** The names of flow_flag for people, by number. */
@@ -121,7 +122,7 @@ export const flowFlagTexts = {
   16: 'established',
   32: 'fin-opener',
   64: 'fin-other',
-  128: 'reset',
+  128: 'reset-opener',
   256: 'via-stack',
   512: 'destination',
   1024: 'source',
@@ -135,6 +136,7 @@ export const flowFlagTexts = {
   262144: 'forward-ok',
   524288: 'pre-accepted',
   1048576: 'by-net',
+  2097152: 'reset-other',
 } as const satisfies Record<FlowFlag, string>;
 
 /** enum fragment_kind */
@@ -330,7 +332,7 @@ export const UnitRecord = {
   },
 } as const;
 
-/** struct pod_slot, 52 bytes */
+/** struct pod_slot, 56 bytes */
 export interface PodSlot {
   readonly unit: readonly number[];
   readonly ifindex: number;
@@ -338,13 +340,14 @@ export interface PodSlot {
   readonly hostMac: Uint8Array;
   readonly address4: Uint8Array;
   readonly address6: Uint8Array;
+  readonly flags: number;
 }
 export const PodSlot = {
-  size: 52,
-  offsets: { unit: 0, ifindex: 16, podMac: 20, hostMac: 26, address4: 32, address6: 36 },
+  size: 56,
+  offsets: { unit: 0, ifindex: 16, podMac: 20, hostMac: 26, address4: 32, address6: 36, flags: 52 },
   dims: { unit: [4] },
   read(view: DataView, at = 0): PodSlot {
-    return { unit: listAt(4, 4, at, (at) => view.getUint32(at, true)), ifindex: view.getUint32(at + 16, true), podMac: bytesAt(view, at + 20, 6), hostMac: bytesAt(view, at + 26, 6), address4: bytesAt(view, at + 32, 4), address6: bytesAt(view, at + 36, 16) };
+    return { unit: listAt(4, 4, at, (at) => view.getUint32(at, true)), ifindex: view.getUint32(at + 16, true), podMac: bytesAt(view, at + 20, 6), hostMac: bytesAt(view, at + 26, 6), address4: bytesAt(view, at + 32, 4), address6: bytesAt(view, at + 36, 16), flags: view.getUint32(at + 52, true) };
   },
   write(value: PodSlot, view: DataView, at = 0): void {
     setList(value.unit, 4, 4, at, (value, at) => { view.setUint32(at, value, true); });
@@ -353,9 +356,10 @@ export const PodSlot = {
     setBytes(view, at + 26, value.hostMac, 6);
     setBytes(view, at + 32, value.address4, 4);
     setBytes(view, at + 36, value.address6, 16);
+    view.setUint32(at + 52, value.flags, true);
   },
   encode(value: PodSlot): Uint8Array {
-    const bytes = new Uint8Array(52);
+    const bytes = new Uint8Array(56);
     PodSlot.write(value, new DataView(bytes.buffer));
     return bytes;
   },
@@ -976,6 +980,7 @@ export const FlowRecord4 = {
     setList(value.bytes, 2, 8, at + 72, (value, at) => { view.setBigUint64(at, value, true); });
     setList(value.slot, 2, 4, at + 88, (value, at) => { view.setUint32(at, value, true); });
     view.setBigUint64(at + 96, value.state, true);
+    setZero(view, at + 104, 0);
   },
   encode(value: FlowRecord4): Uint8Array {
     const bytes = new Uint8Array(104);
@@ -1215,6 +1220,7 @@ export const FlowRecord6 = {
     setList(value.bytes, 2, 8, at + 120, (value, at) => { view.setBigUint64(at, value, true); });
     setList(value.slot, 2, 4, at + 136, (value, at) => { view.setUint32(at, value, true); });
     view.setBigUint64(at + 144, value.state, true);
+    setZero(view, at + 152, 0);
   },
   encode(value: FlowRecord6): Uint8Array {
     const bytes = new Uint8Array(152);
@@ -1297,6 +1303,30 @@ export const FragmentKey6 = {
   encode(value: FragmentKey6): Uint8Array {
     const bytes = new Uint8Array(40);
     FragmentKey6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct one_way_share, 12 bytes */
+export interface OneWayShare {
+  readonly now: number;
+  readonly next: number;
+  readonly limit: number;
+}
+export const OneWayShare = {
+  size: 12,
+  offsets: { now: 0, next: 4, limit: 8 },
+  read(view: DataView, at = 0): OneWayShare {
+    return { now: view.getUint32(at, true), next: view.getUint32(at + 4, true), limit: view.getUint32(at + 8, true) };
+  },
+  write(value: OneWayShare, view: DataView, at = 0): void {
+    view.setUint32(at, value.now, true);
+    view.setUint32(at + 4, value.next, true);
+    view.setUint32(at + 8, value.limit, true);
+  },
+  encode(value: OneWayShare): Uint8Array {
+    const bytes = new Uint8Array(12);
+    OneWayShare.write(value, new DataView(bytes.buffer));
     return bytes;
   },
 } as const;
@@ -1740,12 +1770,16 @@ export const mapShapes = {
   tortie_new4: { name: 'tortie_new4', type: 9, keySize: 20, valueSize: 104, maxEntries: 65536, flags: 0 },
   /** lru_hash: FlowKey6 -> FlowRecord6 */
   tortie_new6: { name: 'tortie_new6', type: 9, keySize: 44, valueSize: 152, maxEntries: 65536, flags: 0 },
-  /** percpu_array: u32 -> u3968 */
-  tortie_packet4: { name: 'tortie_packet4', type: 6, keySize: 4, valueSize: 496, maxEntries: 1, flags: 0 },
+  /** array: u32 -> OneWayShare */
+  tortie_oneway4: { name: 'tortie_oneway4', type: 2, keySize: 4, valueSize: 12, maxEntries: 4097, flags: 0 },
+  /** array: u32 -> OneWayShare */
+  tortie_oneway6: { name: 'tortie_oneway6', type: 2, keySize: 4, valueSize: 12, maxEntries: 4097, flags: 0 },
+  /** percpu_array: u32 -> u4032 */
+  tortie_packet4: { name: 'tortie_packet4', type: 6, keySize: 4, valueSize: 504, maxEntries: 1, flags: 0 },
   /** percpu_array: u32 -> u5824 */
   tortie_packet6: { name: 'tortie_packet6', type: 6, keySize: 4, valueSize: 728, maxEntries: 1, flags: 0 },
   /** array: u32 -> PodSlot */
-  tortie_pods: { name: 'tortie_pods', type: 2, keySize: 4, valueSize: 52, maxEntries: 4096, flags: 1024 },
+  tortie_pods: { name: 'tortie_pods', type: 2, keySize: 4, valueSize: 56, maxEntries: 4096, flags: 1024 },
   /** array: u32 -> PortClasses */
   tortie_ports: { name: 'tortie_ports', type: 2, keySize: 4, valueSize: 131072, maxEntries: 9, flags: 1024 },
   /** array: u32 -> UnitRecord */
@@ -1776,7 +1810,7 @@ export const configVariables = {
 } as const;
 
 /** Programs: the global functions whose names start with tortie_. */
-export const programNames = ['tortie_ask4', 'tortie_ask6', 'tortie_from_net', 'tortie_from_pod', 'tortie_host_in', 'tortie_host_out', 'tortie_pod_in', 'tortie_pod_out', 'tortie_sweep', 'tortie_to_net', 'tortie_to_pod', 'tortie_xdp_in'] as const;
+export const programNames = ['tortie_ask4', 'tortie_ask6', 'tortie_from_net', 'tortie_from_pod', 'tortie_host_in', 'tortie_host_out', 'tortie_net_in', 'tortie_net_out', 'tortie_pod_in', 'tortie_pod_out', 'tortie_sweep', 'tortie_to_net', 'tortie_to_pod', 'tortie_xdp_in'] as const;
 
 /** The maps of the classifier, with the sizes that the C says. */
 export const classifierMapShapes = {
@@ -1864,8 +1898,12 @@ export const flowMapShapes = {
   tortie_new4: { name: 'tortie_new4', type: 9, keySize: 20, valueSize: 104, maxEntries: 65536, flags: 0 },
   /** lru_hash: FlowKey6 -> FlowRecord6 */
   tortie_new6: { name: 'tortie_new6', type: 9, keySize: 44, valueSize: 152, maxEntries: 65536, flags: 0 },
+  /** array: u32 -> OneWayShare */
+  tortie_oneway4: { name: 'tortie_oneway4', type: 2, keySize: 4, valueSize: 12, maxEntries: 4097, flags: 0 },
+  /** array: u32 -> OneWayShare */
+  tortie_oneway6: { name: 'tortie_oneway6', type: 2, keySize: 4, valueSize: 12, maxEntries: 4097, flags: 0 },
   /** array: u32 -> PodSlot */
-  tortie_pods: { name: 'tortie_pods', type: 2, keySize: 4, valueSize: 52, maxEntries: 4096, flags: 1024 },
+  tortie_pods: { name: 'tortie_pods', type: 2, keySize: 4, valueSize: 56, maxEntries: 4096, flags: 1024 },
   /** array: u32 -> RunState */
   tortie_run: { name: 'tortie_run', type: 2, keySize: 4, valueSize: 52, maxEntries: 1, flags: 1024 },
   /** hash: u32 -> u64 */
@@ -1875,11 +1913,14 @@ export const flowMapShapes = {
 /** The numbers that the C of the flow defines. */
 export const flowConstants = {
   flowShards: 4,
+  oneWayShares: 4096,
   unitEgress: 0,
   unitIngress: 2,
   unitKinds: 4,
+  podShaped: 1,
   hopInPool: 1,
   hopNatOutgoing: 2,
+  hopShaped: 4,
   hostUnitOrdinary: 0,
   hostUnitForward: 4,
   hostUnitPreDnat: 8,

@@ -33,7 +33,7 @@ int late_reset(struct __sk_buff *skb)
 	if (bpf_map_delete_elem(&tortie_flow4a, &own->key) ||
 	    bpf_map_update_elem(&tortie_flow4a, &other->key, other, BPF_ANY))
 		return 3;
-	change_state(&element->state, copy.state, flags_of_packet(copy.state, 1, PROTOCOL_TCP, TCP_RST));
+	change_state(&element->state, copy.state, flags_of_packet(copy.state, 1, PROTOCOL_TCP, TCP_RST), 0);
 	/* Not this flow's any more, and read as none. */
 	if (read_flow4(element, &own->key, &copy))
 		return 4;

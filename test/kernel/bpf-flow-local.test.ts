@@ -162,7 +162,7 @@ describe.each([4, 6] as const)('between two pods of the node, IPv%i', (version) 
       'who is answered by a reset is not among the answered',
       {
         way: ['one sends tcp S one:40000 > two:81 -> pod two', 'two sends tcp RA two:81 > one:40000 -> pod one'],
-        records: ['new one:40000 > two:81 egressOk ingressOk answered reset'],
+        records: ['new one:40000 > two:81 egressOk ingressOk answered resetOther'],
       },
     ],
     [

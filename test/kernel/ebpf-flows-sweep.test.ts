@@ -2,7 +2,7 @@ import { describe, expect, test } from '@jest/globals';
 import { FlowFlag } from '#dataplanes/ebpf/bpf-types.gen.ts';
 import { FlowBed, flowRecord, frontend, defaultTimeouts } from './ebpf-flows-bed.ts';
 
-const { answered, established, finOpener, finOther, reset, marked, oneWay } = FlowFlag;
+const { answered, established, finOpener, finOther, resetOpener, resetOther, marked, oneWay } = FlowFlag;
 const up = answered | established;
 
 /** Protocol, flags, and the seconds without a packet after which it is over. */
@@ -11,8 +11,9 @@ const table: readonly (readonly [string, number, number, number, string])[] = [
   ['established TCP', 6, up, 3600, 'deletedTcp'],
   ['TCP with one FIN', 6, up | finOpener, 3600, 'deletedTcp'],
   ['TCP with both FINs', 6, up | finOpener | finOther, 30, 'deletedTcp'],
-  ['TCP after a reset', 6, up | reset, 40, 'deletedTcp'],
-  ['TCP after both FINs and a reset', 6, up | finOpener | finOther | reset, 40, 'deletedTcp'],
+  ['TCP after a reset', 6, up | resetOpener, 40, 'deletedTcp'],
+  ['TCP after a reset by the other end', 6, up | resetOther, 40, 'deletedTcp'],
+  ['TCP after both FINs and a reset', 6, up | finOpener | finOther | resetOther, 40, 'deletedTcp'],
   ['UDP', 17, answered, 60, 'deletedUdp'],
   ['UDP that nobody answers', 17, oneWay, 60, 'deletedUdp'],
   ['SCTP', 132, answered, 600, 'deletedOther'],

@@ -17,6 +17,8 @@ export interface FamilyFlowMaps {
   readonly fresh: BpfMap;
   /** Answered ones, by shard (`flowShard`). */
   readonly shards: readonly BpfMap[];
+  /** How much of them those take that nobody answers: `OneWayShare` of all, then of openers' addresses. */
+  readonly oneWay: BpfMap;
 }
 
 /** The structs of a family, which differ in the length of addresses only. */
@@ -38,6 +40,7 @@ export function flowMapsOf(mapOf: (name: string) => BpfMap): readonly FamilyFlow
     family,
     fresh: mapOf(`tortie_new${family}`),
     shards: shardNames(family).map(mapOf),
+    oneWay: mapOf(`tortie_oneway${family}`),
   }));
 }
 

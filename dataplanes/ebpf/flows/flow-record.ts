@@ -147,7 +147,7 @@ function stateOf(protocol: number, flags: number): FlowState {
   if ((flags & (FlowFlag.answered | FlowFlag.oneWay)) === 0) return 'new';
   if (protocol !== TCP) return 'established';
   const fins = (flags & FlowFlag.finOpener ? 1 : 0) + (flags & FlowFlag.finOther ? 1 : 0);
-  if ((flags & FlowFlag.reset) !== 0 || fins === 2) return 'closed';
+  if ((flags & (FlowFlag.resetOpener | FlowFlag.resetOther)) !== 0 || fins === 2) return 'closed';
   if (fins === 1) return 'closing';
   return (flags & FlowFlag.established) === 0 ? 'opening' : 'established';
 }

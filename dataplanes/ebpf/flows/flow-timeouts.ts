@@ -42,7 +42,7 @@ export function flowTimeoutOf(timeouts: FlowTimeouts, protocol: number, flags: n
   const fins = FlowFlag.finOpener | FlowFlag.finOther;
   switch (protocol) {
     case 6:
-      if ((flags & FlowFlag.reset) !== 0) return timeouts.tcpResetSeen;
+      if ((flags & (FlowFlag.resetOpener | FlowFlag.resetOther)) !== 0) return timeouts.tcpResetSeen;
       if ((flags & fins) === fins) return timeouts.tcpFinsSeen;
       return (flags & FlowFlag.established) === 0 ? timeouts.tcpSynSent : timeouts.tcpEstablished;
     case 17:

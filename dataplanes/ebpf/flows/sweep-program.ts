@@ -1,6 +1,7 @@
-import { type BpfProgram, loadObject } from '#native/bpf.ts';
+import { type BpfMap, type BpfProgram, loadObject } from '#native/bpf.ts';
 import type { Family } from '#native/types.ts';
-import { flowMapShapes, SweepContext, type SweepCounts } from '../bpf-types.gen.ts';
+import { flowConstants, flowMapShapes, OneWayShare, SweepContext, type SweepCounts } from '../bpf-types.gen.ts';
+import { u32Key } from '../keys.ts';
 import { type FamilyFlowMaps, shardNames } from './flow-maps.ts';
 import type { FlowTimeouts } from './flow-timeouts.ts';
 
@@ -25,12 +26,37 @@ const noCounts: SweepCounts = {
 };
 
 /**
- * Loads sweep.bpf.o onto these hashes. The object's other maps (it knows all that flows need) are made as small as they can be, and are gone
+ * How many elements of a family's hashes flows may take that nobody answers (`ONE_WAY`), all together and of one opener's address. Half of one
+ * hash: whatever tuples somebody chooses, each has room for answered ones.
+ */
+export function oneWayLimits(shards: readonly Pick<BpfMap, 'shape'>[]): {
+  readonly total: number;
+  readonly ofAddress: number;
+} {
+  const total = Math.max(1, Math.floor(Math.min(...shards.map(({ shape }) => shape.maxEntries)) / 2));
+  return { total, ofAddress: Math.max(1, Math.floor(total / 8)) };
+}
+
+/** Says the limits to the programs; what is counted begins at zero, and is right after the first round of the sweep. */
+async function limitOneWay({ oneWay, shards }: FamilyFlowMaps): Promise<void> {
+  const { total, ofAddress } = oneWayLimits(shards);
+  await oneWay.setMany(
+    Array.from({ length: 1 + flowConstants.oneWayShares }, (_, index) => ({
+      key: u32Key(index),
+      value: OneWayShare.encode({ now: 0, next: 0, limit: index === 0 ? total : ofAddress }),
+    })),
+  );
+}
+
+/**
+ * Loads sweep.bpf.o onto these hashes, and says how much of them unanswered flows may take. The object's other maps (it knows all that flows need) are made as small as they can be, and are gone
  * when this returns, since the program doesn't use them. Throws as `loadObject` does.
  */
 export async function loadSweep(maps: readonly FamilyFlowMaps[], elf: string | Uint8Array): Promise<SweepProgram> {
-  const given = maps.flatMap(({ family, fresh, shards }) => [
+  for (const ofFamily of maps) await limitOneWay(ofFamily);
+  const given = maps.flatMap(({ family, fresh, shards, oneWay }) => [
     [`tortie_new${family}`, { use: fresh }] as const,
+    [`tortie_oneway${family}`, { use: oneWay }] as const,
     ...shardNames(family).flatMap((name, shard) => {
       const use = shards[shard];
       return use === undefined ? [] : [[name, { use }] as const];
