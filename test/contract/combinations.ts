@@ -73,8 +73,8 @@ export const combinations: readonly Combination[] = [
   },
 ];
 
-/** What the dataplane of a combination can do, as it says itself. */
-export async function capabilitiesOf({ kind }: Combination): Promise<DataplaneCapabilities> {
+/** What the dataplane of this kind can do, as it says itself. */
+export async function capabilitiesOf({ kind }: Pick<Combination, 'kind'>): Promise<DataplaneCapabilities> {
   const nowhere = join(tmpdir(), `tt${process.pid}-nowhere`);
   await using parts = cleanupParts(
     { nodeName: 'x', runDir: nowhere, stateDir: nowhere, bpffs: nowhere },

@@ -1,10 +1,12 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { eventually } from '../../lab/agent-lab.ts';
+import { capabilitiesOf } from '../../contract/combinations.ts';
 import type { Bed } from '../bed.ts';
 import { kubernetesProgram } from '../binaries.ts';
 import { policies } from './policies.ts';
 import { traffic } from './traffic.ts';
 
+const { translatesForNode } = await capabilitiesOf({ kind: 'ebpf' });
 const namespace = '--namespace=kube-system';
 const endpointConfigMap = 'kubernetes-services-endpoint';
 
@@ -27,7 +29,7 @@ export function ebpf(bed: () => Bed): void {
 
     describe('without kube-proxy', () => {
       beforeAll(async () => {
-        // Agents and kubelets are the node's own processes: to them a Service's address is kube-proxy's, so they are told the server's.
+        // An agent that starts first on a node needs the API server before anybody leads it to its Service.
         const { hostname, port } = new URL(bed().cluster.plane.server);
         await bed().kubectl.run(
           ...['create', 'configmap', endpointConfigMap, namespace],
@@ -60,7 +62,7 @@ export function ebpf(bed: () => Bed): void {
           );
         }
       });
-      traffic(bed, { nodePorts: false });
+      traffic(bed, { nodePorts: false, forNodes: translatesForNode });
       policies(bed);
     });
   });

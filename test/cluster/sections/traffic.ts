@@ -4,6 +4,7 @@ import { exec } from '../../lab/exec.ts';
 import type { Bed } from '../bed.ts';
 import { kubernetesProgram } from '../binaries.ts';
 import { agnhostImage } from '../images.ts';
+import type { ClusterNode } from '../node.ts';
 import type { TestPod } from '../test-pod.ts';
 
 const http = ['netexec', '--http-port=8080', '--udp-port=8081'];
@@ -13,8 +14,14 @@ const probes = {
   livenessProbe: { tcpSocket: { port: 8080 }, periodSeconds: 1 },
 };
 
-/** Pods, Services, names and probes. `nodePorts`: false where nobody serves them. */
-export function traffic(bed: () => Bed, { nodePorts = true }: { readonly nodePorts?: boolean } = {}): void {
+/** Whether somebody serves node ports, and ClusterIPs for the nodes' own processes (default: true). */
+export interface Served {
+  readonly nodePorts?: boolean;
+  readonly forNodes?: boolean;
+}
+
+/** Pods, Services, names and probes. */
+export function traffic(bed: () => Bed, { nodePorts = true, forNodes = true }: Served = {}): void {
   describe('traffic', () => {
     let here: TestPod;
     let there: TestPod;
@@ -175,6 +182,23 @@ export function traffic(bed: () => Bed, { nodePorts = true }: { readonly nodePor
         }
       },
     );
+
+    const itWithNodes = forNodes ? it : () => undefined;
+    itWithNodes("the nodes' own processes reach ClusterIPs, in both families, and the API server's", async () => {
+      const agnhost = await kubernetesProgram('agnhost');
+      const ipsOf = async (name: string) =>
+        (await bed().kubectl.json<{ spec: { clusterIPs: string[] } }>('get', 'service', name)).spec.clusterIPs;
+      const at = (port: number) => (ip: string) => (ip.includes(':') ? `[${ip}]:${port}` : `${ip}:${port}`);
+      // Often enough for pods of this node and of the other one.
+      const web = (await ipsOf('web')).map(at(80)).flatMap((target) => [target, target, target, target]);
+      const targets = [...web, ...(await ipsOf('kubernetes')).map(at(443))];
+      const ask = async (node: ClusterNode, target: string) => {
+        const { status, stderr } = await node.try(agnhost, 'connect', '--timeout=5s', target);
+        return status === 0 ? [] : [`${node.name} > ${target}: ${stderr}`];
+      };
+      const asked = bed().nodes.flatMap((node) => targets.map((target) => ask(node, target)));
+      expect((await Promise.all(asked)).flat()).toEqual([]);
+    });
 
     it('a pod reaches the API server by its Service', async () => {
       const { status, stderr } = await bed().exec(there.name, '/agnhost', 'connect', '--timeout=5s', 'kubernetes:443');
