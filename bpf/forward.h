@@ -22,7 +22,10 @@
 #define TORTIE_FORWARD_H
 
 #define look_for_hop OF_FAMILY(look_for_hop)
-#define find_egress_device OF_FAMILY(find_egress_device)
+#define segment_bytes OF_FAMILY(segment_bytes)
+#define ask_route OF_FAMILY(ask_route)
+#define find_route OF_FAMILY(find_route)
+#define device_out OF_FAMILY(device_out)
 #define forward_refused OF_FAMILY(forward_refused)
 #define forward_out OF_FAMILY(forward_out)
 #define forward_in OF_FAMILY(forward_in)
@@ -31,6 +34,19 @@
 /* sys/socket.h. */
 #define AF_INET 2
 #define AF_INET6 10
+
+/* On by a route that find_route found, for tc. The stack's neighbours resolve the next hop: MACs that the
+ * lookup knows would keep no neighbour alive, and none would notice that they have changed. */
+static __always_inline int send_by(const struct bpf_fib_lookup *route)
+{
+	struct bpf_redir_neigh next = {.nh_family = route->family};
+
+	if (route->family == AF_INET)
+		next.ipv4_nh = route->ipv4_dst;
+	else
+		__builtin_memcpy(next.ipv6_nh, route->ipv6_dst, sizeof(next.ipv6_nh));
+	return bpf_redirect_neigh(route->ifindex, &next, sizeof(next), 0);
+}
 
 #endif
 
@@ -44,7 +60,7 @@ __noinline int look_for_hop(void)
 	if (!packet)
 		return 0;
 	packet->has_hop = 1;
-	packet->hop.kind = HOP_KIND_NONE;
+	__builtin_memset(&packet->hop, 0, sizeof(packet->hop));
 	/* An error goes to the sender of what it quotes. */
 	if (packet->headers.is_error)
 		find_address(packet->to.source, &info);
@@ -58,33 +74,95 @@ __noinline int look_for_hop(void)
 	return 0;
 }
 
-/* The device by which the stack would forward packet->to; 0: it has no way. */
-__noinline int find_egress_device(struct __sk_buff *skb)
+/* How long the IP packet is, or each that is cut out of it (GSO); 0: nobody knows. */
+static __always_inline __u32 segment_bytes(struct __sk_buff *skb, const struct flow_headers *headers)
+{
+	__u32 bytes = headers->end - headers->l3_offset;
+	__u8 words = 0;
+
+	if (skb->gso_size) {
+		bytes = headers->l4_offset - headers->l3_offset + skb->gso_size;
+		if (headers->tuple.protocol != PROTOCOL_TCP)
+			bytes += UDP_HEADER;
+		else if (bpf_skb_load_bytes(skb, headers->l4_offset + 12, &words, sizeof(words)))
+			return 0;
+		bytes += (words >> 4) * 4;
+	}
+	return bytes <= 0xffff ? bytes : 0;
+}
+
+/* Asks for packet->routed, `bytes` long. */
+static __always_inline long ask_route(struct __sk_buff *skb, struct packet *packet, __u32 bytes)
+{
+	const struct flow_tuple *tuple = &packet->routed;
+	struct bpf_fib_lookup *route = &packet->route;
+	__u32 l3_offset = packet->headers.l3_offset;
+
+	__builtin_memset(route, 0, sizeof(*route));
+	route->family = FAMILY == 4 ? AF_INET : AF_INET6;
+	route->ifindex = skb->ifindex;
+	route->tot_len = bytes;
+	route->l4_protocol = tuple->protocol;
+	if (has_ports(tuple->protocol)) {
+		route->sport = bpf_htons(tuple->source_port);
+		route->dport = bpf_htons(tuple->destination_port);
+	}
+#if FAMILY == 4
+	bpf_skb_load_bytes(skb, l3_offset + 1, &route->tos, 1);
+	__builtin_memcpy(&route->ipv4_src, tuple->source, 4);
+	__builtin_memcpy(&route->ipv4_dst, tuple->destination, 4);
+#else
+	bpf_skb_load_bytes(skb, l3_offset, &route->flowinfo, 4);
+	route->flowinfo &= bpf_htonl(0x0fffffff);
+	__builtin_memcpy(route->ipv6_src, tuple->source, 16);
+	__builtin_memcpy(route->ipv6_dst, tuple->destination, 16);
+#endif
+	return bpf_fib_lookup(skb, route, sizeof(*route), 0);
+}
+
+/*
+ * The way by which the stack would forward packet->routed: packet->route and packet->too_long. Whether the
+ * neighbour is known is not asked. Rules that look at marks aren't seen (that takes kernel 6.10), nor is in
+ * IPv4 the MTU of a route, unless it is locked.
+ */
+__noinline int find_route(struct __sk_buff *skb)
 {
 	struct packet *packet = this_packet();
-	struct bpf_fib_lookup route = {};
 	long answer;
 
 	if (!packet)
 		return 0;
-	route.family = FAMILY == 4 ? AF_INET : AF_INET6;
-	route.ifindex = skb->ifindex;
-	route.l4_protocol = packet->to.protocol;
-	if (has_ports(packet->to.protocol)) {
-		route.sport = bpf_htons(packet->to.source_port);
-		route.dport = bpf_htons(packet->to.destination_port);
+	packet->too_long = 0;
+	answer = ask_route(skb, packet, segment_bytes(skb, &packet->headers));
+	if (answer == BPF_FIB_LKUP_RET_FRAG_NEEDED) {
+		/* That names no device. */
+		packet->too_long = 1;
+		answer = ask_route(skb, packet, 0);
 	}
-	__builtin_memcpy(FAMILY == 4 ? (void *)&route.ipv4_src : (void *)route.ipv6_src, packet->to.source,
-			 ADDRESS_BYTES);
-	__builtin_memcpy(FAMILY == 4 ? (void *)&route.ipv4_dst : (void *)route.ipv6_dst,
-			 packet->to.destination, ADDRESS_BYTES);
-	answer = bpf_fib_lookup(skb, &route, sizeof(route), 0);
-	/* The route is all that is asked for: not whether the neighbour is known, nor whether the packet
-	 * fits. */
-	return answer == BPF_FIB_LKUP_RET_SUCCESS || answer == BPF_FIB_LKUP_RET_NO_NEIGH ||
-		       answer == BPF_FIB_LKUP_RET_FRAG_NEEDED
-		   ? route.ifindex
-		   : 0;
+	if (answer != BPF_FIB_LKUP_RET_SUCCESS && answer != BPF_FIB_LKUP_RET_NO_NEIGH &&
+	    answer != BPF_FIB_LKUP_RET_FRAG_NEEDED)
+		packet->route.ifindex = 0;
+	return 0;
+}
+
+/*
+ * The device by which the stack would forward the packet as packet->to; 0: it has no way. The route is chosen
+ * by the source that the packet came with: netfilter masquerades behind that.
+ */
+static __always_inline __u32 device_out(struct __sk_buff *skb, struct packet *packet)
+{
+	if (packet->has_route)
+		return packet->route.ifindex;
+	packet->routed = packet->headers.tuple;
+	if (packet->headers.is_error) {
+		__builtin_memcpy(packet->routed.destination, packet->to.source, ADDRESS_BYTES);
+	} else {
+		__builtin_memcpy(packet->routed.destination, packet->to.destination, ADDRESS_BYTES);
+		packet->routed.destination_port = packet->to.destination_port;
+	}
+	find_route(skb);
+	packet->has_route = 1;
+	return packet->route.ifindex;
 }
 
 /* Whether a host endpoint refuses what is forwarded. `kind`: HOST_UNIT_FORWARD, with OUT for egress. */
@@ -115,7 +193,7 @@ static __always_inline enum verdict forward_out(struct __sk_buff *skb, struct pa
 			   : VERDICT_PASSED;
 	if (!egress)
 		return VERDICT_PASSED;
-	ifindex = find_egress_device(skb);
+	ifindex = device_out(skb, packet);
 	return forward_refused(host_slot_of(ifindex), ifindex, HOST_UNIT_FORWARD + HOST_UNIT_OUT, ifindex)
 		   ? VERDICT_POLICY
 		   : VERDICT_PASSED;

@@ -50,6 +50,17 @@ static __always_inline __u32 host_slot_of(__u32 ifindex)
 	return value >> 32 == ifindex ? (__u32)value : 0;
 }
 
+/* The slot of an uplink that has our programs; NULL: the device is none. */
+static __always_inline const struct host_slot *uplink_at(__u32 ifindex)
+{
+	__u32 slot = host_slot_of(ifindex);
+	const struct host_slot *host = bpf_map_lookup_elem(&tortie_hosts, &slot);
+
+	if (!slot || !host || host->ifindex != ifindex)
+		return NULL;
+	return *(const volatile __u32 *)&host->flags & HOST_DIRECT ? host : NULL;
+}
+
 /* Added to the index of a host endpoint's unit: nobody is told, since it may be that nobody obeys. */
 #define HOST_UNIT_SILENT 0x80
 
