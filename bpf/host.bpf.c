@@ -15,6 +15,7 @@
 #define FAMILY 6
 #include "host.h"
 #undef FAMILY
+#include "uplink.h"
 
 /* linux/if_packet.h */
 #define PACKET_OTHERHOST 3
@@ -65,6 +66,9 @@ int tortie_host_in(struct __sk_buff *skb)
 	struct packet6 *packet6;
 
 	if (!slot || skb->pkt_type == PACKET_OTHERHOST || is_of_vlan(skb))
+		return TC_ACT_UNSPEC;
+	/* A program here has made it, and who it is for is known. */
+	if (was_given(skb))
 		return TC_ACT_UNSPEC;
 	/* Nobody brings marks of ours along. */
 	skb->mark &= ~(pod_config.mark_seen | pod_config.mark_host | marks_of(1, 1, 1));

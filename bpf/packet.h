@@ -98,8 +98,6 @@ struct packet {
 	/* Of the destination, if has_hop. */
 	struct hop hop;
 	__u32 has_hop;
-	/* The next one on the way out by an uplink. */
-	struct bpf_redir_neigh neighbour;
 	/* The frame, as it came. */
 	__u32 length;
 	enum place place;
@@ -118,8 +116,10 @@ struct packet {
 	__u32 legs;
 	/* The stack gets it, whoever it is for. */
 	__u32 via_stack;
-	/* It leaves by an uplink, if it isn't for a pod of this node. */
+	/* It leaves by an uplink, if it isn't for a pod of this node; it is a Service's answer to the node.
+	 */
 	__u32 by_net;
+	__u32 to_node;
 	/* What find_route looks up, and what it found: the device (0: none) and the next hop. Of the packet,
 	   if has_route. */
 	struct flow_tuple routed;
@@ -165,6 +165,7 @@ static __always_inline void begin_packet(struct packet_context *skb, struct pack
 	packet->has_route = 0;
 	packet->via_stack = 0;
 	packet->by_net = 0;
+	packet->to_node = 0;
 	packet->translation = TRANSLATION_NONE;
 	packet->way = WAY_STACK;
 	packet->task = FLOW_TASK_USE;

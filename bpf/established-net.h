@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The short way for nearly all packets at an uplink: as established.h at a pod's device, and for the node's
+ * own, of which only few are anybody's here. For one family (see family.h).
+ */
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include "consts.h"
+#include "maps.h"
+#include "counters.h"
+#include "known.h"
+#include "net.h"
+
+#if (FAMILY == 4 && !defined(TORTIE_ESTABLISHED_NET4_H)) ||                                                  \
+    (FAMILY == 6 && !defined(TORTIE_ESTABLISHED_NET6_H))
+#if FAMILY == 4
+#define TORTIE_ESTABLISHED_NET4_H
+#else
+#define TORTIE_ESTABLISHED_NET6_H
+#endif
+
+#ifndef TORTIE_ESTABLISHED_NET_H
+#define TORTIE_ESTABLISHED_NET_H
+
+#define known_net_in OF_FAMILY(known_net_in)
+#define known_net_out OF_FAMILY(known_net_out)
+
+/* No action of tc, as GO_ON: the packet is nobody's here. */
+#define NOT_OURS (-3)
+
+#endif
+
+/* A packet that comes by an uplink: what becomes of it, for tc, NOT_OURS or GO_ON. */
+__noinline int known_net_in(struct __sk_buff *skb)
+{
+	struct known_packet known;
+	const struct pod_slot *to;
+	__u64 needed;
+	__u32 mtu;
+
+	if (!read_known(skb, &known))
+		return GO_ON;
+	if (!find_known(&known))
+		return known.protocol == PROTOCOL_TCP && !known.element ? NOT_OURS : GO_ON;
+	if (!(known.state & FLOW_FLAG_BY_NET))
+		return NOT_OURS;
+	needed = known.from_opener ? FLOW_FLAG_INGRESS_OK : FLOW_FLAG_EGRESS_OK;
+	if (!(known.state & needed) || known.hops <= 1)
+		return GO_ON;
+	to = pod_at(&known, !known.sender);
+	if (!to || to->flags & POD_SHAPED || !device_announced(to->ifindex) ||
+	    !fits_device(skb, to->ifindex, &mtu))
+		return GO_ON;
+	count_known(&known, 1);
+	if (forward_known(skb, &known, to) != VERDICT_PASSED) {
+		count_on(to->ifindex, known.length, DIRECTION_TO_POD, VERDICT_REWRITE);
+		return TC_ACT_SHOT;
+	}
+	count_on(to->ifindex, known.length, DIRECTION_TO_POD, VERDICT_PASSED);
+	/* Before 6.12 nothing takes the mark off on the way into the pod. */
+	skb->mark = 0;
+	return bpf_redirect_peer(to->ifindex, 0);
+}
+
+/* A packet of the node's own that leaves by an uplink: NOT_OURS or GO_ON. */
+__noinline int known_net_out(struct __sk_buff *skb)
+{
+	struct known_packet known;
+	__u64 state;
+
+	if (!read_known(skb, &known))
+		return GO_ON;
+	known.element = answered_element(&known.key);
+	if (!known.element)
+		return known.protocol == PROTOCOL_TCP ? NOT_OURS : GO_ON;
+	state = *(const volatile __u64 *)&known.element->state;
+	order_reads();
+	if (__builtin_memcmp(&known.element->key, &known.key, sizeof(known.key)))
+		return GO_ON;
+	return state & (FLOW_FLAG_POINTER | FLOW_FLAG_SOURCE) ? GO_ON : NOT_OURS;
+}
+
+#endif
