@@ -51,25 +51,35 @@ export async function readAttached(host: Netlink, ifindex: number, pair: FilterP
     ),
   );
   const present = [ingress, egress].filter((filter) => filter !== undefined);
-  const clsact = present.length === 0 ? 'unknown' : present.some(isGuest) ? 'foreign' : 'ours';
+  const clsact = present.length === 0 ? 'unknown' : present.some(isGuestFilter) ? 'foreign' : 'ours';
   if (ingress === undefined || egress === undefined) return { attached: 'no', clsact };
   const isCurrent = ingress.programId === pair.ingress.id && egress.programId === pair.egress.id;
   return { attached: isCurrent ? 'yes' : 'stale', clsact };
 }
 
+/** The qdisc `ingress`, which others put on devices, stands where clsact would; filters for both directions have no place there. */
+export class IngressQdiscError extends Error {
+  override readonly name = 'IngressQdiscError';
+  readonly code = 'INGRESS_QDISC';
+
+  constructor() {
+    super('it has the qdisc `ingress`, beside which there is no clsact');
+  }
+}
+
 /**
  * Puts our filters on a device, or replaces older ones: each direction changes from one program to the other between two packets.
- * Throws the first NetlinkFailure.
+ * Throws the first NetlinkFailure, or IngressQdiscError.
  */
 export async function attach(host: Netlink, ifindex: number, pair: FilterPair, state: AttachedState): Promise<void> {
-  const [clsact, ...filters] = await host.batch([
-    { op: 'clsact.add', link: ifindex },
-    ...filterOps(ifindex, pair, state.clsact === 'foreign'),
-  ]);
-  if (clsact?.ok === false && clsact.error.code !== 'EEXIST') throw clsact.error;
-  throwFirst(filters);
-  // The qdisc was there without us: say so in the names of our filters.
-  if (clsact?.ok === false && state.clsact === 'unknown') throwFirst(await host.batch(filterOps(ifindex, pair, true)));
+  // By itself: the kernel takes filters for clsact where `ingress` is, and gives both directions to what comes in.
+  const [clsact] = await host.batch([{ op: 'clsact.add', link: ifindex }]);
+  const isThere = clsact?.ok === false && clsact.error.code === 'EEXIST';
+  if (clsact?.ok === false && !isThere) throw clsact.error;
+  if (isThere && !(await host.hasClsact(ifindex))) throw new IngressQdiscError();
+  // If the qdisc was there without us, the names of our filters say so.
+  const isGuest = state.clsact === 'foreign' || (isThere && state.clsact === 'unknown');
+  throwFirst(await host.batch(filterOps(ifindex, pair, isGuest)));
 }
 
 /** Takes our filters off, and the qdisc with them if we made it and nobody else uses it. True if there was something; a missing device is done. */
@@ -84,7 +94,7 @@ export async function detach(host: Netlink, ifindex: number, names: FilterNames 
     const left = (await Promise.all(directions.map((direction) => host.filters(ifindex, direction)))).flat();
     // What counts is that they are gone; somebody may have been faster.
     if (left.some((filter) => isOurs(filter, names))) throwFirst(results);
-    if (left.length === 0 && !ours.some(isGuest)) await host.run([{ op: 'clsact.del', link: ifindex }]);
+    if (left.length === 0 && !ours.some(isGuestFilter)) await host.run([{ op: 'clsact.del', link: ifindex }]);
     return true;
   } catch (error) {
     if (['ENODEV', 'ENOENT'].includes((error as NodeJS.ErrnoException).code ?? '')) return false;
@@ -111,7 +121,7 @@ function filterOps(link: string | number, { names, ingress, egress }: FilterPair
   }));
 }
 
-function isGuest(filter: Filter): boolean {
+function isGuestFilter(filter: Filter): boolean {
   return filter.name?.endsWith(guestSuffix) === true;
 }
 
