@@ -82,9 +82,13 @@ struct {
 	__type(value, struct hop);
 } tortie_hops SEC(".maps");
 
+/* Flows of the other dataplane are being taken over; ours are being handed over to it. */
+#define HANDOVER_IN 1
+#define HANDOVER_OUT 2
+
 /* What changes while the programs run; one element. */
 struct run_state {
-	/* 1: flows of the other dataplane are being taken over. */
+	/* HANDOVER_...; 0: neither. */
 	__u32 adopting;
 	/* 1: somebody reads tortie_events. */
 	__u32 events;

@@ -50,6 +50,12 @@ static __always_inline __u32 host_slot_of(__u32 ifindex)
 	return value >> 32 == ifindex ? (__u32)value : 0;
 }
 
+/* HANDOVER_..., or 0. */
+static __always_inline __u32 handover_of(const struct run_state *run)
+{
+	return run ? *(const volatile __u32 *)&run->adopting : 0;
+}
+
 /* The slot of an uplink that has our programs; NULL: the device is none. */
 static __always_inline const struct host_slot *uplink_at(__u32 ifindex)
 {

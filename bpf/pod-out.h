@@ -14,12 +14,14 @@
 #include "icmp.h"
 #include "track.h"
 #include "judge.h"
-#include "service.h"
 #include "fragment.h"
 #include "rewrite.h"
 #include "refuse.h"
 #include "forward.h"
 #include "endpoint.h"
+#include "backend.h"
+#include "by-net.h"
+#include "uplink.h"
 
 #if (FAMILY == 4 && !defined(TORTIE_POD_OUT4_H)) || (FAMILY == 6 && !defined(TORTIE_POD_OUT6_H))
 #if FAMILY == 4
@@ -32,15 +34,13 @@
 #define TORTIE_POD_OUT_H
 
 #define admit_sender OF_FAMILY(admit_sender)
-#define is_local OF_FAMILY(is_local)
 #define is_shaped OF_FAMILY(is_shaped)
 #define is_encapsulated OF_FAMILY(is_encapsulated)
 #define judge_out OF_FAMILY(judge_out)
-#define choose_backend OF_FAMILY(choose_backend)
 #define open_out OF_FAMILY(open_out)
+#define has_moved_here OF_FAMILY(has_moved_here)
 #define judge_known_out OF_FAMILY(judge_known_out)
 #define flow_out OF_FAMILY(flow_out)
-#define note_ends OF_FAMILY(note_ends)
 #define send_out OF_FAMILY(send_out)
 #define packet_out OF_FAMILY(packet_out)
 #define dispatch_out OF_FAMILY(dispatch_out)
@@ -62,19 +62,6 @@ static __always_inline enum verdict admit_sender(const struct packet *packet, __
 	if (FAMILY == 6 && is_link_talk(&packet->headers, 1) && is_link_local_or_unspecified(&key))
 		return VERDICT_PASSED;
 	return VERDICT_SPOOFED_SOURCE;
-}
-
-/* Whether the packet goes to a pod of this node, past the stack. */
-static __always_inline int is_local(struct __sk_buff *skb, struct packet *packet)
-{
-	if (packet->via_stack || skb->pkt_type != PACKET_HOST)
-		return 0;
-	if (!packet->has_hop)
-		look_for_hop();
-	if (packet->hop.kind != HOP_KIND_POD)
-		return 0;
-	/* The stack takes a packet that comes back to its own sender for spoofed. */
-	return !(packet->hop.flags & HOP_SHAPED) || packet->hop.ifindex == skb->ifindex;
 }
 
 /* Whether what the pod sends must pass by its device's qdiscs. */
@@ -125,57 +112,11 @@ __noinline int judge_out(struct __sk_buff *skb)
 	return VERDICT_PASSED;
 }
 
-/*
- * Whom the packet is for: packet->to, packet->judged, and the flags of its record in packet->legs. A
- * Service's backend, if it is for one.
- */
-__noinline int choose_backend(struct __sk_buff *skb)
-{
-	struct packet *packet = this_packet();
-	const struct flow_tuple *asked;
-	const struct run_state *run;
-	int answer;
-
-	if (!packet)
-		return VERDICT_NO_BACKEND;
-	asked = &packet->headers.tuple;
-	packet->legs = 0;
-	packet->to = *asked;
-	packet->judged = *asked;
-	answer = find_backend(asked, &packet->backend);
-	if (answer == SERVICE_ANSWER_NO_FRONTEND)
-		return VERDICT_PASSED;
-	run = run_state();
-	if (asked->protocol == PROTOCOL_TCP && !is_syn(asked->protocol, packet->headers.tcp_flags)) {
-		/* Perhaps one of netfilter's, which will be taken over. */
-		if (!run || !*(const volatile __u32 *)&run->adopting)
-			return VERDICT_MID_FLOW;
-		packet->via_stack = 1;
-		return VERDICT_PASSED;
-	}
-	if (answer == SERVICE_ANSWER_SCTP_PORT)
-		return VERDICT_SCTP_PORT;
-	if (answer != SERVICE_ANSWER_BACKEND)
-		return answer == SERVICE_ANSWER_UNSTABLE
-			   ? VERDICT_NO_BACKEND
-			   : refuse(skb, packet, VERDICT_NO_BACKEND, REFUSAL_PORT);
-	packet->translation = TRANSLATION_PACKET;
-	packet->legs = FLOW_FLAG_DESTINATION;
-	__builtin_memcpy(packet->to.destination, packet->backend.address, ADDRESS_BYTES);
-	packet->to.destination_port = packet->backend.port;
-	packet->judged = packet->to;
-	if (compare_addresses(packet->to.destination, packet->to.source) == 0 && run) {
-		/* Its own: it would take the answer for one of another flow. */
-		__builtin_memcpy(packet->to.source, FAMILY == 4 ? run->host4 : run->host6, ADDRESS_BYTES);
-		packet->legs |= FLOW_FLAG_SOURCE;
-	}
-	return VERDICT_PASSED;
-}
-
 /* A flow of which nothing is known. */
 __noinline int open_out(struct __sk_buff *skb)
 {
 	struct packet *packet = this_packet();
+	int made = FLOW_BY_STACK;
 	enum verdict verdict;
 	__u32 flags;
 
@@ -192,6 +133,11 @@ __noinline int open_out(struct __sk_buff *skb)
 	/* While flows are taken over the stack may have it, whoever is behind the frontend. */
 	if (verdict != VERDICT_PASSED || packet->via_stack)
 		return verdict;
+	/* Of another destination than a record's that was just forgotten. */
+	packet->has_hop = 0;
+	packet->has_route = 0;
+	packet->by_net = 0;
+	packet->to_node = 0;
 	if (!(packet->legs & FLOW_FLAG_SOURCE) && is_shaped(skb->ifindex))
 		packet->via_stack = 1;
 	flags = packet->legs | (packet->pre_accepted ? FLOW_FLAG_PRE_ACCEPTED : 0);
@@ -202,12 +148,16 @@ __noinline int open_out(struct __sk_buff *skb)
 		/* The stack takes a packet from the node's own address for spoofed. */
 		if (flags & FLOW_FLAG_SOURCE)
 			return VERDICT_NO_BACKEND;
-		packet->via_stack = 1;
-		flags |= FLOW_FLAG_VIA_STACK;
+		made = open_by_net(skb, flags | packet->legs);
+		if (made == FLOW_BY_STACK)
+			packet->via_stack = 1;
 	}
-	if (!keeps_record(&packet->headers.tuple))
-		return VERDICT_PASSED;
-	switch (make_flow(flags | packet->legs)) {
+	if (made == FLOW_BY_STACK) {
+		if (!keeps_record(&packet->headers.tuple))
+			return VERDICT_PASSED;
+		made = make_flow(flags | packet->legs | (packet->via_stack ? FLOW_FLAG_VIA_STACK : 0));
+	}
+	switch (made) {
 	case FLOW_MADE_OK:
 		return VERDICT_PASSED;
 	case FLOW_MADE_LATE:
@@ -229,8 +179,7 @@ __noinline int judge_known_out(struct __sk_buff *skb)
 		return VERDICT_POLICY;
 	packet->is_old = 1;
 	packet->pre_accepted = packet->record.state & FLOW_FLAG_PRE_ACCEPTED ? 1 : 0;
-	packet->via_stack = packet->record.state & FLOW_FLAG_VIA_STACK ? 1 : 0;
-	plan_translation(packet, 0);
+	know_flow(packet, 0);
 	verdict = judge_out(skb);
 	if (verdict != VERDICT_PASSED || packet->way != WAY_STACK)
 		return verdict;
@@ -239,6 +188,17 @@ __noinline int judge_known_out(struct __sk_buff *skb)
 		find_flow();
 	}
 	return VERDICT_PASSED;
+}
+
+/*
+ * Whether a flow by the net has its other end on this node by now, whose leg was never judged: what is
+ * redirected meets no other program.
+ */
+static __always_inline int has_moved_here(struct __sk_buff *skb, struct packet *packet)
+{
+	const __u64 both = FLOW_FLAG_EGRESS_OK | FLOW_FLAG_INGRESS_OK;
+
+	return packet->by_net && (packet->record.state & both) != both && is_local(skb, packet);
 }
 
 /* Which flow it is of, and whether it may pass. */
@@ -259,9 +219,13 @@ __noinline int flow_out(struct __sk_buff *skb)
 	switch (use) {
 	case FLOW_USE_OK:
 	case FLOW_USE_PROMOTE:
-		packet->via_stack = packet->record.state & FLOW_FLAG_VIA_STACK ? 1 : 0;
-		plan_translation(packet, 0);
-		return VERDICT_PASSED;
+		know_flow(packet, 0);
+		if (!has_moved_here(skb, packet))
+			return VERDICT_PASSED;
+		if (packet->from_opener)
+			return judge_known_out(skb);
+		forget_flow();
+		return open_out(skb);
 	case FLOW_USE_JUDGE:
 		if (packet->from_opener ||
 		    (packet->record.state & legs_needed(packet, packet->record.state)) ==
@@ -276,31 +240,6 @@ __noinline int flow_out(struct __sk_buff *skb)
 	default:
 		return open_out(skb);
 	}
-}
-
-/*
- * Notes in the record which pods' slots its ends have, for established.h. `to` is the receiver's, 0 if that
- * is none of ours.
- */
-__noinline int note_ends(struct __sk_buff *skb, __u32 to)
-{
-	struct packet *packet = this_packet();
-	struct flow_record *element;
-	__u32 own, sender;
-
-	if (!packet)
-		return 0;
-	own = slot_of(skb->ifindex);
-	sender = packet->sender & 1;
-	if (packet->record.slot[sender] == own && packet->record.slot[!sender] == to)
-		return 0;
-	element = answered_element(&packet->key);
-	if (!element)
-		return 0;
-	/* What another flow's element gets here by a race, it doesn't believe. */
-	*(volatile __u32 *)&element->slot[sender] = own;
-	*(volatile __u32 *)&element->slot[!sender] = to;
-	return 0;
 }
 
 /* Changes it, and sends it on its way. */
@@ -319,6 +258,10 @@ __noinline int send_out(struct __sk_buff *skb)
 	is_plain = packet->translation == TRANSLATION_NONE && !packet->via_pointer &&
 		   !packet->headers.is_error && has_ports(packet->headers.tuple.protocol);
 	redirect = is_local(skb, packet);
+	if (!redirect && packet->by_net)
+		return send_net(skb, is_plain);
+	if (!redirect && packet->to_node)
+		return send_node(skb);
 	if (redirect && packet->headers.hops <= 1)
 		return refuse(skb, packet, VERDICT_HOP_LIMIT, REFUSAL_HOPS);
 	/* Headers that a router must look at, and what is too long, are the stack's. */
@@ -397,6 +340,7 @@ __noinline int packet_out(struct __sk_buff *skb)
 static __always_inline int dispatch_out(struct __sk_buff *skb, enum verdict verdict)
 {
 	struct packet *packet = this_packet();
+	const struct host_slot *uplink;
 
 	if (!packet)
 		return conclude(skb, DIRECTION_FROM_POD, VERDICT_REWRITE);
@@ -411,6 +355,14 @@ static __always_inline int dispatch_out(struct __sk_buff *skb, enum verdict verd
 		/* Before 6.12 nothing takes the mark off on the way into the pod. */
 		skb->mark = 0;
 		return bpf_redirect_peer(packet->hop.ifindex, 0);
+	}
+	if (packet->way == WAY_NET) {
+		mark_seen(skb);
+		return send_by(&packet->route);
+	}
+	if (packet->way == WAY_NODE) {
+		uplink = uplink_at(packet->route.ifindex);
+		return uplink ? give_to_uplink(skb, uplink->ifindex, uplink->mac) : TC_ACT_SHOT;
 	}
 	return to_stack(skb);
 }

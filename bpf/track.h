@@ -46,6 +46,8 @@
 #define insert_pointer OF_FAMILY(insert_pointer)
 #define insert_as OF_FAMILY(insert_as)
 #define own_source OF_FAMILY(own_source)
+#define begin_record OF_FAMILY(begin_record)
+#define lead_to_record OF_FAMILY(lead_to_record)
 #define make_flow OF_FAMILY(make_flow)
 
 #define EEXIST 17
@@ -482,6 +484,40 @@ __noinline int insert_as(void)
 	return insert_flow();
 }
 
+/* Fills packet->record, but for its key, for a flow that this packet opens. */
+static __always_inline void begin_record(struct packet *packet, __u32 flags)
+{
+	struct flow_record *record = &packet->record;
+
+	__builtin_memset(record, 0, sizeof(*record));
+	if (flags & FLOW_FLAG_DESTINATION) {
+		__builtin_memcpy(record->before.address, packet->headers.tuple.destination, ADDRESS_BYTES);
+		record->before.port = packet->headers.tuple.destination_port;
+	}
+	if (flags & FLOW_FLAG_SOURCE)
+		own_source(packet, record);
+	record->created = record->last_seen = bpf_ktime_get_coarse_ns();
+	record->packets[0] = 1;
+	record->bytes[0] = packet->length;
+	record->state = new_cookie() << 32 | flags;
+}
+
+/* Puts the pointer there that leads to packet->record, which is there. Returns enum flow_made. */
+__noinline int lead_to_record(void)
+{
+	struct packet *packet = this_packet();
+	int error;
+
+	if (!packet)
+		return FLOW_MADE_FULL;
+	point_to(&packet->record, &packet->fresh);
+	error = insert_pointer();
+	if (!error)
+		return FLOW_MADE_OK;
+	bpf_map_delete_elem(&OF_FAMILY(tortie_new), &packet->record.key);
+	return error == -EEXIST ? FLOW_MADE_LATE : FLOW_MADE_FULL;
+}
+
 /*
  * Makes a record for a flow that this packet opens, which goes on as packet->to, with these flags. If a
  * translated one's tuple is taken, it gets another source port, and so does packet->to. Returns enum
@@ -496,17 +532,7 @@ __noinline int make_flow(__u32 flags)
 	if (!packet)
 		return FLOW_MADE_FULL;
 	record = &packet->record;
-	__builtin_memset(record, 0, sizeof(*record));
-	if (flags & FLOW_FLAG_DESTINATION) {
-		__builtin_memcpy(record->before.address, packet->headers.tuple.destination, ADDRESS_BYTES);
-		record->before.port = packet->headers.tuple.destination_port;
-	}
-	if (flags & FLOW_FLAG_SOURCE)
-		own_source(packet, record);
-	record->created = record->last_seen = bpf_ktime_get_coarse_ns();
-	record->packets[0] = 1;
-	record->bytes[0] = packet->length;
-	record->state = new_cookie() << 32 | flags;
+	begin_record(packet, flags);
 	error = insert_as();
 	if (!is_translated(flags))
 		return !error ? FLOW_MADE_OK : error == -EEXIST ? FLOW_MADE_LATE : FLOW_MADE_FULL;
@@ -519,14 +545,7 @@ __noinline int make_flow(__u32 flags)
 		record->state |= FLOW_FLAG_SOURCE;
 		error = insert_as();
 	}
-	if (error)
-		return FLOW_MADE_FULL;
-	point_to(record, &packet->fresh);
-	error = insert_pointer();
-	if (!error)
-		return FLOW_MADE_OK;
-	bpf_map_delete_elem(&OF_FAMILY(tortie_new), &record->key);
-	return error == -EEXIST ? FLOW_MADE_LATE : FLOW_MADE_FULL;
+	return error ? FLOW_MADE_FULL : lead_to_record();
 }
 
 #endif

@@ -113,7 +113,7 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
       {
         way: [
           front(tcp, 80, 'two:8080'),
-          'one sends tcp A one:40000 > front:80 -> dropped: mid-flow',
+          'one sends tcp A one:40000 > front:80 -> back (mid-flow): tcp R front:80 > one:40000',
           (on) => on.runState({ adopting: 1 }),
           'one sends tcp A one:40000 > front:80 -> stack',
           'one sends tcp S one:40001 > front:80 -> pod two: tcp S one:40001 > two:8080',
