@@ -53,9 +53,14 @@ struct known_packet {
 	__u8 protocol;
 	__u8 tcp_flags;
 	__u8 hops;
+	/* Of the transport header. */
+	__u8 header_bytes;
 #if FAMILY == 4
 	/* Of the IP header, up to the checksum. */
 	__u32 words[3];
+#else
+	/* The IP header's first word. */
+	__be32 version_class_flow;
 #endif
 };
 
@@ -88,6 +93,9 @@ static __always_inline int read_known(struct __sk_buff *skb, struct known_packet
 	ip_bytes = sizeof(*ip) + bpf_ntohs(ip->payload_length);
 #endif
 	known->tcp_flags = 0;
+#if FAMILY == 6
+	known->version_class_flow = ip->version_class_flow;
+#endif
 	header_bytes = UDP_HEADER;
 	if (known->protocol == PROTOCOL_TCP) {
 		if ((void *)(l4 + TCP_HEADER) > packet_end(skb))
@@ -99,6 +107,7 @@ static __always_inline int read_known(struct __sk_buff *skb, struct known_packet
 	} else if (known->protocol != PROTOCOL_UDP) {
 		return 0;
 	}
+	known->header_bytes = header_bytes;
 	/* (0, which the long way understands where a packet is too large for the field, is too little.) */
 	if (ip_bytes < sizeof(*ip) + header_bytes || ETH_HLEN + ip_bytes > known->length)
 		return 0;
