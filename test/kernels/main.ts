@@ -16,7 +16,7 @@ const KERNELS: readonly DebianKernel[] = [
 ];
 const BPF_TESTS = ['test/kernel/bpf-'];
 const BOOT_LIMIT_MS = 60_000;
-const RUN_LIMIT_MS = 900_000;
+const RUN_LIMIT_MS = 1_800_000;
 /** Lines of a console that are shown after a failure. */
 const CONSOLE_LINES = 80;
 
