@@ -4,9 +4,9 @@
  * each opener's address, and all of them together. docs/design/ebpf-flows.md, "One-way flows". For one family
  * (see family.h).
  *
- * Promotions add to `now` and `next`, the sweep counts what there is in `next` and makes it `now` at the end
- * of a round: what is forgotten meanwhile is still counted then, and what is met by both is counted twice,
- * until the next.
+ * Promotions add to `now` and `next`; a round of the sweep begins with 0 in `next`, counts what there is, and
+ * makes it `now`. What is forgotten before the next round is counted until then, what comes during a round
+ * perhaps twice.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -62,7 +62,7 @@ static __always_inline int one_way_has_place(__u32 share)
 	return found && (!found->limit || *(const volatile __u32 *)&found->now < found->limit);
 }
 
-/* `is_new`: it was not there when the round began, or is counted by nobody yet. */
+/* `is_new`: it comes now; else the sweep has met it. */
 static __always_inline void note_one_way(__u32 share, __u32 elements, int is_new)
 {
 	struct one_way_share *found = bpf_map_lookup_elem(&OF_FAMILY(tortie_oneway), &share);

@@ -20,6 +20,8 @@
 #define flow_record_exists OF_FAMILY(flow_record_exists)
 #define flow_pointed_key OF_FAMILY(flow_pointed_key)
 #define sweep_one OF_FAMILY(sweep_one)
+#define begin_round OF_FAMILY(begin_round)
+#define begin_round_of OF_FAMILY(begin_round_of)
 #define end_round OF_FAMILY(end_round)
 #define end_round_of OF_FAMILY(end_round_of)
 #define sweep_shard OF_FAMILY(sweep_shard)
@@ -187,25 +189,41 @@ static long sweep_one(struct bpf_map *map, struct flow_key *key, struct flow_rec
 	return 0;
 }
 
-/* What has been counted is what there is from now on. */
+/* One-way flows are counted from the first hash to the last. */
+static long begin_round_of(struct bpf_map *map, __u32 *index, struct one_way_share *share,
+			   struct sweep_context *sweep)
+{
+	share->next = 0;
+	return 0;
+}
+
 static long end_round_of(struct bpf_map *map, __u32 *index, struct one_way_share *share,
 			 struct sweep_context *sweep)
 {
-	share->now = __sync_lock_test_and_set(&share->next, 0);
+	share->now = share->next;
 	return 0;
+}
+
+static __always_inline void begin_round(struct sweep_context *sweep)
+{
+	long visited = bpf_for_each_map_elem(&OF_FAMILY(tortie_oneway), begin_round_of, sweep, 0);
+
+	own_call(visited, "<<=");
 }
 
 static __always_inline void end_round(struct sweep_context *sweep)
 {
 	long visited = bpf_for_each_map_elem(&OF_FAMILY(tortie_oneway), end_round_of, sweep, 0);
 
-	own_call(visited, "<<=");
+	own_call(visited, ">>=");
 }
 
 static __always_inline long sweep_shard(__u32 shard, struct sweep_context *sweep)
 {
 	long visited = -1;
 
+	if (shard == 0)
+		begin_round(sweep);
 	switch (shard) {
 	case 0:
 		visited = bpf_for_each_map_elem(&SWEEP_FLOW_MAP(a), sweep_one, sweep, 0);
@@ -224,7 +242,6 @@ static __always_inline long sweep_shard(__u32 shard, struct sweep_context *sweep
 		own_call(visited, "^=");
 		break;
 	}
-	/* They are swept in this order. */
 	if (shard == FLOW_SHARDS - 1)
 		end_round(sweep);
 	return visited;
