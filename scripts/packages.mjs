@@ -41,6 +41,7 @@ export const PACKAGES = [
   { name: 'ipset', need: 'tests', why: 'sets read back with other eyes than ours' },
   { name: 'conntrack', need: 'tests', why: 'connection tracking seen with other eyes than ours' },
   { name: 'procps', need: 'tests', why: 'sysctl, which sets what a test starts from' },
+  { name: 'ethtool', need: 'tests', why: 'turns off what test devices do for checksums and segments' },
   { name: 'iputils-ping', need: 'tests', why: 'test traffic between pods' },
   {
     name: 'containernetworking-plugins',

@@ -71,7 +71,9 @@ const sendPacket = async (): Promise<void> => {
   await ns.exec('bash', '-c', 'echo x >/dev/udp/127.0.0.1/9');
 };
 
-(hasTcx ? describe : describe.skip)(`a tcx link${hasTcx ? '' : ` (${tcx.reason})`}`, () => {
+const why = hasTcx ? '' : ` (${tcx.reason})`;
+
+(hasTcx ? describe : describe.skip)(`a tcx link${why}`, () => {
   test('runs its program in the direction and namespace asked for, until it is disposed of', async () => {
     const before = countOf('first_of_tc');
     {
@@ -309,7 +311,7 @@ test('a pinned link is a link', async () => {
   rmSync(path);
 });
 
-(hasTcx ? test : test.skip)('no descriptor is left by links, nor by attempts that fail', async () => {
+(hasTcx ? test : test.skip)(`no descriptor is left by links, nor by attempts that fail${why}`, async () => {
   const round = async (): Promise<void> => {
     await using link = await attachTcx(program('drops'), 'ingress', lo);
     await link.update(program('second_of_tc'), program('drops'));

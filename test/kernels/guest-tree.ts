@@ -15,14 +15,15 @@ const BUILT = [
   'jest.config.mjs',
 ];
 const TEST_PACKAGES = ['jest', '@jest/globals', 'fast-check'];
-/** Programs that tests call. */
+/** Programs that tests call; what is wanted besides is taken where this machine has it, and tests without it say that they are skipped. */
 const PROGRAMS = ['ip', 'tc', 'bash'];
+const WANTED = ['ethtool'];
 /** Of the kernel's modules: the network, and what it is made of. The rest is for disks, cards and file systems. */
 const MODULES = ['kernel/net', 'kernel/lib', 'kernel/crypto', 'kernel/drivers/net/*.ko*', 'kernel/drivers/net/vxlan'];
 
 /**
  * Lays out what the machines have in common, as their root file system: busybox, the pinned Node, this checkout as it is (with what
- * was built) under /tortie, ip and tc, and the libraries of all of these from this machine.
+ * was built) under /tortie, ip, tc and ethtool, and the libraries of all of these from this machine.
  * @param tree an empty folder
  * @param args what Jest gets, one word each, without line ends
  */
@@ -45,6 +46,10 @@ export async function layOutTree(
   for (const path of [...PARTS, ...BUILT, ...packages]) copy(join(project, path), join(tree, 'tortie', path));
   copy(await programPath('busybox', signal), join(tree, 'bin/busybox'));
   for (const program of PROGRAMS) copy(await programPath(program, signal), join(tree, 'usr/sbin', program));
+  for (const program of WANTED) {
+    const path = ['/usr/sbin', '/sbin', '/usr/bin'].map((folder) => join(folder, program)).find(existsSync);
+    if (path !== undefined) copy(path, join(tree, 'usr/sbin', program));
+  }
   copy(join(project, 'test/kernels/guest/init'), join(tree, 'init'));
   writeFileSync(join(tree, 'etc/passwd'), 'root:x:0:0:root:/root:/bin/sh\n');
   writeFileSync(join(tree, 'etc/jest-arguments'), args.map((arg) => `${arg}\n`).join(''));
