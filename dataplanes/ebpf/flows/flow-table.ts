@@ -17,10 +17,12 @@ import {
 import { FlowImporter } from './flow-import.ts';
 import { type FamilyFlowMaps, flowLayouts, flowShard } from './flow-maps.ts';
 import { pointerKeyOf, readFlow, TCP } from './flow-record.ts';
+import { flowSieve } from './flow-sieve.ts';
 import type { FlowTimeouts } from './flow-timeouts.ts';
 
-/** Records that are looked at in one turn of the event loop: some ms. */
+/** Records that are read, and that are passed over, in one turn of the event loop: some ms. */
 const slice = 1000;
+const passedSlice = 50_000;
 
 /** A record's place in a dump. */
 interface Place {
@@ -55,7 +57,7 @@ export class FlowTable implements DataplaneFlows {
     const matches = flowMatcher(filter);
     for (const maps of this.#maps) {
       for (const [map, isSwept] of mapsOf(maps)) {
-        for await (const places of this.#read(maps.family, map, isSwept)) {
+        for await (const places of this.#read(maps.family, map, isSwept, filter)) {
           const flows = places.map(({ flow }) => flow).filter(matches);
           if (flows.length > 0) yield flows;
         }
@@ -74,7 +76,7 @@ export class FlowTable implements DataplaneFlows {
         try {
           const keys: Uint8Array[] = [];
           const pointers: Uint8Array[] = [];
-          for await (const places of this.#read(family, map, isSwept)) {
+          for await (const places of this.#read(family, map, isSwept, filter)) {
             for (const { flow, key, value } of places) {
               if (!matches(flow) || !isMeant(flow)) continue;
               keys.push(key());
@@ -102,7 +104,7 @@ export class FlowTable implements DataplaneFlows {
     const isLeaving = scope.isLeaving === true;
     for (const maps of this.#maps) {
       for (const map of maps.shards) {
-        for await (const places of this.#read(maps.family, map, true)) {
+        for await (const places of this.#read(maps.family, map, true, {})) {
           if (signal.aborted) return;
           const told = places.filter(
             ({ flow }) => isInScope(flow, scope) && (isLeaving || !isTranslatedForStack(flow)),
@@ -139,16 +141,26 @@ export class FlowTable implements DataplaneFlows {
     }
   }
 
-  /** A map's records, in slices. */
-  async *#read(family: Family, map: BpfMap, isSwept: boolean): AsyncGenerator<readonly Place[], void, undefined> {
+  /** A map's records, in slices: all that the filter means, and perhaps others. */
+  async *#read(
+    family: Family,
+    map: BpfMap,
+    isSwept: boolean,
+    filter: FlowFilter,
+  ): AsyncGenerator<readonly Place[], void, undefined> {
+    const sieve = flowSieve(family, filter);
     const { count, keys, values } = await map.dump();
     const { Key, Record } = flowLayouts[family];
     const now = process.hrtime.bigint();
     const reading = isSwept ? { now, timeouts: this.#timeouts() } : { now };
     const view = viewOf(values);
-    for (let from = 0; from < count; from += slice) {
+    for (let next = 0; next < count; ) {
       const places: Place[] = [];
-      for (let i = from; i < Math.min(from + slice, count); i += 1) {
+      const end = Math.min(next + passedSlice, count);
+      for (let read = 0; next < end && read < slice; next += 1) {
+        const i = next;
+        if (sieve?.(values, i * Record.size) === false) continue;
+        read += 1;
         const flow = readFlow(family, view, i * Record.size, reading);
         if (flow === undefined) continue;
         places.push({
