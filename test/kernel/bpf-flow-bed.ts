@@ -24,6 +24,8 @@ export class FlowBed extends FlowNode {
    *     'one sends tcp S one:40000 > two:80'          'pod two'
    *     'one sends tcp S one:40000 > front:80'        'pod two: tcp S one:40000 > two:8080'      (it is changed)
    *     'one sends tcp S one:40000 > away:80'         'stack'
+   *     'one sends tcp S one:40000 > away:80'         'net'           (out by an uplink; `stack` where there is none)
+   *     'one sends tcp SA one:80 > node:5'            'uplink: ...'   (given to the node as if it had come by that device)
    *     'one gets tcp S away:1 > one:80'              'passed'        (`one gets from node ...`: with the host's mark; `from up`: by that device)
    *     ...                                           'dropped: policy', 'two refuses: policy', 'back: error front > one about ...'
    *
@@ -47,6 +49,14 @@ export class FlowBed extends FlowNode {
     };
     if (result.returned === actions.redirect) {
       if (own !== 'passed') return text(`back (${own})`, true);
+      const hops = version === 4 ? 22 : 21;
+      if (others.length === 0) {
+        const device = this.givenTo(mark, result.data.slice(0, 6));
+        if (device !== undefined) return text(device);
+        if (result.data[hops] !== (frame[hops] ?? 0) - 1) throw new Error(`${step}: hop limit ${result.data[hops]}`);
+        if (mark !== marks.seen) throw new Error(`${step}: mark ${mark}`);
+        return text('net');
+      }
       const [there] = others;
       const [to = '', direction] = there?.[0].split(' ') ?? [];
       if (others.length !== 1 || there?.[1] !== 'passed' || Number(direction) !== Direction.toPod)
@@ -54,7 +64,6 @@ export class FlowBed extends FlowNode {
       const expected = [...macBytes(podMacOf(to as Pod)), ...macBytes(this.devices.get(to)?.mac ?? '')];
       if (result.data.slice(0, 12).join() !== expected.join())
         throw new Error(`${step}: MACs ${result.data.slice(0, 12).join()}`);
-      const hops = version === 4 ? 22 : 21;
       if (result.data[hops] !== (frame[hops] ?? 0) - 1) throw new Error(`${step}: hop limit ${result.data[hops]}`);
       if (mark !== 0) throw new Error(`${step}: mark ${mark}`);
       return text(`pod ${to}`);
@@ -74,6 +83,11 @@ export class FlowBed extends FlowNode {
   async flood(version: Version, step: string, repeat: number): Promise<void> {
     const { isOut, frame, context } = this.#question(version, step);
     await this.#program(isOut).run({ data: frame, context, repeat, netns: { path: this.netns.path } });
+  }
+
+  /** The device that a packet with this mark was given to as if it had come by it, for that MAC; undefined: it wasn't. */
+  protected givenTo(_mark: number, _mac: Uint8Array): string | undefined {
+    return undefined;
   }
 
   /** Of a device that packets come from. */
@@ -129,7 +143,7 @@ export class FlowBed extends FlowNode {
 }
 
 /** Whether IP's content differs, apart from hop limit and checksum. */
-function compareFrames(version: Version, before: Uint8Array, after: Uint8Array): boolean {
+export function compareFrames(version: Version, before: Uint8Array, after: Uint8Array): boolean {
   const blank = (frame: Uint8Array): string => {
     const copy = frame.slice(14);
     if (version === 4) copy.set([0], 8);

@@ -30,7 +30,8 @@ const actions = { pass: -1, drop: 2, xdpDrop: 1, xdpPass: 2 } as const;
 
 export const hostDevices = ['uplink', 'side'] as const;
 export type HostDevice = (typeof hostDevices)[number];
-const macOf = (device: HostDevice): string => `ee:ee:ee:ee:ff:0${hostDevices.indexOf(device)}`;
+/** The MAC of a device. */
+export const macOf = (device: HostDevice): string => `ee:ee:ee:ee:ff:0${hostDevices.indexOf(device)}`;
 /** The slot of the pods' devices. */
 const PODS_SLOT = 10;
 
