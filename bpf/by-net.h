@@ -29,6 +29,7 @@
 
 #define has_options OF_FAMILY(has_options)
 #define fits_uplink OF_FAMILY(fits_uplink)
+#define is_forwarded OF_FAMILY(is_forwarded)
 #define leaves_by_net OF_FAMILY(leaves_by_net)
 #define open_by_net OF_FAMILY(open_by_net)
 #define translate_out OF_FAMILY(translate_out)
@@ -55,6 +56,17 @@ static __always_inline int fits_uplink(struct __sk_buff *skb, struct packet *pac
 	return ifindex && uplink_at(ifindex) && !packet->too_long && fits_device(skb, ifindex, &mtu);
 }
 
+/* Whether a router sends on what is for that address, if it has a route: the look-up doesn't ask. */
+static __always_inline int is_forwarded(const __u8 *destination)
+{
+#if FAMILY == 4
+	/* This host, loopback, groups, broadcast. */
+	return destination[0] != 0 && destination[0] != 127 && destination[0] < 224;
+#else
+	return destination[0] != 0xff && !is_on_link(destination);
+#endif
+}
+
 /*
  * Whether a flow that this packet opens is to go past the stack. TCP in the midst of one that isn't known is
  * perhaps netfilter's, which has translated it: it stays there.
@@ -73,10 +85,8 @@ static __always_inline int leaves_by_net(struct __sk_buff *skb, struct packet *p
 		return 0;
 	if (headers->tuple.protocol == PROTOCOL_TCP && !is_syn(PROTOCOL_TCP, headers->tcp_flags))
 		return 0;
-#if FAMILY == 6
-	if (is_on_link(packet->to.destination))
+	if (!is_forwarded(packet->to.destination))
 		return 0;
-#endif
 	return fits_uplink(skb, packet);
 }
 
@@ -105,26 +115,30 @@ static __always_inline enum verdict translate_out(struct __sk_buff *skb, struct 
 }
 
 /*
- * Sends a packet of a flow by the net. An exception goes by the stack: untranslated but for a Service's
- * backend, since netfilter masquerades what leaves the pools, and takes the node's address that comes from a
- * pod for spoofed. What is masqueraded keeps its options and goes out all the same: netfilter would give it
- * another port.
+ * Sends a packet of a flow by the net. An exception goes by the stack, from the pod's address: the stack
+ * takes the node's, coming from a pod, for spoofed, and netfilter masquerades it. By another port perhaps, so
+ * what only has options goes out all the same if it is masqueraded.
  */
 __noinline int send_net(struct __sk_buff *skb, __u32 is_plain)
 {
 	struct packet *packet = this_packet();
 	enum verdict verdict;
+	int keeps_source;
 
 	if (!packet)
 		return VERDICT_REWRITE;
-	if (!fits_uplink(skb, packet) ||
-	    (packet->translation == TRANSLATION_NONE && has_options(&packet->headers))) {
+	keeps_source = packet->translation == TRANSLATION_NONE ||
+		       (packet->translation == TRANSLATION_PACKET &&
+			compare_addresses(packet->to.source, packet->headers.tuple.source) == 0);
+	if (!fits_uplink(skb, packet) || (keeps_source && has_options(&packet->headers))) {
 		if (packet->headers.fragment == FRAGMENT_KIND_FIRST)
 			remember_fragment(&packet->headers);
 		if (packet->translation != TRANSLATION_PACKET)
 			return VERDICT_PASSED;
-		__builtin_memcpy(packet->to.source, packet->headers.tuple.source, ADDRESS_BYTES);
-		packet->to.source_port = packet->headers.tuple.source_port;
+		if (!keeps_source) {
+			__builtin_memcpy(packet->to.source, packet->headers.tuple.source, ADDRESS_BYTES);
+			packet->to.source_port = packet->headers.tuple.source_port;
+		}
 		return rewrite_packet(skb, &packet->headers, &packet->to);
 	}
 	if (packet->headers.hops <= 1)
