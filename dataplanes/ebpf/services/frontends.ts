@@ -102,7 +102,7 @@ export class Frontends implements Disposable {
     const frontend = this.#frontends.get(nameOf(at));
     if (frontend?.claims.delete(service) !== true) return;
     this.#dirty.add(frontend);
-    if (at.protocol === UDP && frontend.claims.size > 0) this.#left.add(at.address);
+    if (at.protocol === UDP) this.#left.add(at.address);
   }
 
   /** All must be looked at again: the node has another name. */
@@ -137,7 +137,7 @@ export class Frontends implements Disposable {
     } while (this.#freed !== freed && this.#troubled.size > 0);
   }
 
-  /** Addresses at which there is a UDP port since this was asked last, or one of whose backends has gone. */
+  /** Addresses at which a UDP port has come or gone since this was asked last, or one of its backends has gone. */
   takeLeft(): readonly IpText[] {
     const left = [...this.#left];
     this.#left.clear();
@@ -149,12 +149,13 @@ export class Frontends implements Disposable {
     for (const address of addresses) this.#left.add(address);
   }
 
-  /** False: what is asked for there must not go to this address and port. Who still serves while it ends keeps what it has. */
-  mayServe(at: ServiceAddress, address: IpText, port: number | undefined): boolean {
+  /**
+   * False: what is asked for there must not go to this address and port; undefined: nobody has said that it is a service's. Who still serves while it
+   * ends keeps what it has.
+   */
+  mayServe(at: ServiceAddress, address: IpText, port: number | undefined): boolean | undefined {
     const claim = [...(this.#frontends.get(nameOf(at))?.claims.values() ?? [])].at(-1);
-    return (
-      claim?.backends.some((backend) => backend.address === address && backend.port === port && serves(backend)) ?? true
-    );
+    return claim?.backends.some((backend) => backend.address === address && backend.port === port && serves(backend));
   }
 
   /** Who answers there as the kernel's maps say, and for which service; undefined: there is no such frontend. */

@@ -404,9 +404,17 @@ describe('flows of datagrams', () => {
     expect(table.takeLeft()).toEqual(['10.96.0.1']);
     table.putBackLeft(['10.96.0.1']);
     expect(table.takeLeft()).toEqual(['10.96.0.1']);
+  });
+
+  test('of a service that is deleted have nobody to go to, and others at its address stay', async () => {
+    say('a', dns(one));
+    await flush();
+    table.takeLeft();
     end('a');
     await flush();
-    expect(table.takeLeft()).toEqual([]);
+    expect(table.takeLeft()).toEqual(['10.96.0.1']);
+    expect(table.isStale(flowTo('10.1.0.1', 8080))).toBe(true);
+    expect(table.isStale(flowTo('10.96.0.1', 53, { state: 'new' }))).toBe(false);
   });
 
   test('are looked at where a service has to leave its address to another one', async () => {

@@ -112,8 +112,8 @@ export class ServiceTable implements Disposable {
   }
 
   /**
-   * Addresses at which flows of datagrams may be stale (see `isStale`) by what flushes have done since this was asked last: a UDP port has come, or
-   * one of its backends has gone. What a lookup has read that began before may make such a flow until a grace period is over.
+   * Addresses at which flows of datagrams may be stale (see `isStale`) by what flushes have done since this was asked last: a UDP port has come or
+   * gone, or one of its backends has gone. What a lookup has read that began before may make such a flow until a grace period is over.
    */
   takeLeft(): readonly IpText[] {
     return families.flatMap((family) => this.#frontends[family].takeLeft());
@@ -133,7 +133,11 @@ export class ServiceTable implements Disposable {
     // Not translated here, and answered: netfilter translates it, who had it when the dataplane was changed.
     if (delivered.destination === asked.destination && state !== 'new') return false;
     const at = { address: asked.destination, port: asked.destinationPort ?? 0, protocol };
-    return !this.#frontends[family].mayServe(at, delivered.destination, delivered.destinationPort);
+    const isTranslated =
+      delivered.destination !== asked.destination || delivered.destinationPort !== asked.destinationPort;
+    const mayServe = this.#frontends[family].mayServe(at, delivered.destination, delivered.destinationPort);
+    // Of a service that is gone translated flows are left.
+    return mayServe === undefined ? isTranslated : !mayServe;
   }
 
   /** Services that the kernel doesn't have as they were said, one entry for each, by name. */
