@@ -255,7 +255,8 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
     bed.run(version, 'net in at side udp router:53 > one:5');
     expect([bed.run(version, step), bed.run(version, step)]).toEqual(['net', 'net']);
     const to = `${namesOf[version]['router']}/${version === 4 ? 32 : 128}`;
-    const route = async (device: string) => await bed.netns.exec('ip', `-${version}`, 'route', 'replace', to, 'dev', device);
+    const route = async (device: string) =>
+      await bed.netns.exec('ip', `-${version}`, 'route', 'replace', to, 'dev', device);
     bed.address(version, 'router', { class: 0, hop: 2 });
     bed.policy({ 'two ingress': 'deny' });
     try {
@@ -291,7 +292,13 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
 
   describe('the node’s own Service flows', () => {
     const asked = (it: NetBed, protocol: number, backend: string): void =>
-      it.translated(version, protocol, ['node:5', backend], { other: 'front:80' }, FlowFlag.ofHost | FlowFlag.viaStack | FlowFlag.ingressOk);
+      it.translated(
+        version,
+        protocol,
+        ['node:5', backend],
+        { other: 'front:80' },
+        FlowFlag.ofHost | FlowFlag.viaStack | FlowFlag.ingressOk,
+      );
     test.each<[string, NetCase]>([
       [
         'a pod’s answer comes from the Service, by the uplink',
