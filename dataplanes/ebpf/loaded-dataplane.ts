@@ -13,6 +13,7 @@ import { type FamilyFlowMaps, flowMapsOf } from './flows/flow-maps.ts';
 import { FlowSweeper } from './flows/flow-sweeper.ts';
 import { FlowTable } from './flows/flow-table.ts';
 import type { FlowTimeouts } from './flows/flow-timeouts.ts';
+import { forgetStaleDatagrams } from './flows/stale-datagrams.ts';
 import { loadSweep } from './flows/sweep-program.ts';
 import { HostPrograms } from './hosts/host-programs.ts';
 import { NodeMaps } from './node-maps.ts';
@@ -232,16 +233,6 @@ export class LoadedDataplane implements AsyncDisposable {
     this.#handles.dispose();
   }
 
-  async #forgetStaleFlows(): Promise<void> {
-    const addresses = this.services.takeLeft();
-    if (addresses.length === 0) return;
-    await bpfGrace();
-    const { failed } = await this.flows.delete({ addresses, protocol: 17 }, (flow) => this.services.isStale(flow));
-    if (failed.length === 0) return;
-    this.services.putBackLeft(addresses);
-    this.#deps.log.warn('datagrams may go to pods that serve no more', { reason: failed.join('; ') });
-  }
-
   /** Never rejects: the next flush asks for it again. */
   async #settle(): Promise<void> {
     while (this.#mustSettle) {
@@ -249,7 +240,10 @@ export class LoadedDataplane implements AsyncDisposable {
       try {
         await this.maps.settle();
         await this.services.settle();
-        if (this.#areServicesKnown) await this.#forgetStaleFlows();
+        if (this.#areServicesKnown) {
+          const { services, flows } = this;
+          await forgetStaleDatagrams({ services, flows, grace: bpfGrace, log: this.#deps.log });
+        }
       } catch (error) {
         this.#deps.log.warn('what policy has replaced is not free yet', { reason: (error as Error).message });
         return;

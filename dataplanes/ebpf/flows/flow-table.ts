@@ -154,7 +154,7 @@ export class FlowTable implements DataplaneFlows {
     const now = process.hrtime.bigint();
     const reading = isSwept ? { now, timeouts: this.#timeouts() } : { now };
     const view = viewOf(values);
-    for (let next = 0; next < count; ) {
+    for (let next = 0; next < count;) {
       const places: Place[] = [];
       const end = Math.min(next + passedSlice, count);
       for (let read = 0; next < end && read < slice; next += 1) {
