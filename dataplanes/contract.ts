@@ -62,11 +62,13 @@ export interface DeviceCounters {
   readonly verdicts: Readonly<Record<string, Counter>>;
 }
 
-/** A device of the node on which host endpoints are enforced, and how. */
+/** A device of the node that has the dataplane's programs, and how. */
 export interface HostDeviceState {
   readonly device: string;
-  /** The host endpoint that stands for it; null: none, what is forwarded by others is judged there. */
+  /** The host endpoint that stands for it; null: none. */
   readonly hostEndpoint: string | null;
+  /** It is an uplink: pods' packets come and leave by it past the node's stack. */
+  readonly isUplink: boolean;
   /** How the programs are attached. */
   readonly attached: 'tcx' | 'clsact';
   /** Where untracked ingress policy refuses: in the driver, at the stack's beginning, or (`off`) with all the rest; absent: there is none. */
@@ -124,8 +126,10 @@ export interface Dataplane extends Programmer {
   ruleCounters(): Promise<ReadonlyMap<RuleId, Counter>>;
   /** Elements of policy's BPF maps written since the start; absent where there are none. */
   readonly mapWrites?: number;
-  /** What is in force on devices with a host endpoint; absent: it keeps no programs there. */
+  /** What is in force on uplinks and devices with a host endpoint; absent: it keeps no programs there. */
   readonly hostDevices?: readonly HostDeviceState[];
+  /** What works, but not as well as it could, in sentences; absent: nothing to say. */
+  readonly notes?: readonly string[];
   /** The flows that it remembers, or lets the kernel remember; absent: it can't tell them. */
   readonly flows?: DataplaneFlows;
   /** Tells of new flows and of drops while somebody listens; absent: it can't. */

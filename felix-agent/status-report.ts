@@ -24,6 +24,7 @@ export function reportStatus(
       reasons,
       failures: driver.failures().map(({ object, reason }) => ({ object, reason })),
       hostDevices: dataplanes.active?.hostDevices ?? [],
+      notes: dataplanes.active?.notes ?? [],
       inForce: dataplanes.active?.inForce ?? null,
     },
     datastore: {

@@ -19,8 +19,10 @@ export interface AgentStatus {
     readonly reasons: readonly string[];
     /** Objects that could not be programmed at the last try. */
     readonly failures: readonly { readonly object: string; readonly reason: string }[];
-    /** Devices on which the eBPF dataplane enforces host endpoints, and how; empty where there are none. */
+    /** Uplinks of the eBPF dataplane and the devices on which it enforces host endpoints, and how; empty where there are none. */
     readonly hostDevices: readonly HostDeviceState[];
+    /** What works, but not as well as it could: a node without an uplink. */
+    readonly notes: readonly string[];
     /** What a dataplane that compiles policy into tables has in force; null for one that has no such tables, and while there are none. */
     readonly inForce: InForceView | null;
   };

@@ -1,7 +1,7 @@
 import type { Clock } from '#api/clock.ts';
 import type { Conntrack } from '#native/conntrack.ts';
 import { Turns } from '#native/turns.ts';
-import type { Link, MonitorGroup, Netlink, NetlinkEvent, NetlinkOp } from '#native/types.ts';
+import type { MonitorGroup, Netlink, NetlinkEvent, NetlinkOp } from '#native/types.ts';
 import type { ApplyReport, Counter, Dataplane, DeviceCounters, HostDeviceState } from '../contract.ts';
 import type { DataplaneFlows } from '../flows.ts';
 import type { Logger } from '../logger.ts';
@@ -14,13 +14,14 @@ import { readCounters } from './counters.ts';
 import { DeviceEvents, type Monitor } from './device-events.ts';
 import { DeviceFilters } from './device-filters.ts';
 import { FlowEvents } from './events.ts';
-import { newDeviceOps } from './filters.ts';
 import { type FlowTimeouts, resolveTimeouts } from './flows/flow-timeouts.ts';
 import { HostEndpoints } from './hosts/host-endpoints.ts';
 import { LoadedDataplane } from './loaded-dataplane.ts';
 import { LoadedFlows } from './loaded-flows.ts';
 import { LoadedServices } from './loaded-services.ts';
 import { packetMarks } from './marks.ts';
+import { natPorts } from './nat-ports.ts';
+import { PacketPath } from './packet-path.ts';
 import { removePins } from './pins.ts';
 import type { Outcome } from './pod-cycle.ts';
 import { PodEndpoints } from './pod-endpoints.ts';
@@ -95,6 +96,7 @@ export class EbpfDataplane implements Dataplane {
   readonly #filters: DeviceFilters;
   readonly #stack: StackTables;
   readonly #hosts: HostEndpoints;
+  readonly #path: PacketPath;
   /** Flows of pods that are gone must not be those of the next one with the address. */
   readonly #flush: ConntrackFlush;
   /** apply, activate, release and cleanup exclude each other. */
@@ -105,8 +107,6 @@ export class EbpfDataplane implements Dataplane {
   #loaded: LoadedDataplane | undefined;
   #events: DeviceEvents | undefined;
   #timer: Disposable | undefined;
-  /** `no`: packets don't come by us. `waiting`: the programs of an earlier agent go on until ours know all that is announced. */
-  #entry: 'no' | 'waiting' | 'yes' = 'no';
   /** The maps say everything that was announced by the beginning of the last apply. */
   #isFilled = false;
   #mustLoad = true;
@@ -119,6 +119,14 @@ export class EbpfDataplane implements Dataplane {
     this.#filters = new DeviceFilters(deps.host);
     this.#stack = new StackTables(deps, () => this.#listener());
     this.#hosts = new HostEndpoints(deps, () => this.#listener());
+    this.#path = new PacketPath({
+      host: deps.host,
+      endpoints: this.#endpoints,
+      filters: this.#filters,
+      hosts: this.#hosts,
+      stack: this.#stack,
+      log: deps.log,
+    });
     this.#flush = new ConntrackFlush({ deleteOf: (addresses) => this.#deleteFlows(addresses) });
   }
 
@@ -154,7 +162,7 @@ export class EbpfDataplane implements Dataplane {
   }
 
   podDeviceOps(ifaceName: string): readonly NetlinkOp[] {
-    return this.#entry !== 'no' && this.#loaded !== undefined ? newDeviceOps(ifaceName, this.#loaded.filters) : [];
+    return this.#path.deviceOps(ifaceName, this.#loaded);
   }
 
   apply({ retry }: { readonly retry: boolean } = { retry: true }): Promise<ApplyReport> {
@@ -184,15 +192,15 @@ export class EbpfDataplane implements Dataplane {
       await this.#hosts.look(outcome);
       this.#stack.setHosts(this.#hosts.needs);
       // Before that an earlier agent's rules stand: which of them are needed isn't known yet.
-      if (isComplete || this.#entry === 'yes') await this.#applyStack(outcome);
-      if (this.#entry === 'yes') await this.#hosts.enforce(loaded, outcome);
+      if (isComplete || this.#path.state === 'yes') await this.#applyStack(outcome);
+      if (this.#path.state === 'yes') await this.#hosts.enforce(loaded, outcome);
       const areHostsFilled = await this.#hosts.program(loaded, outcome);
-      const isFlushed = await loaded.pods.program(outcome, (link) => this.#attach(link, loaded));
+      const isFlushed = await loaded.pods.program(outcome, (link) => this.#path.attach(link, loaded));
       outcome.failed.push(...this.#hosts.failures);
       this.#isFilled = isComplete && isFlushed && areHostsFilled;
       outcome.failed.push(...(await loaded.flushServices(this.#deps.nodeName, retry)));
-      await this.#keepEntered(loaded, outcome);
-      loaded.settleSoon(isComplete && this.#entry === 'yes');
+      await this.#path.keep(loaded, this.#isFilled, outcome);
+      loaded.settleSoon(isComplete && this.#path.state === 'yes');
       if (isFlushed) await this.#forgetFlows(outcome);
       const { pending } = this.#flush;
       return { ...outcome, removed: this.#endpoints.takeRemoved((id) => !pending.has(id)) };
@@ -203,16 +211,7 @@ export class EbpfDataplane implements Dataplane {
     return this.#turns.run(async () => {
       const loaded = this.#loaded;
       if (loaded === undefined) throw new Error('the BPF programs are not loaded: nothing can be attached');
-      if (this.#entry === 'yes') return;
-      // From here on a new device gets its filters in the batch that makes it.
-      this.#entry = 'waiting';
-      const devices = await this.#devices();
-      const isOnAny = this.#hosts.mayBeAttached || (await this.#filters.isOnAny(devices, loaded.filters));
-      if (!this.#isFilled && isOnAny) {
-        this.#deps.log.info('the programs of an earlier agent judge on until all is known that they know');
-        return;
-      }
-      await this.#enter(loaded);
+      await this.#path.activate(loaded, this.#isFilled);
     });
   }
 
@@ -233,6 +232,11 @@ export class EbpfDataplane implements Dataplane {
 
   get hostDevices(): readonly HostDeviceState[] {
     return this.#hosts.devices;
+  }
+
+  /** Nothing before packets come by us. */
+  get notes(): readonly string[] {
+    return this.#path.state === 'yes' ? this.#hosts.notes : [];
   }
 
   get mapWrites(): number {
@@ -346,7 +350,7 @@ export class EbpfDataplane implements Dataplane {
         const [links, addresses] = await Promise.all([this.#deps.host.links(), this.#deps.host.addresses()]);
         this.#ways.read(addresses);
         await loaded.pods.compare(links, outcome);
-        for (const link of links) if (this.#mustHaveFilters(link)) this.#filters.suspect(link.index);
+        for (const link of links) if (this.#path.mustHaveFilters(link)) this.#filters.suspect(link.index);
       } catch (error) {
         this.#mustRead = true;
         outcome.failed.push({ object: 'BPF maps', reason: wordsOf(error) });
@@ -361,6 +365,8 @@ export class EbpfDataplane implements Dataplane {
       }
     }
     loaded.maps.setNode(this.#ways.node);
+    const config = this.#config;
+    loaded.maps.setNatPorts(config === undefined ? undefined : natPorts(config, this.#deps.readSysctl));
   }
 
   /**
@@ -368,7 +374,7 @@ export class EbpfDataplane implements Dataplane {
    * that has such an address now waits for it.
    */
   async #forgetFlows(outcome: Outcome): Promise<void> {
-    if (this.#entry !== 'yes') this.#flush.skip();
+    if (this.#path.state !== 'yes') this.#flush.skip();
     const { pending } = this.#flush;
     if (pending.size === 0 || !this.#endpoints.inSync) return;
     let reason = this.#flush.takeFailure();
@@ -405,89 +411,14 @@ export class EbpfDataplane implements Dataplane {
     }
   }
 
-  /** Before a device is opened. */
-  async #attach(link: Link, { filters }: LoadedDataplane): Promise<void> {
-    if (this.#entry !== 'yes') return;
-    const check = await this.#filters.check(link.index, filters);
-    if (check.outcome === 'failed') throw new Error(check.reason);
-    if (check.outcome === 'gone') throw new Error(`its device ${link.name} is not there`);
-  }
-
   async #applyStack(outcome: Outcome): Promise<void> {
     const { failed, repaired } = await this.#stack.apply();
     outcome.failed.push(...failed);
+    // They need rules: what their programs only mark would come in.
+    const [first] = failed;
+    if (first !== undefined && this.#hosts.needs.notLocal)
+      this.#hosts.fail(`${first.object}: ${first.reason}`, outcome);
     outcome.repaired.push(...repaired);
-  }
-
-  /** Enters if that has been waited for; else sees to it that packets still come by our programs. */
-  async #keepEntered(loaded: LoadedDataplane, outcome: Outcome): Promise<void> {
-    if (this.#entry === 'no') return;
-    try {
-      if (this.#entry === 'waiting') {
-        if (this.#isFilled) await this.#enter(loaded);
-        return;
-      }
-      if (loaded.enter()) this.#deps.log.info('the filters go on with the programs of the new configuration');
-    } catch (error) {
-      outcome.failed.push({ object: 'BPF programs', reason: wordsOf(error) });
-    }
-    for (const ifindex of this.#filters.suspects) {
-      const check = await this.#filters.check(ifindex, loaded.filters);
-      const name = this.#deps.host.link(ifindex)?.name ?? `#${ifindex}`;
-      if (check.outcome === 'repaired') outcome.repaired.push(`BPF filters of ${name}`);
-      if (check.outcome !== 'failed') continue;
-      const endpoint = this.#endpoints.ofDevice(name);
-      outcome.failed.push({
-        object: `BPF filters of ${name}`,
-        ...(endpoint === undefined ? {} : { endpoint }),
-        reason: check.reason,
-      });
-    }
-  }
-
-  /**
-   * First what the filters jump to, then filters, then netfilter's part, so that no packet meets a step that isn't there. Entering anew is all or
-   * nothing; where filters of ours were already, they stay, and failures are reported by `apply`.
-   */
-  async #enter(loaded: LoadedDataplane): Promise<void> {
-    loaded.enter();
-    const wereOnHosts = this.#hosts.mayBeAttached;
-    const report = await this.#filters.attachAll(await this.#devices(), loaded.filters);
-    const { entered, failures } = report;
-    const stayed = report.stayed || wereOnHosts;
-    for (const { link } of failures) this.#filters.suspect(link.index);
-    const words = failures.map(({ link, reason }) => `${link.name}: ${reason}`);
-    const onHosts: Outcome = { programmed: [], failed: [], repaired: [] };
-    await this.#hosts.enforce(loaded, onHosts);
-    words.push(...onHosts.failed.map(({ object, reason }) => `${object}: ${reason}`));
-    try {
-      if (words.length > 0 && !stayed) throw new Error(`filters could not be attached: ${words.join('; ')}`);
-      await this.#stack.hook(true);
-    } catch (error) {
-      if (stayed) throw error;
-      this.#entry = 'no';
-      await this.#hosts.release();
-      await this.#filters.detachAll(entered);
-      throw error;
-    }
-    // We were in the path already: what is attached keeps its pods safe.
-    if (words.length > 0) this.#deps.log.error('some devices do not have our programs', { failures: words });
-    else loaded.removeOtherLayouts();
-    this.#entry = 'yes';
-    for (const { link } of failures) {
-      const id = this.#endpoints.ofDevice(link.name);
-      if (id !== undefined) this.#endpoints.markDirty(id);
-    }
-  }
-
-  async #devices(): Promise<readonly Link[]> {
-    return (await this.#deps.host.links()).filter((link) => this.#mustHaveFilters(link));
-  }
-
-  /** An endpoint's device; and when all endpoints are known, any other pod device, which is thereby closed. */
-  #mustHaveFilters(link: Link): boolean {
-    if (this.#endpoints.ofDevice(link.name) !== undefined) return true;
-    return this.#endpoints.inSync && this.#endpoints.isPodDevice(link.name);
   }
 
   #take(event: NetlinkEvent): void {
@@ -513,7 +444,7 @@ export class EbpfDataplane implements Dataplane {
       case 'filter.del':
       case 'qdisc.new':
       case 'qdisc.del':
-        if (this.#entry !== 'yes' || this.#endpoints.ofIfindex(event.linkIndex) === undefined) break;
+        if (this.#path.state !== 'yes' || this.#endpoints.ofIfindex(event.linkIndex) === undefined) break;
         this.#filters.suspect(event.linkIndex);
         matters = true;
         break;
@@ -523,13 +454,9 @@ export class EbpfDataplane implements Dataplane {
     if (matters) this.#listener();
   }
 
-  /** Netfilter's part first: it drops what no program has seen. */
   async #release(): Promise<void> {
-    this.#entry = 'no';
     this.flowEvents.end();
-    await this.#stack.hook(false);
-    await this.#hosts.release();
-    await this.#filters.detachAll(await this.#deps.host.links());
+    await this.#path.release(this.#loaded);
   }
 
   async #letGo(): Promise<void> {
@@ -542,7 +469,7 @@ export class EbpfDataplane implements Dataplane {
     await this.#hosts.letGo();
     await this.#loaded?.[Symbol.asyncDispose]();
     this.#loaded = undefined;
-    this.#entry = 'no';
+    this.#path.forget();
     this.#isFilled = false;
     this.#mustLoad = true;
   }

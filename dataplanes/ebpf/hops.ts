@@ -1,3 +1,4 @@
+import { type Cidr, containsCidr, tryParseNet } from '#api/cidr.ts';
 import type { MappedArray } from '#native/bpf.ts';
 import type { CidrText } from '../messages.ts';
 import type { AfterFlush } from './after-flush.ts';
@@ -7,13 +8,20 @@ import type { SlotAddresses } from './slot-addresses.ts';
 
 /** A way to addresses. */
 export type HopWish =
-  | { readonly kind: 'pod'; readonly ifindex: number; readonly slot: number }
+  /** `isShaped`: by the stack and the device's qdiscs. */
+  | { readonly kind: 'pod'; readonly ifindex: number; readonly slot: number; readonly isShaped?: boolean }
   | { readonly kind: 'host' }
   /** By the node's stack: of a pool, or another node's block. */
   | { readonly kind: 'pool' };
 
 /** Which of several wishes for one network counts: a pod that is here, then the node itself. */
 const rank = { pod: 0, host: 1, pool: 2 } as const satisfies Record<HopWish['kind'], number>;
+
+/** What a network's hop says besides the way. */
+interface HopTraits {
+  /** A pool that masquerades has it. */
+  readonly isMasqueraded: boolean;
+}
 
 interface HopRecord {
   readonly number: number;
@@ -37,6 +45,7 @@ export class Hops {
   readonly #wishes = new Map<CidrText, Map<string, HopWish>>();
   readonly #inForce = new Map<CidrText, HopRecord>();
   readonly #byKey = new Map<string, HopRecord>();
+  #masqueraded: readonly Cidr[] = [];
 
   /** `setHop` is the classifier's; `addresses` is told which slot is the way to a network, at once. */
   constructor(
@@ -68,6 +77,12 @@ export class Hops {
     this.#point(net, best(wishes?.values() ?? []));
   }
 
+  /** What leaves the pools from these networks is masqueraded; in force with the classifier's next flush. */
+  setMasqueraded(nets: readonly CidrText[]): void {
+    this.#masqueraded = nets.map(tryParseNet).filter((net) => net !== undefined);
+    for (const [net, wishes] of this.#wishes) this.#point(net, best(wishes.values()));
+  }
+
   /** Numbers that aren't free. */
   get used(): number {
     return this.#numbers.used;
@@ -80,8 +95,9 @@ export class Hops {
 
   #point(net: CidrText, wish: HopWish | undefined): void {
     const before = this.#inForce.get(net);
-    if (before?.key === (wish === undefined ? undefined : keyOf(wish))) return;
-    const after = wish === undefined ? undefined : this.#record(wish);
+    const traits = { isMasqueraded: wish !== undefined && this.#isMasqueraded(net) };
+    if (before?.key === (wish === undefined ? undefined : keyOf(wish, traits))) return;
+    const after = wish === undefined ? undefined : this.#record(wish, traits);
     this.#addresses.move(net, slotOf(before?.wish), slotOf(after?.wish));
     this.#setHop(net, after?.number ?? 0);
     if (after === undefined) this.#inForce.delete(net);
@@ -89,13 +105,19 @@ export class Hops {
     if (before !== undefined) this.#leave(before);
   }
 
-  #record(wish: HopWish): HopRecord | undefined {
-    const key = keyOf(wish);
+  #isMasqueraded(text: CidrText): boolean {
+    if (this.#masqueraded.length === 0) return false;
+    const net = tryParseNet(text);
+    return net !== undefined && this.#masqueraded.some((pool) => containsCidr(pool, net));
+  }
+
+  #record(wish: HopWish, traits: HopTraits): HopRecord | undefined {
+    const key = keyOf(wish, traits);
     let record = this.#byKey.get(key);
     if (record === undefined) {
       const number = this.#numbers.take();
       if (number === undefined) return undefined;
-      this.#records.value(number).set(Hop.encode(encoded(wish)));
+      this.#records.value(number).set(Hop.encode(encoded(wish, traits)));
       record = { number, key, wish, users: 0 };
       this.#byKey.set(key, record);
     }
@@ -118,15 +140,27 @@ function best(wishes: Iterable<HopWish>): HopWish | undefined {
 }
 
 const slotOf = (wish: HopWish | undefined): number | undefined => (wish?.kind === 'pod' ? wish.slot : undefined);
-const keyOf = (wish: HopWish): string => (wish.kind === 'pod' ? `pod ${wish.ifindex} ${wish.slot}` : wish.kind);
+const keyOf = (wish: HopWish, { isMasqueraded }: HopTraits): string =>
+  [
+    ...(wish.kind === 'pod'
+      ? ['pod', wish.ifindex, wish.slot, ...(wish.isShaped === true ? ['shaped'] : [])]
+      : [wish.kind]),
+    ...(isMasqueraded ? ['masqueraded'] : []),
+  ].join(' ');
 
-function encoded(wish: HopWish): Hop {
+function encoded(wish: HopWish, { isMasqueraded }: HopTraits): Hop {
+  const flags = isMasqueraded ? flowConstants.hopNatOutgoing : 0;
   switch (wish.kind) {
     case 'pod':
-      return { kind: HopKind.pod, flags: 0, ifindex: wish.ifindex, slot: wish.slot };
+      return {
+        kind: HopKind.pod,
+        flags: flags | (wish.isShaped === true ? flowConstants.hopShaped : 0),
+        ifindex: wish.ifindex,
+        slot: wish.slot,
+      };
     case 'host':
-      return { kind: HopKind.host, flags: 0, ifindex: 0, slot: 0 };
+      return { kind: HopKind.host, flags, ifindex: 0, slot: 0 };
     case 'pool':
-      return { kind: HopKind.stack, flags: flowConstants.hopInPool, ifindex: 0, slot: 0 };
+      return { kind: HopKind.stack, flags: flags | flowConstants.hopInPool, ifindex: 0, slot: 0 };
   }
 }

@@ -1,5 +1,6 @@
 import ipaddr from 'ipaddr.js';
-import type { CidrText } from '../messages.ts';
+import { tryParseIp } from '#api/cidr.ts';
+import type { CidrText, IpText } from '../messages.ts';
 import { Family, SourceKey } from './bpf-types.gen.ts';
 
 /** Bits of a source key before its address: they always have to match. */
@@ -25,6 +26,16 @@ export function u64Value(high: number, low: number): Uint8Array {
 export function macBytes(mac: string): Uint8Array {
   if (!/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i.test(mac)) throw new RangeError(`${mac} is no MAC`);
   return Uint8Array.from(mac.split(':'), (byte) => Number.parseInt(byte, 16));
+}
+
+/** An address of this many bytes (4 or 16) as packets hold it; zeros: there is none. */
+export function addressBytes(text: IpText | undefined, length: 4 | 16): Uint8Array {
+  const bytes = new Uint8Array(length);
+  const ip = text === undefined ? undefined : tryParseIp(text);
+  if (ip === undefined) return bytes;
+  let rest = BigInt(ip.value);
+  for (let index = length - 1; index >= 0; index -= 1, rest >>= 8n) bytes[index] = Number(rest & 0xffn);
+  return bytes;
 }
 
 /** The number in a u32 key or value. */

@@ -15,7 +15,7 @@ import { FlowTable } from './flows/flow-table.ts';
 import type { FlowTimeouts } from './flows/flow-timeouts.ts';
 import { forgetStaleDatagrams } from './flows/stale-datagrams.ts';
 import { loadSweep } from './flows/sweep-program.ts';
-import { HostPrograms } from './hosts/host-programs.ts';
+import { type HostPart, HostPrograms } from './hosts/host-programs.ts';
 import { NodeMaps } from './node-maps.ts';
 import { PodCycle } from './pod-cycle.ts';
 import type { PodEndpoints } from './pod-endpoints.ts';
@@ -128,19 +128,24 @@ export class LoadedDataplane implements AsyncDisposable {
     this.#ownsPrograms = true;
   }
 
-  /** Devices with a host endpoint jump to our programs from now on, of the configuration in force. Throws as `loadObject` does. */
-  async enterHosts(): Promise<void> {
-    await this.#hosts.enter(this.#programs, this.#config);
+  /** Uplinks (`net`) or devices with a host endpoint (`host`) jump to our programs of the configuration in force. Throws as `loadObject` does. */
+  async enterHosts(part: HostPart): Promise<void> {
+    await this.#hosts.enter(part, this.#programs, this.#config);
+  }
+
+  /** Whether somebody's programs are there. */
+  hasHosts(part: HostPart): boolean {
+    return this.#hosts.has(part);
   }
 
   /** No device jumps there any more. */
-  leaveHosts(): void {
-    this.#hosts.leave();
+  leaveHosts(part: HostPart): void {
+    this.#hosts.leave(part);
   }
 
   /** What meets frames before the stack where a host endpoint has untracked policy. Throws as `loadObject` does. */
   async xdpProgram(): Promise<BpfProgram> {
-    return await this.#hosts.xdp(this.#programs);
+    return await this.#hosts.xdp(this.#programs, this.#config);
   }
 
   /** The filters jump to our programs from now on; true if they did not before. */

@@ -1,6 +1,5 @@
-import { tryParseIp } from '#api/cidr.ts';
 import { bpfGrace, type MappedArray } from '#native/bpf.ts';
-import type { HostInfo, IpText } from '../messages.ts';
+import type { HostInfo } from '../messages.ts';
 import { AfterFlush } from './after-flush.ts';
 import { RunState } from './bpf-types.gen.ts';
 import { Classifier } from './classifier/classifier.ts';
@@ -8,7 +7,10 @@ import { KernelMaps } from './classifier/kernel-maps.ts';
 import { Hops } from './hops.ts';
 import { Failsafes } from './hosts/failsafe.ts';
 import { HostSlots } from './hosts/host-slots.ts';
+import { addressBytes } from './keys.ts';
+import type { NatPorts } from './nat-ports.ts';
 import type { EndpointPrograms } from './programs.ts';
+import { settingOf } from './sizes.ts';
 import { SlotAddresses } from './slot-addresses.ts';
 import { SlotTable } from './slot-table.ts';
 
@@ -39,7 +41,7 @@ export class NodeMaps implements Disposable {
     using handles = new DisposableStack();
     const mapped = (name: string): MappedArray => handles.use(programs.map(name).mmap());
     this.#grace = grace;
-    this.classifier = new Classifier(handles.use(new KernelMaps(programs.map, () => 'of this build')));
+    this.classifier = new Classifier(handles.use(new KernelMaps(programs.map, settingOf)));
     const pods = mapped('tortie_pods');
     this.slots = new SlotTable({ slots: programs.map('tortie_slots'), pods }, this.#afterFlush);
     this.hops = new Hops(
@@ -62,6 +64,15 @@ export class NodeMaps implements Disposable {
     const run = this.#run.value(0);
     run.set(addressBytes(ipv4, 4), RunState.offsets.host4);
     run.set(addressBytes(ipv6, 16), RunState.offsets.host6);
+  }
+
+  /** The ports that masqueraded flows get; undefined: netfilter masquerades all. */
+  setNatPorts(ports: NatPorts | undefined): void {
+    const { natFirst, natLast } = RunState.offsets;
+    // Nobody is to see the end of one range with the beginning of another.
+    this.#run.store32(0, natFirst, 0);
+    this.#run.store32(0, natLast, ports?.last ?? 0);
+    this.#run.store32(0, natFirst, ports?.first ?? 0);
   }
 
   /** Whether some host endpoint has policy for what is forwarded, by direction; the slot that pods' devices have, too (0: none). */
@@ -108,14 +119,4 @@ export class NodeMaps implements Disposable {
   [Symbol.dispose](): void {
     this.#handles.dispose();
   }
-}
-
-/** Zero: there is none. */
-function addressBytes(text: IpText | undefined, length: number): Uint8Array {
-  const bytes = new Uint8Array(length);
-  const ip = text === undefined ? undefined : tryParseIp(text);
-  if (ip === undefined) return bytes;
-  let rest = BigInt(ip.value);
-  for (let index = length - 1; index >= 0; index -= 1, rest >>= 8n) bytes[index] = Number(rest & 0xffn);
-  return bytes;
 }

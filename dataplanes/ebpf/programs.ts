@@ -17,6 +17,7 @@ export const objectFiles = {
   endpoint: 'endpoint.bpf.o',
   sweep: 'sweep.bpf.o',
   host: 'host.bpf.o',
+  net: 'net.bpf.o',
   xdp: 'xdp.bpf.o',
   ask: 'ask.bpf.o',
 } as const;
@@ -51,7 +52,7 @@ export interface ProgramPlace {
 export interface Filters extends Disposable {
   readonly fromPod: BpfProgram;
   readonly toPod: BpfProgram;
-  /** On devices with a host endpoint. */
+  /** On uplinks and devices with a host endpoint. */
   readonly fromNet: BpfProgram;
   readonly toNet: BpfProgram;
   readonly jump: BpfMap;

@@ -47,17 +47,8 @@ export function stackRules(
     : [];
   return {
     raw: {
-      chains: new Map(
-        notrack.length === 0
-          ? []
-          : [
-              ['tortie-PREROUTING', notrack],
-              ['tortie-OUTPUT', notrack],
-            ],
-      ),
-      hooks: new Map(
-        ['PREROUTING', 'OUTPUT'].map((chain) => [chain, notrack.length === 0 ? {} : { first: [`-j tortie-${chain}`] }]),
-      ),
+      chains: new Map(notrack.length === 0 ? [] : [['tortie-PREROUTING', notrack]]),
+      hooks: new Map([['PREROUTING', notrack.length === 0 ? {} : { first: ['-j tortie-PREROUTING'] }]]),
     },
     mangle: {
       // IPVS sends by OUTPUT what it forwards for others: that has their address.

@@ -20,6 +20,11 @@ class Table implements WayTable {
     if (wish === undefined) expect(this.wishes.delete(`${owner} > ${net}`)).toBe(true);
     else this.wishes.set(`${owner} > ${net}`, wish.kind);
   }
+
+  masqueraded: readonly string[] = [];
+  setMasqueraded(nets: readonly string[]): void {
+    this.masqueraded = nets;
+  }
 }
 
 let ways: Ways;
@@ -74,6 +79,19 @@ describe('ways', () => {
     ways.record({ type: 'hostRemove', node: 'here' });
     expect(said()).toEqual({});
     expect(ways.node).toEqual({});
+  });
+
+  test('know which pools masquerade, and tell a table that comes later', () => {
+    ways.record({ type: 'poolUpdate', id: 'p', pool: { cidr: '10.65.0.0/16', masquerade: true } });
+    ways.record({ type: 'poolUpdate', id: 'q', pool: { cidr: '10.66.0.0/16', masquerade: false } });
+    expect(table.masqueraded).toEqual(['10.65.0.0/16']);
+    ways.record({ type: 'poolUpdate', id: 'q', pool: { cidr: '10.66.0.0/16', masquerade: true } });
+    const later = new Table();
+    ways.useTable(later);
+    expect(later.masqueraded).toEqual(['10.65.0.0/16', '10.66.0.0/16']);
+    ways.record({ type: 'poolUpdate', id: 'p', pool: { cidr: '10.65.0.0/16', masquerade: false } });
+    ways.record({ type: 'poolRemove', id: 'q' });
+    expect(later.masqueraded).toEqual([]);
   });
 
   test('of the addresses that devices have, whatever their names are; not of loopback and links', () => {

@@ -6,15 +6,18 @@ import type { HopWish } from './hops.ts';
 /** What is used of `Hops`. */
 export interface WayTable {
   set(owner: string, net: CidrText, wish: HopWish | undefined): void;
+  setMasqueraded(nets: readonly CidrText[]): void;
 }
 
 /**
- * Which way packets go that aren't for this node's pods: the node's own addresses, pools, other nodes' blocks. From what calc says and from
+ * Which way packets go that aren't for this node's pods: the node's own addresses, pools, other nodes' blocks; and which pools masquerade. From what calc says and from
  * the addresses that the node's devices have. Remembers it all, for the table that it is told of later.
  */
 export class Ways {
   /** By owner: networks and their wishes. */
   readonly #wishes = new Map<string, ReadonlyMap<CidrText, HopWish>>();
+  /** Pools that masquerade, by id. */
+  readonly #masqueraded = new Map<string, CidrText>();
   readonly #ofLinks = new Map<number, Set<IpText>>();
   readonly #nodeName: string;
   #table: WayTable | undefined;
@@ -28,6 +31,7 @@ export class Ways {
   useTable(table: WayTable | undefined): void {
     this.#table = table;
     if (table === undefined) return;
+    table.setMasqueraded([...this.#masqueraded.values()]);
     for (const [owner, wishes] of this.#wishes) for (const [net, wish] of wishes) table.set(owner, net, wish);
   }
 
@@ -41,9 +45,11 @@ export class Ways {
     switch (update.type) {
       case 'poolUpdate':
         this.#wish(`pool ${update.id}`, [update.pool.cidr], 'pool');
+        this.#masquerade(update.id, update.pool.masquerade ? update.pool.cidr : undefined);
         break;
       case 'poolRemove':
         this.#wish(`pool ${update.id}`, [], 'pool');
+        this.#masquerade(update.id, undefined);
         break;
       case 'routeUpdate':
         // Our own blocks' addresses are pods' here, or nobody's, which the stack knows.
@@ -83,6 +89,13 @@ export class Ways {
       default:
         return false;
     }
+  }
+
+  #masquerade(id: string, net: CidrText | undefined): void {
+    if (this.#masqueraded.get(id) === net) return;
+    if (net === undefined) this.#masqueraded.delete(id);
+    else this.#masqueraded.set(id, net);
+    this.#table?.setMasqueraded([...this.#masqueraded.values()]);
   }
 
   #setNode(host: HostInfo): void {

@@ -8,7 +8,15 @@ const status: AgentStatus = {
   version: '0.0.0',
   ready: false,
   reasons: [waits],
-  dataplane: { active: 'iptables', wanted: 'ebpf', reasons: [waits], failures: [], hostDevices: [], inForce: null },
+  dataplane: {
+    active: 'iptables',
+    wanted: 'ebpf',
+    reasons: [waits],
+    failures: [],
+    hostDevices: [],
+    notes: [],
+    inForce: null,
+  },
   datastore: { location: 'kubernetes', absentKinds: [], problems: [], failures: [], kubeconfig: '' },
   cluster: { problems: [] },
   addresses: {
@@ -32,12 +40,19 @@ test('each reason is said once, and who collects addresses by the name of its no
   expect(lines).toContain('addresses   node2 collects what deleted nodes leave');
 });
 
-test('devices with a host endpoint say how it is enforced, and why not by XDP', () => {
+test('devices with programs say what for, how they are attached, and why not by XDP; what could be better is said', () => {
+  const xdp = { xdp: 'off', xdpReason: 'another program is there' } as const;
   const hostDevices = [
-    { device: 'eth0', hostEndpoint: 'up', attached: 'tcx', xdp: 'off', xdpReason: 'another program is there' },
-    { device: 'eth1', hostEndpoint: null, attached: 'clsact' },
+    { device: 'eth0', hostEndpoint: 'up', isUplink: false, attached: 'tcx', ...xdp },
+    { device: 'eth1', hostEndpoint: null, isUplink: false, attached: 'clsact' },
+    { device: 'eth2', hostEndpoint: 'up', isUplink: true, attached: 'tcx' },
+    { device: 'eth3', hostEndpoint: null, isUplink: true, attached: 'tcx' },
   ] as const;
-  const lines = statusText({ ...status, dataplane: { ...status.dataplane, hostDevices } }).split('\n');
+  const dataplane = { ...status.dataplane, hostDevices, notes: ['no device is an uplink'] };
+  const lines = statusText({ ...status, dataplane }).split('\n');
+  expect(lines).toContain('host device eth2: uplink, host endpoint up, by tcx');
+  expect(lines).toContain('host device eth3: uplink, by tcx');
+  expect(lines).toContain('            - no device is an uplink');
   expect(lines).toContain('host device eth0: host endpoint up, by tcx, XDP off (another program is there)');
   expect(lines).toContain('host device eth1: what others let in, by clsact');
 });

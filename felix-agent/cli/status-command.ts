@@ -36,8 +36,9 @@ function addressLines(addresses: AgentStatus['addresses']): readonly string[] {
   ];
 }
 
-function hostDeviceLine({ device, hostEndpoint, attached, xdp, xdpReason }: HostDeviceState): string {
-  const what = hostEndpoint === null ? 'what others let in' : `host endpoint ${hostEndpoint}`;
+function hostDeviceLine({ device, hostEndpoint, isUplink, attached, xdp, xdpReason }: HostDeviceState): string {
+  const roles = [...(isUplink ? ['uplink'] : []), ...(hostEndpoint === null ? [] : [`host endpoint ${hostEndpoint}`])];
+  const what = roles.join(', ') || 'what others let in';
   const early = xdp === undefined ? '' : `, XDP ${xdp}${xdpReason === undefined ? '' : ` (${xdpReason})`}`;
   return `host device ${device}: ${what}, by ${attached}${early}`;
 }
@@ -70,6 +71,7 @@ export function statusText(status: AgentStatus): string {
       .filter((reason) => !status.reasons.includes(reason))
       .map((reason) => `            - ${reason}`),
     ...dataplane.failures.map(({ object, reason }) => `            - not programmed: ${object}: ${reason}`),
+    ...dataplane.notes.map((note) => `            - ${note}`),
     ...dataplane.hostDevices.map(hostDeviceLine),
     ...(dataplane.inForce === null ? [] : inForceLines(dataplane.inForce)),
     `datastore   ${datastore.location}`,

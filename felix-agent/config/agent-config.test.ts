@@ -40,6 +40,15 @@ describe('the agent configuration', () => {
     ]);
   });
 
+  test('what uplinks are called is a setting only where it is set', () => {
+    expect(resolveAgentConfig({}, undefined, undefined).dataplane).not.toHaveProperty('uplinkPattern');
+    const set = felix('default', { bpfDataIfacePattern: '^bond' });
+    expect(resolveAgentConfig({}, undefined, set).dataplane.uplinkPattern).toBe('^bond');
+    const env = { FELIX_BPFDATAIFACEPATTERN: '^eth' };
+    expect(resolveAgentConfig(env, undefined, set).dataplane.uplinkPattern).toBe('^eth');
+    expect(resolveAgentConfig({}, undefined, set).report.notActedOn).toEqual([]);
+  });
+
   test('timeouts of flows: what is set, else Calico defaults, in ms; Auto is the kernel', () => {
     expect(resolveAgentConfig({}, undefined, undefined).dataplane.flowTimeouts).toEqual({
       creation: 10_000,

@@ -83,7 +83,7 @@ describe('the programs of host endpoints', () => {
       ['tortie_from_net'],
       ['tortie_to_net'],
     ]);
-    expect(dataplane.hostDevices).toEqual([{ device: 'eth0', hostEndpoint: 'up', attached: 'tcx' }]);
+    expect(dataplane.hostDevices).toEqual([{ device: 'eth0', hostEndpoint: 'up', isUplink: false, attached: 'tcx' }]);
     expect(await programsOn('lo')).toEqual([]);
     say(dataplane, 'up', undefined);
     await apply(dataplane);
@@ -300,7 +300,7 @@ describe('XDP', () => {
     say(dataplane, 'lo', { ifaceName: 'lo' });
     await apply(dataplane);
     expect(await programsOn('lo', 'xdp')).toEqual([]);
-    expect(dataplane.hostDevices).toEqual([{ device: 'lo', hostEndpoint: 'lo', attached: 'tcx' }]);
+    expect(dataplane.hostDevices).toEqual([{ device: 'lo', hostEndpoint: 'lo', isUplink: false, attached: 'tcx' }]);
   });
 
   test('goes over to the program of the next agent', async () => {

@@ -10,7 +10,7 @@ type Direction = (typeof directions)[number];
 /** By these a device's filters are known again. */
 const netNames: FilterNames = { ingress: 'tortie_from_net', egress: 'tortie_to_net' };
 
-/** The programs on devices with a host endpoint. */
+/** The programs on uplinks and devices with a host endpoint. */
 export interface NetPrograms {
   readonly fromNet: BpfProgram;
   readonly toNet: BpfProgram;
@@ -33,7 +33,7 @@ export interface HostAttachmentDeps {
 }
 
 /**
- * The programs on devices with a host endpoint: tcx links where the kernel has them (6.6), before all others, pinned so that they outlive the agent; else
+ * The programs on uplinks and devices with a host endpoint: tcx links where the kernel has them (6.6), before all others, pinned so that they outlive the agent; else
  * filters on clsact. Other people's programs, filters and qdiscs stay as they are.
  */
 export class HostAttachments implements AsyncDisposable {
@@ -47,17 +47,34 @@ export class HostAttachments implements AsyncDisposable {
     this.#hasTcx = deps.hasTcx;
   }
 
-  /** Sees to it that the device has these programs. Throws what the kernel says; `ENODEV` when it is gone. */
-  async put(ifindex: number, programs: NetPrograms): Promise<HostAttachment> {
+  /** How programs are attached. */
+  async kind(): Promise<HostAttachment['kind']> {
     // If that can't be told, attaching will.
     this.#hasTcx ??= (await probeBpf({ tcx: true })).answer !== 'no';
-    if (this.#hasTcx) {
+    return this.#hasTcx ? 'tcx' : 'clsact';
+  }
+
+  /** Whether the device has these very programs in both directions. Throws what the kernel says. */
+  async has(ifindex: number, programs: NetPrograms): Promise<boolean> {
+    if ((await this.kind()) === 'clsact')
+      return (await readAttached(this.#deps.host, ifindex, pairOf(programs))).attached === 'yes';
+    for (const direction of directions) {
+      const info = await (await this.#open(this.#path(ifindex, direction)))?.info();
+      const wanted = direction === 'ingress' ? programs.fromNet : programs.toNet;
+      if (info?.kind !== 'tcx' || info.ifindex !== ifindex || info.programId !== wanted.id) return false;
+    }
+    return true;
+  }
+
+  /** Sees to it that the device has these programs. Throws what the kernel says; `ENODEV` when it is gone. */
+  async put(ifindex: number, programs: NetPrograms): Promise<HostAttachment> {
+    if ((await this.kind()) === 'tcx') {
       const ingress = await this.#link(ifindex, 'ingress', programs.fromNet);
       const egress = await this.#link(ifindex, 'egress', programs.toNet);
       return { kind: 'tcx', outcome: worst(ingress, egress) };
     }
     const { host } = this.#deps;
-    const pair: FilterPair = { names: netNames, ingress: programs.fromNet, egress: programs.toNet };
+    const pair = pairOf(programs);
     const state = await readAttached(host, ifindex, pair);
     if (state.attached !== 'yes') await attach(host, ifindex, pair, state);
     const outcome = state.attached === 'yes' ? 'as they were' : state.attached === 'no' ? 'attached' : 'replaced';
@@ -69,10 +86,9 @@ export class HostAttachments implements AsyncDisposable {
     let had = false;
     for (const direction of directions) {
       const path = this.#path(ifindex, direction);
-      const link = this.#links.get(path) ?? (await openPinnedLink(path));
+      const link = await this.#open(path);
       if (link === undefined) continue;
       had = true;
-      this.#links.set(path, link);
       await link.detach().catch(ignoreGone);
       await this.#forget(path);
     }
@@ -103,9 +119,8 @@ export class HostAttachments implements AsyncDisposable {
 
   async #link(ifindex: number, direction: Direction, program: BpfProgram): Promise<HostAttachment['outcome']> {
     const path = this.#path(ifindex, direction);
-    const link = this.#links.get(path) ?? (await openPinnedLink(path));
+    const link = await this.#open(path);
     if (link !== undefined) {
-      this.#links.set(path, link);
       const info = await link.info();
       // Somebody may have detached it, or the device is another one under an old number.
       if (info.kind === 'tcx' && info.ifindex === ifindex) {
@@ -128,6 +143,12 @@ export class HostAttachments implements AsyncDisposable {
     return 'attached';
   }
 
+  async #open(path: string): Promise<BpfLink | undefined> {
+    const link = this.#links.get(path) ?? (await openPinnedLink(path));
+    if (link !== undefined) this.#links.set(path, link);
+    return link;
+  }
+
   #pin(link: BpfLink, path: string): void {
     mkdirSync(this.#deps.dir, { recursive: true });
     link.pin(path);
@@ -144,6 +165,8 @@ export class HostAttachments implements AsyncDisposable {
     return join(this.#deps.dir, `${ifindex}-${direction}`);
   }
 }
+
+const pairOf = ({ fromNet, toNet }: NetPrograms): FilterPair => ({ names: netNames, ingress: fromNet, egress: toNet });
 
 const rank = { 'as they were': 0, replaced: 1, attached: 2 } as const;
 const worst = (a: HostAttachment['outcome'], b: HostAttachment['outcome']): HostAttachment['outcome'] =>

@@ -115,20 +115,15 @@ beforeEach(() => {
   );
 });
 
+/** Devices that are judged, and by which host endpoint. */
 const resolved = async (): Promise<Record<string, string | undefined>> =>
-  Object.fromEntries((await devices.resolve()).map((device) => [device.name, device.endpoint]));
+  Object.fromEntries(
+    (await devices.resolve()).filter(({ isJudged }) => isJudged).map((device) => [device.name, device.endpoint]),
+  );
+const uplinks = async (): Promise<string[]> =>
+  (await devices.resolve()).filter(({ isUplink }) => isUplink).map(({ name }) => name);
 
 describe('the devices of host endpoints', () => {
-  test('are not looked for where there is none', async () => {
-    expect(await resolved()).toEqual({});
-    devices.set('up', testHostEndpoint({ ifaceName: 'eth0' }));
-    await devices.resolve();
-    expect(kernel.open).toBe(1);
-    devices.set('up', undefined);
-    expect(await resolved()).toEqual({});
-    expect([kernel.dumps, kernel.open]).toEqual([1, 0]);
-  });
-
   test.each<[string, Record<string, Partial<HostEndpointInfo>>, Record<string, string>]>([
     ['the one that is named', { a: { ifaceName: 'eth1' } }, { eth1: 'a' }],
     ['none, if that is not there', { a: { ifaceName: 'eth7' } }, {}],
@@ -151,10 +146,10 @@ describe('the devices of host endpoints', () => {
 
   test('without Ethernet are known by their address', async () => {
     devices.set('a', testHostEndpoint({ ifaceName: '*' }));
-    const kinds = (await devices.resolve()).map(({ name, device }) => [name, device.flags]);
+    const kinds = (await devices.resolve()).map(({ name, device }) => [name, device.hasEthernet]);
     expect(kinds).toEqual([
-      ['eth0', 0],
-      ['tunl0', 1],
+      ['eth0', true],
+      ['tunl0', false],
     ]);
   });
 
@@ -191,16 +186,87 @@ describe('the devices of host endpoints', () => {
   test('are those that were pods, once pods are called otherwise', async () => {
     devices.set('a', testHostEndpoint({ ifaceName: '*' }));
     await devices.resolve();
-    devices.setPrefixes(['tap']);
+    devices.setSettings({ interfacePrefixes: ['tap'] });
     expect(await resolved()).toEqual({ cali1: 'a', eth0: 'a', tunl0: 'a' });
   });
 
-  test('are followed by the routes only where `*` or forwarding needs them', async () => {
+  test("are nobody's while host endpoints can not be, but uplinks", async () => {
+    devices.set('a', testHostEndpoint({ ifaceName: '*' }));
+    expect((await devices.resolve(false)).map(({ name, endpoint, isJudged }) => [name, endpoint, isJudged])).toEqual([
+      ['eth0', undefined, false],
+    ]);
+  });
+});
+
+describe('uplinks', () => {
+  const block = (linkIndex: number, dst: string): Route => route(linkIndex, { dst });
+
+  test('have Ethernet, and a default route leaves by them', async () => {
+    expect(await uplinks()).toEqual(['eth0']);
+  });
+
+  test("have the node's address, wherever it goes", async () => {
+    kernel.routeList = [];
+    expect(await uplinks()).toEqual([]);
+    devices.setNode({ ipv4: '192.0.2.1' });
+    expect(await uplinks()).toEqual(['eth0']);
+    await kernel.say({ type: 'addr.del', address: address(2, '192.0.2.1/24') });
+    await kernel.say({ type: 'addr.new', address: address(3, '192.0.2.1/24') });
+    await kernel.say({ type: 'addr.new', address: address(1, '192.0.2.1/32') });
+    expect(changes).toEqual([true, true, true]);
+    expect(await uplinks()).toEqual(['eth1']);
+  });
+
+  test.each([
+    ["another node's block", '10.65.1.0/26', ['eth0', 'eth1']],
+    ['what a pool is part of', '10.0.0.0/8', ['eth0', 'eth1']],
+    ['something else', '172.17.0.0/16', ['eth0']],
+    ["another family's", '2001:db8::/32', ['eth0']],
+  ])('lead to pods elsewhere: a route to %s', async (_, dst, expected) => {
+    devices.setPools(['10.65.0.0/16']);
+    await uplinks();
+    await kernel.say({ type: 'route.new', route: block(3, dst) });
+    expect(await uplinks()).toEqual(expected);
+    expect(kernel.dumps).toBe(1);
+  });
+
+  test('are looked for anew when pools change, and when the last route to a pool goes', async () => {
+    kernel.routeList.push(block(3, '10.65.1.0/26'), block(3, '10.65.2.0/26'));
+    expect(await uplinks()).toEqual(['eth0']);
+    devices.setPools(['10.65.0.0/16']);
+    expect(await uplinks()).toEqual(['eth0', 'eth1']);
+    await kernel.say({ type: 'route.del', route: block(3, '10.65.1.0/26') });
+    expect(changes).toEqual([false]);
+    kernel.routeList = [route(2)];
+    await kernel.say({ type: 'route.del', route: block(3, '10.65.2.0/26') });
+    expect(changes).toEqual([false, true]);
+    expect(await uplinks()).toEqual(['eth0']);
+    expect(kernel.dumps).toBe(3);
+  });
+
+  test('are those that a pattern says, once there is one, but never pods, lo or what has no Ethernet', async () => {
+    devices.setSettings({ interfacePrefixes: ['cali'], uplinkPattern: '^(eth[12]|cali|lo|tunl)' });
+    expect(await uplinks()).toEqual(['eth1']);
+    await kernel.say({ type: 'link.new', link: link(7, 'eth2') });
+    await kernel.say({ type: 'link.new', link: link(8, 'eth3') });
+    expect(changes).toEqual([true, false]);
+    expect(await uplinks()).toEqual(['eth1', 'eth2']);
+  });
+
+  test('have the address that packets are masqueraded by, as it changes', async () => {
+    const source = async () => (await devices.resolve())[0]?.device.masquerade4;
+    expect(await source()).toEqual(Uint8Array.of(192, 0, 2, 1));
+    await kernel.say({ type: 'addr.new', address: { ...address(2, '192.0.2.1/24'), flags: ['deprecated'] } });
+    expect(changes).toEqual([true]);
+    expect(await source()).toEqual(new Uint8Array(4));
+    devices.setSettings({ interfacePrefixes: ['cali'], natOutgoingAddress: '198.51.100.7' });
+    expect(await source()).toEqual(Uint8Array.of(198, 51, 100, 7));
+  });
+
+  test("are a host endpoint's besides, or nobody's", async () => {
     devices.set('a', testHostEndpoint({ ifaceName: 'eth0' }));
-    await devices.resolve();
-    devices.set('b', testHostEndpoint({ ifaceName: '*' }));
-    await devices.resolve();
-    expect(kernel.opened.map((groups) => groups.includes('route4'))).toEqual([false, true]);
-    expect(kernel.open).toBe(1);
+    expect(await devices.resolve()).toMatchObject([{ name: 'eth0', endpoint: 'a', isUplink: true, isJudged: true }]);
+    devices.set('a', undefined);
+    expect(await devices.resolve()).toMatchObject([{ name: 'eth0', isUplink: true, isJudged: false }]);
   });
 });

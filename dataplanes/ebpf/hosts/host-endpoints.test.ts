@@ -31,7 +31,7 @@ function create() {
   const nothing = async () => [];
   const host = { links: nothing, addresses: nothing, routes: nothing } as unknown as Netlink;
   const place = { dir: '/nowhere', objects: '/nowhere', sizes: { devices: 1, sources: 1 } };
-  const hosts = new HostEndpoints({ host, openMonitor, place, clock, log: silentLogger }, () => {});
+  const hosts = new HostEndpoints({ host, openMonitor, place, nodeName: 'here', clock, log: silentLogger }, () => {});
   const look = async (): Promise<void> => {
     const outcome: Outcome = { programmed: [], failed: [], repaired: [] };
     await hosts.look(outcome);
@@ -43,16 +43,23 @@ function create() {
 }
 
 describe('host endpoints', () => {
-  test('follow nothing any more once the last of them is gone', async () => {
+  test('and uplinks are followed by one monitor, until the dataplane is let go', async () => {
     const { hosts, look, open } = create();
     await look();
-    expect(open()).toBe(1);
     hosts.record({ type: 'hostEndpointRemove', id: 'up' });
     await look();
-    expect(open()).toBe(0);
-    hosts.record({ type: 'hostEndpointUpdate', id: 'up', endpoint });
-    await look();
     expect(open()).toBe(1);
+    await hosts.letGo();
+    expect(open()).toBe(0);
+  });
+
+  test('that have no uplink besides are said, with what was looked for', async () => {
+    const { hosts, look } = create();
+    await look();
+    expect(hosts.notes).toEqual([expect.stringContaining('a default route')]);
+    hosts.record({ type: 'configUpdate', config: { ...TEST_CONFIG, uplinkPattern: '^bond' } });
+    await look();
+    expect(hosts.notes).toEqual([expect.stringContaining('bpfDataIfacePattern (^bond)')]);
   });
 
   test('are looked at from time to time, also after a dataplane that was let go is used again', async () => {

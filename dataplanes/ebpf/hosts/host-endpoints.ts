@@ -3,7 +3,7 @@ import type { Clock } from '#api/clock.ts';
 import type { MonitorGroup, Netlink, NetlinkEvent } from '#native/types.ts';
 import type { ApplyFailure, HostDeviceState } from '../../contract.ts';
 import type { Logger } from '../../logger.ts';
-import type { DataplaneConfig, DataplaneUpdate } from '../../messages.ts';
+import type { CidrText, DataplaneConfig, DataplaneUpdate } from '../../messages.ts';
 import type { HostEndpointInfo } from '../../policy.ts';
 import type { Monitor } from '../../shared/monitor-follower.ts';
 import type { LoadedDataplane } from '../loaded-dataplane.ts';
@@ -12,7 +12,7 @@ import type { Outcome } from '../pod-cycle.ts';
 import { layoutVersion, type ProgramPlace } from '../programs.ts';
 import type { HostNeeds } from '../stack-rules.ts';
 import { type HostDevice, HostDevices } from './host-devices.ts';
-import { HostEnforcement } from './host-enforcement.ts';
+import { type EnforcedDevice, HostEnforcement } from './host-enforcement.ts';
 import { HostTables } from './host-tables.ts';
 import { type HostTraits, traitsOf } from './host-units.ts';
 
@@ -21,15 +21,16 @@ export interface HostEndpointDeps {
   /** Opens a monitor of these groups. */
   readonly openMonitor: (groups: readonly MonitorGroup[]) => Monitor;
   readonly place: ProgramPlace;
+  /** This node's, as calc names it. */
+  readonly nodeName: string;
   readonly clock: Clock;
   readonly log: Logger;
 }
 
 /**
- * The part of the dataplane that is about host endpoints (docs/design/ebpf-hosts.md): their messages, their devices (`look`), their programs on
- * these while packets come by us (`enforce`), and their policy in the maps (`program`), in this order: what the flush brings into force meets
- * programs and netfilter's rules that are there. A node without a host endpoint has none of it: no
- * program is loaded, no socket is open, nothing is attached.
+ * The part of the dataplane that is about devices of the node: uplinks (docs/design/ebpf-net.md) and host endpoints (docs/design/ebpf-hosts.md). What
+ * is said of them, the devices (`look`), programs on these while packets come by us (`enforce`), and policy in the maps (`program`), in this
+ * order: what the flush brings into force meets programs and netfilter's rules that are there.
  */
 export class HostEndpoints implements AsyncDisposable {
   readonly #deps: HostEndpointDeps;
@@ -37,6 +38,7 @@ export class HostEndpoints implements AsyncDisposable {
   readonly #devices: HostDevices;
   readonly #enforcement: HostEnforcement;
   readonly #wanted = new Map<string, HostEndpointInfo>();
+  readonly #pools = new Map<string, CidrText>();
   #config: DataplaneConfig | undefined;
   #loaded: LoadedDataplane | undefined;
   #tables: HostTables | undefined;
@@ -58,7 +60,7 @@ export class HostEndpoints implements AsyncDisposable {
     });
   }
 
-  /** Records an update; what isn't about host endpoints is passed over. */
+  /** Records an update; what isn't about host endpoints or uplinks is passed over. */
   record(update: DataplaneUpdate): void {
     switch (update.type) {
       case 'configUpdate':
@@ -71,6 +73,18 @@ export class HostEndpoints implements AsyncDisposable {
       case 'hostEndpointRemove':
         this.#wanted.delete(update.id);
         this.#set(update.id, undefined);
+        break;
+      case 'poolUpdate':
+        this.#setPool(update.id, update.pool.cidr);
+        break;
+      case 'poolRemove':
+        this.#setPool(update.id, undefined);
+        break;
+      case 'hostUpdate':
+        if (update.node === this.#deps.nodeName) this.#devices.setNode(update.host);
+        break;
+      case 'hostRemove':
+        if (update.node === this.#deps.nodeName) this.#devices.setNode({});
         break;
       default:
         break;
@@ -99,36 +113,65 @@ export class HostEndpoints implements AsyncDisposable {
     return this.#enforcement.states;
   }
 
-  /** Looks which devices host endpoints stand for now. What fails leaves the former ones. */
+  /** What is to be said of uplinks, while packets come by us. */
+  get notes(): readonly string[] {
+    if (this.#resolved.some(({ isUplink }) => isUplink)) return [];
+    const pattern = this.#config?.uplinkPattern;
+    const why =
+      pattern === undefined
+        ? "none with Ethernet has the node's address, a default route, or a route to a pool"
+        : `none with Ethernet has a name that bpfDataIfacePattern (${pattern}) matches`;
+    return [
+      `no device is an uplink, so what pods send to other nodes and to the world goes by the node's stack: ${why}`,
+    ];
+  }
+
+  /** Looks which devices are uplinks, and which ones host endpoints stand for now. What fails leaves the former ones. */
   async look(outcome: Outcome): Promise<void> {
-    this.#schedule();
     const config = this.#config;
-    const unusable = this.#wanted.size === 0 || config === undefined ? undefined : hostMarksMissing(config);
-    if (unusable !== undefined)
-      for (const id of this.#wanted.keys()) outcome.failed.push({ object: `host endpoint ${id}`, reason: unusable });
+    if (config === undefined) return;
+    this.#schedule(config);
+    const unusable = this.#wanted.size === 0 ? undefined : hostMarksMissing(config);
+    if (unusable !== undefined) this.fail(unusable, outcome);
     try {
       this.#devices.setForwarding(this.#traits.some(({ forwardsIn, forwardsOut }) => forwardsIn || forwardsOut));
-      if (!this.#isWanted) this.#devices[Symbol.dispose](); // Nothing is followed for nobody.
-      this.#resolved = this.#isWanted ? await this.#devices.resolve() : [];
+      this.#resolved = await this.#devices.resolve(this.#isWanted);
     } catch (error) {
       this.#failDevices(outcome, error);
     }
   }
 
-  /** Sees to it that packets come by our programs on the devices that have a host endpoint, and on no other. `loaded` is entered. */
-  async enforce(loaded: LoadedDataplane, outcome: Outcome): Promise<void> {
-    const devices = this.#resolved.map((device) => {
-      const endpoint = device.endpoint === undefined ? undefined : this.#wanted.get(device.endpoint);
-      return { ...device, isUntracked: endpoint !== undefined && traitsOf(endpoint).untrackedIn };
-    });
+  /** None of the host endpoints is as it should be. */
+  fail(reason: string, outcome: Outcome): void {
+    for (const id of this.#wanted.keys()) outcome.failed.push({ object: `host endpoint ${id}`, reason });
+  }
+
+  /** Before programs with the maps of `loaded` are entered where an earlier agent's are on devices: by uplinks that have these packets go on past the stack. */
+  async adopt(loaded: LoadedDataplane): Promise<void> {
+    await this.#enforcement.adopt(loaded, this.#enforced);
+    this.#setDirect(loaded);
+  }
+
+  /**
+   * Sees to it that packets come by our programs on uplinks and on devices that have a host endpoint, and on no other. `loaded` is entered. Returns what of
+   * that host endpoints have not.
+   */
+  async enforce(loaded: LoadedDataplane, outcome: Outcome): Promise<readonly ApplyFailure[]> {
+    const failures: Outcome = { programmed: [], failed: [], repaired: [] };
+    // Where programs go, packets don't any more.
+    this.#setDirect(loaded);
     try {
       const xdp = this.#config?.xdp ?? { enabled: false, generic: false };
-      const { failed, repaired } = await this.#enforcement.keep(loaded, devices, xdp);
-      outcome.failed.push(...failed);
+      const { failed, failedUplinks, repaired } = await this.#enforcement.keep(loaded, this.#enforced, xdp);
+      outcome.failed.push(...failedUplinks);
+      failures.failed.push(...failed);
       outcome.repaired.push(...repaired);
     } catch (error) {
-      this.#failDevices(outcome, error);
+      this.#failDevices(failures, error);
     }
+    this.#setDirect(loaded);
+    outcome.failed.push(...failures.failed);
+    return failures.failed;
   }
 
   /** Brings policy of host endpoints into the maps of `loaded`. False if these don't say everything that they should. */
@@ -136,7 +179,7 @@ export class HostEndpoints implements AsyncDisposable {
     const config = this.#config;
     const tables = this.#loaded === loaded && this.#tables !== undefined ? this.#tables : this.#use(loaded);
     if (config === undefined) return false;
-    if (!this.#isWanted && !tables.hasAny) return true;
+    if (this.#resolved.length === 0 && !tables.hasAny) return true;
     try {
       await tables.prepare();
       if (this.#mustSetFailsafes) loaded.maps.failsafes.set(config);
@@ -155,9 +198,10 @@ export class HostEndpoints implements AsyncDisposable {
     return this.#tables?.failures ?? [];
   }
 
-  /** Takes our programs off all devices, whoever of us attached them. */
-  async release(): Promise<void> {
-    await this.#enforcement.removeAll(this.#loaded);
+  /** Takes our programs off all devices, whoever of us attached them, and out of the places of `loaded` that devices jump to. */
+  async release(loaded: LoadedDataplane | undefined): Promise<void> {
+    loaded?.maps.hostSlots.setDirect(new Set());
+    await this.#enforcement.removeAll(loaded);
   }
 
   /** The maps are gone; what is attached stays. */
@@ -179,13 +223,32 @@ export class HostEndpoints implements AsyncDisposable {
     return this.#wanted.size > 0 && this.#config !== undefined && hostMarksMissing(this.#config) === undefined;
   }
 
+  get #enforced(): readonly EnforcedDevice[] {
+    return this.#resolved.map((device) => {
+      const endpoint = device.endpoint === undefined ? undefined : this.#wanted.get(device.endpoint);
+      return { ...device, isUntracked: endpoint !== undefined && traitsOf(endpoint).untrackedIn };
+    });
+  }
+
+  #setDirect(loaded: LoadedDataplane): void {
+    const uplinks = new Set(this.#resolved.filter(({ isUplink }) => isUplink).map(({ ifindex }) => ifindex));
+    loaded.maps.hostSlots.setDirect(new Set(this.#enforcement.direct.filter((ifindex) => uplinks.has(ifindex))));
+  }
+
+  #setPool(id: string, cidr: CidrText | undefined): void {
+    if (this.#pools.get(id) === cidr) return;
+    if (cidr === undefined) this.#pools.delete(id);
+    else this.#pools.set(id, cidr);
+    this.#devices.setPools([...this.#pools.values()]);
+  }
+
   #configure(config: DataplaneConfig): void {
     if (config.xdp.refreshIntervalMs !== this.#config?.xdp.refreshIntervalMs) {
       this.#timer?.[Symbol.dispose]();
       this.#timer = undefined;
     }
     this.#config = config;
-    this.#devices.setPrefixes(config.interfacePrefixes);
+    this.#devices.setSettings(config);
     this.#mustSetFailsafes = true;
     this.#enforcement.suspectAll(); // XDP may be allowed now, or not any more.
   }
@@ -211,8 +274,8 @@ export class HostEndpoints implements AsyncDisposable {
   #failDevices(outcome: Outcome, error: unknown): void {
     const reason = (error as Error).message;
     // Each by its name: none of them can be said to be in force.
-    for (const id of this.#wanted.keys()) outcome.failed.push({ object: `host endpoint ${id}`, reason });
-    if (this.#wanted.size === 0) outcome.failed.push({ object: 'host endpoints', reason });
+    this.fail(reason, outcome);
+    if (this.#wanted.size === 0) outcome.failed.push({ object: 'uplinks', reason });
   }
 
   #take(event: NetlinkEvent, isChange: boolean): void {
@@ -238,13 +301,12 @@ export class HostEndpoints implements AsyncDisposable {
   }
 
   /** tcx and XDP programs are taken off without a word to anybody. */
-  #schedule(): void {
-    const refreshMs = this.#config?.xdp.refreshIntervalMs ?? 0;
-    if (this.#timer !== undefined || refreshMs === 0 || !this.#isWanted) return;
-    this.#timer = this.#deps.clock.after(refreshMs, () => {
+  #schedule({ xdp: { refreshIntervalMs } }: DataplaneConfig): void {
+    if (this.#timer !== undefined || refreshIntervalMs === 0) return;
+    this.#timer = this.#deps.clock.after(refreshIntervalMs, () => {
       this.#timer = undefined;
       this.#enforcement.suspectAll();
-      if (this.#isWanted) this.#onDue();
+      if (this.#resolved.length > 0) this.#onDue();
     });
   }
 }

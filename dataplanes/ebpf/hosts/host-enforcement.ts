@@ -6,6 +6,7 @@ import type { XdpSettings } from '../../messages.ts';
 import type { LoadedDataplane } from '../loaded-dataplane.ts';
 import { HostAttachments } from './host-attachments.ts';
 import type { HostDevice } from './host-devices.ts';
+import { type HostPart, hostParts } from './host-programs.ts';
 import { XdpPrograms, type XdpState } from './xdp-programs.ts';
 
 export interface EnforcementDeps {
@@ -26,13 +27,26 @@ export interface EnforcedDevice extends HostDevice {
 const wordsOf = (error: unknown): string => (error as Error).message;
 const isGone = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'ENODEV';
 
-/** Our programs on the devices that host endpoints stand for: they come, are looked at when there is reason to, and go. */
+/** What came of looking at the devices. */
+export interface EnforcementReport {
+  /** What host endpoints don't have; and what else could not be put on devices or taken off. */
+  readonly failed: readonly ApplyFailure[];
+  /** What uplinks don't have: their packets go by the stack. */
+  readonly failedUplinks: readonly ApplyFailure[];
+  readonly repaired: readonly string[];
+}
+
+/** Our programs on uplinks and the devices that host endpoints stand for: they come, are looked at when there is reason to, and go. */
 export class HostEnforcement implements AsyncDisposable {
   readonly #deps: EnforcementDeps;
   readonly #attachments: HostAttachments;
   readonly #xdp: XdpPrograms;
   readonly #states = new Map<number, HostDeviceState>();
   readonly #suspects = new Set<number>();
+  /** Devices with the programs of both directions, as far as anybody has told. */
+  readonly #attached = new Set<number>();
+  /** Parts of which programs may be in force, whoever's. */
+  readonly #entered = new Set<HostPart>(hostParts);
   /** Earlier agents' programs may be where none are wanted. */
   #mayHaveLeftovers = true;
 
@@ -64,63 +78,58 @@ export class HostEnforcement implements AsyncDisposable {
     return [...this.#states.values()];
   }
 
+  /** Uplinks by which packets may go past the stack: both programs are there, and what they jump to. */
+  get direct(): readonly number[] {
+    return this.#entered.has('net') ? [...this.#attached] : [];
+  }
+
+  /** Looks which of these have the programs already, before `keep` has looked. Throws what the kernel says. */
+  async adopt(loaded: LoadedDataplane, devices: readonly EnforcedDevice[]): Promise<void> {
+    // Without programs behind them they are no uplinks.
+    if (!loaded.hasHosts('net')) return;
+    const { filters } = loaded;
+    for (const { ifindex, isUplink } of devices)
+      if (isUplink && (await this.#attachments.has(ifindex, filters))) this.#attached.add(ifindex);
+  }
+
   /** These devices have our programs from now on, and no other. */
   async keep(
     loaded: LoadedDataplane,
     devices: readonly EnforcedDevice[],
     xdp: Pick<XdpSettings, 'enabled' | 'generic'>,
-  ): Promise<{ readonly failed: readonly ApplyFailure[]; readonly repaired: readonly string[] }> {
-    const failed: ApplyFailure[] = [];
-    const repaired: string[] = [];
-    if (devices.length === 0 && this.#states.size === 0 && !this.#mayHaveLeftovers) return { failed, repaired };
-    const wantsXdp = xdp.enabled && devices.some(({ isUntracked }) => isUntracked);
-    let xdpRefused: string | undefined;
+  ): Promise<EnforcementReport> {
+    const report = { failed: [] as ApplyFailure[], failedUplinks: [] as ApplyFailure[], repaired: [] as string[] };
+    if (devices.length === 0 && this.#states.size === 0 && !this.#mayHaveLeftovers) return report;
+    await this.#enterNet(loaded, devices, report);
+    const judged = devices.filter(({ isJudged }) => isJudged);
     try {
-      if (devices.length > 0) await loaded.enterHosts();
+      if (judged.length > 0) await this.#enter(loaded, 'host');
     } catch (error) {
       const reason = wordsOf(error);
-      for (const { endpoint } of devices)
-        if (endpoint !== undefined) failed.push({ object: `host endpoint ${endpoint}`, reason });
-      return { failed: unique(failed), repaired };
+      for (const device of judged)
+        if (device.endpoint !== undefined) report.failed.push({ object: objectOf(device), reason });
+      // What else there is stays as it is.
+      await this.#putAll(
+        loaded,
+        devices.filter(({ isJudged }) => !isJudged),
+        { ...xdp, refused: undefined },
+        report,
+      );
+      return unique(report);
     }
-    if (wantsXdp) {
-      try {
-        // Devices have the former one until they are looked at.
-        if (this.#xdp.use(await loaded.xdpProgram())) this.suspectAll();
-      } catch (error) {
-        xdpRefused = wordsOf(error);
-      }
-    }
-    let isWhole = true;
-    for (const device of devices) {
-      try {
-        await this.#put(
-          loaded,
-          device,
-          { ...xdp, enabled: xdp.enabled && device.isUntracked, refused: xdpRefused },
-          repaired,
-        );
-      } catch (error) {
-        if (isGone(error)) continue; // Its end is news of its own.
-        isWhole = false;
-        this.#suspects.add(device.ifindex);
-        const { endpoint, name } = device;
-        const object = endpoint === undefined ? `BPF programs of ${name}` : `host endpoint ${endpoint}`;
-        failed.push({ object, reason: `its device ${name}: ${wordsOf(error)}` });
-      }
-    }
-    isWhole = (await this.#removeOthers(devices, failed)) && isWhole;
-    if (isWhole && wantsXdp && xdpRefused === undefined) this.#xdp.dropFormer(); // All devices have the current one.
+    const wantsXdp = xdp.enabled && devices.some(({ isUntracked }) => isUntracked);
+    const refused = wantsXdp ? await this.#useXdp(loaded) : undefined;
+    let isWhole = await this.#putAll(loaded, devices, { ...xdp, refused }, report);
+    isWhole = (await this.#removeOthers(devices, report.failed)) && isWhole;
+    if (isWhole && wantsXdp && refused === undefined) this.#xdp.dropFormer(); // All devices have the current one.
     if (!wantsXdp && isWhole && this.#xdp.mayBeAttached) {
       this.#mayHaveLeftovers = true; // Also if this fails.
       await this.#xdp.removeAll();
       this.#mayHaveLeftovers = false;
     }
-    if (devices.length === 0 && isWhole) {
-      loaded.leaveHosts();
-      rmSync(join(this.#deps.dir, 'clsact'), { recursive: true, force: true });
-    }
-    return { failed: unique(failed), repaired };
+    if (isWhole && judged.length === 0) this.#leave(loaded, 'host');
+    if (devices.length === 0 && isWhole) rmSync(join(this.#deps.dir, 'clsact'), { recursive: true, force: true });
+    return unique(report);
   }
 
   /** Takes ours off everything, whoever of us attached it. */
@@ -129,14 +138,17 @@ export class HostEnforcement implements AsyncDisposable {
     await this.#xdp.removeAll();
     rmSync(this.#deps.dir, { recursive: true, force: true });
     this.#states.clear();
+    this.#attached.clear();
     this.#suspects.clear();
-    loaded?.leaveHosts();
+    if (loaded !== undefined) for (const part of hostParts) this.#leave(loaded, part);
   }
 
   /** Closes handles only. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#states.clear();
+    this.#attached.clear();
     this.#suspects.clear();
+    for (const part of hostParts) this.#entered.add(part);
     this.#mayHaveLeftovers = true;
     this.#xdp[Symbol.dispose]();
     await this.#attachments[Symbol.asyncDispose]();
@@ -147,31 +159,93 @@ export class HostEnforcement implements AsyncDisposable {
     return existsSync(join(this.#deps.dir, 'clsact'));
   }
 
+  async #enter(loaded: LoadedDataplane, part: HostPart): Promise<void> {
+    await loaded.enterHosts(part);
+    this.#entered.add(part);
+  }
+
+  #leave(loaded: LoadedDataplane, part: HostPart): void {
+    if (!this.#entered.delete(part)) return;
+    loaded.leaveHosts(part);
+  }
+
+  /** What can't be entered is left: what an earlier agent's programs know is nothing that anybody says any more. */
+  async #enterNet(
+    loaded: LoadedDataplane,
+    devices: readonly EnforcedDevice[],
+    { failedUplinks }: { readonly failedUplinks: ApplyFailure[] },
+  ): Promise<void> {
+    try {
+      if (devices.some(({ isUplink }) => isUplink)) await this.#enter(loaded, 'net');
+      else this.#leave(loaded, 'net');
+    } catch (error) {
+      this.#leave(loaded, 'net');
+      failedUplinks.push({ object: 'BPF programs of uplinks', reason: wordsOf(error) });
+    }
+  }
+
+  /** Why there is no XDP program; undefined: there is. */
+  async #useXdp(loaded: LoadedDataplane): Promise<string | undefined> {
+    try {
+      // Devices have the former one until they are looked at.
+      if (this.#xdp.use(await loaded.xdpProgram())) this.suspectAll();
+      return undefined;
+    } catch (error) {
+      return wordsOf(error);
+    }
+  }
+
+  /** False if one of them has not what it should. */
+  async #putAll(
+    loaded: LoadedDataplane,
+    devices: readonly EnforcedDevice[],
+    xdp: { readonly enabled: boolean; readonly generic: boolean; readonly refused: string | undefined },
+    report: { failed: ApplyFailure[]; failedUplinks: ApplyFailure[]; repaired: string[] },
+  ): Promise<boolean> {
+    let isWhole = true;
+    for (const device of devices) {
+      try {
+        await this.#put(loaded, device, { ...xdp, enabled: xdp.enabled && device.isUntracked }, report.repaired);
+      } catch (error) {
+        this.#attached.delete(device.ifindex);
+        if (isGone(error)) continue; // Its end is news of its own.
+        isWhole = false;
+        this.#suspects.add(device.ifindex);
+        const failed = device.isJudged ? report.failed : report.failedUplinks;
+        failed.push({ object: objectOf(device), reason: `its device ${device.name}: ${wordsOf(error)}` });
+      }
+    }
+    return isWhole;
+  }
+
   async #put(
     { filters }: LoadedDataplane,
-    { ifindex, name, endpoint }: EnforcedDevice,
+    { ifindex, name, endpoint, isUplink }: EnforcedDevice,
     xdp: { readonly enabled: boolean; readonly generic: boolean; readonly refused: string | undefined },
     repaired: string[],
   ): Promise<void> {
     const before = this.#states.get(ifindex);
     const xdpBefore = before?.xdp;
     const isXdpAsWanted = xdp.enabled === (xdpBefore !== undefined);
-    const isKnown = before?.device === name && before.hostEndpoint === (endpoint ?? null) && isXdpAsWanted;
-    if (isKnown && !this.#suspects.has(ifindex)) return;
+    const isSame =
+      before?.device === name && before.hostEndpoint === (endpoint ?? null) && before.isUplink === isUplink;
+    if (isSame && isXdpAsWanted && !this.#suspects.has(ifindex)) return;
+    // Before the filters are there, so that whoever comes after a crash looks for them.
+    if ((await this.#attachments.kind()) === 'clsact') mkdirSync(join(this.#deps.dir, 'clsact'), { recursive: true });
     const { kind, outcome } = await this.#attachments.put(ifindex, filters);
-    if (kind === 'clsact') mkdirSync(join(this.#deps.dir, 'clsact'), { recursive: true });
+    this.#attached.add(ifindex);
     if (before !== undefined && outcome === 'attached') repaired.push(`BPF programs of ${name}`);
     let xdpState: XdpState | undefined;
-    if (xdp.enabled) {
-      xdpState =
-        xdp.refused === undefined
-          ? await this.#xdp.put(ifindex, { allowGeneric: xdp.generic })
-          : { mode: 'off', reason: xdp.refused };
-    } else await this.#xdp.remove(ifindex);
+    if (xdp.enabled && xdp.refused !== undefined) {
+      await this.#xdp.removeFormer(ifindex);
+      xdpState = { mode: 'off', reason: xdp.refused };
+    } else if (xdp.enabled) xdpState = await this.#xdp.put(ifindex, { allowGeneric: xdp.generic });
+    else await this.#xdp.remove(ifindex);
     this.#suspects.delete(ifindex);
     this.#states.set(ifindex, {
       device: name,
       hostEndpoint: endpoint ?? null,
+      isUplink,
       attached: kind,
       ...(xdpState === undefined ? {} : { xdp: xdpState.mode }),
       ...(xdpState?.mode === 'off' ? { xdpReason: xdpState.reason } : {}),
@@ -192,6 +266,7 @@ export class HostEnforcement implements AsyncDisposable {
       try {
         // The pins of the others say that something is there: they go last.
         await this.#xdp.remove(ifindex);
+        this.#attached.delete(ifindex);
         await this.#attachments.remove(ifindex);
         this.#states.delete(ifindex);
         this.#suspects.delete(ifindex);
@@ -205,7 +280,11 @@ export class HostEnforcement implements AsyncDisposable {
   }
 }
 
+const objectOf = ({ endpoint, name }: EnforcedDevice): string =>
+  endpoint === undefined ? `BPF programs of ${name}` : `host endpoint ${endpoint}`;
+
 /** One failure for each object is enough. */
-const unique = (failures: readonly ApplyFailure[]): readonly ApplyFailure[] => [
-  ...new Map(failures.map((failure) => [failure.object, failure])).values(),
-];
+const unique = (report: EnforcementReport): EnforcementReport => ({
+  ...report,
+  failed: [...new Map(report.failed.map((failure) => [failure.object, failure])).values()],
+});

@@ -1,6 +1,6 @@
 import type { MappedArray } from '#native/bpf.ts';
 import type { AfterFlush } from '../after-flush.ts';
-import { HostSlot } from '../bpf-types.gen.ts';
+import { flowConstants, HostSlot } from '../bpf-types.gen.ts';
 import { IdPool } from '../classifier/id-pool.ts';
 import { type ElementMap, mapFull, orFull } from '../full-map.ts';
 import { u32Key, u64Value } from '../keys.ts';
@@ -15,14 +15,22 @@ export interface HostSlotMaps {
 /** Stands for all devices of pods, in the place of an ifindex. */
 export const PODS = 0;
 /** What their slot says of them. */
-export const PODS_DEVICE: HostSlotDevice = { flags: 0, mac: new Uint8Array(6) };
+export const PODS_DEVICE: HostSlotDevice = {
+  hasEthernet: true,
+  mac: new Uint8Array(6),
+  masquerade4: new Uint8Array(4),
+  masquerade6: new Uint8Array(16),
+};
 
 /** What a slot says of its device as long as it is the device's. */
 export interface HostSlotDevice {
-  /** `HOST_WITHOUT_ETHERNET`, or nothing. */
-  readonly flags: number;
+  /** Its packets begin with a MAC header. */
+  readonly hasEthernet: boolean;
   /** Six bytes; zeros without Ethernet. */
   readonly mac: Uint8Array;
+  /** What pods that are masqueraded have for a source where they leave by it; zeros: netfilter says. */
+  readonly masquerade4: Uint8Array;
+  readonly masquerade6: Uint8Array;
 }
 
 interface Slot {
@@ -32,7 +40,7 @@ interface Slot {
 }
 
 /**
- * The slots of devices with a host endpoint. A slot is written before anything names it, and belongs to nobody else before a grace period after
+ * The slots of uplinks and devices with a host endpoint. A slot is written before anything names it, and belongs to nobody else before a grace period after
  * nothing does. That of the pods' devices (`PODS`) has no element; `run.pods_host` names it.
  */
 export class HostSlots {
@@ -41,6 +49,7 @@ export class HostSlots {
   /** Slot 0 is nobody's. */
   readonly #indexes: IdPool;
   readonly #byIfindex = new Map<number, Slot>();
+  #direct: ReadonlySet<number> = new Set();
 
   constructor(maps: HostSlotMaps, afterFlush: AfterFlush) {
     this.#maps = maps;
@@ -49,8 +58,19 @@ export class HostSlots {
   }
 
   /**
+   * Pods' packets may come and leave by these devices past the stack, and by no other, from now on; those that have no slot yet, as soon as they do. Their
+   * programs must be on them as long as this is said.
+   */
+  setDirect(ifindexes: ReadonlySet<number>): void {
+    const before = this.#direct;
+    this.#direct = ifindexes;
+    for (const [ifindex, slot] of this.#byIfindex)
+      if (before.has(ifindex) !== ifindexes.has(ifindex)) this.#writeFlags(ifindex, slot);
+  }
+
+  /**
    * The device's packets are judged by these units from now on; a flush must have made them. Returns the slot, another one if the device has changed.
-   * Throws `BPF_MAP_FULL` or what the maps say; then the device has what it had.
+   * Throws `BPF_MAP_FULL` or what the maps say; then the device is judged so by the slot that it had, if it had one.
    */
   store(ifindex: number, device: HostSlotDevice, units: HostUnitNumbers): number {
     const has = this.#byIfindex.get(ifindex);
@@ -59,32 +79,16 @@ export class HostSlots {
       this.#name(ifindex, has);
       return has.index;
     }
-    const index = this.#indexes.take();
-    if (index === undefined) throw mapFull('tortie_hosts', `${this.#maps.hosts.length - 1} slots`);
-    this.#maps.hosts
-      .value(index)
-      .set(
-        HostSlot.encode({
-          unit: units,
-          ifindex,
-          ...device,
-          masquerade4: new Uint8Array(4),
-          masquerade6: new Uint8Array(16),
-        }),
-      );
-    const slot = { index, device, isNamed: false };
     try {
-      this.#name(ifindex, slot);
+      return this.#replace(ifindex, device, units);
     } catch (error) {
-      this.#indexes.give(index); // Nobody has seen it.
+      // Its units may be others' soon. What else it says is the former device's.
+      if (has !== undefined) this.#write(has.index, units);
       throw error;
     }
-    this.#byIfindex.set(ifindex, slot);
-    if (has !== undefined) this.#afterFlush.add(() => this.#indexes.give(has.index));
-    return index;
   }
 
-  /** No host endpoint has the device any more; the slot is free a grace period after the next flush. */
+  /** Nobody needs the device any more; the slot is free a grace period after the next flush. */
   release(ifindex: number): void {
     const slot = this.#byIfindex.get(ifindex);
     if (slot === undefined) return;
@@ -96,6 +100,34 @@ export class HostSlots {
   /** Devices that have a slot, `PODS` among them. */
   get ifindexes(): readonly number[] {
     return [...this.#byIfindex.keys()];
+  }
+
+  #replace(ifindex: number, device: HostSlotDevice, units: HostUnitNumbers): number {
+    const index = this.#indexes.take();
+    if (index === undefined) throw mapFull('tortie_hosts', `${this.#maps.hosts.length - 1} slots`);
+    const { mac, masquerade4, masquerade6 } = device;
+    const flags = this.#flags(ifindex, device);
+    this.#maps.hosts.value(index).set(HostSlot.encode({ unit: units, ifindex, flags, mac, masquerade4, masquerade6 }));
+    const slot = { index, device, isNamed: false };
+    try {
+      this.#name(ifindex, slot);
+    } catch (error) {
+      this.#indexes.give(index); // Nobody has seen it.
+      throw error;
+    }
+    const former = this.#byIfindex.get(ifindex);
+    this.#byIfindex.set(ifindex, slot);
+    if (former !== undefined) this.#afterFlush.add(() => this.#indexes.give(former.index));
+    return index;
+  }
+
+  #flags(ifindex: number, { hasEthernet }: HostSlotDevice): number {
+    const { hostWithoutEthernet, hostDirect } = flowConstants;
+    return (hasEthernet ? 0 : hostWithoutEthernet) | (this.#direct.has(ifindex) ? hostDirect : 0);
+  }
+
+  #writeFlags(ifindex: number, { index, device }: Slot): void {
+    this.#maps.hosts.store32(index, HostSlot.offsets.flags, this.#flags(ifindex, device));
   }
 
   #name(ifindex: number, slot: Slot): void {
@@ -112,4 +144,9 @@ export class HostSlots {
 }
 
 const isSame = (a: HostSlotDevice, b: HostSlotDevice): boolean =>
-  a.flags === b.flags && a.mac.every((byte, index) => byte === b.mac[index]);
+  a.hasEthernet === b.hasEthernet &&
+  isEqual(a.mac, b.mac) &&
+  isEqual(a.masquerade4, b.masquerade4) &&
+  isEqual(a.masquerade6, b.masquerade6);
+
+const isEqual = (a: Uint8Array, b: Uint8Array): boolean => a.every((byte, index) => byte === b[index]);

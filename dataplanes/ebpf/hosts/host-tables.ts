@@ -59,18 +59,19 @@ export class HostTables {
   /** Brings what was prepared into force on these devices. `everywhere`: the host endpoint whose say pods' devices have too. */
   async commit(devices: readonly HostDevice[], everywhere: string | undefined): Promise<readonly ApplyFailure[]> {
     const failed = new Map<string, string>();
-    const fail = (id: string, reason: string): void => void failed.set(id, failed.get(id) ?? reason);
+    const fail = (object: string, reason: string): void => void failed.set(object, failed.get(object) ?? reason);
     const has = new Set<number>();
     const inForce = new Set<string>();
     for (const { ifindex, name, endpoint, device } of devices) {
       has.add(ifindex);
       if (endpoint !== undefined) inForce.add(endpoint);
       try {
-        // A device without a slot lets everything pass at once; one that is only forwarded by has one that asks nothing.
+        // A device without a slot lets everything pass at once; one without a host endpoint has one that asks nothing.
         const numbers = endpoint === undefined ? NOTHING_ASKED : this.#units.numbers(endpoint);
         this.#maps.hostSlots.store(ifindex, device, numbers);
       } catch (error) {
-        fail(endpoint ?? name, `its device ${name}: ${wordsOf(error)}`);
+        if (endpoint === undefined) fail(`device ${name}`, wordsOf(error));
+        else fail(`host endpoint ${endpoint}`, `its device ${name}: ${wordsOf(error)}`);
       }
     }
     const podsHost = everywhere === undefined ? 0 : this.#storePods(everywhere, fail);
@@ -102,7 +103,7 @@ export class HostTables {
       isFreed = true;
     }
     if (isFreed) await this.#maps.flush();
-    return [...failed].map(([id, reason]) => ({ object: `host endpoint ${id}`, reason }));
+    return [...failed].map(([object, reason]) => ({ object, reason }));
   }
 
   /** Host endpoints one of whose units denies everything because it could not be made, after whatever flush. */
@@ -114,13 +115,13 @@ export class HostTables {
   }
 
   /** Its slot; 0: it has no say in what pods forward. */
-  #storePods(id: string, fail: (id: string, reason: string) => void): number {
+  #storePods(id: string, fail: (object: string, reason: string) => void): number {
     const numbers = forPods(this.#units.numbers(id));
     if (numbers.every((number) => number === 0)) return 0;
     try {
       return this.#maps.hostSlots.store(PODS, PODS_DEVICE, numbers);
     } catch (error) {
-      fail(id, `pods' devices: ${wordsOf(error)}`);
+      fail(`host endpoint ${id}`, `pods' devices: ${wordsOf(error)}`);
       return 0;
     }
   }

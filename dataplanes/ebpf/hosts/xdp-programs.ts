@@ -33,6 +33,7 @@ export class XdpPrograms implements Disposable {
     if (this.#current?.id === program.id) return false;
     const { dir } = this.#deps;
     mkdirSync(dir, { recursive: true });
+    this.#current = undefined;
     this.#openFormer();
     program.pin(join(dir, String(program.id)));
     this.#current = program;
@@ -68,18 +69,15 @@ export class XdpPrograms implements Disposable {
 
   /** Takes ours off the device, whichever it is. Others stay. A device that is gone is done. */
   async remove(ifindex: number): Promise<boolean> {
-    try {
-      for (const { programId, mode } of await this.#attached(ifindex)) {
-        const ours = programId === this.#current?.id ? this.#current : this.#former.get(programId);
-        if (ours === undefined || mode === undefined || mode === 'offload') continue;
-        await this.#set({ op: 'xdp.set', link: ifindex, mode, expected: ours.fd });
-        return true;
-      }
-    } catch (error) {
-      // Somebody has replaced it meanwhile, or the device is gone.
-      if (!isTaken(error) && !isGone(error)) throw error;
-    }
-    return false;
+    return await this.#remove(ifindex, (programId) =>
+      programId === this.#current?.id ? this.#current : this.#former.get(programId),
+    );
+  }
+
+  /** Takes former ones off the device: what they drop by is what nobody says any more. A device that is gone is done. */
+  async removeFormer(ifindex: number): Promise<void> {
+    this.#openFormer();
+    await this.#remove(ifindex, (programId) => this.#former.get(programId));
   }
 
   /** No device has a former one any more: their pins go. */
@@ -113,11 +111,28 @@ export class XdpPrograms implements Disposable {
     this.#current = undefined;
   }
 
+  async #remove(ifindex: number, ours: (programId: number) => BpfProgram | undefined): Promise<boolean> {
+    try {
+      for (const { programId, mode } of await this.#attached(ifindex)) {
+        const program = ours(programId);
+        if (program === undefined || mode === undefined || mode === 'offload') continue;
+        await this.#set({ op: 'xdp.set', link: ifindex, mode, expected: program.fd });
+        return true;
+      }
+    } catch (error) {
+      // Somebody has replaced it meanwhile, or the device is gone.
+      if (!isTaken(error) && !isGone(error)) throw error;
+    }
+    return false;
+  }
+
+  /** Whatever is pinned, but the program in use. */
   #openFormer(): void {
     const { dir } = this.#deps;
+    if (!existsSync(dir)) return;
     for (const name of readdirSync(dir)) {
       const id = Number(name);
-      if (this.#former.has(id)) continue;
+      if (this.#former.has(id) || id === this.#current?.id) continue;
       const program = openPinnedProgram(join(dir, name));
       if (program !== undefined) this.#former.set(program.id, program);
     }

@@ -1,0 +1,162 @@
+import type { Link, Netlink, NetlinkOp } from '#native/types.ts';
+import type { Logger } from '../logger.ts';
+import type { DeviceFilters } from './device-filters.ts';
+import { newDeviceOps } from './filters.ts';
+import type { HostEndpoints } from './hosts/host-endpoints.ts';
+import type { LoadedDataplane } from './loaded-dataplane.ts';
+import type { Outcome } from './pod-cycle.ts';
+import type { PodEndpoints } from './pod-endpoints.ts';
+import type { StackTables } from './stack-tables.ts';
+
+export interface PacketPathParts {
+  readonly host: Pick<Netlink, 'links' | 'link'>;
+  readonly endpoints: PodEndpoints;
+  readonly filters: DeviceFilters;
+  readonly hosts: HostEndpoints;
+  readonly stack: StackTables;
+  readonly log: Logger;
+}
+
+/**
+ * Whether packets come by our programs: entering, staying, leaving. `no`: they don't. `waiting`: the programs of an earlier agent judge on until ours know
+ * all that is announced. `yes`: ours judge, and are put back where others take them off.
+ */
+export class PacketPath {
+  readonly #parts: PacketPathParts;
+  #state: 'no' | 'waiting' | 'yes' = 'no';
+
+  constructor(parts: PacketPathParts) {
+    this.#parts = parts;
+  }
+
+  get state(): 'no' | 'waiting' | 'yes' {
+    return this.#state;
+  }
+
+  /** What a new pod's device needs before it is up. */
+  deviceOps(ifaceName: string, loaded: LoadedDataplane | undefined): readonly NetlinkOp[] {
+    return this.#state !== 'no' && loaded !== undefined ? newDeviceOps(ifaceName, loaded.filters) : [];
+  }
+
+  /** The same on a device that is there, for one on which another plugin will put the qdisc `ingress`. Throws NoTcxError, or what the kernel says. */
+  async link(ifaceName: string, loaded: LoadedDataplane | undefined): Promise<void> {
+    const { host, filters } = this.#parts;
+    const link = host.link(ifaceName);
+    if (this.#state !== 'no' && loaded !== undefined && link !== undefined) await filters.link(link.index, loaded.filters);
+  }
+
+  /** An endpoint's device; and when all endpoints are known, any other pod device, which is thereby closed. */
+  mustHaveFilters(link: Link): boolean {
+    const { endpoints } = this.#parts;
+    if (endpoints.ofDevice(link.name) !== undefined) return true;
+    return endpoints.inSync && endpoints.isPodDevice(link.name);
+  }
+
+  /** Before a device is opened. Throws when it doesn't have its filters. */
+  async attach(link: Link, { filters }: LoadedDataplane): Promise<void> {
+    if (this.#state !== 'yes') return;
+    const check = await this.#parts.filters.check(link.index, filters);
+    if (check.outcome === 'failed') throw new Error(check.reason);
+    if (check.outcome === 'gone') throw new Error(`its device ${link.name} is not there`);
+  }
+
+  /** Packets are to come by the programs of `loaded`, as soon as their maps say all that is announced (`isFilled`), or nobody's judge them now. */
+  async activate(loaded: LoadedDataplane, isFilled: boolean): Promise<void> {
+    if (this.#state === 'yes') return;
+    // From here on a new device gets its filters in the batch that makes it.
+    this.#state = 'waiting';
+    const { filters, hosts, log } = this.#parts;
+    const isOnAny = hosts.mayBeAttached || (await filters.isOnAny(await this.#devices(), loaded.filters));
+    if (!isFilled && isOnAny) {
+      log.info('the programs of an earlier agent judge on until all is known that they know');
+      return;
+    }
+    await this.#enter(loaded);
+  }
+
+  /** Enters if that has been waited for; else sees to it that packets still come by our programs. */
+  async keep(loaded: LoadedDataplane, isFilled: boolean, outcome: Outcome): Promise<void> {
+    if (this.#state === 'no') return;
+    const { host, endpoints, filters, log } = this.#parts;
+    try {
+      if (this.#state === 'waiting') {
+        if (isFilled) await this.#enter(loaded);
+        return;
+      }
+      if (loaded.enter()) log.info('the filters go on with the programs of the new configuration');
+    } catch (error) {
+      outcome.failed.push({ object: 'BPF programs', reason: (error as Error).message });
+    }
+    for (const ifindex of filters.suspects) {
+      const check = await filters.check(ifindex, loaded.filters);
+      const name = host.link(ifindex)?.name ?? `#${ifindex}`;
+      if (check.outcome === 'repaired') outcome.repaired.push(`BPF filters of ${name}`);
+      if (check.outcome !== 'failed') continue;
+      const endpoint = endpoints.ofDevice(name);
+      outcome.failed.push({
+        object: `BPF filters of ${name}`,
+        ...(endpoint === undefined ? {} : { endpoint }),
+        reason: check.reason,
+      });
+    }
+  }
+
+  /** Packets come by our programs no more. Netfilter's part first: it drops what no program has seen. */
+  async release(loaded: LoadedDataplane | undefined): Promise<void> {
+    const { host, filters, hosts, stack } = this.#parts;
+    this.#state = 'no';
+    await stack.hook(false);
+    await hosts.release(loaded);
+    await filters.detachAll(await host.links());
+  }
+
+  /** What is attached stays; nobody looks after it any more. */
+  forget(): void {
+    this.#state = 'no';
+  }
+
+  /**
+   * First what the pods' filters jump to, then these, then uplinks and host endpoints' devices, then netfilter's part, so that no packet meets a step that
+   * isn't there. Entering anew is all or nothing, but for uplinks, without which packets go by the stack; where filters of ours were already,
+   * they stay, and failures are reported by `apply`.
+   */
+  async #enter(loaded: LoadedDataplane): Promise<void> {
+    const { endpoints, filters, hosts, stack, log } = this.#parts;
+    const wereOnHosts = hosts.mayBeAttached;
+    // What goes by uplinks now must go on so.
+    if (wereOnHosts) await hosts.adopt(loaded);
+    loaded.enter();
+    const report = await filters.attachAll(await this.#devices(), loaded.filters);
+    const { entered, failures } = report;
+    const stayed = report.stayed || wereOnHosts;
+    for (const { link } of failures) filters.suspect(link.index);
+    const words = failures.map(({ link, reason }) => {
+      const id = endpoints.ofDevice(link.name);
+      return `${link.name}${id === undefined ? '' : ` (endpoint ${id})`}: ${reason}`;
+    });
+    const onHosts = await hosts.enforce(loaded, { programmed: [], failed: [], repaired: [] });
+    words.push(...onHosts.map(({ object, reason }) => `${object}: ${reason}`));
+    try {
+      if (words.length > 0 && !stayed) throw new Error(`filters could not be attached: ${words.join('; ')}`);
+      await stack.hook(true);
+    } catch (error) {
+      if (stayed) throw error;
+      this.#state = 'no';
+      await hosts.release(loaded);
+      await filters.detachAll(entered);
+      throw error;
+    }
+    // We were in the path already: what is attached keeps its pods safe.
+    if (words.length > 0) log.error('some devices do not have our programs', { failures: words });
+    else loaded.removeOtherLayouts();
+    this.#state = 'yes';
+    for (const { link } of failures) {
+      const id = endpoints.ofDevice(link.name);
+      if (id !== undefined) endpoints.markDirty(id);
+    }
+  }
+
+  async #devices(): Promise<readonly Link[]> {
+    return (await this.#parts.host.links()).filter((link) => this.mustHaveFilters(link));
+  }
+}
