@@ -13,7 +13,7 @@ import {
   verdictTexts,
 } from '#dataplanes/ebpf/bpf-types.gen.ts';
 import { macBytes, u32Key, u64Value } from '#dataplanes/ebpf/keys.ts';
-import { loadObject, type LoadedObject } from '#native/bpf.ts';
+import { type BpfMap, loadObject, type LoadedObject } from '#native/bpf.ts';
 import { FlowBed } from './bpf-flow-bed.ts';
 import { marks, namesOf } from './bpf-flow-names.ts';
 import { FlowNode, podConfig } from './bpf-flow-node.ts';
@@ -75,15 +75,16 @@ export class HostBed extends FlowBed {
     return found;
   }
 
-  /** Loads an object on the maps of the endpoint programs. */
-  async load(name: string, config: Partial<PodConfig> = {}): Promise<LoadedObject> {
+  /** Loads an object on the maps of the endpoint programs; `jump`: it goes on with what is there. */
+  async load(name: string, config: Partial<PodConfig> = {}, jump?: BpfMap): Promise<LoadedObject> {
     return await loadObject({
       name: 'tortie',
       elf: elfOf(name),
       maps: Object.fromEntries(
-        Object.keys(mapShapes)
-          .filter((map) => map !== 'tortie_jump')
-          .map((map) => [map, { use: this.map(map), ifThere: true }]),
+        Object.keys(mapShapes).flatMap((map) => {
+          const use = map === 'tortie_jump' ? jump : this.map(map);
+          return use === undefined ? [] : [[map, { use, ifThere: true }]];
+        }),
       ),
       config: { pod_config: PodConfig.encode({ ...podConfig, ...config }) },
     });
