@@ -8,7 +8,6 @@ import { openMonitor } from '#native/monitor.ts';
 import { DataplaneFactory } from '../contract.ts';
 import { Logger } from '../logger.ts';
 import { HostConntrack, HostNetlink, HostSysctls, VariantChoiceId } from '../shared/services.ts';
-import { mapShapes } from './bpf-types.gen.ts';
 import { EbpfDataplane } from './ebpf.ts';
 import { objectFiles } from './programs.ts';
 
@@ -48,7 +47,6 @@ export const ebpfModule = new ContainerModule(({ bind }) => {
             dir,
             // None there: the probe names the first, where it is once installed.
             objects: places.find((place) => existsSync(join(place, objectFiles.filters))) ?? places[0] ?? '',
-            sizes: { devices: mapShapes.tortie_devices.maxEntries, sources: mapShapes.tortie_sources.maxEntries },
           },
           nodeName,
           commands,

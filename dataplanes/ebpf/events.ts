@@ -50,6 +50,16 @@ export class FlowEvents implements FlowEventSource {
     return follower;
   }
 
+  /** Other programs, with a ring of their own: who follows is told by these from now on. */
+  move(): void {
+    if (this.#stream === undefined) return;
+    this.#stream[Symbol.dispose]();
+    this.#stream = undefined;
+    const ring = this.#ring();
+    if (ring === undefined) this.end();
+    else this.#begin(ring);
+  }
+
   /** The programs are going: nobody is told any more. */
   end(): void {
     for (const follower of this.#followers) follower[Symbol.dispose]();
@@ -61,6 +71,7 @@ export class FlowEvents implements FlowEventSource {
     ring.setEvents(true);
     const since = process.hrtime.bigint();
     void this.#read(ring, stream, since).catch((error: unknown) => {
+      if (this.#stream !== stream) return;
       for (const follower of this.#followers) follower.fail(error);
     });
   }

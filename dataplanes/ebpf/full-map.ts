@@ -1,11 +1,14 @@
 import type { BpfMap } from '#native/bpf.ts';
+import { sizeSetting } from './sizes.ts';
 
 /** What is used of a map. */
 export type ElementMap = Pick<BpfMap, 'get' | 'set' | 'delete' | 'entries' | 'shape' | 'cpus' | 'valueStride'>;
 
-/** The error of a map that has no more room: `BPF_MAP_FULL`. `room`: how much it has, in words (`4095 slots`); `effect`: what comes of it. */
+/** The error of a map that has no more room: `BPF_MAP_FULL`, with the setting to raise. `room`: how much it has, in words (`4095 slots`); `effect`: what comes of it. */
 export function mapFull(name: string, room: string, effect?: string, options?: ErrorOptions): Error {
-  const words = `map ${name} is full: all of its ${room} are in use`;
+  const setting = sizeSetting(name);
+  const cure = setting === undefined ? '' : ` (raise ${setting})`;
+  const words = `map ${name} is full: all of its ${room} are in use${cure}`;
   const error = new Error(effect === undefined ? words : `${words}; ${effect}`, options);
   return Object.assign(error, { code: 'BPF_MAP_FULL' });
 }

@@ -9,11 +9,13 @@ import { Announcements } from './announcements.ts';
 import type { PodConfig } from './bpf-types.gen.ts';
 import type { FlowRing } from './events.ts';
 import { AskProgram, type ExplainNames } from './explain.ts';
+import type { ClassifierUpdate } from './classifier/classifier.ts';
 import { type FamilyFlowMaps, flowMapsOf } from './flows/flow-maps.ts';
 import { FlowSweeper } from './flows/flow-sweeper.ts';
 import { FlowTable } from './flows/flow-table.ts';
 import type { FlowTimeouts } from './flows/flow-timeouts.ts';
 import { forgetStaleDatagrams } from './flows/stale-datagrams.ts';
+import { type CarryReport, OlderFlows } from './flows/older-layout.ts';
 import { loadSweep } from './flows/sweep-program.ts';
 import { type HostPart, HostPrograms } from './hosts/host-programs.ts';
 import { NodeMaps } from './node-maps.ts';
@@ -23,14 +25,17 @@ import {
   enter,
   type EndpointPrograms,
   type Filters,
+  fittingSizes,
   isEntered,
+  layoutVersion,
   loadEndpointPrograms,
   objectFiles,
   openFilters,
   type ProgramPlace,
-  removeOtherLayouts,
+  removeOlder,
 } from './programs.ts';
-import { ServiceTable } from './services/service-table.ts';
+import { ServiceTable, type ServiceUpdate } from './services/service-table.ts';
+import { type MapEntries, type MapName, type Misfit, settingOf } from './sizes.ts';
 
 /** What it is loaded for. */
 export interface LoadedDeps {
@@ -45,12 +50,21 @@ export interface LoadedDeps {
   readonly onDue: () => void;
 }
 
+/** What programs and maps are made for. */
+export interface LoadSettings {
+  readonly config: PodConfig;
+  readonly sizes: MapEntries;
+}
+
 /** Programs and maps while the agent has them open, and who fills them. */
 export class LoadedDataplane implements AsyncDisposable {
   readonly #deps: LoadedDeps;
   readonly maps: NodeMaps;
   readonly services: ServiceTable;
   readonly flows: FlowTable;
+  /** The maps' sizes; what had no room in the size that was wanted has kept its own. */
+  readonly sizes: MapEntries;
+  readonly #older: OlderFlows;
   readonly #sweeper: FlowSweeper;
   readonly #handles: DisposableStack;
   readonly #filters: Filters;
@@ -71,8 +85,9 @@ export class LoadedDataplane implements AsyncDisposable {
 
   private constructor(
     deps: LoadedDeps,
-    parts: Pick<LoadedDataplane, 'filters' | 'maps' | 'services' | 'flows'> & {
+    parts: Pick<LoadedDataplane, 'filters' | 'maps' | 'services' | 'flows' | 'sizes'> & {
       readonly programs: EndpointPrograms;
+      readonly older: OlderFlows;
       readonly config: PodConfig;
       readonly sweeper: FlowSweeper;
     },
@@ -85,6 +100,8 @@ export class LoadedDataplane implements AsyncDisposable {
     this.maps = parts.maps;
     this.services = parts.services;
     this.flows = parts.flows;
+    this.sizes = parts.sizes;
+    this.#older = parts.older;
     this.#sweeper = parts.sweeper;
     this.#handles = handles;
     const { host, endpoints, place } = deps;
@@ -92,23 +109,28 @@ export class LoadedDataplane implements AsyncDisposable {
     this.#pods = new PodCycle(host, endpoints, new Announcements(this.#filters, place.netns), this.maps);
   }
 
-  /** Throws as `openFilters` and `loadEndpointPrograms` do. */
-  static async open(deps: LoadedDeps, config: PodConfig): Promise<LoadedDataplane> {
+  /** Throws as `openFilters` and `loadEndpointPrograms` do; then nothing that is pinned has changed. */
+  static async open(deps: LoadedDeps, { config, sizes: wanted }: LoadSettings): Promise<LoadedDataplane> {
     const { place, timeouts, clock, log } = deps;
     using handles = new DisposableStack();
-    const filters = handles.use(await openFilters(place));
-    const programs = handles.use(await loadEndpointPrograms(place, filters, config));
+    const { sizes } = await fittingSizes(place, wanted);
+    const filters = handles.use(await openFilters(place, sizes));
+    const programs = handles.use(await loadEndpointPrograms(place, filters, { config, sizes }));
     const flowMaps = flowMapsOf(programs.map);
     const sweep = handles.use(await loadSweep(flowMaps, join(place.objects, objectFiles.sweep)));
     const maps = handles.use(new NodeMaps(programs));
-    const services = handles.use(new ServiceTable(programs.map, () => 'of this build'));
+    const services = handles.use(new ServiceTable(programs.map, settingOf));
     const sweeper = new FlowSweeper({ program: sweep, timeouts, maxElements: capacityOf(flowMaps), clock, log });
     log.info(filters.adopted ? 'adopted the pinned BPF filters' : 'loaded the BPF filters', {
       fromPod: filters.fromPod.id,
       toPod: filters.toPod.id,
     });
     const flows = new FlowTable(flowMaps, timeouts, () => sweeper.stats);
-    return new LoadedDataplane(deps, { filters, programs, config, maps, services, flows, sweeper }, handles.move());
+    filters.pin();
+    programs.pin();
+    const older = handles.use(OlderFlows.find(place.dir, layoutVersion));
+    const parts = { filters, programs, config, maps, services, flows, sweeper, older, sizes };
+    return new LoadedDataplane(deps, parts, handles.move());
   }
 
   get filters(): Filters {
@@ -119,9 +141,30 @@ export class LoadedDataplane implements AsyncDisposable {
     return this.#pods;
   }
 
+  /** What the maps that packets meet would be too small for, were they made anew with these sizes. */
+  misfitsOf(wanted: MapEntries): readonly Misfit[] {
+    return this.inForce.tables.flatMap(({ table, used, size }) => {
+      const entries = wanted[table as MapName];
+      // What of a map can't be used, can't be used of any.
+      const spare = (this.sizes[table as MapName] ?? size) - size;
+      return entries === undefined || entries - spare >= used ? [] : [{ map: table, wanted: entries, used }];
+    });
+  }
+
+  /** All that was said of policy and Services, to be said to another. Nothing is under way when this resolves. */
+  async said(): Promise<readonly (ClassifierUpdate | ServiceUpdate)[]> {
+    this.#mustSettle = false;
+    await this.#settling;
+    return [...this.maps.classifier.said(), ...this.services.said()];
+  }
+
   /** Another configuration: other programs on the same maps. They are in force with the next `enter`. */
   async reload(config: PodConfig): Promise<void> {
-    const programs = await loadEndpointPrograms(this.#deps.place, this.#filters, config, this.#programs);
+    const programs = await loadEndpointPrograms(this.#deps.place, this.#filters, {
+      config,
+      sizes: this.sizes,
+      former: this.#programs,
+    });
     if (this.#ownsPrograms) this.#programs[Symbol.dispose]();
     this.#programs = programs;
     this.#config = config;
@@ -212,9 +255,21 @@ export class LoadedDataplane implements AsyncDisposable {
     };
   }
 
-  /** What builds of other layouts pinned goes; nothing of them may be on a device any more. */
-  removeOtherLayouts(): void {
-    removeOtherLayouts(this.#deps.place.dir);
+  /**
+   * Takes over the flows of maps that these programs don't have: once before they are entered, and once when nothing works on those maps any more. Throws
+   * what the maps say.
+   */
+  async carryFlows(when: 'before' | 'after'): Promise<void> {
+    if (this.#older.isEmpty) return;
+    // Programs that are still at work on a packet.
+    if (when === 'after') await bpfGrace();
+    const report = await this.#older.carry(flowMapsOf(this.#programs.map));
+    this.#logCarried(report, when);
+  }
+
+  /** What was put aside, and what builds of other layouts pinned, goes; nothing of them may be on a device any more. */
+  removeOlder(): void {
+    removeOlder(this.#deps.place.dir);
   }
 
   /**
@@ -236,6 +291,13 @@ export class LoadedDataplane implements AsyncDisposable {
     this.#hosts[Symbol.dispose]();
     if (this.#ownsPrograms) this.#programs[Symbol.dispose]();
     this.#handles.dispose();
+  }
+
+  #logCarried({ carried, full, unreadable, reasons }: CarryReport, when: 'before' | 'after'): void {
+    const { log } = this.#deps;
+    const counts = { when, carried, full, unreadable };
+    if (full + unreadable + reasons.length === 0) log.info('took over the flows of former maps', counts);
+    else log.warn('not all flows of former maps could be taken over', { ...counts, reasons: reasons.join('; ') });
   }
 
   /** Never rejects: the next flush asks for it again. */

@@ -42,7 +42,8 @@ export class PacketPath {
   async link(ifaceName: string, loaded: LoadedDataplane | undefined): Promise<void> {
     const { host, filters } = this.#parts;
     const link = host.link(ifaceName);
-    if (this.#state !== 'no' && loaded !== undefined && link !== undefined) await filters.link(link.index, loaded.filters);
+    if (this.#state !== 'no' && loaded !== undefined && link !== undefined)
+      await filters.link(link.index, loaded.filters);
   }
 
   /** An endpoint's device; and when all endpoints are known, any other pod device, which is thereby closed. */
@@ -110,6 +111,11 @@ export class PacketPath {
     await filters.detachAll(await host.links());
   }
 
+  /** The programs that packets come by are followed by others: they judge on until these know what they know. */
+  wait(): void {
+    if (this.#state === 'yes') this.#state = 'waiting';
+  }
+
   /** What is attached stays; nobody looks after it any more. */
   forget(): void {
     this.#state = 'no';
@@ -125,6 +131,7 @@ export class PacketPath {
     const wereOnHosts = hosts.mayBeAttached;
     // What goes by uplinks now must go on so.
     if (wereOnHosts) await hosts.adopt(loaded);
+    await loaded.carryFlows('before');
     loaded.enter();
     const report = await filters.attachAll(await this.#devices(), loaded.filters);
     const { entered, failures } = report;
@@ -148,7 +155,8 @@ export class PacketPath {
     }
     // We were in the path already: what is attached keeps its pods safe.
     if (words.length > 0) log.error('some devices do not have our programs', { failures: words });
-    else loaded.removeOtherLayouts();
+    await loaded.carryFlows('after');
+    if (words.length === 0) loaded.removeOlder();
     this.#state = 'yes';
     for (const { link } of failures) {
       const id = endpoints.ofDevice(link.name);

@@ -32,10 +32,11 @@ export class PolicyMessages {
     }
   }
 
-  /** New ones, who know nothing; undefined: the last are gone, with all that they were told. */
-  useListeners(listeners: Listeners | undefined): void {
+  /** New ones, who know nothing but what is `said` to them first; undefined: the last are gone, with all that they were told. */
+  useListeners(listeners: Listeners | undefined, said: Iterable<ClassifierUpdate | ServiceUpdate> = []): void {
     this.#listeners = listeners;
     if (listeners === undefined) return;
+    for (const update of said) tell(listeners, update);
     for (const update of this.#waiting.splice(0)) tell(listeners, update);
   }
 }

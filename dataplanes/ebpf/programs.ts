@@ -1,14 +1,26 @@
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, renameSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type BpfMap, type BpfProgram, loadObject, openPinnedMap, openPinnedProgram } from '#native/bpf.ts';
+import {
+  type BpfMap,
+  type BpfProgram,
+  loadObject,
+  mapDifferences,
+  openPinnedMap,
+  openPinnedProgram,
+} from '#native/bpf.ts';
 import type { NetnsRef } from '#native/types.ts';
 import { Jump, mapShapes, PodConfig } from './bpf-types.gen.ts';
+import { formerDirectories, isFlowMap } from './flows/older-layout.ts';
 import { readU32, u32Key } from './keys.ts';
 import { copyElements, pinOver, removePins } from './pins.ts';
+import { type MapEntries, type MapName, type Misfit } from './sizes.ts';
 
-/** Changes with the meaning of what is pinned: maps of another layout are never used, only removed or converted. */
+/**
+ * Changes with the shape or the meaning of what is pinned (`layouts.test.ts` notices shapes): maps of another layout are never used; flows are taken
+ * over from them, and then they are removed.
+ */
 export const layoutVersion = 'v2';
 
 /** Files in the directory of objects. */
@@ -22,20 +34,14 @@ export const objectFiles = {
   ask: 'ask.bpf.o',
 } as const;
 
-type MapName = keyof typeof mapShapes;
 /** What the filters work with. */
 const filterMaps = ['tortie_jump', 'tortie_devices', 'tortie_sources', 'tortie_counters'] as const;
-/** What is remembered of flows: it belongs to the node, whichever agent and build is at work. */
-const flowMaps = (Object.keys(mapShapes) as MapName[]).filter((name) => /^tortie_(new|flow|frag)/.test(name));
+const mapNames = Object.keys(mapShapes) as MapName[];
+/** What is remembered of packets' ways: it belongs to the node, whichever agent and build is at work. */
+const flowMaps = mapNames.filter((name) => isFlowMap(name) || name.startsWith('tortie_frag'));
+/** What outlives agents, and so the builds that made it. */
+export const pinnedMaps: readonly MapName[] = [...filterMaps, ...flowMaps];
 const filterPrograms = ['tortie_from_pod', 'tortie_to_pod', 'tortie_from_net', 'tortie_to_net'] as const;
-
-/** How many elements the maps hold. */
-export interface MapSizes {
-  /** Pod devices of this node. */
-  readonly devices: number;
-  /** Source prefixes of all of them together. */
-  readonly sources: number;
-}
 
 /** Where programs and maps come from and where they are kept. */
 export interface ProgramPlace {
@@ -43,12 +49,11 @@ export interface ProgramPlace {
   readonly dir: string;
   /** The directory with the object files. */
   readonly objects: string;
-  readonly sizes: MapSizes;
   /** The node's network namespace, if it is not the process's: ifindexes are its. */
   readonly netns?: NetnsRef;
 }
 
-/** The programs that are on devices, and the maps that outlive agents: open handles, all of them pinned. */
+/** The programs that are on devices, and the maps that outlive agents: open handles. */
 export interface Filters extends Disposable {
   readonly fromPod: BpfProgram;
   readonly toPod: BpfProgram;
@@ -61,6 +66,8 @@ export interface Filters extends Disposable {
   readonly counters: BpfMap;
   /** True if all this was there before, of this very build: nothing was loaded. */
   readonly adopted: boolean;
+  /** Pins what isn't yet, in place of what was there; pins of other builds go. */
+  readonly pin: () => void;
 }
 
 /** What the filters jump to: one agent's own, with the maps that it fills. */
@@ -71,37 +78,64 @@ export interface EndpointPrograms extends Disposable {
   readonly map: (name: string) => BpfMap;
   /** Their names. */
   readonly mapNames: ReadonlySet<string>;
+  /** Pins maps of flows that aren't yet. Those whose place they take are kept beside them (`OlderFlows`). */
+  readonly pin: () => void;
+}
+
+/** What endpoint programs are loaded with. */
+export interface EndpointSettings {
+  readonly config: PodConfig;
+  readonly sizes: MapEntries;
+  /** Whose maps they have, all of them: only the configuration is another. */
+  readonly former?: EndpointPrograms;
 }
 
 /**
- * Opens what an earlier agent pinned under `<dir>/v2`, or loads and pins it.
+ * The sizes, as far as what is pinned fits into them: a map that would become too small for its content keeps its size. Maps that push out what is
+ * oldest have no such bound.
+ */
+export async function fittingSizes(
+  { dir }: ProgramPlace,
+  sizes: MapEntries,
+): Promise<{ readonly sizes: MapEntries; readonly misfits: readonly Misfit[] }> {
+  const misfits: Misfit[] = [];
+  const kept: Partial<Record<MapName, number>> = {};
+  for (const name of pinnedMaps) {
+    const wanted = sizes[name] ?? mapShapes[name].maxEntries;
+    if (/^tortie_(?:new|frag|jump)/.test(name)) continue;
+    using map = openPinnedMap(join(dir, layoutVersion, name));
+    if (map === undefined || map.shape.maxEntries <= wanted) continue;
+    const { count: used } = await map.dump();
+    if (used <= wanted) continue;
+    misfits.push({ map: name, wanted, used });
+    kept[name] = map.shape.maxEntries;
+  }
+  return { sizes: { ...sizes, ...kept }, misfits };
+}
+
+/**
+ * Opens what an earlier agent pinned under `<dir>/v2`, or loads it; `pin` makes that what the next agent finds.
  *
  *     <dir>/v2/tortie_jump, tortie_devices, ...                     maps: they are kept whatever program uses them
  *     <dir>/v2/programs-<build>/tortie_from_pod, tortie_to_pod      one build: hash of the object file
  *
  * Maps are reused as they are; one of another size than wanted is replaced by a new one with the same content. Programs of the same
- * build that use these maps are adopted; otherwise new ones are loaded and pinned, and the directories of other builds go. Every state
+ * build that use these maps are adopted; otherwise new ones are loaded, and with their pins the directories of other builds go. Every state
  * that a crash can leave is one that the next call completes: filters on devices keep their own references meanwhile.
  *
  * Throws VerifierFailure or NetlinkFailure; `BPF_MAP_MISMATCH` when a pinned map has another shape, which is a new layout that wasn't
  * given a new version.
  */
-export async function openFilters({ dir, objects, sizes, netns }: ProgramPlace): Promise<Filters> {
+export async function openFilters({ dir, objects, netns }: ProgramPlace, sizes: MapEntries): Promise<Filters> {
   const elf = await readFile(join(objects, objectFiles.filters));
   const layout = join(dir, layoutVersion);
   const build = createHash('sha256').update(elf).digest('hex').slice(0, 16);
   const buildDir = join(layout, `programs-${build}`);
-  mkdirSync(buildDir, { recursive: true });
-  const wanted = {
-    tortie_jump: mapShapes.tortie_jump.maxEntries,
-    tortie_devices: sizes.devices,
-    tortie_counters: sizes.devices,
-    tortie_sources: sizes.sources,
-  };
 
   using handles = new DisposableStack();
   const pinned = openPinned(layout, filterMaps, handles);
-  const fits = (name: (typeof filterMaps)[number]): boolean => pinned.get(name)?.shape.maxEntries === wanted[name];
+  const wantedOf = (name: (typeof filterMaps)[number]): number => sizes[name] ?? mapShapes[name].maxEntries;
+  const fits = (name: (typeof filterMaps)[number]): boolean => pinned.get(name)?.shape.maxEntries === wantedOf(name);
 
   const ready = filterMaps.every(fits) ? filterPrograms.map((name) => openPinnedProgram(join(buildDir, name))) : [];
   for (const program of ready) if (program !== undefined) handles.use(program);
@@ -113,9 +147,9 @@ export async function openFilters({ dir, objects, sizes, netns }: ProgramPlace):
   if (fromPod !== undefined && toPod !== undefined && fromNet !== undefined && toNet !== undefined) {
     const arePods = usesOurs(fromPod, needed) && usesOurs(toPod, needed);
     if (arePods && usesOurs(fromNet, needed.slice(0, 1)) && usesOurs(toNet, needed.slice(0, 1))) {
-      removeOtherBuilds(layout, build);
       const map = (name: (typeof filterMaps)[number]): BpfMap => pinned.get(name) as BpfMap;
-      return filtersOf(handles.move(), { fromPod, toPod, fromNet, toNet, map, adopted: true });
+      const pin = (): void => removeOtherBuilds(layout, build);
+      return filtersOf(handles.move(), { fromPod, toPod, fromNet, toNet, map, adopted: true, pin });
     }
   }
 
@@ -127,7 +161,7 @@ export async function openFilters({ dir, objects, sizes, netns }: ProgramPlace):
       maps: Object.fromEntries(
         filterMaps.map((name) => [
           name,
-          fits(name) ? { use: pinned.get(name) as BpfMap } : { maxEntries: wanted[name] },
+          fits(name) ? { use: pinned.get(name) as BpfMap } : { maxEntries: wantedOf(name) },
         ]),
       ),
     }),
@@ -140,10 +174,8 @@ export async function openFilters({ dir, objects, sizes, netns }: ProgramPlace):
       const held = openPinnedMap(join(layout, name), mapShapes[name]);
       if (held !== undefined) loading.use(held);
     } else if (former !== undefined) await copyElements(former, object.map(name), netns);
-    pinOver(object.map(name), join(layout, name));
   }
-  for (const name of filterPrograms) pinOver(object.program(name), join(buildDir, name));
-  removeOtherBuilds(layout, build);
+  const replaced = filterMaps.filter((name) => !fits(name));
   return filtersOf(loading.move(), {
     fromPod: object.program('tortie_from_pod'),
     toPod: object.program('tortie_to_pod'),
@@ -151,39 +183,50 @@ export async function openFilters({ dir, objects, sizes, netns }: ProgramPlace):
     toNet: object.program('tortie_to_net'),
     map: (name) => object.map(name),
     adopted: false,
+    pin: () => {
+      mkdirSync(buildDir, { recursive: true });
+      for (const name of replaced) pinOver(object.map(name), join(layout, name));
+      for (const name of filterPrograms) pinOver(object.program(name), join(buildDir, name));
+      removeOtherBuilds(layout, build);
+    },
   });
 }
 
 /**
- * Loads the programs behind the filters. Maps of flows are adopted as the filters' are. All other maps are this agent's: empty, unless a `former`
- * load of the same agent has them already (then only the configuration is another). Neither they nor the programs are pinned: `tortie_jump`
- * holds the programs that are in force, these hold their maps, and what was loaded and never entered goes with the process.
+ * Loads the programs behind the filters. Maps of flows are adopted as the filters' are, but one of another size or shape is replaced by an empty one:
+ * what it holds is carried over when these programs are entered (`OlderFlows`). All other maps are this agent's: empty, unless a `former`
+ * load of the same agent has them already. Neither they nor the programs are pinned: `tortie_jump` holds the programs that are in force, these hold
+ * their maps, and what was loaded and never entered goes with the process.
  */
 export async function loadEndpointPrograms(
-  { dir, objects, sizes, netns }: ProgramPlace,
+  { dir, objects }: ProgramPlace,
   filters: Filters,
-  config: PodConfig,
-  former?: EndpointPrograms,
+  { config, sizes, former }: EndpointSettings,
 ): Promise<EndpointPrograms> {
   const layout = join(dir, layoutVersion);
   using handles = new DisposableStack();
-  const pinned = openPinned(layout, flowMaps, handles);
-  const fits = (name: MapName): boolean => pinned.get(name)?.shape.maxEntries === mapShapes[name].maxEntries;
+  const pinned = new Map<MapName, BpfMap>();
+  const wantedOf = (name: MapName): number => sizes[name] ?? mapShapes[name].maxEntries;
+  if (former === undefined) {
+    for (const name of flowMaps) {
+      const map = openPinnedMap(join(layout, name));
+      if (map !== undefined) pinned.set(name, handles.use(map));
+    }
+  }
+  const fitting = (name: MapName): BpfMap | undefined => {
+    const map = pinned.get(name);
+    const fits = map?.shape.maxEntries === wantedOf(name) && mapDifferences(map.shape, mapShapes[name]).length === 0;
+    return fits ? map : undefined;
+  };
   const ofFilters: Partial<Record<MapName, BpfMap>> = {
     tortie_devices: filters.devices,
     tortie_sources: filters.sources,
     tortie_counters: filters.counters,
   };
-  const names = (Object.keys(mapShapes) as MapName[]).filter((name) => name !== 'tortie_jump');
-  const ownSizes: Partial<Record<MapName, number>> = {
-    tortie_slots: sizes.devices,
-    // Twice and slot 0: all devices may get other slots at once, and the former ones wait for a grace period.
-    tortie_pods: 2 * sizes.devices + 1,
-  };
+  const names = mapNames.filter((name) => name !== 'tortie_jump');
   const wishOf = (name: MapName): { use: BpfMap } | { maxEntries: number } => {
-    const use =
-      ofFilters[name] ?? (flowMaps.includes(name) ? (fits(name) ? pinned.get(name) : undefined) : former?.map(name));
-    return use === undefined ? { maxEntries: ownSizes[name] ?? mapShapes[name].maxEntries } : { use };
+    const use = ofFilters[name] ?? former?.map(name) ?? fitting(name);
+    return use === undefined ? { maxEntries: wantedOf(name) } : { use };
   };
   using loading = new DisposableStack();
   const object = loading.use(
@@ -194,18 +237,19 @@ export async function loadEndpointPrograms(
       config: { pod_config: PodConfig.encode(config) },
     }),
   );
-  for (const name of flowMaps) {
-    if (fits(name)) continue;
-    const old = pinned.get(name);
-    if (old !== undefined) await copyElements(old, object.map(name), netns);
-    pinOver(object.map(name), join(layout, name));
-  }
+  const made = former === undefined ? flowMaps.filter((name) => fitting(name) === undefined) : [];
+  const replaced = made.filter((name) => isFlowMap(name) && pinned.has(name));
   const owned = loading.move();
   return {
     podOut: object.program('tortie_pod_out'),
     podIn: object.program('tortie_pod_in'),
     map: (name) => object.map(name),
     mapNames: new Set<string>(names),
+    pin: () => {
+      mkdirSync(layout, { recursive: true });
+      putAside(layout, replaced);
+      for (const name of made) pinOver(object.map(name), join(layout, name));
+    },
     [Symbol.dispose]: () => owned.dispose(),
   };
 }
@@ -222,10 +266,23 @@ export function isEntered({ jump }: Filters, { podOut, podIn }: EndpointPrograms
   return idAt(jump, Jump.podIn) === podIn.id && idAt(jump, Jump.podOut) === podOut.id;
 }
 
-/** Removes what builds of another layout have pinned. What filters of theirs hold lives until they are replaced. */
-export function removeOtherLayouts(dir: string): void {
+/** Removes what builds of another layout have pinned, and what was put aside. What filters of theirs hold lives until they are replaced. */
+export function removeOlder(dir: string): void {
   if (!existsSync(dir)) return;
   for (const name of readdirSync(dir)) if (name !== layoutVersion) removePins(join(dir, name));
+  const layout = join(dir, layoutVersion);
+  for (const name of readdirSync(layout)) if (formerDirectories.test(name)) removePins(join(layout, name));
+}
+
+/** Pinned maps move into a directory of their own, where they live until what is in them is carried over. */
+function putAside(layout: string, names: readonly MapName[]): void {
+  if (names.length === 0) return;
+  const numbers = readdirSync(layout)
+    .filter((name) => formerDirectories.test(name))
+    .map((name) => Number(name.slice('former-'.length)));
+  const aside = join(layout, `former-${Math.max(0, ...numbers) + 1}`);
+  mkdirSync(aside);
+  for (const name of names) renameSync(join(layout, name), join(aside, name));
 }
 
 /** A program array shows the ids of its programs. */
@@ -256,6 +313,7 @@ function filtersOf(
     toNet: BpfProgram;
     map: (name: (typeof filterMaps)[number]) => BpfMap;
     adopted: boolean;
+    pin: () => void;
   },
 ): Filters {
   const { map, ...programs } = parts;

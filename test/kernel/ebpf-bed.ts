@@ -3,10 +3,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { systemClock } from '#api/clock.ts';
 import type { DeviceCounters } from '#dataplanes/contract.ts';
-import { mapShapes } from '#dataplanes/ebpf/bpf-types.gen.ts';
 import { EbpfDataplane } from '#dataplanes/ebpf/ebpf.ts';
-import type { MapSizes } from '#dataplanes/ebpf/programs.ts';
-import type { DataplaneConfig, DataplaneUpdate, WorkloadEndpointInfo } from '#dataplanes/messages.ts';
+import type { DataplaneConfig, DataplaneUpdate, MapSizeSettings, WorkloadEndpointInfo } from '#dataplanes/messages.ts';
 import { silentLogger } from '#dataplanes/silent-logger.ts';
 import { ALLOW_ALL, TEST_CONFIG } from '#dataplanes/shared/test-config.ts';
 import { VariantChoice } from '#dataplanes/netfilter/variant-choice.ts';
@@ -80,10 +78,16 @@ export class EbpfBed implements AsyncDisposable {
   /** An instance that knows its configuration and the pods given, all said (`inSync`), and has applied that. Not active. */
   async dataplane(
     pods: readonly BedPod[] = [],
-    more: { sizes?: MapSizes; config?: Partial<DataplaneConfig>; inSync?: boolean } = {},
+    more: {
+      sizes?: Partial<MapSizeSettings>;
+      config?: Partial<DataplaneConfig>;
+      inSync?: boolean;
+      hasTcx?: boolean;
+    } = {},
   ): Promise<EbpfDataplane> {
-    const dataplane = this.idle(more.sizes);
-    dataplane.onUpdate({ type: 'configUpdate', config: { ...this.config, ...more.config } });
+    const dataplane = this.idle(more.hasTcx);
+    const mapSizes = { ...this.config.mapSizes, ...more.sizes };
+    dataplane.onUpdate({ type: 'configUpdate', config: { ...this.config, mapSizes, ...more.config } });
     for (const update of this.profiles) dataplane.onUpdate(update);
     for (const { id, endpoint } of pods) dataplane.onUpdate({ type: 'workloadEndpointUpdate', id, endpoint });
     if (more.inSync !== false) dataplane.onUpdate({ type: 'inSync' });
@@ -92,7 +96,7 @@ export class EbpfBed implements AsyncDisposable {
   }
 
   /** An instance that was told nothing. */
-  idle(sizes?: MapSizes): EbpfDataplane {
+  idle(hasTcx?: boolean): EbpfDataplane {
     const { path } = this.node;
     const dataplane = new EbpfDataplane({
       host: this.host,
@@ -101,7 +105,6 @@ export class EbpfBed implements AsyncDisposable {
       place: {
         dir: this.bpffs,
         objects: ebpfObjects,
-        sizes: sizes ?? { devices: mapShapes.tortie_devices.maxEntries, sources: mapShapes.tortie_sources.maxEntries },
         netns: { path },
       },
       nodeName: 'node',
@@ -109,6 +112,7 @@ export class EbpfBed implements AsyncDisposable {
       variants: new VariantChoice(this.#commands, silentLogger),
       hasIpv6: () => true,
       readSysctl: () => undefined,
+      ...(hasTcx === undefined ? {} : { hasTcx }),
       clock: systemClock,
       log: silentLogger,
     });

@@ -268,7 +268,7 @@ describe('an agent that comes after another', () => {
     await announce(first, one, two);
     const counted = (await packetsOf(first, 'cali1', 'from-pod'))['not-announced'];
     const stream = await onePeer.stream(two.ipv6, 1);
-    const second = await bed.dataplane([], { sizes: { devices: 16, sources: 64 }, inSync: false });
+    const second = await bed.dataplane([], { sizes: { devices: 16 }, inSync: false });
     await second.activate();
     using sources = openPinnedMap(join(bed.bpffs, 'v2', 'tortie_sources'));
     expect(sources?.shape.maxEntries).toBe(64);
@@ -373,7 +373,7 @@ describe("another program's filters", () => {
     await bed.node.exec('tc', 'qdisc', 'add', 'dev', 'cali2', 'clsact');
     await bed.node.exec('tc', 'filter', 'add', 'dev', 'cali2', 'ingress', 'pref', '1', ...otherKind);
     const dataplane = await bed.dataplane([one, two]);
-    await expect(dataplane.activate()).rejects.toThrow(/cali2: filter\.replace/);
+    await expect(dataplane.activate()).rejects.toThrow(/cali2 \(endpoint .*\): filter\.replace/);
     expect([await attachedIds('cali1'), await attachedIds('cali2')]).toEqual([[], []]);
     expect(dataplane.podDeviceOps('cali3')).toEqual([]);
   });
@@ -468,7 +468,7 @@ describe('the probe', () => {
       openMonitor: () => {
         throw new Error('not needed');
       },
-      place: { dir: '/proc/nothing/bpf/tortie', objects: '/nothing', sizes: { devices: 1, sources: 1 } },
+      place: { dir: '/proc/nothing/bpf/tortie', objects: '/nothing' },
       nodeName: 'node',
       commands: { run: () => Promise.reject(new Error('not needed')) },
       variants: new VariantChoice({ run: () => Promise.reject(new Error('not needed')) }, silentLogger),

@@ -64,7 +64,6 @@ function pins(dir = bed.bpffs): string[] {
 const place = () => ({
   dir: bed.bpffs,
   objects: ebpfObjects,
-  sizes: { devices: 4096, sources: 16_384 },
   netns: { path: bed.node.path },
 });
 
@@ -92,19 +91,29 @@ describe('an agent that comes after another', () => {
   });
 
   test.each<[string, () => Promise<unknown>]>([
-    ['loaded filters', async () => (await openFilters(place()))[Symbol.dispose]()],
+    [
+      'loaded filters',
+      async () => {
+        using filters = await openFilters(place(), {});
+        filters.pin();
+      },
+    ],
     [
       'loaded programs and filled nothing',
       async () => {
-        using filters = await openFilters(place());
-        (await loadEndpointPrograms(place(), filters, config))[Symbol.dispose]();
+        using filters = await openFilters(place(), {});
+        using programs = await loadEndpointPrograms(place(), filters, { config, sizes: {} });
+        filters.pin();
+        programs.pin();
       },
     ],
     [
       'entered one direction',
       async () => {
-        using filters = await openFilters(place());
-        using programs = await loadEndpointPrograms(place(), filters, config);
+        using filters = await openFilters(place(), {});
+        using programs = await loadEndpointPrograms(place(), filters, { config, sizes: {} });
+        filters.pin();
+        programs.pin();
         filters.jump.set(u32Key(Jump.podIn), u32Key(programs.podIn.fd));
       },
     ],
@@ -139,7 +148,8 @@ describe('an agent that comes after another', () => {
     const run = (): number =>
       old.program('tortie_from_pod').testRun({ data: new Uint8Array(64), context, netns }).returned;
     expect(run()).toBe(-1);
-    using filters = await openFilters(place());
+    using filters = await openFilters(place(), {});
+    filters.pin();
     expect(filters.adopted).toBe(false);
     await scheduler.wait(100); // The kernel would empty the table in the background.
     expect(run()).toBe(-1);
@@ -192,7 +202,7 @@ const countElf = new URL('../../build/bpf/count.bpf.o', import.meta.url).pathnam
 
 describe('slots', () => {
   test('that devices had before are used again: more MACs than there is room for', async () => {
-    const dataplane = await bed.dataplane([], { sizes: { devices: 1, sources: 64 } });
+    const dataplane = await bed.dataplane([], { sizes: { devices: 1 } });
     await dataplane.activate();
     const one = await bed.pod(1, dataplane);
     for (let n = 1; n <= 6; n++) {

@@ -134,6 +134,13 @@ export class Classifier {
     this.#inbox.push(message);
   }
 
+  /** All that it was told of policy, to be told to another. Not while a flush or `settle` is under way. */
+  *said(): Generator<ClassifierUpdate, void, undefined> {
+    yield* this.#membership.sets.said();
+    yield* this.#units.said();
+    for (const message of this.#inbox) if (message.type !== 'hop') yield message;
+  }
+
   /**
    * The unit of these lists, with one user more. It denies everything until the next flush has made it. `number` is 0 where there is no room
    * for it: `onNumber` says when it gets one.

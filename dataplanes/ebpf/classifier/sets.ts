@@ -96,6 +96,12 @@ export class Sets {
     return broken;
   }
 
+  /** The announced sets, as messages that announce them. */
+  *said(): Generator<SetMessage, void, undefined> {
+    for (const { id, type, members, isAnnounced } of this.#known.values())
+      if (isAnnounced) yield { type: 'ipSetUpdate', id, setType: type, members: [...members] };
+  }
+
   get size(): number {
     return this.#known.size;
   }

@@ -77,6 +77,12 @@ export class Units {
     if (unit.users === 0) this.#unused.add(unit);
   }
 
+  /** Policies and profiles, as messages. */
+  *said(): Generator<PolicyMessage, void, undefined> {
+    for (const [id, profile] of this.profiles) yield { type: 'profileUpdate', id, profile };
+    for (const [id, policy] of this.policies) yield { type: 'policyUpdate', id, policy };
+  }
+
   onUpdate(message: PolicyMessage): void {
     switch (message.type) {
       case 'policyUpdate':

@@ -83,6 +83,12 @@ export class ServiceTable implements Disposable {
     this.#pending.set(message.id, message.type === 'serviceUpdate' ? message.service : undefined);
   }
 
+  /** All Services that it was told of, to be told to another. */
+  *said(): Generator<ServiceUpdate, void, undefined> {
+    for (const [id, service] of new Map<ServiceId, ServiceInfo | undefined>([...this.#services, ...this.#pending]))
+      if (service !== undefined) yield { type: 'serviceUpdate', id, service };
+  }
+
   /**
    * Writes what has changed; with `retry`, what the kernel refused before, too. What had no room is tried whenever some has become free. Never
    * throws for one service: see `failed`. `nodeName`: this node's, for internalTrafficPolicy `local`. Calls must not overlap.

@@ -1,0 +1,231 @@
+import { existsSync, readdirSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { setTimeout } from 'node:timers/promises';
+import { type BpfMap, openPinnedMap } from '#native/bpf.ts';
+import { type FamilyFlowMaps, flowShard } from './flow-maps.ts';
+import { type FlowCodec, flowCodec } from './older-layout-codec.ts';
+
+/** Directories, within a layout's, of flow maps that others have taken the place of. */
+export const formerDirectories = /^former-\d+$/;
+
+/** What a carry did, in elements (records and pointers). */
+export interface CarryReport {
+  readonly carried: number;
+  /** For which there was no room. */
+  readonly full: number;
+  /** That could not be converted. */
+  readonly unreadable: number;
+  /** Why, each once; a map that can't be read at all counts no elements. */
+  readonly reasons: readonly string[];
+}
+
+/** A map of flows that the programs to be entered don't use. */
+interface Source {
+  readonly path: string;
+  readonly family: number;
+  readonly isFresh: boolean;
+  /** Absent: it could not be opened, for this reason. */
+  readonly map: BpfMap | undefined;
+  readonly failure?: string;
+}
+
+interface Element {
+  readonly key: Uint8Array;
+  readonly value: Uint8Array;
+}
+
+/** Elements that are dealt with at a time: some ms of the main thread. */
+const slice = 2048;
+/** The programs' clock is coarse: a tick of 10 ms at most, and some for whoever was in the midst of something. */
+const coarseNs = 50_000_000n;
+/** What the kernel says when another try may succeed; pauses before it, in ms. */
+const passing: ReadonlySet<unknown> = new Set(['ENOMEM', 'EBUSY', 'EAGAIN']);
+const pauses = [1, 4, 16, 64];
+
+/** Whether a map of this name holds records of flows, of whatever layout. */
+export function isFlowMap(name: string): boolean {
+  return /^tortie_(?:new|flow)[46]/.test(name);
+}
+
+/**
+ * Flows in maps that other programs still use, or did: of another layout, or of ours before its maps got another size or shape. Carried into the maps of
+ * the programs to be entered: all of them before, and afterwards what packets have changed meanwhile. Which shape an older map has, its own types say.
+ */
+export class OlderFlows implements Disposable {
+  readonly #sources: readonly Source[];
+  readonly #handles: DisposableStack;
+  /** What had its last packet before has been carried. */
+  #since: bigint | undefined;
+
+  private constructor(sources: readonly Source[], handles: DisposableStack) {
+    this.#sources = sources;
+    this.#handles = handles;
+  }
+
+  /** Opens all that is pinned below `dir`, but for what `layout` has in use. */
+  static find(dir: string, layout: string): OlderFlows {
+    using handles = new DisposableStack();
+    const sources = [...pathsBelow(dir, join(dir, layout))].map((path): Source => {
+      const name = basename(path);
+      const found = { path, family: Number(name.match(/[46]/)?.[0]), isFresh: name.startsWith('tortie_new') };
+      try {
+        const map = openPinnedMap(path);
+        if (map === undefined) return { ...found, map, failure: 'it is gone' };
+        return { ...found, map: handles.use(map) };
+      } catch (error) {
+        return { ...found, map: undefined, failure: (error as Error).message };
+      }
+    });
+    return new OlderFlows(sources, handles.move());
+  }
+
+  get isEmpty(): boolean {
+    return this.#sources.length === 0;
+  }
+
+  /**
+   * Writes what isn't there, and what is newer than what is there. Each further call carries what had a packet since the one before began. Rejects with a
+   * NetlinkFailure of the maps to be filled.
+   */
+  async carry(to: readonly FamilyFlowMaps[]): Promise<CarryReport> {
+    const since = this.#since;
+    this.#since = process.hrtime.bigint() - coarseNs;
+    const tally = new Tally();
+    // Answered flows first: what stands in both was promoted meanwhile.
+    for (const source of [...this.#sources].sort((a, b) => Number(a.isFresh) - Number(b.isFresh))) {
+      const target = to.find(({ family }) => family === source.family);
+      if (source.map === undefined) tally.cannotRead(source, source.failure);
+      else if (target !== undefined) await carryMap(source, source.map, target, since, tally);
+    }
+    return tally.report;
+  }
+
+  [Symbol.dispose](): void {
+    this.#handles.dispose();
+  }
+}
+
+/** What a carry has come to so far. */
+class Tally {
+  #carried = 0;
+  #full = 0;
+  #unreadable = 0;
+  readonly #reasons = new Set<string>();
+
+  carriedOne(): void {
+    this.#carried++;
+  }
+
+  carried(count: number): void {
+    this.#carried += count;
+  }
+
+  full(count: number): void {
+    this.#full += count;
+  }
+
+  unreadable(reason: string): void {
+    this.#unreadable++;
+    this.#reasons.add(reason);
+  }
+
+  cannotRead({ path }: Source, reason = 'unknown'): void {
+    this.#reasons.add(`${path}: ${reason}`);
+  }
+
+  get report(): CarryReport {
+    return {
+      carried: this.#carried,
+      full: this.#full,
+      unreadable: this.#unreadable,
+      reasons: [...this.#reasons],
+    };
+  }
+}
+
+async function carryMap(
+  source: Source,
+  map: BpfMap,
+  target: FamilyFlowMaps,
+  since: bigint | undefined,
+  tally: Tally,
+): Promise<void> {
+  const types = target.fresh.types();
+  let codec: FlowCodec;
+  try {
+    if (types === undefined) throw new TypeError(`${target.fresh.shape.name} has no types`);
+    codec = flowCodec(map.types(), types);
+  } catch (error) {
+    tally.cannotRead(source, (error as Error).message);
+    return;
+  }
+  const { keySize, valueSize } = map.shape;
+  const { count, keys, values } = await map.dump();
+  const now = process.hrtime.bigint();
+  for (let first = 0; first < count; first += slice) {
+    const byMap = new Map<BpfMap, Element[]>();
+    for (let index = first; index < Math.min(count, first + slice); index++) {
+      const key = keys.subarray(index * keySize, (index + 1) * keySize);
+      const value = values.subarray(index * valueSize, (index + 1) * valueSize);
+      const element = codec.isSame ? { key, value } : codec.convert(key, value, now);
+      if (element.reason !== undefined) tally.unreadable(element.reason);
+      else if (since === undefined || codec.lastSeen(element.value) >= since) {
+        const into = source.isFresh ? target.fresh : target.shards[flowShard(element.key)];
+        if (into === undefined) throw new RangeError('a flow has no hash');
+        const list = byMap.get(into);
+        if (list === undefined) byMap.set(into, [element]);
+        else list.push(element);
+      }
+    }
+    for (const [into, elements] of byMap) {
+      await write(into, elements, codec, tally);
+      // It was carried as an unanswered one before it was promoted.
+      if (since !== undefined && !source.isFresh) await target.fresh.deleteMany(elements.map(({ key }) => key));
+    }
+  }
+}
+
+async function write(into: BpfMap, elements: readonly Element[], codec: FlowCodec, tally: Tally): Promise<void> {
+  let tries = 0;
+  for (let done = 0; done < elements.length;) {
+    try {
+      await into.setMany(elements.slice(done), 'create');
+      tally.carried(elements.length - done);
+      return;
+    } catch (error) {
+      const { code, completed = 0 } = error as { readonly code?: string; readonly completed?: number };
+      tally.carried(completed);
+      done += completed;
+      if (completed > 0) tries = 0;
+      const element = elements[done];
+      if (code === 'EEXIST' && element !== undefined) {
+        if (replaceOlder(into, element, codec)) tally.carriedOne();
+        done++;
+      } else if (code === 'E2BIG') {
+        tally.full(1);
+        done++;
+      } else {
+        const pause = passing.has(code) ? pauses[tries++] : undefined;
+        if (pause === undefined) throw error;
+        await setTimeout(pause);
+      }
+    }
+  }
+}
+
+/** Whoever had the last packet is right: programs of before and of now never work on one flow for long. */
+function replaceOlder(into: BpfMap, { key, value }: Element, codec: FlowCodec): boolean {
+  const present = into.get(key);
+  if (present !== undefined && codec.lastSeen(present) >= codec.lastSeen(value)) return false;
+  into.set(key, value);
+  return true;
+}
+
+function* pathsBelow(dir: string, inUse: string): Generator<string, void, undefined> {
+  if (!existsSync(dir)) return;
+  for (const entry of readdirSync(dir, { withFileTypes: true })) {
+    const path = join(dir, entry.name);
+    if (entry.isDirectory()) yield* pathsBelow(path, inUse);
+    else if (dir !== inUse && isFlowMap(entry.name) && !entry.name.endsWith('-new')) yield path;
+  }
+}
