@@ -1,7 +1,7 @@
 import { bpfGrace, type MappedArray } from '#native/bpf.ts';
 import type { HostInfo } from '../messages.ts';
 import { AfterFlush } from './after-flush.ts';
-import { RunState } from './bpf-types.gen.ts';
+import { flowConstants, RunState } from './bpf-types.gen.ts';
 import { Classifier } from './classifier/classifier.ts';
 import { KernelMaps } from './classifier/kernel-maps.ts';
 import { Hops } from './hops.ts';
@@ -9,6 +9,7 @@ import { Failsafes } from './hosts/failsafe.ts';
 import { HostSlots } from './hosts/host-slots.ts';
 import { addressBytes } from './keys.ts';
 import type { NatPorts } from './nat-ports.ts';
+import type { Handover } from './loaded-flows.ts';
 import type { EndpointPrograms } from './programs.ts';
 import { settingOf } from './sizes.ts';
 import { SlotAddresses } from './slot-addresses.ts';
@@ -83,9 +84,17 @@ export class NodeMaps implements Disposable {
     this.#run.store32(0, forwardEgress, forwardsOut ? 1 : 0);
   }
 
-  /** While flows are being taken over, packets in the midst of one that isn't there yet go to the stack, where it is known. */
-  setAdopting(isAdopting: boolean): void {
-    this.#run.store32(0, RunState.offsets.adopting, isAdopting ? 1 : 0);
+  /**
+   * While flows are being taken over, packets in the midst of one that isn't there yet go to the stack, where it is known; while they are handed
+   * over, TCP to a Service in the midst of one that isn't there any more is dropped in silence, and said again.
+   */
+  setHandover(handover: Handover | undefined): void {
+    const { handoverIn, handoverOut } = flowConstants;
+    this.#run.store32(
+      0,
+      RunState.offsets.adopting,
+      handover === undefined ? 0 : handover === 'in' ? handoverIn : handoverOut,
+    );
   }
 
   /** Whether programs tell of flows. */
