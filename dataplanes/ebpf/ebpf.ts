@@ -135,6 +135,7 @@ export class EbpfDataplane implements Dataplane {
     this.#policy.record(update);
     this.#ways.record(update);
     this.#hosts.record(update);
+    this.#flush.record(update);
     switch (update.type) {
       case 'configUpdate':
         this.#configure(update.config);
@@ -374,11 +375,13 @@ export class EbpfDataplane implements Dataplane {
    * that has such an address now waits for it.
    */
   async #forgetFlows(outcome: Outcome): Promise<void> {
-    if (this.#path.state !== 'yes') this.#flush.skip();
-    const { pending } = this.#flush;
-    if (pending.size === 0 || !this.#endpoints.inSync) return;
+    // While an earlier agent's programs judge on, flows of pods that go are to be forgotten, too.
+    if (this.#path.state === 'no' && this.#loaded?.filters.adopted !== true) this.#flush.skip();
+    if (!this.#endpoints.inSync) return;
+    if (this.#path.state === 'yes') await this.#flush.addUnheld(() => this.#deps.host.addresses());
+    const { pending, isDue } = this.#flush;
     let reason = this.#flush.takeFailure();
-    if (reason === undefined) {
+    if (reason === undefined && isDue) {
       const ended = this.#flush.run();
       if (outcome.programmed.some((id) => pending.has(id))) {
         await ended;

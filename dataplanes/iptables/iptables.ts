@@ -73,6 +73,7 @@ export class IptablesDataplane implements Dataplane {
   }
 
   onUpdate(update: DataplaneUpdate): void {
+    this.#flush.record(update);
     switch (update.type) {
       case 'configUpdate':
         this.#configure(update.config);
@@ -313,9 +314,10 @@ export class IptablesDataplane implements Dataplane {
     endpoints: readonly EndpointId[],
   ): Promise<readonly ApplyFailure[]> {
     if (this.#families.hooked !== true) this.#flush.skip();
-    if (judgement.deletionsFailed || !this.#inSync || this.#flush.pending.size === 0) return [];
+    if (judgement.deletionsFailed || !this.#inSync) return [];
+    if (this.#families.hooked === true) await this.#flush.addUnheld(() => this.#deps.host.addresses());
     let failure = this.#flush.takeFailure();
-    if (failure === undefined) {
+    if (failure === undefined && this.#flush.isDue) {
       const ended = this.#flush.run();
       const { pending } = this.#flush;
       if (endpoints.some((id) => pending.has(id))) {

@@ -1,5 +1,7 @@
 import { withoutPrefix } from '#api/cidr.ts';
-import type { EndpointId, IpText, WorkloadEndpointInfo } from '../messages.ts';
+import type { Address } from '#native/types.ts';
+import type { DataplaneUpdate, EndpointId, IpText, WorkloadEndpointInfo } from '../messages.ts';
+import { LocalBlocks } from './local-blocks.ts';
 
 /** Forgets all flows of which an end is one of the addresses. */
 export interface FlowRemover {
@@ -8,9 +10,12 @@ export interface FlowRemover {
 
 /** The endpoint that an address belongs or last belonged to; another device or MAC is another pod. */
 interface Holder {
-  readonly endpoint: EndpointId;
+  /** Undefined: not known. */
+  readonly endpoint: EndpointId | undefined;
   readonly pod: string;
 }
+
+const nobody: Holder = { endpoint: undefined, pod: '' };
 
 /**
  * Connections of a pod that is gone must not be those of the next one with its address. An address is flushed from connection tracking when
@@ -27,6 +32,8 @@ export class ConntrackFlush {
   #ready: ReadonlyMap<IpText, Holder> = new Map();
   #running: Promise<void> | undefined;
   #failure: string | undefined;
+  readonly #blocks = new LocalBlocks();
+  #haveUnheld = false;
 
   constructor(conntrack: FlowRemover) {
     this.#conntrack = conntrack;
@@ -53,20 +60,48 @@ export class ConntrackFlush {
     this.#byEndpoint.delete(id);
   }
 
+  /** Follows which addresses are this node's; other updates are passed over. */
+  record(update: DataplaneUpdate): void {
+    this.#blocks.record(update);
+  }
+
+  /**
+   * Those of this node's addresses that are nobody's may have been a pod's that went while no agent ran, or while another dataplane was in force: once
+   * until `skip`, all of them are due, from the next cycle on. To be called when all endpoints have been said and the dataplane is in the path.
+   * Whoever gets one of them meanwhile waits as if its former pod were known. `ownOf`: addresses of the node's devices, which aren't pods'.
+   */
+  async addUnheld(ownOf: () => Promise<readonly Pick<Address, 'address'>[]>): Promise<void> {
+    if (this.#haveUnheld) return;
+    try {
+      const own = new Set((await ownOf()).map(({ address }) => withoutPrefix(address)));
+      for (const address of this.#blocks.addresses(own))
+        if (!this.#holders.has(address)) this.#due.set(address, nobody);
+      this.#haveUnheld = true;
+    } catch (error) {
+      this.#failure = (error as Error).message;
+    }
+  }
+
   /** Endpoints of which an address is not flushed yet: those that had it, and those that have it now. */
   get pending(): ReadonlySet<EndpointId> {
     const pending = new Set<EndpointId>();
     for (const [address, { endpoint }] of this.#due) {
-      pending.add(endpoint);
+      if (endpoint !== undefined) pending.add(endpoint);
       const holder = this.#holders.get(address);
-      if (holder !== undefined) pending.add(holder.endpoint);
+      if (holder?.endpoint !== undefined) pending.add(holder.endpoint);
     }
     return pending;
+  }
+
+  /** True while something is due, be it of no endpoint that is known. */
+  get isDue(): boolean {
+    return this.#due.size > 0;
   }
 
   /** Forgets what is due: connections aren't tracked for pods while the dataplane isn't in their path. */
   skip(): void {
     for (const address of this.#due.keys()) this.#done(address);
+    this.#haveUnheld = false;
   }
 
   /** A cycle begins: what is due now is out of the sets at its end, so that no packet makes a new entry. What comes later is the next one's. */
@@ -107,7 +142,7 @@ export class ConntrackFlush {
   #done(address: IpText): void {
     this.#due.delete(address);
     const holder = this.#holders.get(address);
-    if (holder !== undefined && this.#byEndpoint.get(holder.endpoint)?.includes(address) !== true)
+    if (holder?.endpoint !== undefined && this.#byEndpoint.get(holder.endpoint)?.includes(address) !== true)
       this.#holders.delete(address);
   }
 }
