@@ -1,3 +1,5 @@
+import { cpus } from 'node:os';
+import { join } from 'node:path';
 import type { Clock } from '#api/clock.ts';
 import type { Conntrack } from '#native/conntrack.ts';
 import { Turns } from '#native/turns.ts';
@@ -9,6 +11,7 @@ import type { DataplaneConfig, DataplaneUpdate, IpText } from '../messages.ts';
 import type { InForceView, PacketQuestion, PacketView, ServicesView } from '../observe.ts';
 import type { RuleId } from '../policy.ts';
 import { ConntrackFlush } from '../shared/conntrack-flush.ts';
+import type { PodConfig } from './bpf-types.gen.ts';
 import { prepareBpffs, releaseBpffs } from './bpffs.ts';
 import { readCounters } from './counters.ts';
 import { DeviceEvents, type Monitor } from './device-events.ts';
@@ -17,17 +20,19 @@ import { FlowEvents } from './events.ts';
 import { type FlowTimeouts, resolveTimeouts } from './flows/flow-timeouts.ts';
 import { HostEndpoints } from './hosts/host-endpoints.ts';
 import { LoadedDataplane } from './loaded-dataplane.ts';
-import { LoadedFlows } from './loaded-flows.ts';
+import { type Handover, LoadedFlows } from './loaded-flows.ts';
 import { LoadedServices } from './loaded-services.ts';
 import { packetMarks } from './marks.ts';
 import { natPorts } from './nat-ports.ts';
 import { PacketPath } from './packet-path.ts';
 import { removePins } from './pins.ts';
+import { ShapedDevices } from './shaped-devices.ts';
 import type { Outcome } from './pod-cycle.ts';
 import { PodEndpoints } from './pod-endpoints.ts';
 import { PolicyMessages } from './policy-messages.ts';
 import { probeEbpf } from './probe.ts';
-import type { ProgramPlace } from './programs.ts';
+import { fittingSizes, layoutVersion, type ProgramPlace } from './programs.ts';
+import { areSameSizes, type MapEntries, mapEntries, shrinkError } from './sizes.ts';
 import { StackTables, type StackTablesDeps } from './stack-tables.ts';
 import { Ways } from './ways.ts';
 
@@ -43,6 +48,8 @@ export interface EbpfDeps extends StackTablesDeps {
   readonly nodeName: string;
   /** A sysctl of the node by its path below /proc/sys; undefined: there is none. */
   readonly readSysctl: (path: string) => string | undefined;
+  /** Whether the kernel has tcx; absent: it is tried when a pod's device needs it. */
+  readonly hasTcx?: boolean;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -83,7 +90,7 @@ export class EbpfDataplane implements Dataplane {
   readonly programsServices = true;
   readonly flows: DataplaneFlows = new LoadedFlows(
     () => this.#loaded?.flows,
-    (handover) => this.#loaded?.maps.setHandover(handover),
+    (handover) => this.#setHandover(handover),
   );
 
   readonly flowEvents = new FlowEvents(() => this.#loaded?.ring((ifindex) => this.#nameOf(ifindex)));
@@ -94,6 +101,7 @@ export class EbpfDataplane implements Dataplane {
   readonly #policy = new PolicyMessages();
   readonly #ways: Ways;
   readonly #filters: DeviceFilters;
+  readonly #shaped: ShapedDevices;
   readonly #stack: StackTables;
   readonly #hosts: HostEndpoints;
   readonly #path: PacketPath;
@@ -110,13 +118,23 @@ export class EbpfDataplane implements Dataplane {
   /** The maps say everything that was announced by the beginning of the last apply. */
   #isFilled = false;
   #mustLoad = true;
+  /** Sizes that could not be had, and why: they are tried again with all that failed. */
+  #refusedSizes: { readonly wanted: MapEntries; readonly reason: string } | undefined;
+  /** Flows are being taken over into the maps in use. */
+  #isImporting = false;
   #mustRead = true;
   #listener: () => void = () => {};
 
   constructor(deps: EbpfDeps) {
     this.#deps = deps;
     this.#ways = new Ways(deps.nodeName);
-    this.#filters = new DeviceFilters(deps.host);
+    const { dir, netns } = deps.place;
+    this.#filters = new DeviceFilters({
+      host: deps.host,
+      links: { dir: join(dir, layoutVersion, 'pods'), ...(netns && { netns }) },
+      ...(deps.hasTcx === undefined ? {} : { hasTcx: deps.hasTcx }),
+    });
+    this.#shaped = new ShapedDevices(deps.host);
     this.#stack = new StackTables(deps, () => this.#listener());
     this.#hosts = new HostEndpoints(deps, () => this.#listener());
     this.#path = new PacketPath({
@@ -166,6 +184,10 @@ export class EbpfDataplane implements Dataplane {
     return this.#path.deviceOps(ifaceName, this.#loaded);
   }
 
+  linkPodDevice(ifaceName: string): Promise<void> {
+    return this.#turns.run(() => this.#path.link(ifaceName, this.#loaded));
+  }
+
   apply({ retry }: { readonly retry: boolean } = { retry: true }): Promise<ApplyReport> {
     return this.#turns.run(async () => {
       const outcome: Outcome = { programmed: [], failed: [], repaired: [] };
@@ -177,6 +199,7 @@ export class EbpfDataplane implements Dataplane {
       } catch (error) {
         outcome.failed.push({ object: 'BPF programs', reason: wordsOf(error) });
       }
+      if (this.#loaded !== undefined && !this.#mustLoad) await this.#fitSizes(this.#loaded, config, retry, outcome);
       const loaded = this.#loaded;
       if (loaded === undefined) {
         const reason = outcome.failed[0]?.reason ?? 'the BPF programs are not loaded';
@@ -185,8 +208,9 @@ export class EbpfDataplane implements Dataplane {
         return { ...outcome, removed: [] };
       }
       await this.#compare(loaded, outcome);
+      await this.#lookForShaped(outcome);
       loaded.pods.closeAbandoned(outcome);
-      this.#forgetGone(loaded, outcome);
+      await this.#forgetGone(loaded, outcome);
       // Once for the removal of what is gone, and for all that is announced.
       const isComplete = this.#endpoints.inSync;
       this.#flush.begin();
@@ -196,7 +220,10 @@ export class EbpfDataplane implements Dataplane {
       if (isComplete || this.#path.state === 'yes') await this.#applyStack(outcome);
       if (this.#path.state === 'yes') await this.#hosts.enforce(loaded, outcome);
       const areHostsFilled = await this.#hosts.program(loaded, outcome);
-      const isFlushed = await loaded.pods.program(outcome, (link) => this.#path.attach(link, loaded));
+      const isFlushed = await loaded.pods.program(outcome, {
+        attach: (link) => this.#path.attach(link, loaded),
+        isShaped: (ifindex) => this.#shaped.has(ifindex),
+      });
       outcome.failed.push(...this.#hosts.failures);
       this.#isFilled = isComplete && isFlushed && areHostsFilled;
       outcome.failed.push(...(await loaded.flushServices(this.#deps.nodeName, retry)));
@@ -297,39 +324,17 @@ export class EbpfDataplane implements Dataplane {
   }
 
   /** Loads or adopts the programs. When that fails and older ones are there, they stay in force. */
-  async #load({ ipv6Support, markMask, ...config }: DataplaneConfig): Promise<void> {
+  async #load(config: DataplaneConfig): Promise<void> {
     if (!this.#mustLoad) return;
-    const { place, host, log, openMonitor, clock } = this.#deps;
+    const { place, log, openMonitor, clock } = this.#deps;
     const unusable = prepareBpffs(place.dir);
     if (unusable !== undefined) throw new Error(unusable);
-    const marks = packetMarks({ markMask });
-    const podConfig = {
-      ipv6Enabled: ipv6Support ? 1 : 0,
-      ipipDenied: config.allowIpipFromWorkloads ? 0 : 1,
-      vxlanDenied: config.allowVxlanFromWorkloads ? 0 : config.vxlanPort,
-      markSeen: marks.seen,
-      markHost: marks.host,
-      markNotLocal: marks.notLocal,
-      markUntracked: marks.untracked,
-      markPreAccepted: marks.preAccepted,
-    };
     if (this.#loaded === undefined) {
-      this.#loaded = await LoadedDataplane.open(
-        {
-          host,
-          place,
-          endpoints: this.#endpoints,
-          timeouts: () => this.#timeouts(),
-          clock,
-          log,
-          onDue: () => this.#listener(),
-        },
-        podConfig,
-      );
+      this.#loaded = await this.#open(config);
       this.#policy.useListeners({ classifier: this.#loaded.maps.classifier, services: this.#loaded.services });
       this.#ways.useTable(this.#loaded.maps.hops);
     } else {
-      await this.#loaded.reload(podConfig);
+      await this.#loaded.reload(podConfigOf(config));
     }
     this.#mustLoad = false;
     this.#mustRead = true;
@@ -342,6 +347,64 @@ export class EbpfDataplane implements Dataplane {
     );
   }
 
+  #open(config: DataplaneConfig): Promise<LoadedDataplane> {
+    const { place, host, log, clock } = this.#deps;
+    return LoadedDataplane.open(
+      {
+        host,
+        place,
+        endpoints: this.#endpoints,
+        timeouts: () => this.#timeouts(),
+        clock,
+        log,
+        onDue: () => this.#listener(),
+      },
+      { config: podConfigOf(config), sizes: sizesOf(config) },
+    );
+  }
+
+  /**
+   * Other sizes: everything is loaded anew beside what is in force, told all that was said, filled by this apply as after a restart, and then entered.
+   * What can't be had leaves everything as it was.
+   */
+  async #fitSizes(former: LoadedDataplane, config: DataplaneConfig, retry: boolean, outcome: Outcome): Promise<void> {
+    const wanted = sizesOf(config);
+    const refused = this.#refusedSizes;
+    this.#refusedSizes = undefined;
+    // What is taken over goes into maps that are in use.
+    if (areSameSizes(former.sizes, wanted) || this.#isImporting) return;
+    const wasRefused = refused !== undefined && areSameSizes(refused.wanted, wanted);
+    try {
+      if (wasRefused && !retry) throw new Error(refused.reason);
+      const misfits = [...former.misfitsOf(wanted), ...(await fittingSizes(this.#deps.place, wanted)).misfits];
+      if (misfits.length > 0) throw shrinkError(misfits);
+      const next = await this.#open(config);
+      const said = await former.said();
+      this.#loaded = next;
+      this.#policy.useListeners({ classifier: next.maps.classifier, services: next.services }, said);
+      this.#ways.useTable(next.maps.hops);
+      this.flowEvents.move();
+      await former[Symbol.asyncDispose]();
+    } catch (error) {
+      const reason = wordsOf(error);
+      this.#refusedSizes = { wanted, reason };
+      outcome.failed.push({ object: 'sizes of the BPF maps', reason });
+      return;
+    }
+    this.#path.wait();
+    this.#isFilled = false;
+    this.#mustRead = true;
+    this.#hosts.requestResync();
+    for (const id of this.#endpoints.all) this.#endpoints.markDirty(id);
+    this.#deps.log.info('the BPF maps get other sizes');
+  }
+
+  #setHandover(handover: Handover | undefined): void {
+    this.#isImporting = handover === 'in';
+    this.#loaded?.maps.setHandover(handover);
+    if (handover === undefined) this.#listener(); // Other sizes may wait.
+  }
+
   /** Compares maps, devices and filters with what is wanted, when it is time. What differs becomes dirty. */
   async #compare(loaded: LoadedDataplane, outcome: Outcome): Promise<void> {
     if (this.#mustRead) {
@@ -351,6 +414,8 @@ export class EbpfDataplane implements Dataplane {
         const [links, addresses] = await Promise.all([this.#deps.host.links(), this.#deps.host.addresses()]);
         this.#ways.read(addresses);
         await loaded.pods.compare(links, outcome);
+        await this.#filters.forgetAllGone();
+        this.#shaped.suspect();
         for (const link of links) if (this.#path.mustHaveFilters(link)) this.#filters.suspect(link.index);
       } catch (error) {
         this.#mustRead = true;
@@ -368,6 +433,18 @@ export class EbpfDataplane implements Dataplane {
     loaded.maps.setNode(this.#ways.node);
     const config = this.#config;
     loaded.maps.setNatPorts(config === undefined ? undefined : natPorts(config, this.#deps.readSysctl));
+  }
+
+  /** Endpoints whose devices others have given qdiscs, or taken them from, become dirty. */
+  async #lookForShaped(outcome: Outcome): Promise<void> {
+    try {
+      for (const ifindex of await this.#shaped.look()) {
+        const id = this.#endpoints.ofIfindex(ifindex);
+        if (id !== undefined) this.#endpoints.markDirty(id);
+      }
+    } catch (error) {
+      outcome.failed.push({ object: 'qdiscs of pod devices', reason: wordsOf(error) });
+    }
   }
 
   /**
@@ -403,10 +480,11 @@ export class EbpfDataplane implements Dataplane {
     return resolveTimeouts(flowTimeouts, this.#deps.readSysctl);
   }
 
-  #forgetGone(loaded: LoadedDataplane, outcome: Outcome): void {
+  async #forgetGone(loaded: LoadedDataplane, outcome: Outcome): Promise<void> {
     for (const ifindex of this.#gone) {
       try {
         loaded.pods.forget(ifindex);
+        await this.#filters.forgetGone(ifindex);
         this.#gone.delete(ifindex);
       } catch (error) {
         outcome.failed.push({ object: `BPF map entries of device #${ifindex}`, reason: wordsOf(error) });
@@ -443,18 +521,27 @@ export class EbpfDataplane implements Dataplane {
         matters = true;
         break;
       }
-      case 'filter.new':
-      case 'filter.del':
       case 'qdisc.new':
       case 'qdisc.del':
-        if (this.#path.state !== 'yes' || this.#endpoints.ofIfindex(event.linkIndex) === undefined) break;
-        this.#filters.suspect(event.linkIndex);
-        matters = true;
+        // Before its endpoint is known, too.
+        this.#shaped.follow(event.qdisc);
+        matters = this.#suspect(event.linkIndex) || matters;
+        break;
+      case 'filter.new':
+      case 'filter.del':
+        matters = this.#suspect(event.linkIndex) || matters;
         break;
       default:
         break;
     }
     if (matters) this.#listener();
+  }
+
+  /** True if the device is to be looked at: its filters may be others. */
+  #suspect(ifindex: number): boolean {
+    if (this.#path.state !== 'yes' || this.#endpoints.ofIfindex(ifindex) === undefined) return false;
+    this.#filters.suspect(ifindex);
+    return true;
   }
 
   async #release(): Promise<void> {
@@ -470,10 +557,30 @@ export class EbpfDataplane implements Dataplane {
     this.#policy.useListeners(undefined);
     this.#ways.useTable(undefined);
     await this.#hosts.letGo();
+    await this.#filters[Symbol.asyncDispose]();
     await this.#loaded?.[Symbol.asyncDispose]();
     this.#loaded = undefined;
     this.#path.forget();
     this.#isFilled = false;
     this.#mustLoad = true;
   }
+}
+
+/** What programs are told when they are loaded. */
+function podConfigOf(config: DataplaneConfig): PodConfig {
+  const marks = packetMarks(config);
+  return {
+    ipv6Enabled: config.ipv6Support ? 1 : 0,
+    ipipDenied: config.allowIpipFromWorkloads ? 0 : 1,
+    vxlanDenied: config.allowVxlanFromWorkloads ? 0 : config.vxlanPort,
+    markSeen: marks.seen,
+    markHost: marks.host,
+    markNotLocal: marks.notLocal,
+    markUntracked: marks.untracked,
+    markPreAccepted: marks.preAccepted,
+  };
+}
+
+function sizesOf({ mapSizes }: DataplaneConfig): MapEntries {
+  return mapEntries(mapSizes, cpus().length);
 }

@@ -9,15 +9,18 @@ import type {
   FlowTableStats,
 } from '../flows.ts';
 
+/** Flows are being taken over from the other dataplane, or handed over to it. */
+export type Handover = 'in' | 'out';
+
 /** The flows of a dataplane whose maps may not be open: then every question is an error (`code` `NOT_LOADED`). */
 export class LoadedFlows implements DataplaneFlows {
   readonly #source: () => DataplaneFlows | undefined;
-  readonly #onImport: (isRunning: boolean) => void;
+  readonly #onHandover: (handover: Handover | undefined) => void;
 
-  /** `onImport` is told when flows begin and end to be taken over. */
-  constructor(source: () => DataplaneFlows | undefined, onImport: (isRunning: boolean) => void) {
+  /** `onHandover` is told when flows begin and end to be taken over, and when they begin to be handed over for good: that ends with the dataplane. */
+  constructor(source: () => DataplaneFlows | undefined, onHandover: (handover: Handover | undefined) => void) {
     this.#source = source;
-    this.#onImport = onImport;
+    this.#onHandover = onHandover;
   }
 
   /** Undefined while nothing is loaded. */
@@ -34,7 +37,9 @@ export class LoadedFlows implements DataplaneFlows {
   }
 
   exportFlows(scope: FlowScope, signal: AbortSignal): AsyncIterable<FlowExportItem> {
-    return this.#flows.exportFlows(scope, signal);
+    const flows = this.#flows;
+    if (scope.isLeaving === true) this.#onHandover('out');
+    return flows.exportFlows(scope, signal);
   }
 
   async importFlows(
@@ -43,11 +48,11 @@ export class LoadedFlows implements DataplaneFlows {
     onWhole?: (report: FlowImportReport) => void,
   ): Promise<FlowImportReport> {
     const flows = this.#flows;
-    this.#onImport(true);
+    this.#onHandover('in');
     try {
       return await flows.importFlows(items, scope, onWhole);
     } finally {
-      this.#onImport(false);
+      this.#onHandover(undefined);
     }
   }
 
