@@ -27,6 +27,8 @@ export const annotation = {
   floatingIPs: 'cni.projectcalico.org/floatingIPs',
   /** JSON list of networks that the pod may send from besides its own addresses. */
   allowedSourcePrefixes: 'cni.projectcalico.org/allowedSourcePrefixes',
+  /** Read, for it is the plugin `bandwidth` that acts on it: what the pod may send, in bits a second (`10M`). */
+  egressBandwidth: 'kubernetes.io/egress-bandwidth',
   /** Written: the pod's first address with /32 or /128; blank when its network is gone. */
   podIP: 'cni.projectcalico.org/podIP',
   /** Written: all its addresses, separated by commas; blank when its network is gone. */

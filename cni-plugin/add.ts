@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { allocate, annotationsOf, type Allocation } from './addresses.ts';
+import { isIngressQdiscToCome, linkDevice } from './bandwidth.ts';
 import { isOf, newDevice, type Call } from './call.ts';
 import type { CniDeps, PodFacts } from './deps.ts';
 import { makeEndpoint } from './endpoint.ts';
@@ -40,8 +41,9 @@ export async function cmdAdd(deps: CniDeps, call: Call): Promise<CniResult> {
       addresses: allocation.addresses,
       mac,
     });
-    const spec = wiringSpec(deps, call, allocation, { hostDevice, mac, netnsPath: netns.path });
-    await wire(deps, planWiring(spec), undo);
+    const isLinked = isIngressQdiscToCome(call, facts);
+    const spec = wiringSpec(deps, call, allocation, { hostDevice, mac, netnsPath: netns.path, isLinked });
+    await wire(deps, planWiring(spec), undo, isLinked ? () => linkDevice(deps, call, hostDevice) : undefined);
     const { namespace, name } = call.identity;
     undo.push(`WorkloadEndpoint ${namespace}/${name}`, () =>
       deps.endpoints.remove(namespace, name, call.attachment.containerId),
@@ -134,7 +136,18 @@ function wiringSpec(
   deps: CniDeps,
   call: Call,
   { addresses }: Allocation,
-  { hostDevice, mac, netnsPath }: { readonly hostDevice: string; readonly mac: string; readonly netnsPath: string },
+  {
+    hostDevice,
+    mac,
+    netnsPath,
+    isLinked,
+  }: {
+    readonly hostDevice: string;
+    readonly mac: string;
+    readonly netnsPath: string;
+    /** The dataplane puts its programs on the device by itself. */
+    readonly isLinked: boolean;
+  },
 ): WiringSpec {
   const { conf } = call.conf;
   return {
@@ -151,7 +164,7 @@ function wiringSpec(
     customRoutes: conf.ipam?.routes?.map(({ dst }) => dst),
     includeDefaultRoutes: conf.include_default_routes ?? false,
     allowForwarding: conf.container_settings?.allow_ip_forwarding ?? false,
-    deviceOps: deps.podDeviceOps(hostDevice),
+    deviceOps: isLinked ? [] : deps.podDeviceOps(hostDevice),
     routes: deps.podRoutes(),
   };
 }

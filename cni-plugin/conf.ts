@@ -36,7 +36,12 @@ const ipamSchema = z.looseObject({
   routes: z.optional(z.array(z.looseObject({ dst: networkText }))),
 });
 
-const runtimeConfigSchema = z.looseObject({ ips: z.optional(texts), mac: z.optional(macText) });
+const runtimeConfigSchema = z.looseObject({
+  ips: z.optional(texts),
+  mac: z.optional(macText),
+  /** The plugin `bandwidth`'s; runtimes give it to us only where the conf lists the capability for us, too. */
+  bandwidth: z.optional(z.looseObject({ egressRate: z.optional(z.number()) })),
+});
 
 const dnsSchema = z.looseObject({
   nameservers: z.optional(texts),

@@ -69,6 +69,8 @@ export interface CniDeps {
   notReadyReason(): Promise<string | undefined>;
   /** What must be on the pod's host device before it is up. */
   podDeviceOps(ifaceName: string): readonly NetlinkOp[];
+  /** In place of `podDeviceOps`, on the device itself, where a plugin after ours will put the qdisc `ingress`. Rejects when that can't be. */
+  linkPodDevice(ifaceName: string): Promise<void>;
   /**
    * How the host routes to pods are marked: rtnetlink's protocol number and the metrics. The same that the dataplane gives them, or it
    * would replace each of them.

@@ -116,6 +116,7 @@ class RecordingNode {
       node: async () => undefined,
       notReadyReason: async () => undefined,
       podDeviceOps: () => [],
+      linkPodDevice: () => Promise.resolve(),
       podRoutes: () => ({ protocol: 3, metric4: 0, metric6: 0 }),
       defaultMtu: () => 1450,
       standalone: false,

@@ -102,6 +102,7 @@ function makeDeps(
         : undefined;
     },
     podDeviceOps: () => [],
+    linkPodDevice: () => Promise.resolve(),
     // deviceRouteProtocol's default; no metric, so that another route to the same address is noticed.
     podRoutes: () => ({ protocol: 3, metric4: 0, metric6: 0 }),
     defaultMtu: () => undefined,

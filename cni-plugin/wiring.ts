@@ -15,13 +15,20 @@ export interface WiringPort {
  * Does what the plan says. Requests are sent synchronously: together they take about a millisecond, less than the hops to a worker
  * thread and back. Only the deletion of a link, which waits for the kernel's grace periods, goes to a worker.
  *
- * What is to be taken back if it throws, or if a later step of the caller's fails, is pushed on `undo`.
+ * What is to be taken back if it throws, or if a later step of the caller's fails, is pushed on `undo`. `beforeUp` is done when the node's device is
+ * there and down.
  */
-export async function wire(port: WiringPort, plan: WiringPlan, undo: UndoStack): Promise<void> {
+export async function wire(
+  port: WiringPort,
+  plan: WiringPlan,
+  undo: UndoStack,
+  beforeUp?: () => Promise<void>,
+): Promise<void> {
   using pod = openPod(port.namespaces, plan);
   await addVeth(port, plan);
   undo.push(`device ${plan.spec.hostDevice}`, () => removeOwnLink(port, plan.spec.hostDevice, plan.spec.alias));
   checkSysctls(port.namespaces.writeHostSysctls(plan.hostSysctls), `device ${plan.spec.hostDevice}`);
+  await beforeUp?.();
   await checkHostOps(port.host, plan, port.host.batchSync(plan.hostOps));
   checkOps(plan.podOps, pod.batchSync(plan.podOps), `the pod's ${plan.spec.ifname}`);
 }

@@ -116,6 +116,11 @@ export interface Dataplane extends Programmer {
   probe(): Promise<readonly string[]>;
   /** Requests that a pod's host device needs before it is up, for the ADD's netlink batch. Synchronous, from memory. */
   podDeviceOps(ifaceName: string): readonly NetlinkOp[];
+  /**
+   * In place of `podDeviceOps` where a plugin after ours will put the qdisc `ingress` on the device, which is there and down; rejects when that can't
+   * be. Absent: there is nothing that the two would dispute.
+   */
+  linkPodDevice?(ifaceName: string): Promise<void>;
   /** Enters the packets' path. Everything announced has been applied before. */
   activate(): Promise<void>;
   /** Leaves the packets' path; the other dataplane is active by now. */

@@ -1,7 +1,8 @@
+import { probeBpf } from '#native/bpf.ts';
 import type { Link, Netlink } from '#native/types.ts';
-import type { AttachedState } from './filters.ts';
-import { attach, detach, podFilters, readAttached } from './filters.ts';
+import { attach, type AttachedState, detach, type IngressQdiscError, podFilters, readAttached } from './filters.ts';
 import type { Filters } from './programs.ts';
+import { type LinkPrograms, TcxLinks, type TcxLinksDeps } from './tcx-links.ts';
 
 /** What came of attaching to many devices. */
 export interface AttachReport {
@@ -17,14 +18,44 @@ export type FilterCheck =
   | { readonly outcome: 'as they were' | 'replaced' | 'repaired' | 'gone' }
   | { readonly outcome: 'failed'; readonly reason: string };
 
-/** Our filters on the devices of the node. */
-export class DeviceFilters {
+export interface DeviceFiltersDeps {
+  readonly host: Netlink;
+  /** Of the devices that can't have clsact. */
+  readonly links: TcxLinksDeps;
+  /** Whether the kernel has tcx; absent: it is tried when it is needed. */
+  readonly hasTcx?: boolean;
+}
+
+/** Neither clsact nor tcx: `code` is `NO_TCX`. */
+export class NoTcxError extends Error {
+  override readonly name = 'NoTcxError';
+  readonly code = 'NO_TCX';
+
+  constructor(what: string) {
+    super(
+      `${what}, and this kernel has no tcx (Linux 6.6) by which programs go beside it: restart the pod without the annotation ` +
+        'kubernetes.io/egress-bandwidth (on whose behalf the plugin `bandwidth` makes this qdisc), or take a newer kernel, or the iptables dataplane',
+    );
+  }
+}
+
+type State = Pick<AttachedState, 'attached'> & ({ readonly by: 'tcx' } | ({ readonly by: 'clsact' } & AttachedState));
+
+/**
+ * Our programs on pods' devices: filters on clsact; tcx links where another plugin puts the qdisc `ingress` (the two exclude each other). Links only
+ * there, since each attach waits for a grace period.
+ */
+export class DeviceFilters implements AsyncDisposable {
   readonly #host: Netlink;
+  readonly #links: TcxLinks;
   /** Ifindexes of devices whose filters are to be looked at. */
   readonly #suspects = new Set<number>();
+  #hasTcx: boolean | undefined;
 
-  constructor(host: Netlink) {
+  constructor({ host, links, hasTcx }: DeviceFiltersDeps) {
     this.#host = host;
+    this.#links = new TcxLinks(links);
+    this.#hasTcx = hasTcx;
   }
 
   suspect(ifindex: number): void {
@@ -51,11 +82,18 @@ export class DeviceFilters {
     }
   }
 
+  /** Puts them on a new device that somebody will put `ingress` on. Throws NoTcxError, or what the kernel says. */
+  async link(ifindex: number, filters: Filters): Promise<void> {
+    // A comparison may have been faster.
+    await detach(this.#host, ifindex);
+    await this.#link(ifindex, filters, 'the qdisc `ingress` is to come, which excludes clsact');
+  }
+
   /** True if one of the devices has filters of ours, of whatever build. */
   async isOnAny(links: readonly Link[], filters: Filters): Promise<boolean> {
     for (const { index } of links) {
       try {
-        if ((await readAttached(this.#host, index, podFilters(filters))).attached !== 'no') return true;
+        if ((await this.#read(index, filters)).attached !== 'no') return true;
       } catch (error) {
         if (!isGone(error)) throw error;
       }
@@ -70,10 +108,9 @@ export class DeviceFilters {
     let stayed = false;
     for (const link of links) {
       try {
-        const state = await readAttached(this.#host, link.index, podFilters(filters));
-        stayed ||= state.attached !== 'no';
-        if (state.attached === 'no') entered.push(link);
-        if (state.attached !== 'yes') await attach(this.#host, link.index, podFilters(filters), state);
+        const { attached } = await this.#put(link.index, filters);
+        stayed ||= attached !== 'no';
+        if (attached === 'no') entered.push(link);
       } catch (error) {
         if (!isGone(error)) failures.push({ link, reason: (error as Error).message });
       }
@@ -86,6 +123,7 @@ export class DeviceFilters {
     const failures: string[] = [];
     for (const link of links) {
       try {
+        await this.#links.remove(link.index);
         await detach(this.#host, link.index);
       } catch (error) {
         failures.push(`${link.name}: ${(error as Error).message}`);
@@ -94,11 +132,55 @@ export class DeviceFilters {
     if (failures.length > 0) throw new Error(`filters could not be removed: ${failures.join('; ')}`);
   }
 
-  async #put(ifindex: number, filters: Filters): Promise<AttachedState> {
-    const state = await readAttached(this.#host, ifindex, podFilters(filters));
-    if (state.attached !== 'yes') await attach(this.#host, ifindex, podFilters(filters), state);
+  /** A device is gone: of its links nothing stays. What has its number by now keeps its own. */
+  async forgetGone(ifindex: number): Promise<void> {
+    this.#suspects.delete(ifindex);
+    await this.#links.forgetGone(ifindex);
+  }
+
+  /** As `forgetGone`, for all devices that have gone, whoever was there to see it. */
+  async forgetAllGone(): Promise<void> {
+    for (const ifindex of this.#links.ifindexes) await this.#links.forgetGone(ifindex);
+  }
+
+  /** Closes handles only. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#links[Symbol.asyncDispose]();
+  }
+
+  async #read(ifindex: number, filters: Filters): Promise<State> {
+    if (this.#links.has(ifindex)) {
+      const attached = await this.#links.read(ifindex, linkPrograms(filters));
+      if (attached !== 'no') return { by: 'tcx', attached };
+      // What is left is of a device before it, or was detached. With one direction left it is the device's.
+      await this.#links.forgetGone(ifindex);
+      if (this.#links.has(ifindex)) return { by: 'tcx', attached };
+    }
+    return { by: 'clsact', ...(await readAttached(this.#host, ifindex, podFilters(filters))) };
+  }
+
+  async #put(ifindex: number, filters: Filters): Promise<State> {
+    const state = await this.#read(ifindex, filters);
+    if (state.attached === 'yes') return state;
+    if (state.by === 'tcx') await this.#links.put(ifindex, linkPrograms(filters));
+    else {
+      try {
+        await attach(this.#host, ifindex, podFilters(filters), state);
+      } catch (error) {
+        if ((error as Partial<IngressQdiscError>).code !== 'INGRESS_QDISC') throw error;
+        await this.#link(ifindex, filters, (error as Error).message);
+      }
+    }
     return state;
+  }
+
+  async #link(ifindex: number, filters: Filters, why: string): Promise<void> {
+    // If that can't be told, attaching will.
+    this.#hasTcx ??= (await probeBpf({ tcx: true })).answer !== 'no';
+    if (!this.#hasTcx) throw new NoTcxError(why);
+    await this.#links.put(ifindex, linkPrograms(filters));
   }
 }
 
+const linkPrograms = ({ fromPod, toPod }: Filters): LinkPrograms => ({ ingress: fromPod, egress: toPod });
 const isGone = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'ENODEV';

@@ -13,6 +13,14 @@ export interface Outcome {
   readonly repaired: string[];
 }
 
+/** What is to be known of devices, and done to them. */
+export interface DeviceSide {
+  /** Sees to it that a device which is about to be opened has its filters: without them it would be open to everything. */
+  attach(link: Link): Promise<void>;
+  /** It has qdiscs of its own, by which packets must pass. */
+  isShaped(ifindex: number): boolean;
+}
+
 const wordsOf = (error: unknown): string => (error as Error).message;
 
 /**
@@ -85,17 +93,16 @@ export class PodCycle {
   }
 
   /**
-   * Programs what is dirty, and brings all that was said of policy into force. `attach` sees to it that a device which is about to be opened has
-   * its filters: without them it would be open to everything. False if the maps don't say everything that they should.
+   * Programs what is dirty, and brings all that was said of policy into force. False if the maps don't say everything that they should.
    */
-  async program(outcome: Outcome, attach: (link: Link) => Promise<void>): Promise<boolean> {
+  async program(outcome: Outcome, devices: DeviceSide): Promise<boolean> {
     const prepared: EndpointId[] = [];
     const fail = (endpoint: EndpointId, reason: string): void => {
       outcome.failed.push({ object: `endpoint ${endpoint}`, endpoint, reason });
     };
     for (const id of this.#endpoints.dirty) {
       try {
-        await this.#prepare(id, attach);
+        await this.#prepare(id, devices);
         prepared.push(id);
       } catch (error) {
         fail(id, wordsOf(error));
@@ -146,7 +153,7 @@ export class PodCycle {
     return has;
   }
 
-  async #prepare(id: EndpointId, attach: (link: Link) => Promise<void>): Promise<void> {
+  async #prepare(id: EndpointId, devices: DeviceSide): Promise<void> {
     const endpoint = this.#endpoints.endpoint(id);
     if (endpoint === undefined) throw new TypeError(`endpoint ${id} is dirty and not there`);
     const link = this.#host.link(endpoint.ifaceName);
@@ -154,8 +161,9 @@ export class PodCycle {
       this.#wiring.close(id);
       throw new Error(`its device ${endpoint.ifaceName} is not there`);
     }
-    if (this.#wiring.ifindex(id) !== link.index) await attach(link);
-    const device = { ifindex: link.index, podMac: endpoint.mac, hostMac: link.mac ?? '' };
+    if (this.#wiring.ifindex(id) !== link.index) await devices.attach(link);
+    const isShaped = devices.isShaped(link.index);
+    const device = { ifindex: link.index, podMac: endpoint.mac, hostMac: link.mac ?? '', isShaped };
     this.#wiring.prepare(id, endpoint, device, this.#endpoints.sources(id));
   }
 

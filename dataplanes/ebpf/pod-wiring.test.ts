@@ -69,10 +69,14 @@ class Bed {
     await this.afterFlush.settle(() => Promise.resolve());
   }
 
+  /** Ifindexes of devices with qdiscs of their own. */
+  readonly shaped = new Set<number>();
+
   prepare(id: string, n: number, more: Partial<WorkloadEndpointInfo> = {}, mac = '0a:00:00:00:00:01'): void {
     const endpoint = testEndpoint(n, { profiles: ['kns.default'], ...more });
     const sources = [...endpoint.ipv4Nets, ...endpoint.ipv6Nets];
-    this.wiring.prepare(id, endpoint, { ifindex: n, podMac: mac, hostMac: 'ee:ee:ee:ee:ee:ee' }, sources);
+    const device = { ifindex: n, podMac: mac, hostMac: 'ee:ee:ee:ee:ee:ee', isShaped: this.shaped.has(n) };
+    this.wiring.prepare(id, endpoint, device, sources);
   }
 
   async wire(id: string, n: number, more: Partial<WorkloadEndpointInfo> = {}, mac?: string): Promise<void> {

@@ -4,12 +4,19 @@ import { EndpointUnits } from './endpoint-units.ts';
 import type { NodeMaps } from './node-maps.ts';
 import type { SlotDevice } from './slot-table.ts';
 
+/** An endpoint's device. */
+export interface WiredDevice extends SlotDevice {
+  /** It has qdiscs of its own, by which packets must pass. */
+  readonly isShaped: boolean;
+}
+
 /** What an endpoint becomes, or is, in the maps. */
 interface Wire {
   readonly ifindex: number;
   /** Its own addresses, to which its device is the way. */
   readonly nets: readonly CidrText[];
   readonly sources: readonly CidrText[];
+  readonly isShaped: boolean;
   /** Who had the device before. */
   readonly former: EndpointId | undefined;
 }
@@ -45,7 +52,7 @@ export class PodWiring {
   prepare(
     id: EndpointId,
     endpoint: Pick<WorkloadEndpointInfo, 'tiers' | 'profiles' | 'ipv4Nets' | 'ipv6Nets'>,
-    device: SlotDevice,
+    { isShaped, ...device }: WiredDevice,
     sources: readonly CidrText[],
   ): void {
     const { ifindex } = device;
@@ -57,7 +64,7 @@ export class PodWiring {
     const former = has === id ? this.#prepared.get(id)?.former : has;
     this.#owners.set(ifindex, id);
     this.#units.prepare(id, endpoint, sources);
-    this.#prepared.set(id, { ifindex, nets: [...endpoint.ipv4Nets, ...endpoint.ipv6Nets], sources, former });
+    this.#prepared.set(id, { ifindex, nets: [...endpoint.ipv4Nets, ...endpoint.ipv6Nets], sources, isShaped, former });
   }
 
   /** Why one of its units, as it is or as it was prepared, denies everything. */
@@ -76,7 +83,7 @@ export class PodWiring {
     const former = wire.former === undefined ? undefined : this.#committed.get(wire.former);
     if (wire.former !== undefined && former?.ifindex === wire.ifindex)
       for (const net of former.nets) hops.set(owner(wire.former), net, undefined);
-    const slot = slots.store(wire.ifindex, this.#units.numbers(id));
+    const slot = slots.store(wire.ifindex, { units: this.#units.numbers(id), isShaped: wire.isShaped });
     this.#committed.set(id, wire);
     this.#prepared.delete(id);
     try {
@@ -87,7 +94,7 @@ export class PodWiring {
       throw error;
     }
     for (const net of before?.nets ?? []) if (!wire.nets.includes(net)) hops.set(owner(id), net, undefined);
-    for (const net of wire.nets) hops.set(owner(id), net, { kind: 'pod', ifindex: wire.ifindex, slot });
+    for (const net of wire.nets) hops.set(owner(id), net, { kind: 'pod', ifindex: wire.ifindex, slot, isShaped: wire.isShaped });
     this.#units.commit(id);
   }
 

@@ -18,6 +18,11 @@ export class ShapedDevices {
     this.#mustRead = true;
   }
 
+  /** A qdisc has come or gone. */
+  follow(qdisc: Qdisc): void {
+    if (isShaping(qdisc)) this.#mustRead = true;
+  }
+
   has(ifindex: number): boolean {
     return this.#shaped.has(ifindex);
   }
@@ -34,8 +39,9 @@ export class ShapedDevices {
       throw error;
     }
     const before = this.#shaped;
-    this.#shaped = new Set(qdiscs.filter(isShaping).map(({ linkIndex }) => linkIndex));
-    return [...before.symmetricDifference(this.#shaped)];
+    const now = new Set(qdiscs.filter(isShaping).map(({ linkIndex }) => linkIndex));
+    this.#shaped = now;
+    return [...new Set([...before, ...now])].filter((ifindex) => before.has(ifindex) !== now.has(ifindex));
   }
 }
 

@@ -1,6 +1,6 @@
 import type { MappedArray } from '#native/bpf.ts';
 import type { AfterFlush } from './after-flush.ts';
-import { PodSlot } from './bpf-types.gen.ts';
+import { flowConstants, PodSlot } from './bpf-types.gen.ts';
 import { IdPool } from './classifier/id-pool.ts';
 import { macBytes, u32Key, u64Value } from './keys.ts';
 import { type ElementMap, mapFull, orFull } from './full-map.ts';
@@ -14,6 +14,14 @@ export interface SlotDevice {
   readonly ifindex: number;
   readonly podMac: string;
   readonly hostMac: string;
+}
+
+/** What a slot says anew each time. */
+export interface SlotState {
+  /** Units by their place: `direction * 2 + (IPv6 ? 1 : 0)`, egress first. */
+  readonly units: UnitNumbers;
+  /** The device has qdiscs of its own, by which packets must pass: flows that begin from now on go by the stack. */
+  readonly isShaped: boolean;
 }
 
 /** The maps: `tortie_slots`, and the memory of `tortie_pods`. */
@@ -65,16 +73,18 @@ export class SlotTable {
       // Said with the way to them: slot-addresses.ts.
       address4: new Uint8Array(4),
       address6: new Uint8Array(16),
+      flags: 0,
     };
     this.#maps.pods.value(index).set(PodSlot.encode(record));
     this.#byIfindex.set(device.ifindex, { index, device, isNamed: false, former: has });
     return index;
   }
 
-  /** Stores the units that the device's packets are judged by from now on; returns its slot, which it must have. */
-  store(ifindex: number, units: UnitNumbers): number {
+  /** Stores what the device's packets are judged by from now on; returns its slot, which it must have. */
+  store(ifindex: number, { units, isShaped }: SlotState): number {
     const slot = this.#byIfindex.get(ifindex);
     if (slot === undefined) throw new TypeError(`device #${ifindex} has no slot`);
+    this.#maps.pods.store32(slot.index, PodSlot.offsets.flags, isShaped ? flowConstants.podShaped : 0);
     this.#write(slot.index, units);
     return slot.index;
   }

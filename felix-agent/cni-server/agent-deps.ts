@@ -51,6 +51,7 @@ export function agentDeps(parts: AgentDepsParts): CniDeps {
     node: () => Promise.resolve(store.of('Node').get({ name: nodeName })),
     notReadyReason: () => Promise.resolve(notReadyReason(parts)),
     podDeviceOps: (ifaceName) => dataplanes.podDeviceOps(ifaceName),
+    linkPodDevice: (ifaceName) => dataplanes.linkPodDevice(ifaceName),
     podRoutes: () => {
       const { deviceRouteProtocol, routeMetricV4, routeMetricV6 } = config.current.dataplane;
       return { protocol: deviceRouteProtocol, metric4: routeMetricV4, metric6: routeMetricV6 };

@@ -63,6 +63,11 @@ export class DataplaneSwitch implements AsyncDisposable {
     return this.#present.flatMap((dataplane) => dataplane.podDeviceOps(ifaceName));
   }
 
+  /** The same on a device that is there, where a plugin after ours will put the qdisc `ingress`. */
+  async linkPodDevice(ifaceName: string): Promise<void> {
+    for (const dataplane of this.#present) await dataplane.linkPodDevice?.(ifaceName);
+  }
+
   /**
    * Tries the dataplane that an earlier agent left in the path, which `start` enters first, while the datastore is still being read. Only a yes is
    * used: what is refused now may have come until then, and is tried again.

@@ -80,6 +80,8 @@ void AppendEvent(Napi::Env env, Napi::Array events, const nlmsghdr *message)
 		Napi::Object event = Napi::Object::New(env);
 		event.Set("type", decoder.type);
 		event.Set(decoder.key, value);
+		if (message->nlmsg_type == RTM_NEWQDISC || message->nlmsg_type == RTM_DELQDISC)
+			event.Set("qdisc", DecodeQdisc(env, message));
 		events.Set(events.Length(), event);
 		return;
 	}

@@ -168,6 +168,7 @@ export class FlowNode implements AsyncDisposable {
           hostMac: macBytes(mac),
           address4: addressBytes(namesOf[4][pod] ?? ''),
           address6: addressBytes(namesOf[6][pod] ?? ''),
+          flags: 0,
         }),
       );
     }

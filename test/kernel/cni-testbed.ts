@@ -337,6 +337,7 @@ export class CniTestbed implements AsyncDisposable {
       node: async () => parseAs('Node', this.#manifests.get('node')).object,
       notReadyReason: async () => undefined,
       podDeviceOps: () => [],
+      linkPodDevice: () => Promise.resolve(),
       podRoutes: () => ({ protocol: 3, metric4: 1024, metric6: 1024 }),
       defaultMtu: () => undefined,
       standalone: false,

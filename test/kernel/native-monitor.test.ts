@@ -52,7 +52,7 @@ describe('monitor', () => {
       { type: 'route.new', route: { dst: '10.9.0.0/16', via: '10.0.0.2', linkIndex: ifindex } },
       { type: 'route.new', route: { dst: 'fd09::/64', via: 'fd00::2', linkIndex: ifindex } },
       { type: 'neigh.new', neighbour: { address: '10.0.0.2', mac: '0a:00:00:00:00:02', state: 'permanent' } },
-      { type: 'qdisc.new', linkIndex: ifindex },
+      { type: 'qdisc.new', linkIndex: ifindex, qdisc: { kind: 'clsact', isRoot: false } },
       { type: 'qdisc.del', linkIndex: ifindex },
       { type: 'link.del', link: { name: 'v0' } },
     ];
