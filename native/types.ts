@@ -235,7 +235,8 @@ export type NetlinkEvent =
   | { readonly type: 'addr.new' | 'addr.del'; readonly address: Address }
   | { readonly type: 'route.new' | 'route.del'; readonly route: Route }
   | { readonly type: 'neigh.new' | 'neigh.del'; readonly neighbour: Neighbour }
-  | { readonly type: 'filter.new' | 'filter.del' | 'qdisc.new' | 'qdisc.del'; readonly linkIndex: number }
+  | { readonly type: 'filter.new' | 'filter.del'; readonly linkIndex: number }
+  | { readonly type: 'qdisc.new' | 'qdisc.del'; readonly linkIndex: number; readonly qdisc: Qdisc }
   | { readonly type: 'overrun' };
 
 export type MonitorGroup = 'link' | 'addr4' | 'addr6' | 'route4' | 'route6' | 'neigh' | 'tc';
