@@ -38,7 +38,7 @@ __noinline int known_net_in(struct __sk_buff *skb)
 	__u64 needed;
 	__u32 mtu;
 
-	if (!read_known(skb, &known))
+	if (is_untracked(skb) || !read_known(skb, &known))
 		return GO_ON;
 	if (!find_known(&known))
 		return known.protocol == PROTOCOL_TCP && !known.element ? NOT_OURS : GO_ON;

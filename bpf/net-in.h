@@ -183,7 +183,10 @@ __noinline int flow_net_in(struct __sk_buff *skb)
 	return verdict;
 }
 
-/* Of what the stack must see only what is translated is handled here: whether this is. */
+/*
+ * Of what the stack must see, and of what isn't tracked, only what is translated is handled here: whether
+ * this is.
+ */
 __noinline int find_exception(void)
 {
 	struct packet *packet = this_packet();
@@ -319,21 +322,22 @@ __noinline int packet_net_in(struct __sk_buff *skb)
 			return VERDICT_PASSED;
 		packet->via_stack = is_exception(&packet->headers);
 		plan_translation(packet, 1);
-		if (packet->via_stack && packet->translation == TRANSLATION_NONE)
+		if ((packet->via_stack || is_untracked(skb)) && packet->translation == TRANSLATION_NONE)
 			packet->way = WAY_STACK;
 		else
 			look_for_hop();
 		verdict = VERDICT_PASSED;
 	} else {
-		if (is_exception(&packet->headers)) {
-			if (!find_exception())
-				return VERDICT_PASSED;
-			packet->via_stack = 1;
-		}
+		packet->via_stack = is_exception(&packet->headers);
+		if ((packet->via_stack || is_untracked(skb)) && !find_exception())
+			return VERDICT_PASSED;
 		verdict = flow_net_in(skb);
 	}
 	if (verdict != VERDICT_PASSED)
 		return verdict;
+	/* Netfilter has seen what this answers. */
+	if (packet->translation != TRANSLATION_NONE)
+		skb->mark &= ~pod_config.mark_untracked;
 	if (packet->way == WAY_NODE)
 		return packet->translation == TRANSLATION_NONE ? VERDICT_PASSED : send_to_node(skb);
 	return packet->way == WAY_POD ? send_to_pod(skb) : VERDICT_PASSED;

@@ -32,8 +32,7 @@ int tortie_net_in(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	/* Nobody brings along that it was judged, or sent by the node. */
 	skb->mark &= ~(pod_config.mark_seen | pod_config.mark_host);
-	if (skb->pkt_type != PACKET_HOST || skb->vlan_present || skb->mark & pod_config.mark_untracked ||
-	    !uplink_at(skb->ifindex))
+	if (skb->pkt_type != PACKET_HOST || skb->vlan_present || !uplink_at(skb->ifindex))
 		return TC_ACT_UNSPEC;
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		action = known_net_in4(skb);

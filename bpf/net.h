@@ -35,6 +35,12 @@
 #define rewrite_planned OF_FAMILY(rewrite_planned)
 #define refuse_net OF_FAMILY(refuse_net)
 
+/* Whether a host endpoint's untracked policy has allowed the packet. */
+static __always_inline int is_untracked(const struct __sk_buff *skb)
+{
+	return (skb->mark & pod_config.mark_untracked) != 0;
+}
+
 #endif
 
 /*

@@ -208,6 +208,8 @@ export class NetBed extends HostBed {
     const wrong = wrongChecksums(version, result.data).filter((what) => !isCut || !what.startsWith('quoted'));
     if (wrong.length > 0) throw new Error(`${step}: wrong checksums: ${wrong.join(', ')}`);
     const isChanged = compareFrames(version, frame, result.data);
+    if (isChanged && (mark & marks.untracked) !== 0 && (mark & givenMark) !== givenMark)
+      throw new Error(`${step}: changed, and untracked`);
     if (outcome.startsWith('dropped') || outcome.includes('refuses')) return outcome;
     return isChanged ? `${outcome}: ${wordsOf(version, namesOf[version], result.data)}` : outcome;
   }

@@ -232,6 +232,20 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
       },
     ],
     [
+      'what untracked policy has allowed is translated all the same',
+      {
+        way: [
+          step(asked(version)),
+          'net in untracked tcp SA away:8080 > node:5 -> stack: tcp SA front:80 > node:5',
+          'net in untracked tcp A away:8080 > node:5 -> stack: tcp A front:80 > node:5',
+          step(masqueraded(version)),
+          'net in untracked tcp SA away:443 > node:61000 -> pod one: tcp SA away:443 > one:5',
+          'net in tcp S away:6 > one:80 -> pod one',
+          'net in untracked tcp S away:6 > one:80 -> stack',
+        ],
+      },
+    ],
+    [
       'it comes by another uplink than that by which the node asked',
       {
         way: [

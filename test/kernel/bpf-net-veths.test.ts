@@ -5,7 +5,7 @@ import { createNetns, type TestNetns } from '#test/lab/netns.ts';
 import { marks, namesOf, type Pod } from './bpf-flow-names.ts';
 import { macOf } from './bpf-host-bed.ts';
 import { NetBed } from './bpf-net-bed.ts';
-import { filterDevice, hello, inhabitPods, loadFilters, say } from './bpf-veths.ts';
+import { echoed, filterDevice, hello, inhabitPods, loadFilters, say } from './bpf-veths.ts';
 
 /*
  * Packets that really go by an uplink. The node's filters of reverse paths are strict, and netfilter forwards nothing: whatever arrives at a pod
@@ -116,7 +116,19 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
     expect(await states()).toContainEqual(expect.stringMatching(/away:8080 .*destination ofHost/));
   });
 
-  test('the same beside a host endpoint that lets nothing in and nothing else out', async () => {
+  test('packets of many segments, both ways', async () => {
+    expect(await echoed(far, one, 8080, pod('one'))).toBe('1000000');
+    for (const [backend, at] of [
+      ['away', far],
+      ['two', pod('two')],
+      ['node', bed.netns],
+    ] as const) {
+      bed.service(version, 6, 80, [`${backend}:8080`]);
+      expect(await echoed(bed.netns, front, 80, at)).toBe('1000000');
+    }
+  });
+
+  test('the node asks Services beside a host endpoint that lets nothing in and nothing else out', async () => {
     bed.uplink('uplink', { in: 'deny', preDnat: 'silent', 'forward in': 'deny' });
     bed.service(version, 6, 80, ['away:8080', 'two:8080']);
     for (let i = 0; i < 4; i += 1) {

@@ -104,3 +104,36 @@ export async function hello(from: TestNetns, target: string, port: number, at: T
   const [said] = await Promise.all([say(from, target, port, 'awaited'), at.exec(process.execPath, '-e', listener)]);
   return said;
 }
+
+/** Sends a million bytes and counts what comes back. */
+const echoClient = `
+  const net = require('node:net');
+  const [, host, port] = process.argv;
+  const end = Date.now() + 10000;
+  const connect = () => {
+    let count = 0;
+    const socket = net.connect({ host, port: Number(port) }, () => socket.end(Buffer.alloc(1000000)));
+    socket.setTimeout(10000, () => { console.log('silence after', count); socket.destroy(); });
+    socket.on('data', ({ length }) => { count += length; });
+    socket.on('end', () => console.log(count));
+    socket.on('error', ({ code }) => {
+      if (code === 'ECONNREFUSED' && Date.now() < end) setTimeout(connect, 50);
+      else console.log(code);
+    });
+  };
+  connect();`;
+/** Echoes one connection's bytes; gives up after 15 s. */
+const echoServer = `
+  const net = require('node:net');
+  const server = net.createServer((socket) => { socket.pipe(socket); server.close(); });
+  server.listen(8080, '::');
+  setTimeout(() => process.exit(1), 15000).unref();`;
+
+/** How many of a million bytes come back from a process in another namespace that echoes on port 8080. */
+export async function echoed(from: TestNetns, target: string, port: number, at: TestNetns): Promise<string> {
+  const [said] = await Promise.all([
+    from.exec(process.execPath, '-e', echoClient, target, String(port)),
+    at.exec(process.execPath, '-e', echoServer),
+  ]);
+  return said.trim();
+}
