@@ -133,18 +133,18 @@ describe.each(rows)('$protocol, $family', ({ protocol, row }) => {
   });
 });
 
-/** One of each protocol and family from near to far, and one out. */
-async function streams(): Promise<readonly RunningStream[]> {
+/** One of each protocol and family from near to each of these. */
+async function streams(
+  ...targets: readonly { readonly ipv4: string; readonly ipv6: string }[]
+): Promise<readonly RunningStream[]> {
   const peer = await near.peer();
   return await Promise.all(
-    rows.flatMap(({ protocol, row }) =>
-      [far, lab.outsideAddresses].map((to) => peer.stream(addressOf(to, row), everyMs, { protocol })),
-    ),
+    rows.flatMap(({ protocol, row }) => targets.map((to) => peer.stream(addressOf(to, row), everyMs, { protocol }))),
   );
 }
 
 test('what runs goes on past the stacks while the agent is killed and the next one starts', async () => {
-  const running = await streams();
+  const running = await streams(far, lab.outsideAddresses);
   await Promise.all(running.map(goesOn));
   const packets = await byStacks(async () => {
     await one.killAgent();
@@ -158,8 +158,8 @@ test('what runs goes on past the stacks while the agent is killed and the next o
   expect(packets).toBe(0);
 });
 
-test('what runs goes on while the uplink is none any more and becomes one again', async () => {
-  const running = await streams();
+test('between pods what runs goes on while the uplink is none any more and becomes one again', async () => {
+  const running = await streams(far);
   await Promise.all(running.map(goesOn));
   const uplinksAre = (count: number) =>
     one.waitFor(({ dataplane }) => dataplane.hostDevices.filter(({ isUplink }) => isUplink).length === count);
@@ -176,9 +176,7 @@ test('what runs goes on while the uplink is none any more and becomes one again'
 
 test('between pods connections live through the other dataplane and back; then new ones are past the stacks', async () => {
   const peer = await near.peer();
-  const running = await Promise.all(
-    rows.map(({ protocol, row }) => peer.stream(addressOf(far, row), everyMs, { protocol })),
-  );
+  const running = await streams(far);
   await Promise.all(running.map(goesOn));
   for (const kind of ['iptables', 'ebpf']) {
     lab.setBpfEnabled(kind === 'ebpf');

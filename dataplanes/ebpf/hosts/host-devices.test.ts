@@ -157,9 +157,10 @@ describe('the devices of host endpoints', () => {
     devices.set('a', testHostEndpoint({ ifaceName: '*' }));
     devices.set('b', testHostEndpoint({ expectedIps: ['198.51.100.1'] }));
     await devices.resolve();
-    await kernel.say({ type: 'route.new', route: route(3) });
-    await kernel.say({ type: 'route.new', route: route(2) });
-    await kernel.say({ type: 'route.new', route: route(4) });
+    const dst = '203.0.113.0/24';
+    await kernel.say({ type: 'route.new', route: route(3, { dst }) });
+    await kernel.say({ type: 'route.new', route: route(2, { dst }) });
+    await kernel.say({ type: 'route.new', route: route(4, { dst }) });
     await kernel.say({ type: 'link.new', link: link(9, 'cali9') });
     await kernel.say({ type: 'addr.new', address: address(9, '10.0.0.9/32') });
     await kernel.say({ type: 'addr.new', address: address(5, '198.51.100.1/24') });
@@ -228,6 +229,18 @@ describe('uplinks', () => {
     await kernel.say({ type: 'route.new', route: block(3, dst) });
     expect(await uplinks()).toEqual(expected);
     expect(kernel.dumps).toBe(1);
+  });
+
+  test('are looked for anew when a default route may have been replaced: nobody says that the former one is gone', async () => {
+    expect(await uplinks()).toEqual(['eth0']);
+    kernel.routeList = [route(3)];
+    await kernel.say({ type: 'route.new', route: route(3) });
+    expect(await uplinks()).toEqual(['eth1']);
+    kernel.routeList = [];
+    await kernel.say({ type: 'route.new', route: { ...route(3, { type: 'blackhole' }), linkIndex: 1 } });
+    expect(await uplinks()).toEqual([]);
+    expect(kernel.dumps).toBe(3);
+    expect(changes).toEqual([true, true]);
   });
 
   test('are looked for anew when pools change, and when the last route to a pool goes', async () => {

@@ -74,8 +74,9 @@ export class HostEnforcement implements AsyncDisposable {
     for (const ifindex of this.#states.keys()) this.#suspects.add(ifindex);
   }
 
+  /** By ifindex. */
   get states(): readonly HostDeviceState[] {
-    return [...this.#states.values()];
+    return [...this.#states].sort(([a], [b]) => a - b).map(([, state]) => state);
   }
 
   /** Uplinks by which packets may go past the stack: both programs are there, and what they jump to. */

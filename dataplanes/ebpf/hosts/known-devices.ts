@@ -1,6 +1,6 @@
 import { overlaps, tryParseNet, withoutPrefix, type Cidr } from '#api/cidr.ts';
 import type { Clock } from '#api/clock.ts';
-import type { Address, Link, MonitorGroup, Netlink, NetlinkEvent } from '#native/types.ts';
+import type { Address, Link, MonitorGroup, Netlink, NetlinkEvent, Route } from '#native/types.ts';
 import type { Logger } from '../../logger.ts';
 import type { CidrText, IpText } from '../../messages.ts';
 import { type Monitor, MonitorFollower } from '../../shared/monitor-follower.ts';
@@ -180,10 +180,15 @@ export class KnownDevices implements Disposable {
     return true;
   }
 
-  #noteRoute(route: { linkIndex?: number; type: string; dst: CidrText }, isThere: boolean): boolean {
+  #noteRoute(route: Pick<Route, 'linkIndex' | 'type' | 'dst'>, isThere: boolean): boolean {
+    // It may have replaced one by another device, which nobody says.
+    const mayReplace =
+      isThere &&
+      [...this.#known].some(([index, { waysToPods }]) => index !== route.linkIndex && waysToPods.has(route.dst));
+    if (mayReplace && this.#pending === undefined) this.#isRead = false;
     const known =
       route.linkIndex === undefined || route.type !== 'unicast' ? undefined : this.#known.get(route.linkIndex);
-    if (known === undefined) return false;
+    if (known === undefined) return mayReplace;
     const before = [known.routes > 0, known.waysToPods.size > 0];
     known.routes = Math.max(0, known.routes + (isThere ? 1 : -1));
     if (this.#leadsToPods(route.dst)) {
@@ -192,7 +197,7 @@ export class KnownDevices implements Disposable {
       else if (known.waysToPods.delete(route.dst) && known.waysToPods.size === 0) this.#isRead = false;
     }
     if (known.routes === 0) this.#isRead = false;
-    return before[0] !== known.routes > 0 || before[1] !== known.waysToPods.size > 0;
+    return mayReplace || before[0] !== known.routes > 0 || before[1] !== known.waysToPods.size > 0;
   }
 
   #leadsToPods(dst: CidrText): boolean {
