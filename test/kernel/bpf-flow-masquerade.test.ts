@@ -1,69 +1,14 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { flowConstants, HopKind, HostSlot } from '#dataplanes/ebpf/bpf-types.gen.ts';
 import { Peer } from '#test/lab/peer-client.ts';
-import { namesOf, pods } from './bpf-flow-names.ts';
-import { FlowNode } from './bpf-flow-node.ts';
 import { type Case, check } from './bpf-flow-walk.ts';
-import { type HostDevice, hostDevices } from './bpf-host-bed.ts';
-import { NetBed } from './bpf-net-bed.ts';
-import { addressBytes, type Version } from './classifier-bed.ts';
+import { hopInPool, MasqueradeBed, NAT_PORT } from './bpf-masquerade-bed.ts';
 
 /*
- * What leaves the pools by an uplink has the node's address, and one of the ports that are kept for that: 61000 alone, so that tests know it.
+ * What leaves the pools by an uplink has the node's address, and one of the ports that are kept for that.
  *
  *   one --[tortie_pod_out: one -> node]--> net --> away --[tortie_net_in: node -> one]--> one        (`router` is in a pool)
  */
-const PORT = 61_000;
-const { hopInPool, hopNatOutgoing } = flowConstants;
-
-class MasqueradeBed extends NetBed {
-  static override async create(): Promise<MasqueradeBed> {
-    return await FlowNode.make((netns, object) => new MasqueradeBed(netns, object), {});
-  }
-
-  protected override async prepare(): Promise<void> {
-    await super.prepare();
-    this.hop(20, { kind: HopKind.stack, flags: hopInPool, ifindex: 0, slot: 0 });
-    for (const version of [4, 6] as const) this.address(version, 'router', { class: 0, hop: 20 });
-  }
-
-  override async reset(): Promise<void> {
-    await super.reset();
-    for (const pod of pods) this.pod(pod, hopInPool | hopNatOutgoing);
-    for (const device of hostDevices) this.masquerades(device);
-    this.ports(PORT, PORT);
-  }
-
-  /** What the address of a pod says besides that it is one. */
-  pod(pod: 'one' | 'two', flags: number): void {
-    const slot = pods.indexOf(pod) + 1;
-    this.hop(slot, { kind: HopKind.pod, flags, ifindex: this.ifindexOf(pod), slot });
-  }
-
-  ports(natFirst: number, natLast: number): void {
-    this.runState({ natFirst, natLast });
-  }
-
-  /** The ports of the node that records of a family name. */
-  async portsOf(version: Version): Promise<number[]> {
-    const found: number[] = [];
-    const node = addressBytes(namesOf[version]['node'] ?? '').join();
-    await this.patchRecords(version, ({ key }) => {
-      for (const { address, port } of key.end) if (address.join() === node) found.push(port);
-      return {};
-    });
-    return found;
-  }
-
-  /** Whether a device has an address for masqueraded flows: the node's. */
-  masquerades(device: HostDevice, isSaid = true): void {
-    const place = this.array('tortie_hosts').value(hostDevices.indexOf(device) + 1);
-    const view = new DataView(place.buffer, place.byteOffset);
-    const address = (version: 4 | 6) =>
-      isSaid ? addressBytes(namesOf[version]['node'] ?? '') : new Uint8Array(version === 4 ? 4 : 16);
-    HostSlot.write({ ...HostSlot.read(view), masquerade4: address(4), masquerade6: address(6) }, view);
-  }
-}
+const PORT = NAT_PORT;
 
 let bed: MasqueradeBed;
 beforeAll(async () => {
