@@ -271,6 +271,44 @@ describe('ADD', () => {
     expect(() => parseAs('WorkloadEndpoint', node.endpoints[0]?.endpoint)).not.toThrow();
   });
 
+  test.each<readonly [string, object, Record<string, string>, boolean]>([
+    ['nothing', {}, {}, false],
+    ['the Pod limits what it gets', {}, { 'kubernetes.io/ingress-bandwidth': '10M' }, false],
+    ['the Pod limits what it sends', {}, { 'kubernetes.io/egress-bandwidth': '10M' }, true],
+    ['the runtime says a limit', { runtimeConfig: { bandwidth: { egressRate: 1e6, egressBurst: 1e6 } } }, {}, true],
+    ['the runtime says one of what it gets', { runtimeConfig: { bandwidth: { ingressRate: 1e6 } } }, {}, false],
+  ])(
+    'the dataplane links its programs, before the device is up, where the qdisc ingress is to come: %s',
+    async (_what, more, annotations, isLinked) => {
+      node.podAnnotations = annotations;
+      const upWhenLinked: boolean[] = [];
+      const isUp = () => node.ops.some((op) => op.op === 'link.set' && op.link !== 'eth0');
+      const answer = await run({ ...conf, ...more }, podEnv, {
+        podDeviceOps: (link) => [{ op: 'clsact.add', link }],
+        linkPodDevice: async () => {
+          upWhenLinked.push(isUp());
+        },
+      });
+      expect(answer).toMatchObject({ exitCode: 0 });
+      expect(isUp()).toBe(true);
+      expect(upWhenLinked).toEqual(isLinked ? [false] : []);
+      expect(node.ops.some(({ op }) => op === 'clsact.add')).toBe(!isLinked);
+    },
+  );
+
+  test('where it can not, the pod is refused: the error names it, its device and the reason', async () => {
+    node.podAnnotations = { 'kubernetes.io/egress-bandwidth': '10M' };
+    const error = await errorOf(
+      run(conf, podEnv, { linkPodDevice: () => Promise.reject(new Error('no tcx: do this')) }),
+    );
+    expect(error).toMatchObject({
+      code: 102,
+      msg: expect.stringMatching(/Pod shop\/web .*cali[0-9a-f]{11}.*no tcx: do this/),
+    });
+    expect(node.released).toEqual(['net.c1']);
+    expect(node.endpoints).toEqual([]);
+  });
+
   test('a MAC that nobody asked for is unicast and locally administered, and not twice the same', async () => {
     for (let times = 0; times < 20; times += 1) await run(conf);
     const macs = node.endpoints.map(({ endpoint }) => endpoint.spec.mac ?? '');

@@ -5,7 +5,7 @@ import type { WorkloadEndpointInfo } from '../messages.ts';
 import { ALLOW_ALL, ANY_PEER, ANY_RULE, testEndpoint } from '../shared/test-config.ts';
 import { AfterFlush } from './after-flush.ts';
 import { Announcements } from './announcements.ts';
-import { Hop, HopKind, mapShapes, PodSlot } from './bpf-types.gen.ts';
+import { flowConstants, Hop, HopKind, mapShapes, PodSlot } from './bpf-types.gen.ts';
 import { Classifier } from './classifier/classifier.ts';
 import { testSizes, Twin } from './classifier/twin-for-tests.ts';
 import { FakeArray, FakeMap } from './fake-map.ts';
@@ -184,6 +184,24 @@ describe('an endpoint', () => {
     expect(bed.slotsNaming('10.65.0.1')).toEqual([]);
     bed.wiring.close('a');
     expect(bed.isOpen(1)).toBe(true);
+  });
+
+  test('on a device with qdiscs of its own is not passed by, from then on and until they are gone', async () => {
+    const seen: [number | undefined, number | undefined][] = [];
+    for (const isShaped of [false, true, false]) {
+      if (isShaped) bed.shaped.add(1);
+      else bed.shaped.delete(1);
+      await bed.wire('a', 1);
+      await bed.wire('b', 2);
+      seen.push([bed.slotOf(1)?.flags, bed.hopTo('10.65.0.1')?.flags]);
+      expect([bed.slotOf(2)?.flags, bed.hopTo('10.65.0.2')?.flags]).toEqual([0, 0]);
+    }
+    const { podShaped, hopShaped } = flowConstants;
+    expect(seen).toEqual([
+      [0, 0],
+      [podShaped, hopShaped],
+      [0, 0],
+    ]);
   });
 
   test('with another MAC has another slot and way, and the former are free a grace period after nothing names them', async () => {

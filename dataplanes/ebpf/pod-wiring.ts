@@ -94,7 +94,8 @@ export class PodWiring {
       throw error;
     }
     for (const net of before?.nets ?? []) if (!wire.nets.includes(net)) hops.set(owner(id), net, undefined);
-    for (const net of wire.nets) hops.set(owner(id), net, { kind: 'pod', ifindex: wire.ifindex, slot, isShaped: wire.isShaped });
+    for (const net of wire.nets)
+      hops.set(owner(id), net, { kind: 'pod', ifindex: wire.ifindex, slot, isShaped: wire.isShaped });
     this.#units.commit(id);
   }
 

@@ -20,8 +20,8 @@ export interface ConflistSettings {
 }
 
 /**
- * The text of the configuration: ourselves, then portmap for hostPorts. No `bandwidth`: it puts an ingress qdisc on the pod's device, where the
- * eBPF dataplane has its own, and Calico's chain has none either. The network is called as Calico's, since addresses are recorded under
+ * The text of the configuration: ourselves, then portmap for hostPorts. No `bandwidth`: its ingress qdisc excludes the eBPF dataplane's
+ * clsact (before Linux 6.6 nothing stands in for that), and Calico's chain has none either. The network is called as Calico's, since addresses are recorded under
  * `<network>.<container id>`: a DEL of a pod that Calico has wired finds its address. Undefined while pods could get no address.
  */
 export function conflistText({ version, mtu, has4, has6, socket }: ConflistSettings): string | undefined {

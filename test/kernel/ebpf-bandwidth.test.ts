@@ -86,8 +86,8 @@ async function limited(pod: BedPod): Promise<{ sent: number; got: number }> {
 }
 
 const ping = async (from: BedPod, to: string, count = 1): Promise<boolean> =>
-  (await exec('ip', ['netns', 'exec', from.netns.name, 'ping', '-c', `${count}`, '-i', '0.01', '-W', '5', to])).status ===
-  0;
+  (await exec('ip', ['netns', 'exec', from.netns.name, 'ping', '-c', `${count}`, '-i', '0.01', '-W', '5', to]))
+    .status === 0;
 
 async function announce(dataplane: EbpfDataplane, ...pods: BedPod[]): Promise<void> {
   for (const { id, endpoint } of pods) dataplane.onUpdate({ type: 'workloadEndpointUpdate', id, endpoint });
@@ -127,9 +127,11 @@ describe('a pod with limits that is made in eBPF mode', () => {
     const one = await limitedPod(1, dataplane);
     const two = await bed.pod(2, dataplane);
     expect(await links(one)).toMatchObject(ours);
-    expect(await exec('ip', ['netns', 'exec', two.netns.name, 'ping', '-c', '1', '-W', '0.3', one.ipv4])).toMatchObject({
-      status: 1,
-    });
+    expect(await exec('ip', ['netns', 'exec', two.netns.name, 'ping', '-c', '1', '-W', '0.3', one.ipv4])).toMatchObject(
+      {
+        status: 1,
+      },
+    );
     await announce(dataplane, one, two);
     await driven.idle();
     for (const [from, to] of [
