@@ -74,12 +74,8 @@ static __always_inline enum verdict forward_net_in(struct __sk_buff *skb, struct
 }
 
 /* The receiver's leg, as the pod's program asks it. packet->legs are those that were allowed. */
-__noinline int judge_net_in(struct __sk_buff *skb)
+static __always_inline int judge_net_in(struct __sk_buff *skb, struct packet *packet)
 {
-	struct packet *packet = this_packet();
-
-	if (!packet)
-		return VERDICT_POLICY;
 	packet->legs = FLOW_FLAG_INGRESS_OK;
 	packet->pre_accepted = (skb->mark & pod_config.mark_pre_accepted) != 0;
 	packet->judged = packet->headers.tuple;
@@ -89,15 +85,14 @@ __noinline int judge_net_in(struct __sk_buff *skb)
 }
 
 /* A flow of which nothing is known. The stack gets it unless it is for a pod that may be reached past it. */
-__noinline int open_net_in(struct __sk_buff *skb)
+static __always_inline int open_net_in(struct __sk_buff *skb, struct packet *packet)
 {
-	struct packet *packet = this_packet();
 	const struct run_state *run = run_state();
 	const struct flow_tuple *tuple;
 	const struct hop *from;
 	enum verdict verdict;
 
-	if (!packet || !run)
+	if (!run)
 		return VERDICT_PASSED;
 	tuple = &packet->headers.tuple;
 	/* Flows of the other dataplane are taken over as the stack's. */
@@ -120,7 +115,7 @@ __noinline int open_net_in(struct __sk_buff *skb)
 		return VERDICT_PASSED;
 	/* From here on it is the pod's. */
 	packet->way = WAY_POD;
-	verdict = judge_net_in(skb);
+	verdict = judge_net_in(skb, packet);
 	if (verdict != VERDICT_PASSED)
 		return verdict;
 	return make_flow(packet->legs | FLOW_FLAG_BY_NET) == FLOW_MADE_FULL ? VERDICT_CONNTRACK_FULL
@@ -141,7 +136,7 @@ __noinline int flow_net_in(struct __sk_buff *skb)
 		return VERDICT_PASSED;
 	use = find_flow();
 	if (use == FLOW_USE_NONE || use == FLOW_USE_POINTER)
-		return open_net_in(skb);
+		goto unknown;
 	if (packet->record.state & FLOW_FLAG_POINTER || !is_net_flow(packet, packet->record.state))
 		return VERDICT_PASSED;
 	if (use == FLOW_USE_PROMOTE) {
@@ -152,7 +147,7 @@ __noinline int flow_net_in(struct __sk_buff *skb)
 	}
 	if (use == FLOW_USE_CLOSED) {
 		forget_flow();
-		return open_net_in(skb);
+		goto unknown;
 	}
 	/* What was never let through in this direction: a source that pretends. */
 	if (use == FLOW_USE_JUDGE && !packet->from_opener && !may_pass(packet, packet->record.state))
@@ -175,12 +170,14 @@ __noinline int flow_net_in(struct __sk_buff *skb)
 		packet->way = WAY_STACK;
 		return VERDICT_PASSED;
 	}
-	verdict = judge_net_in(skb);
+	verdict = judge_net_in(skb, packet);
 	if (verdict == VERDICT_PASSED && packet->legs & ~packet->record.state) {
 		packet->task = FLOW_TASK_ALLOW;
 		find_flow();
 	}
 	return verdict;
+unknown:
+	return open_net_in(skb, packet);
 }
 
 /*

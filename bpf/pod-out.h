@@ -170,13 +170,10 @@ __noinline int open_out(struct __sk_buff *skb)
 }
 
 /* The record is known, and policy is asked all the same. */
-__noinline int judge_known_out(struct __sk_buff *skb)
+static __always_inline int judge_known_out(struct __sk_buff *skb, struct packet *packet)
 {
-	struct packet *packet = this_packet();
 	enum verdict verdict;
 
-	if (!packet)
-		return VERDICT_POLICY;
 	packet->is_old = 1;
 	packet->pre_accepted = packet->record.state & FLOW_FLAG_PRE_ACCEPTED ? 1 : 0;
 	know_flow(packet, 0);
@@ -223,14 +220,14 @@ __noinline int flow_out(struct __sk_buff *skb)
 		if (!has_moved_here(skb, packet))
 			return VERDICT_PASSED;
 		if (packet->from_opener)
-			return judge_known_out(skb);
+			break;
 		forget_flow();
 		return open_out(skb);
 	case FLOW_USE_JUDGE:
 		if (packet->from_opener ||
 		    (packet->record.state & legs_needed(packet, packet->record.state)) ==
 			legs_needed(packet, packet->record.state))
-			return judge_known_out(skb);
+			break;
 		/* The other end's leg was never judged: nobody has asked this one. */
 		forget_flow();
 		return open_out(skb);
@@ -240,6 +237,7 @@ __noinline int flow_out(struct __sk_buff *skb)
 	default:
 		return open_out(skb);
 	}
+	return judge_known_out(skb, packet);
 }
 
 /* Changes it, and sends it on its way. */

@@ -161,6 +161,8 @@ struct search {
 	 */
 	__u32 row[DIMENSION__COUNT];
 	__u32 window[DIMENSION__COUNT];
+	/* Of the present step. Here since a frame of its own would cost more: see ebpf.md, the stack. */
+	__u32 ids[DIMENSION__COUNT];
 	__u32 bytes;
 };
 
@@ -302,7 +304,7 @@ static __always_inline long apply_rule(struct search *search, __u32 rule)
 static long search_chunk(__u32 step, struct search *search)
 {
 	const struct chunk *source, *destination, *service, *source_port;
-	__u32 ids[DIMENSION__COUNT];
+	__u32 *ids = search->ids;
 	__u32 first;
 
 	search->decision->chunk = search->chunk;
