@@ -29,7 +29,6 @@
 
 #define has_options OF_FAMILY(has_options)
 #define fits_uplink OF_FAMILY(fits_uplink)
-#define is_forwarded OF_FAMILY(is_forwarded)
 #define leaves_by_net OF_FAMILY(leaves_by_net)
 #define open_by_net OF_FAMILY(open_by_net)
 #define translate_out OF_FAMILY(translate_out)
@@ -54,17 +53,6 @@ static __always_inline int fits_uplink(struct __sk_buff *skb, struct packet *pac
 		return 0;
 	ifindex = device_out(skb, packet);
 	return ifindex && uplink_at(ifindex) && !packet->too_long && fits_device(skb, ifindex, &mtu);
-}
-
-/* Whether a router sends on what is for that address, if it has a route: the look-up doesn't ask. */
-static __always_inline int is_forwarded(const __u8 *destination)
-{
-#if FAMILY == 4
-	/* This host, loopback, groups, broadcast. */
-	return destination[0] != 0 && destination[0] != 127 && destination[0] < 224;
-#else
-	return destination[0] != 0xff && !is_on_link(destination);
-#endif
 }
 
 /*

@@ -9,6 +9,7 @@
 #include "consts.h"
 #include "maps.h"
 #include "packet.h"
+#include "icmp.h"
 #include "judge.h"
 
 #if (FAMILY == 4 && !defined(TORTIE_FORWARD4_H)) || (FAMILY == 6 && !defined(TORTIE_FORWARD6_H))
@@ -22,6 +23,7 @@
 #define TORTIE_FORWARD_H
 
 #define look_for_hop OF_FAMILY(look_for_hop)
+#define is_forwarded OF_FAMILY(is_forwarded)
 #define segment_bytes OF_FAMILY(segment_bytes)
 #define ask_route OF_FAMILY(ask_route)
 #define find_route OF_FAMILY(find_route)
@@ -72,6 +74,18 @@ __noinline int look_for_hop(void)
 	if (hop)
 		packet->hop = *hop;
 	return 0;
+}
+
+/* Whether a router sends on what is for that address, or from it, if it has a route: the look-up doesn't ask.
+ */
+static __always_inline int is_forwarded(const __u8 *address)
+{
+#if FAMILY == 4
+	/* This host, loopback, groups, broadcast. */
+	return address[0] != 0 && address[0] != 127 && address[0] < 224;
+#else
+	return address[0] != 0xff && !is_on_link(address);
+#endif
 }
 
 /* How long the IP packet is, or each that is cut out of it (GSO); 0: nobody knows. */

@@ -87,16 +87,14 @@ static __always_inline int judge_net_in(struct __sk_buff *skb, struct packet *pa
 /* A flow of which nothing is known. The stack gets it unless it is for a pod that may be reached past it. */
 static __always_inline int open_net_in(struct __sk_buff *skb, struct packet *packet)
 {
-	const struct run_state *run = run_state();
 	const struct flow_tuple *tuple;
 	const struct hop *from;
 	enum verdict verdict;
 
-	if (!run)
-		return VERDICT_PASSED;
 	tuple = &packet->headers.tuple;
 	/* Flows of the other dataplane are taken over as the stack's. */
-	if (*(const volatile __u32 *)&run->adopting || !keeps_record(tuple) || answers_nothing(tuple))
+	if (handover_of(run_state()) || !keeps_record(tuple) || answers_nothing(tuple) ||
+	    !is_forwarded(tuple->source))
 		return VERDICT_PASSED;
 	packet->to = *tuple;
 	packet->from_opener = 1;

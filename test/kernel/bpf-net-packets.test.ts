@@ -97,9 +97,14 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
       },
     ],
     [
-      'sources that are of this node are the stack’s, which knows better',
+      'sources that are of this node, or nobody’s, are the stack’s, which knows better',
       {
-        way: ['net in tcp S two:5 > one:80 -> stack', 'net in tcp S node:5 > one:80 -> stack'],
+        way: [
+          'net in tcp S two:5 > one:80 -> stack',
+          'net in tcp S node:5 > one:80 -> stack',
+          // Nor does a router send on what comes from a group, or from a link.
+          'net in udp all:5 > one:80 -> stack',
+        ],
         records: [],
       },
     ],
