@@ -83,7 +83,7 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
   async function exchange(
     bytes: number,
   ): Promise<{ readonly heard: string; readonly by: string; readonly port: number }> {
-    const [heard = '', by = ''] = await Promise.all([
+    const [heard = '', by] = await Promise.all([
       inside.get('one')?.exec(process.execPath, '-e', talk, away, String(bytes)),
       far.exec(process.execPath, '-e', echo),
     ]);
