@@ -14,7 +14,7 @@ BUILD := build
 # In a clone of another user, what root builds belongs to that user too, who may then build without root.
 GIVE_TO_OWNER = [ "$$(stat -c %u .)" = "$$(id -u)" ] || chown -R --reference=. $(wildcard $(DIST) $(BUILD))
 
-.PHONY: help build kubernetes lint fmt fmt-check types knip check test test-unit test-kernel test-cluster test-kernels soak bench bench-cni bench-calc bench-policy bench-policy-docs bench-classify bench-packets bench-sweep bench-kubernetes bpf bpf-instructions native \
+.PHONY: help build kubernetes lint fmt fmt-check types knip check test test-unit test-kernel test-cluster test-kernels soak bench bench-cni bench-calc bench-policy bench-policy-docs bench-classify bench-packets bench-kubernetes bpf bpf-instructions native \
 	launcher gen gen-check image cluster-up cluster-down fresh playground clean
 
 help: ## This list
@@ -117,12 +117,12 @@ soak: build ## The randomised tests for a long time: SOAK_SECONDS each, FUZZ_COU
 	$(Q)SOAK_SECONDS=$(SOAK_SECONDS) FUZZ_COUNT=$(FUZZ_COUNT) $(JEST) \
 		$$(grep -rlE 'SOAK_SECONDS|FUZZ_COUNT|soakMs' --include='*.test.ts' --exclude-dir=node_modules .)
 
-bench: bench-cni bench-calc bench-policy bench-classify bench-packets bench-sweep bench-kubernetes ## Every benchmark
+bench: bench-cni bench-calc bench-policy bench-classify bench-packets bench-kubernetes ## Every benchmark
 
 bench-cni: build ## ADD and DEL beside ptp + host-local
 	$(Q)$(NODE) bench/cni.ts
 
-bench-policy: build ## What policy costs in both dataplanes, beside ptp (ROUNDS=5, ONLY=connect,label,tcp,add,start, MINUTES=10)
+bench-policy: build bpf ## What policy costs in both dataplanes, beside ptp, and the targets (ROUNDS=5, ONLY=connect,label,tcp,add,start,sweep, MINUTES=10)
 	$(Q)$(NODE) bench/policy.ts
 
 bench-policy-docs: $(NODE) ## The last bench-policy's tables and plots into docs/performance.md (PRINT=yes: only shown)
@@ -133,9 +133,6 @@ bench-classify: bpf native $(NODE) ## What a verdict costs in the kernel, with u
 
 bench-packets: bpf native $(NODE) ## What the programs spend on a packet of a flow that is known
 	$(Q)$(NODE) bench/packets.ts
-
-bench-sweep: bpf native $(NODE) ## What expiring flows costs, with a million of them
-	$(Q)$(NODE) bench/sweep.ts
 
 bench-kubernetes: build ## Start, events and load on a real API server with up to 10,000 pods
 	$(Q)$(NODE) bench/kubernetes.ts

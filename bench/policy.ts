@@ -12,6 +12,8 @@ import { labelPart } from './policy/label-change.ts';
 import { absentOf, tableOf, type PartResult, type PolicyResults } from './policy/results.ts';
 import { Run } from './policy/run.ts';
 import { startPart } from './policy/start.ts';
+import { sweepPart } from './policy/sweep.ts';
+import { targetTable } from './policy/targets.ts';
 import { tcpPart } from './policy/tcp.ts';
 import { buildTraffic } from './policy/traffic.ts';
 
@@ -21,11 +23,13 @@ const parts: Readonly<Record<string, (run: Run) => Promise<PartResult>>> = {
   tcp: tcpPart,
   add: addPart,
   start: startPart,
+  sweep: sweepPart,
 };
 
 await using run = new Run(process.env, Object.keys(parts));
 run.say('looking at the machine');
 const watch = await ConditionsWatch.start();
+if (!watch.isQuiet) run.say('others use the machine: these figures will not be for publishing');
 await buildTraffic();
 const found: PartResult[] = [];
 for (const [name, measure] of Object.entries(parts)) {
@@ -51,7 +55,8 @@ if (run.interrupted) {
   const results: PolicyResults = { conditions, quiet: isQuiet(conditions), rounds: run.rounds, parts: found };
   mkdirSync('build/bench', { recursive: true });
   writeFileSync('build/bench/policy.json', `${JSON.stringify(results, null, 2)}\n`);
-  console.log(describe(conditions));
+  printTable(targetTable(results));
+  console.log(`\n${describe(conditions)}`);
   if (!results.quiet) console.log('others used the machine: these figures are not for publishing');
   console.log('written to build/bench/policy.json');
 }

@@ -37,6 +37,11 @@ export class ConditionsWatch {
     return new ConditionsWatch({ load: load1(), busy: await busyNow(), times: cpuTimes() });
   }
 
+  /** Nobody else used the machine before the run. */
+  get isQuiet(): boolean {
+    return isQuiet({ busy: [this.#before.busy] });
+  }
+
   /** When nothing of the run is left. */
   async end(): Promise<Conditions> {
     const times = cpuTimes();

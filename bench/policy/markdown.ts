@@ -1,5 +1,7 @@
 import { describe } from './conditions.ts';
+import type { Table } from '../lib/report.ts';
 import { absentOf, tableOf, type PolicyResults } from './results.ts';
+import { targetTable } from './targets.ts';
 
 const begin = '<!-- made by bench/policy-docs.ts: begin -->';
 const end = '<!-- made by bench/policy-docs.ts: end -->';
@@ -7,22 +9,33 @@ const end = '<!-- made by bench/policy-docs.ts: end -->';
 /** The figures as Markdown: conditions, and for each part its method, plot and table. `plotPath` says where a part's plot is. */
 export function markdownOf(results: PolicyResults, plotPath: (part: string) => string): string {
   const parts = results.parts.flatMap((part) => {
-    const [head = [], ...rows] = tableOf(part);
-    const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
     return [
       `### ${part.title}`,
       part.method,
       '',
       `![${part.title}](${plotPath(part.name)})`,
       '',
-      line(head),
-      `|${head.map((_, column) => (column < 2 ? '-' : '-:')).join('|')}|`,
-      ...rows.map(line),
+      ...rowsOf(tableOf(part)),
       '',
       ...absentOf(part).flatMap((words) => [`Not measured: ${words}.`, '']),
     ];
   });
-  return [`${describe(results.conditions)}. Medians of ${results.rounds} rounds.`, '', ...parts].join('\n').trimEnd();
+  return [
+    `${describe(results.conditions)}. Medians of ${results.rounds} rounds.`,
+    '',
+    '### Targets',
+    ...rowsOf(targetTable(results)),
+    '',
+    ...parts,
+  ]
+    .join('\n')
+    .trimEnd();
+}
+
+/** A table; from the third column on there are figures. */
+function rowsOf([head = [], ...rows]: Table): readonly string[] {
+  const line = (cells: readonly string[]) => `| ${cells.join(' | ')} |`;
+  return [line(head), `|${head.map((_, column) => (column < 2 ? '-' : '-:')).join('|')}|`, ...rows.map(line)];
 }
 
 /** The document with these figures in the place of what stood between the two marks. Throws if it hasn't both. */
