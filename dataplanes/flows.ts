@@ -20,6 +20,8 @@ export interface FlowTuple {
 export const flowStates = ['new', 'opening', 'established', 'closing', 'closed'] as const;
 export type FlowState = (typeof flowStates)[number];
 
+export type FlowWay = 'pod' | 'net' | 'stack';
+
 /** Of the opener, and of the other end. */
 export interface FlowCounts {
   readonly opener: number;
@@ -40,6 +42,8 @@ export interface Flow {
   readonly finished?: { readonly opener: boolean; readonly other: boolean };
   /** Netfilter sees its packets, and so has an entry of its own. */
   readonly crossesNetfilter: boolean;
+  /** Where a dataplane with ways of its own sends its packets: from pod to pod, past the stack by an uplink, or by the stack. */
+  readonly way?: FlowWay;
   /** Since its first packet, since its last, and until it is forgotten if none comes; in s. */
   readonly ageSeconds?: number;
   readonly idleSeconds?: number;

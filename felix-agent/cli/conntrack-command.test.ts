@@ -26,6 +26,7 @@ const translated: Flow = {
   delivered: { source: '10.65.0.2', sourcePort: 40_000, destination: '10.65.0.3', destinationPort: 8080 },
   state: 'closing',
   crossesNetfilter: false,
+  way: 'pod',
   idleSeconds: 4.2,
   packets: { opener: 3, other: 2 },
   details: ['egress-ok'],
@@ -86,10 +87,21 @@ describe('tortie conntrack', () => {
     const { out, status } = await run(new FakeFlows());
     expect(status).toBe(0);
     const [header, ...lines] = out.split('\n').map((line) => line.split(/ {2,}/));
-    expect(header).toEqual(['PROTOCOL', 'STATE', 'FROM', 'TO', 'TRANSLATED', 'IDLE', 'LEFT', 'PACKETS', 'DETAILS']);
+    expect(header).toEqual([
+      'PROTOCOL',
+      'STATE',
+      'FROM',
+      'TO',
+      'TRANSLATED',
+      'IDLE',
+      'LEFT',
+      'PACKETS',
+      'WAY',
+      'DETAILS',
+    ]);
     expect(lines).toEqual([
-      ['udp', 'established', '[fd65::2]:5000', '[fd65::3]:53', '-', '100s', '-', 'assured'],
-      ['tcp', 'closing', '10.65.0.2:40000', '10.96.0.1:80', 'to 10.65.0.3:8080', '4s', '-', '3/2', 'egress-ok'],
+      ['udp', 'established', '[fd65::2]:5000', '[fd65::3]:53', '-', '100s', '-', '-', 'assured'],
+      ['tcp', 'closing', '10.65.0.2:40000', '10.96.0.1:80', 'to 10.65.0.3:8080', '4s', '-', '3/2', 'pod', 'egress-ok'],
     ]);
   });
 

@@ -61,9 +61,10 @@ function flowsText({ flows, more }: ConntrackReport): string {
     seconds(flow.idleSeconds),
     seconds(flow.leftSeconds),
     flow.packets === undefined ? '-' : `${flow.packets.opener}/${flow.packets.other}`,
+    flow.way ?? '-',
     flow.details.join(','),
   ]);
-  const header = ['PROTOCOL', 'STATE', 'FROM', 'TO', 'TRANSLATED', 'IDLE', 'LEFT', 'PACKETS', 'DETAILS'];
+  const header = ['PROTOCOL', 'STATE', 'FROM', 'TO', 'TRANSLATED', 'IDLE', 'LEFT', 'PACKETS', 'WAY', 'DETAILS'];
   const text = table(header, rows);
   return more ? `${text}\n\nthere are more: narrow it by a filter, or give a larger --limit` : text;
 }

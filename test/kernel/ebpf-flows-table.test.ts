@@ -3,11 +3,13 @@ import { describe, expect, test } from '@jest/globals';
 import { FlowFlag } from '#dataplanes/ebpf/bpf-types.gen.ts';
 import { flowElements } from '#dataplanes/ebpf/flows/flow-record.ts';
 import { FlowTable } from '#dataplanes/ebpf/flows/flow-table.ts';
+import { entryOfFlow, entryTimeouts } from '#dataplanes/netfilter/conntrack-entries.ts';
 import type { Flow, FlowExportItem, FlowFilter } from '#dataplanes/flows.ts';
 import type { Family } from '#native/types.ts';
 import { client, defaultTimeouts, FlowBed, flowRecord, frontend, server } from './ebpf-flows-bed.ts';
 
-const { answered, established, finOther, viaStack, adopted, egressOk, ingressOk, destination } = FlowFlag;
+const { answered, established, finOther, viaStack, adopted, egressOk, ingressOk, destination, byNet, ofHost } =
+  FlowFlag;
 const up = answered | established;
 const tableOf = (bed: FlowBed): FlowTable => new FlowTable(bed.maps, () => defaultTimeouts);
 
@@ -216,6 +218,66 @@ describe.each([4, 6] as const)('IPv%i flows', (family) => {
     });
     const elsewhere = await tableOf(bed).importFlows(said({ type: 'flows', flows: [flowBetween(family)] }), scopeOf());
     expect(elsewhere.skipped).toEqual({ 'no end is a pod of this node': 1 });
+  });
+
+  test('what went by the net is listed so, and handed out to be masqueraded as before', async () => {
+    using bed = await FlowBed.make();
+    const opener = { address: family === 4 ? '192.0.2.9' : '2001:db8::9', port: 33_000 };
+    const masqueraded = flowRecord(family, 17, answered | byNet | egressOk, 0, {
+      opener,
+      sourceBefore: client[family],
+    });
+    const { pointer } = bed.put(masqueraded);
+    bed.put(flowRecord(family, 6, up | byNet | egressOk, 0));
+    const table = tableOf(bed);
+    const flows: Flow[] = [];
+    for await (const item of table.exportFlows(scopeOf(client[family].address), new AbortController().signal))
+      if ('flows' in item) flows.push(...item.flows);
+    flows.sort((a, b) => b.protocol - a.protocol);
+    expect(flows).toMatchObject([
+      {
+        protocol: 17,
+        way: 'net',
+        crossesNetfilter: false,
+        asked: { source: client[family].address, sourcePort: client[family].port },
+        delivered: { source: opener.address, sourcePort: opener.port, destination: server[family].address },
+      },
+      { protocol: 6, way: 'net', crossesNetfilter: false },
+    ]);
+    const timeouts = entryTimeouts(() => undefined);
+    const entries = flows.map((flow) => entryOfFlow(flow, timeouts));
+    expect(entries[0]).toMatchObject({
+      original: { source: client[family].address, sourcePort: client[family].port },
+      nat: { source: opener },
+    });
+    expect(entries[0]).not.toHaveProperty('nat.destination');
+    expect(entries[1]).not.toHaveProperty('nat');
+    expect(await bed.sweep(family)).toMatchObject({ visited: 3, pointers: 1, marked: 0 });
+    expect(await table.delete({ addresses: [client[family].address] })).toEqual({ deleted: 2, failed: [] });
+    expect(bed.flagsOf(family, pointer!.key)).toBeUndefined();
+  });
+
+  test('what the node asks of a Service: told last, its pointer stays; swept as any', async () => {
+    using bed = await FlowBed.make();
+    const node = { address: family === 4 ? '192.0.2.9' : '2001:db8::9', port: 33_000 };
+    const flags = up | viaStack | ofHost | ingressOk;
+    const asked = flowRecord(family, 6, flags, 0, { opener: node, before: frontend[family] });
+    const { pointer } = bed.put(asked);
+    const table = tableOf(bed);
+    const told = async (isLeaving: boolean): Promise<number> => {
+      let count = 0;
+      const scope = { ...scopeOf(server[family].address), isLeaving };
+      for await (const item of table.exportFlows(scope, new AbortController().signal))
+        count += 'flows' in item ? item.flows.length : 0;
+      return count;
+    };
+    expect(await told(false)).toBe(0);
+    expect(await told(true)).toBe(1);
+    expect(bed.flagsOf(family, pointer!.key)).toBeDefined();
+    expect(await bed.sweep(family)).toMatchObject({ visited: 2, pointers: 1, marked: 0 });
+    bed.put({ ...asked, at: 1n });
+    expect(await bed.sweep(family)).toMatchObject({ marked: 1 });
+    expect(await bed.sweep(family)).toMatchObject({ deletedTcp: 1 });
   });
 
   test('full maps: what does not fit is counted, and told of the first few', async () => {

@@ -1,6 +1,6 @@
 import ipaddr from 'ipaddr.js';
 import type { Family } from '#native/types.ts';
-import type { Flow, FlowState, FlowTuple } from '../../flows.ts';
+import type { Flow, FlowState, FlowTuple, FlowWay } from '../../flows.ts';
 import type { IpText } from '../../messages.ts';
 import { FlowFlag, flowFlagTexts } from '../bpf-types.gen.ts';
 import { flowLayouts } from './flow-maps.ts';
@@ -21,6 +21,8 @@ export interface FlowRecord {
   readonly other: FlowEnd;
   /** What the opener asked for, if that was translated. */
   readonly before?: FlowEnd;
+  /** What the opener is itself, if its source was translated. */
+  readonly sourceBefore?: FlowEnd;
   /** Bits of FlowFlag, but for those that say what is said above: which end the opener is, what was translated. */
   readonly flags: number;
   /** Not 0. */
@@ -44,17 +46,21 @@ export const SCTP = 132;
 const nsPerSecond = 1_000_000_000;
 
 /**
- * The elements of a flow: its record and, if the destination was translated, the pointer to it under what the opener asked for. For TCP, UDP and
+ * The elements of a flow: its record and, if it was translated, the pointer to it under what the opener sends. For TCP, UDP and
  * whatever has ports or none; not for ICMP.
  */
 export function flowElements(record: FlowRecord): { readonly record: FlowElement; readonly pointer?: FlowElement } {
-  const { family, protocol, opener, other, before, at, cookie } = record;
+  const { family, protocol, opener, other, before, sourceBefore, at, cookie } = record;
   const { key, openerIs1 } = keyOf(family, protocol, opener, other);
-  const flags = record.flags | (openerIs1 ? FlowFlag.opener1 : 0) | (before === undefined ? 0 : FlowFlag.destination);
+  const flags =
+    record.flags |
+    (openerIs1 ? FlowFlag.opener1 : 0) |
+    (before === undefined ? 0 : FlowFlag.destination) |
+    (sourceBefore === undefined ? 0 : FlowFlag.source);
   const fill = { family, at, cookie };
-  const element = { key, value: valueOf({ ...fill, key, before, sourceBefore: undefined, flags }) };
-  if (before === undefined) return { record: element };
-  const asked = keyOf(family, protocol, opener, before);
+  const element = { key, value: valueOf({ ...fill, key, before, sourceBefore, flags }) };
+  if (before === undefined && sourceBefore === undefined) return { record: element };
+  const asked = keyOf(family, protocol, sourceBefore ?? opener, before ?? other);
   const pointerFlags = FlowFlag.pointer | (asked.openerIs1 ? FlowFlag.opener1 : 0);
   const pointer = valueOf({ ...fill, key: asked.key, before: other, sourceBefore: opener, flags: pointerFlags });
   return { record: element, pointer: { key: asked.key, value: pointer } };
@@ -122,6 +128,7 @@ export function readFlow(family: Family, view: DataView, at: number, { now, time
       finished: { opener: (flags & FlowFlag.finOpener) !== 0, other: (flags & FlowFlag.finOther) !== 0 },
     }),
     crossesNetfilter: (flags & FlowFlag.viaStack) !== 0,
+    way: wayOf(flags),
     ageSeconds: secondsBetween(view.getBigUint64(at + offsets.created, true), now),
     idleSeconds: idle,
     ...(timeout !== undefined && { leftSeconds: Math.max(0, timeout / nsPerSecond - idle) }),
@@ -140,6 +147,11 @@ function flagNames(flags: number): readonly string[] {
   const names: string[] = [];
   for (const [bit, name] of namedFlags) if ((flags & bit) !== 0) names.push(name);
   return names;
+}
+
+function wayOf(flags: number): FlowWay {
+  if ((flags & FlowFlag.viaStack) !== 0) return 'stack';
+  return (flags & FlowFlag.byNet) === 0 ? 'pod' : 'net';
 }
 
 function stateOf(protocol: number, flags: number): FlowState {

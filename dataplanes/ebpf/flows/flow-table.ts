@@ -14,6 +14,7 @@ import {
   isInScope,
   sameTuple,
 } from '../../flows.ts';
+import { FlowFlag, flowFlagTexts } from '../bpf-types.gen.ts';
 import { FlowImporter } from './flow-import.ts';
 import { type FamilyFlowMaps, flowLayouts, flowShard } from './flow-maps.ts';
 import { pointerKeyOf, readFlow, TCP } from './flow-record.ts';
@@ -175,14 +176,19 @@ export class FlowTable implements DataplaneFlows {
   }
 }
 
+const ofHost = flowFlagTexts[FlowFlag.ofHost];
+
 /** Programs translate it, and what they have translated goes by the node's stack. */
 const isTranslatedForStack = ({ crossesNetfilter, asked, delivered }: Flow): boolean =>
   crossesNetfilter && !sameTuple(asked, delivered);
 
-/** Without these no packet of a TCP flow that is translated for the stack gets there. Others' senders wouldn't send again. */
+/**
+ * Without these no packet of a TCP flow that is translated for the stack gets there. Others' senders wouldn't send again; and the node's own packets,
+ * which netfilter has seen before they were translated, would go out as they are.
+ */
 function pointersToHold(family: Family, places: readonly Place[]): Uint8Array[] {
   return places
-    .filter(({ flow }) => flow.protocol === TCP && isTranslatedForStack(flow))
+    .filter(({ flow }) => flow.protocol === TCP && isTranslatedForStack(flow) && !flow.details.includes(ofHost))
     .flatMap(({ value }) => pointerKeyOf(family, value()) ?? []);
 }
 
