@@ -3,6 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { HostAttachments, type NetPrograms } from '#dataplanes/ebpf/hosts/host-attachments.ts';
+import { HostEnforcement } from '#dataplanes/ebpf/hosts/host-enforcement.ts';
+import { PODS_DEVICE } from '#dataplanes/ebpf/hosts/host-slots.ts';
+import type { LoadedDataplane } from '#dataplanes/ebpf/loaded-dataplane.ts';
 import { loadObject, type LoadedObject } from '#native/bpf.ts';
 import { openNetlink } from '#native/netlink.ts';
 import type { Netlink } from '#native/types.ts';
@@ -79,5 +82,33 @@ describe('programs of host endpoints where the kernel has no tcx', () => {
     await host.run([{ op: 'link.del', link: 'eth0' }]);
     await expect(attachments().put(ifindex, programs(first))).rejects.toMatchObject({ code: 'ENODEV' });
     expect(await attachments().remove(ifindex)).toBe(false);
+  });
+
+  test('are looked for by the next agent also if the first one dies before the second filter', async () => {
+    const loaded = {
+      filters: programs(first),
+      enterHosts: () => Promise.resolve(),
+      leaveHosts: () => {},
+    } as unknown as LoadedDataplane;
+    const enforce = (netlink: Netlink) =>
+      new HostEnforcement({ host: netlink, dir, netns: { path: ns.path }, hasTcx: false });
+    const eth0 = { ifindex, name: 'eth0', device: PODS_DEVICE, endpoint: 'up' };
+    const device = { ...eth0, isUplink: false, isJudged: true, isUntracked: false };
+    const dying = {
+      links: () => host.links(),
+      filters: (...args: Parameters<Netlink['filters']>) => host.filters(...args),
+      batch: async (ops: Parameters<Netlink['batch']>[0]) => {
+        const results = await host.batch(ops);
+        if (ops.some(({ op }) => op === 'filter.replace')) throw new Error('killed');
+        return results;
+      },
+    } as unknown as Netlink;
+    const { failed } = await enforce(dying).keep(loaded, [device], { enabled: false, generic: false });
+    expect(failed[0]).toMatchObject({ reason: expect.stringContaining('killed') });
+    expect(await filters()).toEqual(['tortie_from_net', 'tortie_to_net']);
+    const next = enforce(host);
+    expect(next.mayBeAttached).toBe(true);
+    await next.keep(loaded, [], { enabled: false, generic: false });
+    expect(await filters()).toEqual([]);
   });
 });

@@ -2,6 +2,9 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { EbpfDataplane } from '#dataplanes/ebpf/ebpf.ts';
+import { HostEnforcement } from '#dataplanes/ebpf/hosts/host-enforcement.ts';
+import { PODS_DEVICE } from '#dataplanes/ebpf/hosts/host-slots.ts';
+import type { LoadedDataplane } from '#dataplanes/ebpf/loaded-dataplane.ts';
 import { layoutVersion } from '#dataplanes/ebpf/programs.ts';
 import type { HostEndpointInfo, TierInfo } from '#dataplanes/policy.ts';
 import { ANY_RULE, testHostEndpoint } from '#dataplanes/shared/test-config.ts';
@@ -13,10 +16,11 @@ import {
   type LoadedObject,
   openPinnedLink,
 } from '#native/bpf.ts';
+import { systemCommandRunner } from '#native/command-runner.ts';
 import { openNetlink } from '#native/netlink.ts';
 import { createNetns, type TestNetns } from '#test/lab/netns.ts';
 import { until } from '#test/lab/until.ts';
-import { drive, EbpfBed } from './ebpf-bed.ts';
+import { drive, EbpfBed, ebpfObjects } from './ebpf-bed.ts';
 
 const nativeElf = new URL('../../build/bpf/native.bpf.o', import.meta.url).pathname;
 
@@ -321,6 +325,48 @@ describe('XDP', () => {
     expect(readdirSync(join(bed.bpffs, layoutVersion, 'hosts', 'xdp'))).toEqual([String(await id())]);
   });
 
+  test('of an earlier agent goes when this one can not load its own: it drops by what nobody says any more', async () => {
+    const first = await bed.dataplane();
+    say(first, 'up', { ...early, ifaceName: 'eth0' });
+    await apply(first);
+    await first.activate();
+    await first[Symbol.asyncDispose]();
+    expect(await programsOn('eth0', 'xdp')).toEqual(['tortie_xdp_in']);
+    using object = await loadObject({ name: 'tortie', elf: join(ebpfObjects, 'attach.bpf.o') });
+    const loaded = {
+      filters: { fromNet: object.program('tortie_from_net'), toNet: object.program('tortie_to_net') },
+      enterHosts: () => Promise.resolve(),
+      leaveHosts: () => {},
+      xdpProgram: () => Promise.reject(new Error('no such helper')),
+    } as unknown as LoadedDataplane;
+    const { ifindex, netns } = target('eth0');
+    await using enforcement = new HostEnforcement({
+      host: bed.host,
+      dir: join(bed.bpffs, layoutVersion, 'hosts'),
+      netns,
+    });
+    const eth0 = { ifindex, name: 'eth0', device: PODS_DEVICE, endpoint: 'up' };
+    const devices = [{ ...eth0, isUplink: false, isJudged: true, isUntracked: true }];
+    expect((await enforcement.keep(loaded, devices, { enabled: true, generic: false })).failed).toEqual([]);
+    expect(await programsOn('eth0', 'xdp')).toEqual([]);
+    expect(enforcement.states).toMatchObject([{ device: 'eth0', xdp: 'off', xdpReason: 'no such helper' }]);
+  });
+
+  test('leaves IPv6 alone where that is not ours', async () => {
+    for (const [netns, address] of [
+      [bed.node, 'fd00:1::1/64'],
+      [outside, 'fd00:1::2/64'],
+    ] as const)
+      await netns.ip('addr', 'add', address, 'dev', 'eth0', 'nodad');
+    const dataplane = await bed.dataplane([], { config: { ipv6Support: false } });
+    say(dataplane, 'up', { ...early, ifaceName: 'eth0' });
+    await apply(dataplane);
+    await dataplane.activate();
+    expect(await programsOn('eth0', 'xdp')).toEqual(['tortie_xdp_in']);
+    await expect(outside.exec('ping', '-c1', '-W2', 'fd00:1::1')).resolves.toContain('1 received');
+    await expect(outside.exec('ping', '-c1', '-W1', '192.0.2.1')).rejects.toThrow();
+  });
+
   /** From now on until that is called no XDP program comes or goes. */
   const failXdp = (): (() => void) => {
     const batch = bed.host.batch.bind(bed.host);
@@ -370,6 +416,24 @@ describe('XDP', () => {
     await second.activate();
     expect([await programsOn('eth0', 'xdp'), await programsOn('eth1', 'xdp')]).toEqual([['tortie_xdp_in'], []]);
   });
+});
+
+test("host endpoints are said to have failed while netfilter's rules can't be made: what their programs only mark would come in", async () => {
+  const dataplane = await bed.dataplane();
+  await dataplane.activate();
+  const { run } = systemCommandRunner;
+  const failing: typeof run = (file, args, options) =>
+    args.some((arg) => arg.includes('restore')) ? Promise.reject(new Error('no rules')) : run(file, args, options);
+  Object.assign(systemCommandRunner, { run: failing });
+  try {
+    say(dataplane, 'up', { ifaceName: 'eth0' });
+    const objects = (await dataplane.apply()).failed.map(({ object }) => object);
+    expect(objects).toContain('host endpoint up');
+  } finally {
+    Object.assign(systemCommandRunner, { run });
+  }
+  dataplane.requestResync();
+  await apply(dataplane);
 });
 
 test('a policy that is not known denies, and a unit that cannot be made fails its host endpoint', async () => {

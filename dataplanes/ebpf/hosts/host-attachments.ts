@@ -57,7 +57,7 @@ export class HostAttachments implements AsyncDisposable {
   /** Whether the device has these very programs in both directions. Throws what the kernel says. */
   async has(ifindex: number, programs: NetPrograms): Promise<boolean> {
     if ((await this.kind()) === 'clsact')
-      return (await readAttached(this.#deps.host, ifindex, pairOf(programs))).attached === 'yes';
+      return readAttached(this.#deps.host, ifindex, pairOf(programs)).attached === 'yes';
     for (const direction of directions) {
       const info = await (await this.#open(this.#path(ifindex, direction)))?.info();
       const wanted = direction === 'ingress' ? programs.fromNet : programs.toNet;
@@ -75,7 +75,7 @@ export class HostAttachments implements AsyncDisposable {
     }
     const { host } = this.#deps;
     const pair = pairOf(programs);
-    const state = await readAttached(host, ifindex, pair);
+    const state = readAttached(host, ifindex, pair);
     if (state.attached !== 'yes') await attach(host, ifindex, pair, state);
     const outcome = state.attached === 'yes' ? 'as they were' : state.attached === 'no' ? 'attached' : 'replaced';
     return { kind: 'clsact', outcome };

@@ -23,6 +23,8 @@ export interface HostEndpointDeps {
   readonly place: ProgramPlace;
   /** This node's, as calc names it. */
   readonly nodeName: string;
+  /** Whether the kernel has tcx; absent: it is tried. */
+  readonly hasTcx?: boolean;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -51,12 +53,12 @@ export class HostEndpoints implements AsyncDisposable {
     this.#deps = deps;
     this.#onDue = onDue;
     this.#devices = new HostDevices(deps, (event, isChange) => this.#take(event, isChange));
-    const { host, place } = deps;
+    const { host, place, hasTcx } = deps;
     this.#enforcement = new HostEnforcement({
       host,
       dir: join(place.dir, layoutVersion, 'hosts'),
-      objects: place.objects,
       ...(place.netns && { netns: place.netns }),
+      ...(hasTcx === undefined ? {} : { hasTcx }),
     });
   }
 

@@ -13,9 +13,9 @@ export interface EnforcementDeps {
   readonly host: Netlink;
   /** Where links and XDP programs are pinned; ours alone. */
   readonly dir: string;
-  /** The directory with the object files. */
-  readonly objects: string;
   readonly netns?: NetnsRef;
+  /** Whether the kernel has tcx; absent: it is tried. */
+  readonly hasTcx?: boolean;
 }
 
 /** A device that is to have our programs. */
@@ -52,9 +52,10 @@ export class HostEnforcement implements AsyncDisposable {
 
   constructor(deps: EnforcementDeps) {
     this.#deps = deps;
-    const { host, dir, netns } = deps;
+    const { host, dir, netns, hasTcx } = deps;
     const more = netns === undefined ? {} : { netns };
-    this.#attachments = new HostAttachments({ host, dir: join(dir, 'links'), ...more });
+    const tcx = hasTcx === undefined ? {} : { hasTcx };
+    this.#attachments = new HostAttachments({ host, dir: join(dir, 'links'), ...more, ...tcx });
     this.#xdp = new XdpPrograms({ host, dir: join(dir, 'xdp'), ...more });
   }
 
