@@ -88,7 +88,8 @@ test('a sweep that is late deletes no flow that got the element of an expired on
   const context = SweepContext.encode({ family: 4, shard: 0, now: process.hrtime.bigint(), timeouts, counts });
   expect((await object.program('tortie_sweep').run({ context })).returned).toBe(0);
   expect(map.get(own.key)).toBeUndefined();
-  expect(map.get(other.key)).toEqual(other.value);
+  // Perhaps marked: the sweep may have come by its bucket afterwards.
+  expect(map.get(other.key)).toBeDefined();
 });
 
 describe.each([4, 6] as const)('IPv%i', (version) => {
