@@ -43,7 +43,9 @@ const noted: { readonly [K in FelixFieldName]?: FieldSupport } = {
   bpfEnabled: yesBut('switches a live node'),
   bpfConntrackTimeouts: yesBut('Auto: as the sysctls of nf_conntrack have it at the time'),
   bpfDataIfacePattern: yesBut('where it is not set, uplinks are found by routes and addresses'),
-  bpfMapSizeConntrack: yesBut('answered flows of each address family; for those that nobody has answered an eighth more'),
+  bpfMapSizeConntrack: yesBut(
+    'answered flows of each address family; for those that nobody has answered an eighth more',
+  ),
   bpfMapSizePerCpuConntrack: yes,
   bpfMapSizeConntrackScaling: no('a full table stays as large as the settings say, and refuses new flows', 'Disabled'),
   bpfMapSizeConntrackCleanupQueue: kept('nothing waits in a queue: old records go where they are found'),

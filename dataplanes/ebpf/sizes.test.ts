@@ -1,0 +1,54 @@
+import { expect, test } from '@jest/globals';
+import { TEST_CONFIG } from '../shared/test-config.ts';
+import { mapShapes } from './bpf-types.gen.ts';
+import { areSameSizes, mapEntries, type MapName, settingOf, shrinkError, sizeSetting } from './sizes.ts';
+
+const { mapSizes } = TEST_CONFIG;
+
+test.each([
+  ['flows over four hashes', { flows: 10 }, { tortie_flow4a: 3, tortie_flow6d: 3 }],
+  [
+    'an eighth more for those that nobody has answered',
+    { flows: 80_000 },
+    { tortie_new4: 10_000, tortie_new6: 10_000 },
+  ],
+  ['these never fewer than the kernel keeps in reserve', { flows: 8 }, { tortie_new4: 1024 }],
+  ['flows by processors', { flows: 4, flowsPerCpu: 1000 }, { tortie_flow4a: 2000 }],
+  ['Services', { frontends: 7, backends: 9 }, { tortie_front4: 7, tortie_front6: 7, tortie_back4: 9, tortie_back6: 9 }],
+  ['addresses, and networks with one to spare', { addresses: 5, networks: 6 }, { tortie_addr4: 5, tortie_net6: 7 }],
+  [
+    'devices',
+    { devices: 10 },
+    { tortie_devices: 10, tortie_counters: 10, tortie_slots: 10, tortie_sources: 40, tortie_pods: 21 },
+  ],
+])('maps have room for %s', (_, wanted, sizes) => {
+  expect(mapEntries({ ...mapSizes, ...wanted }, 8)).toMatchObject(sizes);
+});
+
+test('every map that a setting makes larger names it, and no other does', () => {
+  const [small, large] = [1, 1000].map((factor) =>
+    mapEntries(
+      Object.fromEntries(
+        Object.entries(mapSizes).map(([name, size]) => [name, name === 'flowsPerCpu' ? 0 : size * factor]),
+      ) as typeof mapSizes,
+      1,
+    ),
+  );
+  const grows = (name: MapName): boolean => small?.[name] !== large?.[name];
+  for (const name of Object.keys(mapShapes) as MapName[])
+    expect([name, sizeSetting(name) !== undefined]).toEqual([name, grows(name)]);
+  expect(settingOf('tortie_frag4')).toBe('of this build');
+});
+
+test('sizes are the same if all are', () => {
+  const sizes = mapEntries(mapSizes, 1);
+  expect(areSameSizes(sizes, mapEntries(mapSizes, 2))).toBe(true);
+  expect(areSameSizes(sizes, { ...sizes, tortie_back6: 1 })).toBe(false);
+});
+
+test('a refusal names map, use and setting', () => {
+  expect(shrinkError([{ map: 'tortie_back4', wanted: 1, used: 2 }])).toMatchObject({
+    code: 'BPF_MAP_SHRINK',
+    message: 'the sizes of before stay: tortie_back4 has 2 entries in use and would get 1 (bpfMapSizeNATBackend)',
+  });
+});

@@ -1,0 +1,129 @@
+import { readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { scheduler } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import type { ApplyReport } from '#dataplanes/contract.ts';
+import type { EbpfDataplane } from '#dataplanes/ebpf/ebpf.ts';
+import { layoutVersion } from '#dataplanes/ebpf/programs.ts';
+import { backend, service } from '#dataplanes/ebpf/services/twin-for-tests.ts';
+import type { DataplaneUpdate, MapSizeSettings } from '#dataplanes/messages.ts';
+import { openPinnedMap } from '#native/bpf.ts';
+import { peerPort } from '#test/lab/peer.ts';
+import { Peer } from '#test/lab/peer-client.ts';
+import { type BedPod, EbpfBed } from './ebpf-bed.ts';
+
+/* Sizes of maps that change while packets go by them. */
+let bed: EbpfBed;
+const peers: Peer[] = [];
+
+beforeEach(async () => {
+  bed = await EbpfBed.create();
+});
+
+afterEach(async () => {
+  for (const peer of peers.splice(0)) await peer[Symbol.asyncDispose]();
+  await bed[Symbol.asyncDispose]();
+});
+
+/** A dataplane in force that knows two pods; what the second's endpoint came to is in `report`. */
+async function start(
+  sizes: Partial<MapSizeSettings>,
+): Promise<{ dataplane: EbpfDataplane; one: BedPod; two: BedPod; onePeer: Peer; report: ApplyReport }> {
+  const dataplane = await bed.dataplane([], { sizes });
+  await dataplane.activate();
+  const [one, two] = [await bed.pod(1, dataplane), await bed.pod(2, dataplane)];
+  const onePeer = await Peer.start(one.netns.path);
+  peers.push(onePeer, await Peer.start(two.netns.path));
+  for (const { id, endpoint } of [one, two]) dataplane.onUpdate({ type: 'workloadEndpointUpdate', id, endpoint });
+  return { dataplane, one, two, onePeer, report: await dataplane.apply() };
+}
+
+function resize(dataplane: EbpfDataplane, sizes: Partial<MapSizeSettings>): Promise<ApplyReport> {
+  const mapSizes = { ...bed.config.mapSizes, ...sizes };
+  dataplane.onUpdate({ type: 'configUpdate', config: { ...bed.config, mapSizes } });
+  return dataplane.apply();
+}
+
+/** Nothing new is allowed any more: only a flow that is known goes on. */
+const denyAll: DataplaneUpdate = { type: 'profileUpdate', id: 'kns.default', profile: { ingress: [], egress: [] } };
+
+function pinnedSize(name: string): number | undefined {
+  using map = openPinnedMap(join(bed.bpffs, layoutVersion, name));
+  return map?.shape.maxEntries;
+}
+
+describe('flows', () => {
+  test.each<[string, Partial<MapSizeSettings>, number]>([
+    ['more of them', { flows: 16_384 }, 4096],
+    ['fewer', { flows: 1024 }, 256],
+    ['more devices, which are other filters', { flows: 4096, devices: 64 }, 1024],
+  ])('known ones go on while there is to be room for %s', async (_, sizes, shard) => {
+    const { dataplane, two, onePeer } = await start({ flows: 4096, devices: 32 });
+    const streams = [await onePeer.stream(two.ipv4, 1), await onePeer.stream(two.ipv6, 1)];
+    for (const stream of streams) while ((await stream.progress()).answered === 0) await scheduler.wait(5);
+    dataplane.onUpdate(denyAll);
+    await dataplane.apply();
+    expect(await onePeer.connect(two.ipv4, 300)).toMatchObject({ ok: false });
+    expect((await resize(dataplane, { devices: 32, ...sizes })).failed).toEqual([]);
+    expect([pinnedSize('tortie_flow4a'), pinnedSize('tortie_flow6d')]).toEqual([shard, shard]);
+    expect(readdirSync(join(bed.bpffs, layoutVersion)).filter((name) => name.startsWith('former'))).toEqual([]);
+    // It was told all of policy: what was denied is.
+    expect(await onePeer.connect(two.ipv4, 300)).toMatchObject({ ok: false });
+    for (const stream of streams) {
+      const report = await stream.stop();
+      expect(report).toMatchObject({ failure: null, answered: report.sent });
+    }
+  });
+});
+
+describe('what had no room', () => {
+  test('an endpoint opens when the setting that its failure names is raised', async () => {
+    const { dataplane, one, two, onePeer, report } = await start({ devices: 1 });
+    const [failure] = report.failed;
+    expect([report.programmed, failure?.endpoint]).toEqual([[one.id], two.id]);
+    expect(failure?.reason).toContain('raise bpfMapSizeIfState');
+    expect(await resize(dataplane, { devices: 8 })).toMatchObject({ failed: [] });
+    for (const host of [two.ipv4, two.ipv6]) expect(await onePeer.connect(host, 5_000)).toMatchObject({ ok: true });
+  });
+
+  test('a Service is served when there is room for its frontend', async () => {
+    const { dataplane, two } = await start({ frontends: 1 });
+    for (const n of [1, 2]) {
+      const said = service(`10.96.0.${n}`, [backend(two.ipv4, peerPort)], { port: 80 });
+      dataplane.onUpdate({ type: 'serviceUpdate', id: `default/web${n}`, service: said });
+    }
+    const { failed } = await dataplane.apply();
+    expect(failed.map(({ object }) => object)).toEqual(['service default/web2']);
+    expect(failed[0]?.reason).toContain('bpfMapSizeNATFrontend');
+    expect(await resize(dataplane, { frontends: 16 })).toMatchObject({ failed: [] });
+    const served = dataplane.services.list().flatMap(({ frontends }) => frontends.map(({ backends }) => backends));
+    expect(served).toEqual([1, 2].map(() => [expect.objectContaining({ address: two.ipv4 })]));
+  });
+});
+
+describe('sizes that can not be had', () => {
+  test.each<[string, Partial<MapSizeSettings>, string]>([
+    [
+      'too small for the devices',
+      { devices: 1 },
+      'tortie_devices has 2 entries in use and would get 1 (bpfMapSizeIfState)',
+    ],
+    ['too small for the addresses', { addresses: 1 }, 'tortie_addr4'],
+    ['too large for any kernel', { backends: 0x7fff_ffff }, 'tortie_back'],
+  ])('leave everything as it was: %s', async (_, sizes, words) => {
+    const { dataplane, two, onePeer } = await start({ flows: 4096 });
+    const stream = await onePeer.stream(two.ipv4, 1);
+    const inode = (): number => statSync(join(bed.bpffs, layoutVersion, 'tortie_devices')).ino;
+    const before = [inode(), pinnedSize('tortie_flow4a')];
+    const { failed } = await resize(dataplane, { flows: 8192, ...sizes });
+    expect(failed.map(({ object }) => object)).toEqual(['sizes of the BPF maps']);
+    expect(failed[0]?.reason).toContain(words);
+    expect((await dataplane.apply({ retry: false })).failed).toEqual(failed);
+    expect([inode(), pinnedSize('tortie_flow4a')]).toEqual(before);
+    const report = await stream.stop();
+    expect(report).toMatchObject({ failure: null, answered: report.sent });
+    // What can be had is.
+    expect(await resize(dataplane, { flows: 8192 })).toMatchObject({ failed: [] });
+    expect(pinnedSize('tortie_flow4a')).toBe(2048);
+  });
+});
