@@ -161,7 +161,7 @@ struct search {
 	 */
 	__u32 row[DIMENSION__COUNT];
 	__u32 window[DIMENSION__COUNT];
-	/* Of the present step. Here since a frame of its own would cost more: see ebpf.md, the stack. */
+	/* Of the present step. Here since a frame of its own would cost more: see test-kernels.md. */
 	__u32 ids[DIMENSION__COUNT];
 	__u32 bytes;
 };
