@@ -58,6 +58,7 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
           'net out unmarked tcp S away:5 > front:80 -> pod two: tcp S away:5 > two:8080',
           'two gets tcp S away:5 > two:8080 -> dropped: policy',
         ],
+        records: ['new away:5 > two:8080 viaStack destination ofHost'],
       },
     ],
     [
