@@ -421,7 +421,7 @@ describe('XDP', () => {
 test("host endpoints are said to have failed while netfilter's rules can't be made: what their programs only mark would come in", async () => {
   const dataplane = await bed.dataplane();
   await dataplane.activate();
-  const { run } = systemCommandRunner;
+  const run = systemCommandRunner.run.bind(systemCommandRunner);
   const failing: typeof run = (file, args, options) =>
     args.some((arg) => arg.includes('restore')) ? Promise.reject(new Error('no rules')) : run(file, args, options);
   Object.assign(systemCommandRunner, { run: failing });
