@@ -27,6 +27,7 @@ interface RouteSocket {
   send(batch: Prepared): Promise<readonly OpResult[]>;
   link(link: LinkRef): Link | undefined;
   dump(kind: string, filter?: object): Promise<readonly unknown[]>;
+  dumpSync(kind: string, filter?: object): readonly unknown[];
   close(): void;
 }
 
@@ -110,6 +111,10 @@ class RouteNetlink implements Netlink {
 
   filters(link: LinkRef, direction: 'ingress' | 'egress'): Promise<readonly Filter[]> {
     return this.#dump<Filter>('filters', { link, direction });
+  }
+
+  filtersSync(link: LinkRef, direction: 'ingress' | 'egress'): readonly Filter[] {
+    return this.#socket.dumpSync('filters', { link, direction }) as readonly Filter[];
   }
 
   qdiscs(): Promise<readonly Qdisc[]> {

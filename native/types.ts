@@ -271,6 +271,8 @@ export interface Netlink extends Disposable {
     readonly proxy?: boolean;
   }): Promise<readonly Neighbour[]>;
   filters(link: LinkRef, direction: 'ingress' | 'egress'): Promise<readonly Filter[]>;
+  /** The same on the calling thread, in a tenth of a millisecond: an ADD waits longer for a thread that comes back. */
+  filtersSync(link: LinkRef, direction: 'ingress' | 'egress'): readonly Filter[];
   /** All qdiscs of all devices; `noqueue`, which devices have when they have none, is among them. */
   qdiscs(): Promise<readonly Qdisc[]>;
   /** True if the device has a clsact qdisc. */

@@ -156,7 +156,7 @@ export class DeviceFilters implements AsyncDisposable {
       await this.#links.forgetGone(ifindex);
       if (this.#links.has(ifindex)) return { by: 'tcx', attached };
     }
-    return { by: 'clsact', ...(await readAttached(this.#host, ifindex, podFilters(filters))) };
+    return { by: 'clsact', ...readAttached(this.#host, ifindex, podFilters(filters)) };
   }
 
   async #put(ifindex: number, filters: Filters): Promise<State> {

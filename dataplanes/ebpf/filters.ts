@@ -43,12 +43,10 @@ export function newDeviceOps(link: string, programs: Filters): readonly NetlinkO
   return [{ op: 'clsact.add', link }, ...filterOps(link, podFilters(programs), false)];
 }
 
-/** Looks whether a device has our filters. Throws NetlinkFailure (`ENODEV` when it is gone). */
-export async function readAttached(host: Netlink, ifindex: number, pair: FilterPair): Promise<AttachedState> {
-  const [ingress, egress] = await Promise.all(
-    directions.map(async (direction) =>
-      (await host.filters(ifindex, direction)).find((filter) => isOurs(filter, pair.names)),
-    ),
+/** Looks whether a device has our filters, on the calling thread: every ADD waits for it. Throws NetlinkFailure (`ENODEV` when it is gone). */
+export function readAttached(host: Netlink, ifindex: number, pair: FilterPair): AttachedState {
+  const [ingress, egress] = directions.map((direction) =>
+    host.filtersSync(ifindex, direction).find((filter) => isOurs(filter, pair.names)),
   );
   const present = [ingress, egress].filter((filter) => filter !== undefined);
   const clsact = present.length === 0 ? 'unknown' : present.some(isGuestFilter) ? 'foreign' : 'ours';

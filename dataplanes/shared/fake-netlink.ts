@@ -181,6 +181,10 @@ export class FakeNetlink implements Netlink {
     return Promise.resolve([]);
   }
 
+  filtersSync(): readonly never[] {
+    return [];
+  }
+
   qdiscs(): Promise<readonly never[]> {
     return Promise.resolve([]);
   }

@@ -185,6 +185,7 @@ Napi::Function RouteSocket::Define(Napi::Env env)
 			       InstanceMethod<&RouteSocket::Send>("send"),
 			       InstanceMethod<&RouteSocket::Link>("link"),
 			       InstanceMethod<&RouteSocket::Dump>("dump"),
+			       InstanceMethod<&RouteSocket::DumpSync>("dumpSync"),
 			       InstanceMethod<&RouteSocket::Close>("close"),
 			   });
 }
@@ -294,43 +295,60 @@ static Napi::Array DecodeDump(Napi::Env env, const DumpPlan &plan, const Dumped 
 	return array;
 }
 
+// What was dumped, and the number of the link that was asked about.
+using DumpAnswer = std::pair<Dumped, uint32_t>;
+
+static DumpAnswer RunDump(DumpPlan &plan, Socket &socket)
+{
+	DumpAnswer answer;
+	if (plan.link)
+		answer.second = plan.link->index;
+	if (plan.link && !plan.link->name.empty()) {
+		answer.second = socket.IndexOf(plan.link->name);
+		if (answer.second == 0) {
+			Failure failure;
+			failure.number = ENODEV;
+			failure.syscall = "sendmsg";
+			failure.object = plan.object;
+			throw KernelError(failure);
+		}
+	}
+	for (Message &request : plan.requests) {
+		try {
+			answer.first.push_back(
+			    {FamilyOf(request.header()), socket.Dump(request, plan.object)});
+		} catch (const KernelError &error) {
+			if (!plan.emptyError || error.failure.number != plan.emptyError)
+				throw;
+		}
+	}
+	return answer;
+}
+
+static DumpPlan ReadPlan(const Napi::CallbackInfo &info)
+{
+	if (!info[0].IsString())
+		throw BadArgument("kind", "must be text");
+	return PlanDump(info[0].As<Napi::String>().Utf8Value(), ReadFilter(info[1]));
+}
+
+Napi::Value RouteSocket::DumpSync(const Napi::CallbackInfo &info)
+{
+	return Guarded(info.Env(), "dump", [&]() -> Napi::Value {
+		DumpPlan plan = ReadPlan(info);
+		const DumpAnswer answer = RunDump(plan, *Open(sync_));
+		return DecodeDump(info.Env(), plan, answer.first, answer.second);
+	});
+}
+
 Napi::Value RouteSocket::Dump(const Napi::CallbackInfo &info)
 {
 	return Guarded(info.Env(), "dump", [&]() -> Napi::Value {
-		if (!info[0].IsString())
-			throw BadArgument("kind", "must be text");
-		const auto plan = std::make_shared<DumpPlan>(
-		    PlanDump(info[0].As<Napi::String>().Utf8Value(), ReadFilter(info[1])));
+		const auto plan = std::make_shared<DumpPlan>(ReadPlan(info));
 		const auto socket = Open(worker_);
-		using Answer = std::pair<Dumped, uint32_t>;
-		return OnWorker<Answer>(
-		    info.Env(),
-		    [plan, socket]() -> Answer {
-			    Answer answer;
-			    if (plan->link)
-				    answer.second = plan->link->index;
-			    if (plan->link && !plan->link->name.empty()) {
-				    answer.second = socket->IndexOf(plan->link->name);
-				    if (answer.second == 0) {
-					    Failure failure;
-					    failure.number = ENODEV;
-					    failure.syscall = "sendmsg";
-					    failure.object = plan->object;
-					    throw KernelError(failure);
-				    }
-			    }
-			    for (Message &request : plan->requests) {
-				    try {
-					    answer.first.push_back({FamilyOf(request.header()),
-								    socket->Dump(request, plan->object)});
-				    } catch (const KernelError &error) {
-					    if (!plan->emptyError || error.failure.number != plan->emptyError)
-						    throw;
-				    }
-			    }
-			    return answer;
-		    },
-		    [plan](Napi::Env env, Answer &answer) -> Napi::Value {
+		return OnWorker<DumpAnswer>(
+		    info.Env(), [plan, socket] { return RunDump(*plan, *socket); },
+		    [plan](Napi::Env env, DumpAnswer &answer) -> Napi::Value {
 			    return DecodeDump(env, *plan, answer.first, answer.second);
 		    });
 	});

@@ -27,6 +27,8 @@ class RouteSocket : public Napi::ObjectWrap<RouteSocket>
 	Napi::Value Link(const Napi::CallbackInfo &info);
 	// dump(kind, filter): promise of an array.
 	Napi::Value Dump(const Napi::CallbackInfo &info);
+	// dumpSync(kind, filter): an array. For what is short.
+	Napi::Value DumpSync(const Napi::CallbackInfo &info);
 	void Close(const Napi::CallbackInfo &info);
 
 	const std::shared_ptr<Socket> &Open(const std::shared_ptr<Socket> &socket) const;
