@@ -146,6 +146,6 @@ test('what a record means that has a flag without a name today, nobody can say: 
   putOlder(older.map('tortie_flow4_even'), record(1002, process.hrtime.bigint()));
   putOlder(older.map('tortie_flow4_even'), record(1003, 1n));
   expect(await flows.carry(maps)).toMatchObject({ carried: 1 });
-  expect((await pinnedFlows()).map(({ key }) => key.end[0]?.port).sort()).toEqual([1000, 1002]);
+  expect(new Set((await pinnedFlows()).map(({ key }) => key.end[0]?.port))).toEqual(new Set([1000, 1002]));
   await dataplane[Symbol.asyncDispose]();
 });
