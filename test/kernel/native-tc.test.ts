@@ -58,6 +58,7 @@ describe('clsact', () => {
 
   test('asking for a device that is not there is ENODEV', async () => {
     await expect(netlink.hasClsact('nope')).rejects.toMatchObject({ code: 'ENODEV', object: 'qdisc.dump dev nope' });
+    expect(() => netlink.filtersSync('nope', 'ingress')).toThrow(expect.objectContaining({ code: 'ENODEV' }));
     await expect(netlink.filters('nope', 'ingress')).rejects.toMatchObject({
       code: 'ENODEV',
       object: 'filter.dump dev nope',
@@ -85,6 +86,8 @@ describe('filters', () => {
     expect(await netlink.filters('cali1', 'ingress')).toEqual([
       { linkIndex, direction: 'ingress', ...place, kind: 'bpf', name: 'tortie_from_pod', programId: from.id },
     ]);
+    for (const direction of ['ingress', 'egress'] as const)
+      expect(netlink.filtersSync('cali1', direction)).toEqual(await netlink.filters(linkIndex, direction));
     expect(await netlink.filters(linkIndex, 'egress')).toEqual([
       { linkIndex, direction: 'egress', ...place, kind: 'bpf', name: 'tortie_to_pod', programId: to.id },
     ]);
