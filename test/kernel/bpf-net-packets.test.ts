@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { FlowFlag, Hop, HopKind } from '#dataplanes/ebpf/bpf-types.gen.ts';
+import { FlowFlag, type Hop, HopKind } from '#dataplanes/ebpf/bpf-types.gen.ts';
 import { type Case, check } from './bpf-flow-walk.ts';
 import { NetBed } from './bpf-net-bed.ts';
 
