@@ -178,9 +178,15 @@ export class FlowTable implements DataplaneFlows {
 
 const ofHost = flowFlagTexts[FlowFlag.ofHost];
 
-/** Programs translate it, and what they have translated goes by the node's stack. */
-const isTranslatedForStack = ({ crossesNetfilter, asked, delivered }: Flow): boolean =>
-  crossesNetfilter && !sameTuple(asked, delivered);
+/**
+ * Programs translate its destination, and what they have translated goes by the node's stack; or by an uplink, and so by the stack as soon as the
+ * uplink's programs leave, which go before those of pods.
+ */
+const isTranslatedForStack = ({ crossesNetfilter, way, asked, delivered }: Flow): boolean =>
+  crossesNetfilter
+    ? !sameTuple(asked, delivered)
+    : way === 'net' &&
+      (asked.destination !== delivered.destination || asked.destinationPort !== delivered.destinationPort);
 
 /**
  * Without these no packet of a TCP flow that is translated for the stack gets there. Others' senders wouldn't send again; and the node's own packets,
