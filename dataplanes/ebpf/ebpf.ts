@@ -84,7 +84,7 @@ export class EbpfDataplane implements Dataplane {
     enforcesPolicy: true,
     closesUnknownDevices: false,
     translatesServices: true,
-    translatesForNode: false,
+    translatesForNode: true,
   };
 
   readonly programsServices = true;
