@@ -430,30 +430,36 @@ describe('entering and leaving the path', () => {
 
 describe('when a map is full', () => {
   test.each([
-    ['tortie_devices', { devices: 1, sources: 64 }, 'tortie_slots'],
-    ['tortie_sources', { devices: 16, sources: 3 }, 'tortie_sources'],
-  ])('(%s) the endpoint stays closed with the reason, the others work, and room opens it', async (_, sizes, named) => {
-    const dataplane = await bed.dataplane([], { sizes });
-    await dataplane.activate();
-    const one = await bed.pod(1, dataplane);
-    const two = await bed.pod(2);
-    dataplane.onUpdate({ type: 'workloadEndpointUpdate', id: one.id, endpoint: one.endpoint });
-    await dataplane.apply();
-    dataplane.onUpdate({ type: 'workloadEndpointUpdate', id: two.id, endpoint: two.endpoint });
-    expect(await dataplane.apply()).toMatchObject({
-      programmed: [],
-      failed: [{ endpoint: two.id, reason: expect.stringContaining(`map ${named} is full`) }],
-    });
-    expect(await attachedIds('cali2')).toHaveLength(2);
-    expect((await dataplane.apply()).failed).toHaveLength(1);
-    dataplane.onUpdate({ type: 'workloadEndpointRemove', id: one.id });
-    await bed.host.run([{ op: 'link.del', link: 'cali1' }]);
-    dataplane.requestResync();
-    await dataplane.apply();
-    expect((await dataplane.apply()).failed).toEqual([]);
-    using devices = openPinnedMap(join(bed.bpffs, 'v2', 'tortie_devices'));
-    expect(await devices?.entries()).toHaveLength(1);
-  });
+    ['tortie_devices', 1, 0, 'tortie_slots'],
+    // Four sources a device: 2 and 7 are one too many.
+    ['tortie_sources', 2, 5, 'tortie_sources'],
+  ])(
+    '(%s) the endpoint stays closed with the reason, the others work, and room opens it',
+    async (_, room, more, named) => {
+      const dataplane = await bed.dataplane([], { sizes: { devices: room } });
+      await dataplane.activate();
+      const one = await bed.pod(1, dataplane);
+      const two = await bed.pod(2);
+      dataplane.onUpdate({ type: 'workloadEndpointUpdate', id: one.id, endpoint: one.endpoint });
+      await dataplane.apply();
+      const further = Array.from({ length: more }, (_, index) => `10.66.0.${index}/32`);
+      const endpoint = { ...two.endpoint, ipv4Nets: [...two.endpoint.ipv4Nets, ...further] };
+      dataplane.onUpdate({ type: 'workloadEndpointUpdate', id: two.id, endpoint });
+      expect(await dataplane.apply()).toMatchObject({
+        programmed: [],
+        failed: [{ endpoint: two.id, reason: expect.stringMatching(`map ${named} is full.*raise bpfMapSizeIfState`) }],
+      });
+      expect(await attachedIds('cali2')).toHaveLength(2);
+      expect((await dataplane.apply()).failed).toHaveLength(1);
+      dataplane.onUpdate({ type: 'workloadEndpointRemove', id: one.id });
+      await bed.host.run([{ op: 'link.del', link: 'cali1' }]);
+      dataplane.requestResync();
+      await dataplane.apply();
+      expect((await dataplane.apply()).failed).toEqual([]);
+      using devices = openPinnedMap(join(bed.bpffs, 'v2', 'tortie_devices'));
+      expect(await devices?.entries()).toHaveLength(1);
+    },
+  );
 });
 
 describe('the probe', () => {
