@@ -60,6 +60,11 @@ describe('ways', () => {
       { type: 'hostUpdate', node: 'here', host: { ipv4: '192.0.2.1', ipv6: '2001:db8::1' } },
       { 'node > 192.0.2.1/32': 'host', 'node > 2001:db8::1/128': 'host' },
     ],
+    [
+      'of Services that netfilter has, which is the stack',
+      { type: 'serviceRangesUpdate', cidrs: ['10.96.0.0/12'] },
+      { 'services > 10.96.0.0/12': 'host' },
+    ],
     ['of another node, which is none', { type: 'hostUpdate', node: 'b', host: { ipv4: '192.0.2.2' } }, {}],
   ])('%s', (_, update, expected) => {
     ways.record(update);

@@ -58,6 +58,10 @@ export class Ways {
       case 'routeRemove':
         this.#wish(`route ${update.dst}`, [], 'pool');
         break;
+      case 'serviceRangesUpdate':
+        // By the stack, never past it: what netfilter translates, and what nobody has, which its rules keep from going round.
+        this.#wish('services', update.cidrs, 'host');
+        break;
       case 'hostUpdate':
         if (update.node === this.#nodeName) this.#setNode(update.host);
         break;
