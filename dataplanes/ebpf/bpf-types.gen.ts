@@ -1049,29 +1049,6 @@ export const FailsafeKey4 = {
   },
 } as const;
 
-/** struct backend4, 8 bytes */
-export interface Backend4 {
-  readonly address: Uint8Array;
-  readonly port: number;
-}
-export const Backend4 = {
-  size: 8,
-  offsets: { address: 0, port: 4 },
-  read(view: DataView, at = 0): Backend4 {
-    return { address: bytesAt(view, at, 4), port: view.getUint16(at + 4, true) };
-  },
-  write(value: Backend4, view: DataView, at = 0): void {
-    setBytes(view, at, value.address, 4);
-    view.setUint16(at + 4, value.port, true);
-    setZero(view, at + 6, 2);
-  },
-  encode(value: Backend4): Uint8Array {
-    const bytes = new Uint8Array(8);
-    Backend4.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
 /** struct fragment_key4, 16 bytes */
 export interface FragmentKey4 {
   readonly source: Uint8Array;
@@ -1140,6 +1117,29 @@ export const RefusalRoom = {
   encode(value: RefusalRoom): Uint8Array {
     const bytes = new Uint8Array(2048);
     RefusalRoom.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct backend4, 8 bytes */
+export interface Backend4 {
+  readonly address: Uint8Array;
+  readonly port: number;
+}
+export const Backend4 = {
+  size: 8,
+  offsets: { address: 0, port: 4 },
+  read(view: DataView, at = 0): Backend4 {
+    return { address: bytesAt(view, at, 4), port: view.getUint16(at + 4, true) };
+  },
+  write(value: Backend4, view: DataView, at = 0): void {
+    setBytes(view, at, value.address, 4);
+    view.setUint16(at + 4, value.port, true);
+    setZero(view, at + 6, 2);
+  },
+  encode(value: Backend4): Uint8Array {
+    const bytes = new Uint8Array(8);
+    Backend4.write(value, new DataView(bytes.buffer));
     return bytes;
   },
 } as const;
@@ -1257,29 +1257,6 @@ export const FailsafeKey6 = {
   },
 } as const;
 
-/** struct backend6, 20 bytes */
-export interface Backend6 {
-  readonly address: Uint8Array;
-  readonly port: number;
-}
-export const Backend6 = {
-  size: 20,
-  offsets: { address: 0, port: 16 },
-  read(view: DataView, at = 0): Backend6 {
-    return { address: bytesAt(view, at, 16), port: view.getUint16(at + 16, true) };
-  },
-  write(value: Backend6, view: DataView, at = 0): void {
-    setBytes(view, at, value.address, 16);
-    view.setUint16(at + 16, value.port, true);
-    setZero(view, at + 18, 2);
-  },
-  encode(value: Backend6): Uint8Array {
-    const bytes = new Uint8Array(20);
-    Backend6.write(value, new DataView(bytes.buffer));
-    return bytes;
-  },
-} as const;
-
 /** struct fragment_key6, 40 bytes */
 export interface FragmentKey6 {
   readonly source: Uint8Array;
@@ -1303,6 +1280,29 @@ export const FragmentKey6 = {
   encode(value: FragmentKey6): Uint8Array {
     const bytes = new Uint8Array(40);
     FragmentKey6.write(value, new DataView(bytes.buffer));
+    return bytes;
+  },
+} as const;
+
+/** struct backend6, 20 bytes */
+export interface Backend6 {
+  readonly address: Uint8Array;
+  readonly port: number;
+}
+export const Backend6 = {
+  size: 20,
+  offsets: { address: 0, port: 16 },
+  read(view: DataView, at = 0): Backend6 {
+    return { address: bytesAt(view, at, 16), port: view.getUint16(at + 16, true) };
+  },
+  write(value: Backend6, view: DataView, at = 0): void {
+    setBytes(view, at, value.address, 16);
+    view.setUint16(at + 16, value.port, true);
+    setZero(view, at + 18, 2);
+  },
+  encode(value: Backend6): Uint8Array {
+    const bytes = new Uint8Array(20);
+    Backend6.write(value, new DataView(bytes.buffer));
     return bytes;
   },
 } as const;
@@ -1774,10 +1774,10 @@ export const mapShapes = {
   tortie_oneway4: { name: 'tortie_oneway4', type: 2, keySize: 4, valueSize: 12, maxEntries: 4097, flags: 0 },
   /** array: u32 -> OneWayShare */
   tortie_oneway6: { name: 'tortie_oneway6', type: 2, keySize: 4, valueSize: 12, maxEntries: 4097, flags: 0 },
-  /** percpu_array: u32 -> u4032 */
-  tortie_packet4: { name: 'tortie_packet4', type: 6, keySize: 4, valueSize: 504, maxEntries: 1, flags: 0 },
-  /** percpu_array: u32 -> u5824 */
-  tortie_packet6: { name: 'tortie_packet6', type: 6, keySize: 4, valueSize: 728, maxEntries: 1, flags: 0 },
+  /** percpu_array: u32 -> u4800 */
+  tortie_packet4: { name: 'tortie_packet4', type: 6, keySize: 4, valueSize: 600, maxEntries: 1, flags: 0 },
+  /** percpu_array: u32 -> u6784 */
+  tortie_packet6: { name: 'tortie_packet6', type: 6, keySize: 4, valueSize: 848, maxEntries: 1, flags: 0 },
   /** array: u32 -> PodSlot */
   tortie_pods: { name: 'tortie_pods', type: 2, keySize: 4, valueSize: 56, maxEntries: 4096, flags: 1024 },
   /** array: u32 -> PortClasses */
@@ -1921,6 +1921,8 @@ export const flowConstants = {
   hopInPool: 1,
   hopNatOutgoing: 2,
   hopShaped: 4,
+  handoverIn: 1,
+  handoverOut: 2,
   hostUnitOrdinary: 0,
   hostUnitForward: 4,
   hostUnitPreDnat: 8,
