@@ -96,7 +96,7 @@ describe('programs of host endpoints where the kernel has no tcx', () => {
     const device = { ...eth0, isUplink: false, isJudged: true, isUntracked: false };
     const dying = {
       links: () => host.links(),
-      filters: (...args: Parameters<Netlink['filters']>) => host.filters(...args),
+      filtersSync: (...args: Parameters<Netlink['filtersSync']>) => host.filtersSync(...args),
       batch: async (ops: Parameters<Netlink['batch']>[0]) => {
         const results = await host.batch(ops);
         if (ops.some(({ op }) => op === 'filter.replace')) throw new Error('killed');
