@@ -24,6 +24,8 @@ export interface PacketPathParts {
 export class PacketPath {
   readonly #parts: PacketPathParts;
   #state: 'no' | 'waiting' | 'yes' = 'no';
+  /** Some devices may have filters that what older layouts and sizes left is kept for. */
+  #mustRemoveOlder = false;
 
   constructor(parts: PacketPathParts) {
     this.#parts = parts;
@@ -100,6 +102,11 @@ export class PacketPath {
         reason: check.reason,
       });
     }
+    // What failed when we entered has been put right: later on its flows would be those of pods that are gone.
+    if (this.#mustRemoveOlder && outcome.failed.length === 0) {
+      loaded.removeOlder();
+      this.#mustRemoveOlder = false;
+    }
   }
 
   /** Packets come by our programs no more. Netfilter's part first: it drops what no program has seen. */
@@ -150,12 +157,14 @@ export class PacketPath {
       if (stayed) throw error;
       this.#state = 'no';
       await hosts.release(loaded);
-      await filters.detachAll(entered);
+      // One direction may have come where the other did not.
+      await filters.detachAll([...entered, ...failures.map(({ link }) => link)]);
       throw error;
     }
     // We were in the path already: what is attached keeps its pods safe.
     if (words.length > 0) log.error('some devices do not have our programs', { failures: words });
     await loaded.carryFlows('after');
+    this.#mustRemoveOlder = words.length > 0;
     if (words.length === 0) loaded.removeOlder();
     this.#state = 'yes';
     for (const { link } of failures) {
