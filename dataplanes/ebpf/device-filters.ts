@@ -1,8 +1,12 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { probeBpf } from '#native/bpf.ts';
 import type { Link, Netlink } from '#native/types.ts';
 import { attach, type AttachedState, detach, type IngressQdiscError, podFilters, readAttached } from './filters.ts';
 import type { Filters } from './programs.ts';
 import { type LinkPrograms, TcxLinks, type TcxLinksDeps } from './tcx-links.ts';
+
+/** Looks at devices in one turn of the event loop: some ms of the kernel's time, as long as nobody else has its lock of devices. */
+const slice = 16;
 
 /** What came of attaching to many devices. */
 export interface AttachReport {
@@ -51,6 +55,7 @@ export class DeviceFilters implements AsyncDisposable {
   /** Ifindexes of devices whose filters are to be looked at. */
   readonly #suspects = new Set<number>();
   #hasTcx: boolean | undefined;
+  #looks = 0;
 
   constructor({ host, links, hasTcx }: DeviceFiltersDeps) {
     this.#host = host;
@@ -149,6 +154,8 @@ export class DeviceFilters implements AsyncDisposable {
   }
 
   async #read(ifindex: number, filters: Filters): Promise<State> {
+    this.#looks += 1;
+    if (this.#looks % slice === 0) await nextTurn();
     if (this.#links.has(ifindex)) {
       const attached = await this.#links.read(ifindex, linkPrograms(filters));
       if (attached !== 'no') return { by: 'tcx', attached };

@@ -120,8 +120,8 @@ export class EbpfDataplane implements Dataplane {
   #mustLoad = true;
   /** Sizes that could not be had, and why: they are tried again with all that failed. */
   #refusedSizes: { readonly wanted: MapEntries; readonly reason: string } | undefined;
-  /** Flows are being taken over into the maps in use. */
-  #isImporting = false;
+  /** Flows are being taken over into the maps in use, or handed over out of them. */
+  #handover: Handover | undefined;
   #mustRead = true;
   #listener: () => void = () => {};
 
@@ -371,36 +371,54 @@ export class EbpfDataplane implements Dataplane {
     const wanted = sizesOf(config);
     const refused = this.#refusedSizes;
     this.#refusedSizes = undefined;
-    // What is taken over goes into maps that are in use.
-    if (areSameSizes(former.sizes, wanted) || this.#isImporting) return;
+    // What is taken over goes into maps that are in use, what is handed over comes from these.
+    if (areSameSizes(former.sizes, wanted) || this.#handover !== undefined) return;
     const wasRefused = refused !== undefined && areSameSizes(refused.wanted, wanted);
     try {
       if (wasRefused && !retry) throw new Error(refused.reason);
       const misfits = [...former.misfitsOf(wanted), ...(await fittingSizes(this.#deps.place, wanted)).misfits];
       if (misfits.length > 0) throw shrinkError(misfits);
       const next = await this.#open(config);
-      const said = await former.said();
-      this.#loaded = next;
-      this.#policy.useListeners({ classifier: next.maps.classifier, services: next.services }, said);
-      this.#ways.useTable(next.maps.hops);
-      this.flowEvents.move();
-      await former[Symbol.asyncDispose]();
+      await former.settled();
+      if (this.#isHandingOver()) {
+        // It has begun meanwhile.
+        await next[Symbol.asyncDispose]();
+        return;
+      }
+      this.#replace(former, next);
     } catch (error) {
       const reason = wordsOf(error);
       this.#refusedSizes = { wanted, reason };
       outcome.failed.push({ object: 'sizes of the BPF maps', reason });
       return;
     }
+    try {
+      await former[Symbol.asyncDispose]();
+    } catch (error) {
+      this.#deps.log.warn('the BPF maps of before could not all be closed', { reason: wordsOf(error) });
+    }
+    this.#deps.log.info('the BPF maps get other sizes');
+  }
+
+  #isHandingOver(): boolean {
+    return this.#handover !== undefined;
+  }
+
+  /** In one turn: nothing is said in between, and nobody enters what knows nothing yet. */
+  #replace(former: LoadedDataplane, next: LoadedDataplane): void {
     this.#path.wait();
     this.#isFilled = false;
     this.#mustRead = true;
     this.#hosts.requestResync();
     for (const id of this.#endpoints.all) this.#endpoints.markDirty(id);
-    this.#deps.log.info('the BPF maps get other sizes');
+    this.#loaded = next;
+    this.#policy.useListeners({ classifier: next.maps.classifier, services: next.services }, former.said);
+    this.#ways.useTable(next.maps.hops);
+    this.flowEvents.move();
   }
 
   #setHandover(handover: Handover | undefined): void {
-    this.#isImporting = handover === 'in';
+    this.#handover = handover;
     this.#loaded?.maps.setHandover(handover);
     if (handover === undefined) this.#listener(); // Other sizes may wait.
   }
@@ -561,6 +579,7 @@ export class EbpfDataplane implements Dataplane {
     await this.#loaded?.[Symbol.asyncDispose]();
     this.#loaded = undefined;
     this.#path.forget();
+    this.#handover = undefined;
     this.#isFilled = false;
     this.#mustLoad = true;
   }

@@ -151,10 +151,14 @@ export class LoadedDataplane implements AsyncDisposable {
     });
   }
 
-  /** All that was said of policy and Services, to be said to another. Nothing is under way when this resolves. */
-  async said(): Promise<readonly (ClassifierUpdate | ServiceUpdate)[]> {
+  /** Nothing is freed in the background any more when this resolves, until somebody asks for it. */
+  async settled(): Promise<void> {
     this.#mustSettle = false;
     await this.#settling;
+  }
+
+  /** All that was said of policy and Services, to be said to another before anybody says more. */
+  get said(): readonly (ClassifierUpdate | ServiceUpdate)[] {
     return [...this.maps.classifier.said(), ...this.services.said()];
   }
 
@@ -270,6 +274,7 @@ export class LoadedDataplane implements AsyncDisposable {
   /** What was put aside, and what builds of other layouts pinned, goes; nothing of them may be on a device any more. */
   removeOlder(): void {
     removeOlder(this.#deps.place.dir);
+    this.#older[Symbol.dispose]();
   }
 
   /**

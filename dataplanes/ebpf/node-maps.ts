@@ -70,6 +70,9 @@ export class NodeMaps implements Disposable {
   /** The ports that masqueraded flows get; undefined: netfilter masquerades all. */
   setNatPorts(ports: NatPorts | undefined): void {
     const { natFirst, natLast } = RunState.offsets;
+    const is = { first: this.#run.load32(0, natFirst), last: this.#run.load32(0, natLast) };
+    // Without a range, be it for a moment, new flows are netfilter's to masquerade as long as they live.
+    if (is.first === (ports?.first ?? 0) && is.last === (ports?.last ?? 0)) return;
     // Nobody is to see the end of one range with the beginning of another.
     this.#run.store32(0, natFirst, 0);
     this.#run.store32(0, natLast, ports?.last ?? 0);

@@ -149,3 +149,34 @@ test('what a record means that has a flag without a name today, nobody can say: 
   expect(new Set((await pinnedFlows()).map(({ key }) => key.end[0]?.port))).toEqual(new Set([1000, 1002]));
   await dataplane[Symbol.asyncDispose]();
 });
+
+test('whoever is stopped half-way carries all of it again, what has had no packet since too', async () => {
+  await bed.dataplane(); // Pins the maps.
+  using older = await loadObject({ name: 'older', elf: olderElf });
+  const former = join(bed.bpffs, 'v0');
+  mkdirSync(former);
+  const end = (last: number, port: number) => ({ address: new Uint8Array([10, 65, 0, last]), port });
+  for (let port = 1000; port < 1032; port++)
+    putOlder(older.map('tortie_flow4_even'), {
+      key: { end: [end(1, port), end(2, 80)], protocol: 6 },
+      before: end(0, 0),
+      sourceBefore: end(0, 0),
+      created: 0n,
+      lastSeen: process.hrtime.bigint() - 1_000_000_000n,
+      packets: [0n, 0n],
+      bytes: [0n, 0n],
+      slot: [0, 0],
+      state: (9n << 32n) | BigInt(FlowFlag.answered | FlowFlag.egressOk),
+    });
+  older.map('tortie_flow4_even').pin(join(former, 'tortie_flow4_even'));
+  using flows = OlderFlows.find(bed.bpffs, layoutVersion);
+  using handles = new DisposableStack();
+  const maps = flowMapsOf((name) => handles.use(openPinnedMap(join(bed.bpffs, layoutVersion, name))!));
+  const [refusing] = maps[0]!.shards;
+  const setMany = refusing!.setMany.bind(refusing);
+  refusing!.setMany = () => Promise.reject(Object.assign(new Error('no memory for it'), { code: 'EIO' }));
+  await expect(flows.carry(maps)).rejects.toMatchObject({ code: 'EIO' });
+  refusing!.setMany = setMany;
+  await flows.carry(maps);
+  expect(await pinnedFlows()).toHaveLength(32);
+});

@@ -173,3 +173,25 @@ test('programs that others take off are put back', async () => {
   expect((await apply(dataplane)).repaired).toEqual(['BPF programs of eth0']);
   expect(await namesOn('eth0')).toEqual(both);
 });
+
+test('an agent that cannot read the devices leaves an earlier one in force, and on its devices', async () => {
+  const first = await started();
+  first.onUpdate({ type: 'hostEndpointUpdate', id: 'up', endpoint: testHostEndpoint({ ifaceName: 'eth1' }) });
+  await apply(first);
+  const before = [await programsOn('eth0'), await programsOn('eth1'), places()];
+  await first[Symbol.asyncDispose]();
+  const routes = bed.host.routes.bind(bed.host);
+  Object.assign(bed.host, {
+    routes: () => Promise.reject(Object.assign(new Error('no room for the dump'), { code: 'ENOBUFS' })),
+  });
+  const second = await bed.dataplane([], { inSync: false });
+  second.onUpdate({ type: 'hostEndpointUpdate', id: 'up', endpoint: testHostEndpoint({ ifaceName: 'eth1' }) });
+  second.onUpdate({ type: 'inSync' });
+  await second.activate();
+  const { failed } = await second.apply();
+  expect(failed).toContainEqual({ object: 'host endpoint up', reason: 'no room for the dump' });
+  expect([await programsOn('eth0'), await programsOn('eth1'), places()]).toEqual(before);
+  Object.assign(bed.host, { routes });
+  await apply(second);
+  expect(second.hostDevices.map(({ device }) => device)).toEqual(['eth0', 'eth1']);
+});

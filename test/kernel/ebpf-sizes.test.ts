@@ -6,8 +6,10 @@ import type { ApplyReport } from '#dataplanes/contract.ts';
 import type { EbpfDataplane } from '#dataplanes/ebpf/ebpf.ts';
 import { layoutVersion } from '#dataplanes/ebpf/programs.ts';
 import { backend, service } from '#dataplanes/ebpf/services/twin-for-tests.ts';
+import type { FlowExportItem } from '#dataplanes/flows.ts';
 import type { DataplaneUpdate, MapSizeSettings } from '#dataplanes/messages.ts';
 import { openPinnedMap } from '#native/bpf.ts';
+import type { NetlinkOp } from '#native/types.ts';
 import { peerPort } from '#test/lab/peer.ts';
 import { Peer } from '#test/lab/peer-client.ts';
 import { type BedPod, EbpfBed } from './ebpf-bed.ts';
@@ -126,4 +128,60 @@ describe('sizes that can not be had', () => {
     expect(await resize(dataplane, { flows: 8192 })).toMatchObject({ failed: [] });
     expect(pinnedSize('tortie_flow4a')).toBe(2048);
   });
+});
+
+test('maps stay as they are while their flows are handed over for good', async () => {
+  const { dataplane, one, two, onePeer } = await start({ flows: 4096 });
+  const stream = await onePeer.stream(two.ipv4, 1);
+  while ((await stream.progress()).answered === 0) await scheduler.wait(5);
+  const scope = { local: new Set([one.ipv4, two.ipv4]), isLeaving: true };
+  const told = dataplane.flows.exportFlows(scope, new AbortController().signal);
+  expect(await resize(dataplane, { flows: 8192 })).toMatchObject({ failed: [] });
+  expect(pinnedSize('tortie_flow4a')).toBe(1024);
+  const items: FlowExportItem[] = [];
+  for await (const item of told) items.push(item);
+  expect(items.flatMap((item) => (item.type === 'flows' ? item.flows : [])).length).toBeGreaterThan(0);
+  expect(items.at(-1)).toEqual({ type: 'whole' });
+  const report = await stream.stop();
+  expect(report).toMatchObject({ failure: null, answered: report.sent });
+});
+
+test('what was put aside goes as soon as a device that could not have the new filters has them', async () => {
+  const { dataplane, two } = await start({ devices: 32, flows: 4096 });
+  const aside = (): string[] => readdirSync(join(bed.bpffs, layoutVersion)).filter((name) => name.startsWith('former'));
+  const ifindex = bed.host.link(two.device)?.index;
+  const batch = bed.host.batch.bind(bed.host);
+  Object.assign(bed.host, {
+    batch: (ops: readonly NetlinkOp[]) =>
+      ops.some((each) => each.op === 'filter.replace' && each.link === ifindex)
+        ? Promise.reject(Object.assign(new Error('no memory for it'), { code: 'ENOMEM' }))
+        : batch(ops),
+  });
+  await resize(dataplane, { devices: 64, flows: 8192 });
+  expect(aside()).toEqual(['former-1']);
+  Object.assign(bed.host, { batch });
+  expect(await dataplane.apply()).toMatchObject({ failed: [] });
+  expect(aside()).toEqual([]);
+});
+
+test('flows outlive agents that are killed between putting maps aside and entering, whatever sizes the next one has', async () => {
+  const { dataplane, one, two, onePeer } = await start({ flows: 4096 });
+  const stream = await onePeer.stream(two.ipv4, 1);
+  while ((await stream.progress()).answered === 0) await scheduler.wait(5);
+  await dataplane[Symbol.asyncDispose]();
+  for (const flows of [8192, 16_384]) {
+    const killed = await bed.dataplane([one, two], { sizes: { flows }, inSync: false });
+    await killed.activate();
+    await killed[Symbol.asyncDispose]();
+  }
+  const next = await bed.dataplane([one, two], { sizes: { flows: 4096 }, inSync: false });
+  next.onUpdate(denyAll);
+  next.onUpdate({ type: 'inSync' });
+  await next.apply();
+  await next.activate();
+  expect(await onePeer.connect(two.ipv4, 300)).toMatchObject({ ok: false });
+  expect(pinnedSize('tortie_flow4a')).toBe(1024);
+  expect(readdirSync(join(bed.bpffs, layoutVersion)).filter((name) => name.startsWith('former'))).toEqual([]);
+  const report = await stream.stop();
+  expect(report).toMatchObject({ failure: null, answered: report.sent });
 });

@@ -52,7 +52,7 @@ export function isFlowMap(name: string): boolean {
  * the programs to be entered: all of them before, and afterwards what packets have changed meanwhile. Which shape an older map has, its own types say.
  */
 export class OlderFlows implements Disposable {
-  readonly #sources: readonly Source[];
+  #sources: readonly Source[];
   readonly #handles: DisposableStack;
   /** What had its last packet before has been carried. */
   #since: bigint | undefined;
@@ -84,12 +84,12 @@ export class OlderFlows implements Disposable {
   }
 
   /**
-   * Writes what isn't there, and what is newer than what is there. Each further call carries what had a packet since the one before began. Rejects with a
+   * Writes what isn't there, and what is newer than what is there. Each further call carries what had a packet since the last one that was whole began. Rejects with a
    * NetlinkFailure of the maps to be filled.
    */
   async carry(to: readonly FamilyFlowMaps[]): Promise<CarryReport> {
     const since = this.#since;
-    this.#since = process.hrtime.bigint() - coarseNs;
+    const began = process.hrtime.bigint() - coarseNs;
     const tally = new Tally();
     // Answered flows first: what stands in both was promoted meanwhile.
     for (const source of [...this.#sources].sort((a, b) => Number(a.isFresh) - Number(b.isFresh))) {
@@ -97,10 +97,14 @@ export class OlderFlows implements Disposable {
       if (source.map === undefined) tally.cannotRead(source, source.failure);
       else if (target !== undefined) await carryMap(source, source.map, target, since, tally);
     }
+    // Not before: who is stopped half-way has to carry all of it again.
+    this.#since = began;
     return tally.report;
   }
 
+  /** There is nothing to be carried any more: the kernel frees a map that is neither pinned nor in a program's hands. */
   [Symbol.dispose](): void {
+    this.#sources = [];
     this.#handles.dispose();
   }
 }

@@ -283,3 +283,40 @@ describe('uplinks', () => {
     expect(await devices.resolve()).toMatchObject([{ name: 'eth0', isUplink: true, isJudged: false }]);
   });
 });
+
+describe('reading', () => {
+  /** Turns of the event loop while `work` goes on. */
+  async function turnsOf(work: Promise<unknown>): Promise<number> {
+    let [turns, isOver] = [0, false];
+    const ended = work.finally(() => (isOver = true));
+    while (!isOver) {
+      await new Promise((resolve) => setImmediate(resolve));
+      turns++;
+    }
+    await ended;
+    return turns;
+  }
+
+  test('many routes lets others have their turn', async () => {
+    kernel.routeList = Array.from({ length: 20_000 }, (_, n) => route(2, { dst: `10.${n >> 8}.${n & 255}.0/24` }));
+    expect(await turnsOf(devices.resolve())).toBeGreaterThan(15);
+  });
+
+  test('tells what happens meanwhile, too', async () => {
+    const links = Promise.withResolvers<void>();
+    kernel.links = async () => {
+      await links.promise;
+      return kernel.all;
+    };
+    const read = devices.resolve();
+    await kernel.say({ type: 'filter.del', linkIndex: 2 });
+    await kernel.say({ type: 'route.new', route: route(3) });
+    expect(changes).toEqual([]);
+    links.resolve();
+    await read;
+    expect(changes).toEqual([false, true]);
+    // The default route may have been eth0's.
+    kernel.routeList = [route(3)];
+    expect(await uplinks()).toEqual(['eth1']);
+  });
+});

@@ -45,6 +45,8 @@ export class HostEndpoints implements AsyncDisposable {
   #loaded: LoadedDataplane | undefined;
   #tables: HostTables | undefined;
   #resolved: readonly HostDevice[] = [];
+  /** Before that nobody can say that a device is to have nothing. */
+  #isLooked = false;
   #mustSetFailsafes = false;
   #timer: Disposable | undefined;
 
@@ -138,6 +140,7 @@ export class HostEndpoints implements AsyncDisposable {
     try {
       this.#devices.setForwarding(this.#traits.some(({ forwardsIn, forwardsOut }) => forwardsIn || forwardsOut));
       this.#resolved = await this.#devices.resolve(this.#isWanted);
+      this.#isLooked = true;
     } catch (error) {
       this.#failDevices(outcome, error);
     }
@@ -180,7 +183,7 @@ export class HostEndpoints implements AsyncDisposable {
   async program(loaded: LoadedDataplane, outcome: Outcome): Promise<boolean> {
     const config = this.#config;
     const tables = this.#loaded === loaded && this.#tables !== undefined ? this.#tables : this.#use(loaded);
-    if (config === undefined) return false;
+    if (config === undefined || !this.#isLooked) return false;
     if (this.#resolved.length === 0 && !tables.hasAny) return true;
     try {
       await tables.prepare();
@@ -210,6 +213,8 @@ export class HostEndpoints implements AsyncDisposable {
   async letGo(): Promise<void> {
     this.#loaded = undefined;
     this.#tables = undefined;
+    this.#resolved = [];
+    this.#isLooked = false;
     this.#timer?.[Symbol.dispose]();
     this.#timer = undefined;
     this.#devices[Symbol.dispose]();

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises';
 import { overlaps, tryParseNet, withoutPrefix, type Cidr } from '#api/cidr.ts';
 import type { Clock } from '#api/clock.ts';
 import type { Address, Link, MonitorGroup, Netlink, NetlinkEvent, Route } from '#native/types.ts';
@@ -7,6 +8,8 @@ import { type Monitor, MonitorFollower } from '../../shared/monitor-follower.ts'
 
 /** Pause before a monitor that broke is opened again. */
 const REOPEN_MS = 1_000;
+/** Routes that are looked at in one turn of the event loop: some ms. */
+const slice = 1_000;
 const GROUPS = ['link', 'addr4', 'addr6', 'tc', 'route4', 'route6'] as const satisfies readonly MonitorGroup[];
 
 export interface KnownDevicesDeps {
@@ -105,8 +108,13 @@ export class KnownDevices implements Disposable {
       this.#known.clear();
       for (const link of links) this.#noteLink(link);
       for (const address of addresses) this.#noteAddress(address, true);
-      for (const route of routes) this.#noteRoute(route, true);
-      for (const event of events) this.#follow(event);
+      for (const [index, route] of routes.entries()) {
+        if (index % slice === slice - 1) await nextTurn();
+        this.#noteRoute(route, true);
+      }
+      // From here on as if they came now: they say more than where routes lead.
+      this.#pending = undefined;
+      for (const event of events) this.#take(event);
     } catch (error) {
       this.#isRead = false;
       throw error;
@@ -184,8 +192,9 @@ export class KnownDevices implements Disposable {
     // It may have replaced one by another device, which nobody says.
     const mayReplace =
       isThere &&
+      this.#pending === undefined &&
       [...this.#known].some(([index, { waysToPods }]) => index !== route.linkIndex && waysToPods.has(route.dst));
-    if (mayReplace && this.#pending === undefined) this.#isRead = false;
+    if (mayReplace) this.#isRead = false;
     const known =
       route.linkIndex === undefined || route.type !== 'unicast' ? undefined : this.#known.get(route.linkIndex);
     if (known === undefined) return mayReplace;
