@@ -84,7 +84,13 @@ static __always_inline int is_forwarded(const __u8 *address)
 	/* This host, loopback, groups, broadcast. */
 	return address[0] != 0 && address[0] != 127 && address[0] < 224;
 #else
-	return address[0] != 0xff && !is_on_link(address);
+	__u32 bits = bpf_ntohl(*(const __u32 *)(address + 12)) & ~1U;
+
+	/* Unspecified, loopback; groups; the link's. */
+#pragma unroll
+	for (int i = 0; i < 12; i += 4)
+		bits |= *(const __u32 *)(address + i);
+	return bits && address[0] != 0xff && !is_on_link(address);
 #endif
 }
 

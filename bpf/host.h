@@ -287,7 +287,9 @@ __noinline int host_flow(struct __sk_buff *skb)
 	if (use == FLOW_USE_JUDGE && packet->place == PLACE_HOST_FROM_POD)
 		return VERDICT_PASSED;
 	if (use != FLOW_USE_JUDGE) {
-		if (use == FLOW_USE_CLOSED)
+		/* Whether a pod's is over, its own program says, behind policy. */
+		if (use == FLOW_USE_CLOSED &&
+		    !(packet->record.state & (FLOW_FLAG_EGRESS_OK | FLOW_FLAG_INGRESS_OK)))
 			forget_flow();
 		return open_host_flow(skb);
 	}

@@ -56,6 +56,7 @@ enum fragment_kind {
 #define SCTP_HEADER 12
 #define ICMP_HEADER 8
 #define IP_MORE_FRAGMENTS 0x2000
+#define IP_DONT_FRAGMENT 0x4000
 #define IP_FRAGMENT_OFFSET 0x1fff
 #define IPV6_MORE_FRAGMENTS 0x0001
 #define IPV6_FRAGMENT_OFFSET 0xfff8

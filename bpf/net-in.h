@@ -28,13 +28,13 @@
 #ifndef TORTIE_NET_IN_H
 #define TORTIE_NET_IN_H
 
-#define is_net_flow OF_FAMILY(is_net_flow)
 #define is_exception OF_FAMILY(is_exception)
 #define forward_net_in OF_FAMILY(forward_net_in)
 #define judge_net_in OF_FAMILY(judge_net_in)
 #define open_net_in OF_FAMILY(open_net_in)
 #define flow_net_in OF_FAMILY(flow_net_in)
 #define find_exception OF_FAMILY(find_exception)
+#define may_be_cut OF_FAMILY(may_be_cut)
 #define note_receiver OF_FAMILY(note_receiver)
 #define send_to_pod OF_FAMILY(send_to_pod)
 #define send_to_node OF_FAMILY(send_to_node)
@@ -42,12 +42,6 @@
 #define dispatch_net_in OF_FAMILY(dispatch_net_in)
 
 #endif
-
-/* Whether packets of the flow that come by an uplink are handled here. */
-static __always_inline int is_net_flow(const struct packet *packet, __u64 state)
-{
-	return state & FLOW_FLAG_BY_NET || (is_own_service(state) && !packet->from_opener);
-}
 
 /* What the stack must see: fragments, which it puts together, and headers that a router has to look at. */
 static __always_inline int is_exception(const struct flow_headers *headers)
@@ -78,14 +72,17 @@ static __always_inline int judge_net_in(struct __sk_buff *skb, struct packet *pa
 {
 	packet->legs = FLOW_FLAG_INGRESS_OK;
 	packet->pre_accepted = (skb->mark & pod_config.mark_pre_accepted) != 0;
-	packet->judged = packet->headers.tuple;
+	packet->judged = packet->to;
 	if (forward_net_in(skb, packet) != VERDICT_PASSED)
 		return VERDICT_POLICY;
 	return judge_leg(packet->hop.slot, packet->hop.ifindex, UNIT_INGRESS);
 }
 
-/* A flow of which nothing is known. The stack gets it unless it is for a pod that may be reached past it. */
-static __always_inline int open_net_in(struct __sk_buff *skb, struct packet *packet)
+/*
+ * A flow of which nothing is known, or but that packet->record is over (is_next). The stack gets it unless it
+ * is for a pod that may be reached past it.
+ */
+static __always_inline int open_net_in(struct __sk_buff *skb, struct packet *packet, int is_next)
 {
 	const struct flow_tuple *tuple;
 	const struct hop *from;
@@ -95,6 +92,9 @@ static __always_inline int open_net_in(struct __sk_buff *skb, struct packet *pac
 	/* Flows of the other dataplane are taken over as the stack's. */
 	if (handover_of(run_state()) || !keeps_record(tuple) || answers_nothing(tuple) ||
 	    !is_forwarded(tuple->source))
+		return VERDICT_PASSED;
+	/* An answer, or a RST: nobody here has asked past the stack. */
+	if (tuple->protocol == PROTOCOL_TCP && !is_syn(PROTOCOL_TCP, packet->headers.tcp_flags))
 		return VERDICT_PASSED;
 	packet->to = *tuple;
 	packet->from_opener = 1;
@@ -107,15 +107,19 @@ static __always_inline int open_net_in(struct __sk_buff *skb, struct packet *pac
 	from = hop_of(tuple->source);
 	if (from && (from->kind == HOP_KIND_POD || from->kind == HOP_KIND_HOST))
 		return VERDICT_PASSED;
-	/* What the pod answers must leave by an uplink, too. */
+	/* What the pod answers must leave by an uplink, too: by this one, or who knows whose the source is?
+	 */
 	route_back(packet, tuple);
-	if (!uplink_to(skb, packet))
+	if (uplink_to(skb, packet) != skb->ifindex)
 		return VERDICT_PASSED;
 	/* From here on it is the pod's. */
 	packet->way = WAY_POD;
 	verdict = judge_net_in(skb, packet);
 	if (verdict != VERDICT_PASSED)
 		return verdict;
+	/* Not before: whoever sends a RST and a SYN may pretend, and the flow is alive. */
+	if (is_next)
+		forget_flow();
 	return make_flow(packet->legs | FLOW_FLAG_BY_NET) == FLOW_MADE_FULL ? VERDICT_CONNTRACK_FULL
 									    : VERDICT_PASSED;
 }
@@ -142,9 +146,13 @@ __noinline int flow_net_in(struct __sk_buff *skb)
 		if (promote_flow() == FLOW_MADE_FULL && packet->record.state & FLOW_FLAG_BY_NET)
 			return VERDICT_CONNTRACK_FULL;
 		use = find_flow();
+		if (use == FLOW_USE_NONE || use == FLOW_USE_POINTER)
+			goto unknown;
 	}
 	if (use == FLOW_USE_CLOSED) {
-		forget_flow();
+		/* Nobody can ask for a tuple that was made for a flow's answers. */
+		if (!packet->from_opener && is_translated(packet->record.state))
+			return VERDICT_PASSED;
 		goto unknown;
 	}
 	/* What was never let through in this direction: a source that pretends. */
@@ -160,22 +168,20 @@ __noinline int flow_net_in(struct __sk_buff *skb)
 	if (use != FLOW_USE_JUDGE)
 		return VERDICT_PASSED;
 	packet->is_old = may_pass(packet, packet->record.state);
-	/* An answer that is a SYN: its own leg is not of this node. */
-	if (!packet->from_opener)
-		return VERDICT_PASSED;
 	/* The address has moved: whoever has it now asks the programs there. */
 	if (packet->hop.kind != HOP_KIND_POD) {
 		packet->way = WAY_STACK;
 		return VERDICT_PASSED;
 	}
+	/* (Of who was asked, too: a SYN asks.) */
 	verdict = judge_net_in(skb, packet);
-	if (verdict == VERDICT_PASSED && packet->legs & ~packet->record.state) {
+	if (verdict == VERDICT_PASSED && packet->from_opener && packet->legs & ~packet->record.state) {
 		packet->task = FLOW_TASK_ALLOW;
 		find_flow();
 	}
 	return verdict;
 unknown:
-	return open_net_in(skb, packet);
+	return open_net_in(skb, packet, use == FLOW_USE_CLOSED);
 }
 
 /*
@@ -211,6 +217,20 @@ static __always_inline void note_receiver(const struct packet *packet)
 		*(volatile __u32 *)&element->slot[receiver] = packet->hop.slot;
 }
 
+/* Whether a router cuts the packet where it is too long. */
+static __always_inline int may_be_cut(struct __sk_buff *skb)
+{
+#if FAMILY == 4
+	__be16 fragment;
+
+	return bpf_skb_load_bytes(skb, ETH_HLEN + __builtin_offsetof(struct ipv4_header, fragment), &fragment,
+				  sizeof(fragment)) == 0 &&
+	       !(fragment & bpf_htons(IP_DONT_FRAGMENT));
+#else
+	return 0;
+#endif
+}
+
 /*
  * Changes it, and gives it to the pod of packet->hop: packet->way. What can't go past the stack goes by it,
  * and the stack says so to the sender; but of what is translated it would say what nobody understands.
@@ -234,7 +254,7 @@ __noinline int send_to_pod(struct __sk_buff *skb)
 	if (redirect && !fits_device(skb, packet->hop.ifindex, &mtu)) {
 		if (is_plain)
 			return VERDICT_PASSED;
-		if (mtu)
+		if (mtu && !may_be_cut(skb))
 			return refuse_net(skb, VERDICT_FRAGMENT, REFUSAL_TOO_BIG, mtu);
 		redirect = 0;
 	}

@@ -31,6 +31,7 @@
 #define TORTIE_NET_OUT_H
 
 #define is_asked_by_node OF_FAMILY(is_asked_by_node)
+#define is_masqueraded_as OF_FAMILY(is_masqueraded_as)
 #define choose_own_backend OF_FAMILY(choose_own_backend)
 #define open_net_out OF_FAMILY(open_net_out)
 #define flow_net_out OF_FAMILY(flow_net_out)
@@ -48,6 +49,16 @@ static __always_inline int is_asked_by_node(const struct packet *packet, __u64 s
 {
 	return is_own_service(state) &&
 	       (packet->from_opener ? packet->via_pointer : !packet->via_pointer && state & FLOW_FLAG_SOURCE);
+}
+
+/* Whether the packet, which the node sends of itself, opens a flow that has the tuple of a pod's. */
+static __always_inline int is_masqueraded_as(const struct packet *packet, __u64 state)
+{
+	const __u64 both = FLOW_FLAG_BY_NET | FLOW_FLAG_SOURCE;
+	__u8 protocol = packet->headers.tuple.protocol;
+
+	return (state & both) == both && packet->from_opener && !packet->via_pointer &&
+	       (protocol == PROTOCOL_UDP || is_syn(protocol, packet->headers.tcp_flags));
 }
 
 /*
@@ -131,8 +142,13 @@ __noinline int flow_net_out(struct __sk_buff *skb)
 	use = find_flow();
 	if (use == FLOW_USE_NONE || use == FLOW_USE_POINTER)
 		return open_net_out(skb);
-	if (!is_asked_by_node(packet, packet->record.state))
+	if (!is_asked_by_node(packet, packet->record.state)) {
+		/* A socket of the node's has a port now that a pod's flow was given: the answers are its
+		 * own, and the pod's next packet gets another port. */
+		if (is_masqueraded_as(packet, packet->record.state))
+			forget_flow();
 		return VERDICT_PASSED;
+	}
 	if (use == FLOW_USE_CLOSED) {
 		forget_flow();
 		return open_net_out(skb);

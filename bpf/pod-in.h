@@ -55,7 +55,7 @@ __noinline int flow_in(struct __sk_buff *skb, __u32 is_host)
 	struct packet *packet = this_packet();
 	enum verdict verdict;
 	__u32 flags;
-	int use;
+	int use, is_over;
 
 	if (!packet)
 		return VERDICT_POLICY;
@@ -65,6 +65,8 @@ __noinline int flow_in(struct __sk_buff *skb, __u32 is_host)
 			return VERDICT_CONNTRACK_FULL;
 		use = find_flow();
 	}
+	/* (A SYN of a Service's backend may be made up, as the RST before it.) */
+	is_over = use == FLOW_USE_CLOSED && (packet->from_opener || !is_translated(packet->record.state));
 	switch (use) {
 	case FLOW_USE_OK:
 	case FLOW_USE_PROMOTE:
@@ -84,9 +86,6 @@ __noinline int flow_in(struct __sk_buff *skb, __u32 is_host)
 			find_flow();
 		}
 		return verdict;
-	case FLOW_USE_CLOSED:
-		forget_flow();
-		break;
 	default:
 		break;
 	}
@@ -100,6 +99,9 @@ __noinline int flow_in(struct __sk_buff *skb, __u32 is_host)
 	if (verdict != VERDICT_PASSED || !keeps_record(&packet->headers.tuple) ||
 	    answers_nothing(&packet->headers.tuple))
 		return verdict;
+	/* Not before: whoever sends a RST and a SYN may pretend, and the flow is alive. */
+	if (is_over)
+		forget_flow();
 	flags = packet->legs | FLOW_FLAG_VIA_STACK | (is_host ? FLOW_FLAG_OF_HOST : 0);
 	return make_flow(flags) == FLOW_MADE_FULL ? VERDICT_CONNTRACK_FULL : VERDICT_PASSED;
 }

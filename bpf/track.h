@@ -32,6 +32,7 @@
 #define host_legs OF_FAMILY(host_legs)
 #define may_pass OF_FAMILY(may_pass)
 #define is_own_service OF_FAMILY(is_own_service)
+#define is_net_flow OF_FAMILY(is_net_flow)
 #define is_counted OF_FAMILY(is_counted)
 #define touch_flow OF_FAMILY(touch_flow)
 #define may_be_one_way OF_FAMILY(may_be_one_way)
@@ -156,6 +157,12 @@ static __always_inline int is_own_service(__u64 state)
 	return (state & both) == both;
 }
 
+/* Whether packets of the flow that come by an uplink are handled there. */
+static __always_inline int is_net_flow(const struct packet *packet, __u64 state)
+{
+	return state & FLOW_FLAG_BY_NET || (is_own_service(state) && !packet->from_opener);
+}
+
 /*
  * Of which a flow must have one to pass a host endpoint's program. What a pod's program has let through, or
  * netfilter, which has translated it, if it was answered, is nothing new; whether that may be for the node
@@ -268,6 +275,9 @@ static __always_inline enum flow_use use_element(struct packet *packet, struct f
 	/* Another flow has the tuple meanwhile, which nobody has judged. */
 	if (packet->task == FLOW_TASK_ALLOW && state >> 32 != packet->allowed)
 		return FLOW_USE_NONE;
+	/* What an uplink's program leaves to others it only looks at: it may be from who pretends. */
+	if (packet->place == PLACE_NET_IN && !is_net_flow(packet, state))
+		return FLOW_USE_OK;
 	if (packet->task == FLOW_TASK_USE) {
 		if (is_syn(headers->tuple.protocol, headers->tcp_flags))
 			return is_closed(state) ? FLOW_USE_CLOSED : FLOW_USE_JUDGE;

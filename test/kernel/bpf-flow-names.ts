@@ -12,6 +12,8 @@ export const namesOf: Readonly<Record<Version, Names>> = {
     front: '10.96.0.10',
     router: '192.0.2.1',
     all: '224.0.0.251',
+    nobody: '0.0.0.0',
+    self: '127.0.0.1',
   },
   6: {
     one: 'fd65::3',
@@ -21,6 +23,8 @@ export const namesOf: Readonly<Record<Version, Names>> = {
     front: 'fd96::10',
     router: '2001:db8::1',
     all: 'ff02::fb',
+    nobody: '::',
+    self: '::1',
   },
 };
 

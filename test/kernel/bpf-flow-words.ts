@@ -8,7 +8,7 @@
  *     error a > b about <packet>     (destination unreachable)
  *
  * and behind that, in any order: `ttl=N`, `first=ID` (a first fragment), `later=ID` (one behind it), `options`, `size=N` (of the payload),
- * `stranger` (the frame is addressed to another MAC).
+ * `whole` (IPv4: don't fragment), `stranger` (the frame is addressed to another MAC).
  */
 import { FragmentKind, Verdict } from '#dataplanes/ebpf/bpf-types.gen.ts';
 import { bytes, ipv4Bytes, ipv6Bytes, u16 } from '#test/lab/packets.ts';
@@ -31,6 +31,7 @@ interface Options {
   readonly first: number | undefined;
   readonly later: number | undefined;
   readonly hasOptions: boolean;
+  readonly isWhole: boolean;
   readonly size: number;
   readonly isStranger: boolean;
 }
@@ -45,12 +46,13 @@ function optionsOf(words: readonly string[]): Options {
     first: number('first'),
     later: number('later'),
     hasOptions: words.includes('options'),
+    isWhole: words.includes('whole'),
     size: number('size') ?? 16,
     isStranger: words.includes('stranger'),
   };
 }
 
-const isOption = (word: string): boolean => /^(?:(?:ttl|first|later|size)=\d+|options|stranger)$/.test(word);
+const isOption = (word: string): boolean => /^(?:(?:ttl|first|later|size)=\d+|options|whole|stranger)$/.test(word);
 
 /** A frame without link addresses that mean anything, all checksums right. */
 export function frameOf(version: Version, names: Names, text: string): { frame: Uint8Array; isStranger: boolean } {
@@ -128,6 +130,7 @@ function packetOf(
         more: options.first !== undefined,
         offset: isLater ? 64 : 0,
         options: options.hasOptions ? [1, 1, 1, 1] : [],
+        whole: options.isWhole,
       },
       content,
     );

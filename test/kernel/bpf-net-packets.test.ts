@@ -128,9 +128,9 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
       {
         way: [
           step((it) => it.uplink('side', {}, false)),
-          'net in tcp S router:5 > one:80 -> stack',
+          'net in at side tcp S router:5 > one:80 -> stack',
           step((it) => it.uplink('side')),
-          'net in tcp S router:5 > one:80 -> pod one',
+          'net in at side tcp S router:5 > one:80 -> pod one',
           step((it) => it.uplink('uplink', {}, false)),
           'net in tcp S away:5 > one:80 -> stack',
         ],
@@ -158,6 +158,7 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
           'net in tcp S away:5 > one:80 -> stack',
           'one sends tcp SA one:80 > away:5 -> stack',
           'net in tcp A away:5 > one:80 -> stack',
+          'one gets from uplink tcp A away:5 > one:80 -> passed',
         ],
         records: ['answered away:5 > one:80 ingressOk answered established viaStack'],
       },

@@ -13,6 +13,8 @@ export interface Ip4 {
   /** In bytes. */
   readonly offset?: number;
   readonly more?: boolean;
+  /** Don't fragment. */
+  readonly whole?: boolean;
   readonly version?: number;
   readonly headerWords?: number;
   readonly lengthClaim?: number;
@@ -29,7 +31,7 @@ export function ip4(
     [((rest.version ?? 4) << 4) | (rest.headerWords ?? length / 4), 0],
     u16(rest.lengthClaim ?? length + payload.length),
     u16(id),
-    u16((more ? 0x2000 : 0) | (offset / 8)),
+    u16((rest.whole === true ? 0x4000 : 0) | (more ? 0x2000 : 0) | (offset / 8)),
     [rest.ttl ?? 64, protocol, 0, 0],
     ipv4Bytes(from),
     ipv4Bytes(to),
