@@ -71,6 +71,8 @@ export interface HostDeviceState {
   readonly isUplink: boolean;
   /** How the programs are attached. */
   readonly attached: 'tcx' | 'clsact';
+  /** Why pods' packets go by the node's stack, though it is an uplink; absent: they don't. */
+  readonly viaStack?: string;
   /** Where untracked ingress policy refuses: in the driver, at the stack's beginning, or (`off`) with all the rest; absent: there is none. */
   readonly xdp?: 'native' | 'generic' | 'off';
   /** Why XDP is off. */

@@ -106,6 +106,12 @@ interface BpfAddon {
   ): Promise<{ readonly link: RawLink; readonly info: RawLinkInfo }>;
   bpfOpenPinnedLink(path: string): Promise<{ readonly link: RawLink; readonly info: RawLinkInfo } | undefined>;
   bpfAttached(target: RawTarget): Promise<readonly RawAttached[]>;
+  bpfTcxPrograms(devices: {
+    readonly ifindexes: readonly number[];
+    readonly netns?: NetnsRef;
+  }): Promise<
+    readonly { readonly ifindex: number; readonly ingress: readonly number[]; readonly egress: readonly number[] }[]
+  >;
   readonly BpfRing: new (mapFd: number) => {
     wait(callback: () => void): void;
     read(): { readonly bytes: Uint8Array; readonly lengths: Uint32Array };

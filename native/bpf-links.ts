@@ -245,3 +245,18 @@ export async function attachedPrograms(place: AttachPlace): Promise<readonly Att
   const { hook, ...target } = place;
   return await bpfAddon().bpfAttached({ ...target, attachType: attachTypes[hook] });
 }
+
+/** A device's tcx programs, by id, in the order in which they run. */
+export interface TcxPrograms {
+  readonly ifindex: number;
+  readonly ingress: readonly number[];
+  readonly egress: readonly number[];
+}
+
+/**
+ * Which of these devices have tcx programs, whoever's, on a worker: two system calls for each. A device that is gone has none; before Linux 6.6 none
+ * has.
+ */
+export async function tcxPrograms(ifindexes: readonly number[], netns?: NetnsRef): Promise<readonly TcxPrograms[]> {
+  return await bpfAddon().bpfTcxPrograms({ ifindexes, ...(netns && { netns }) });
+}

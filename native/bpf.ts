@@ -11,6 +11,7 @@ export {
   attachXdp,
   BpfLink,
   openPinnedLink,
+  tcxPrograms,
   type AttachedProgram,
   type AttachedXdp,
   type AttachPlace,
@@ -19,6 +20,7 @@ export {
   type Direction,
   type LinkInfo,
   type Position,
+  type TcxPrograms,
 } from './bpf-links.ts';
 export {
   BpfMap,

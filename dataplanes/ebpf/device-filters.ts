@@ -2,6 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { probeBpf } from '#native/bpf.ts';
 import type { Link, Netlink } from '#native/types.ts';
 import { attach, type AttachedState, detach, type IngressQdiscError, podFilters, readAttached } from './filters.ts';
+import { OthersPrograms } from './others-programs.ts';
 import type { Filters } from './programs.ts';
 import { type LinkPrograms, TcxLinks, type TcxLinksDeps } from './tcx-links.ts';
 
@@ -52,6 +53,7 @@ type State = Pick<AttachedState, 'attached'> & ({ readonly by: 'tcx' } | ({ read
 export class DeviceFilters implements AsyncDisposable {
   readonly #host: Netlink;
   readonly #links: TcxLinks;
+  readonly #others: OthersPrograms;
   /** Ifindexes of devices whose filters are to be looked at. */
   readonly #suspects = new Set<number>();
   #hasTcx: boolean | undefined;
@@ -60,6 +62,7 @@ export class DeviceFilters implements AsyncDisposable {
   constructor({ host, links, hasTcx }: DeviceFiltersDeps) {
     this.#host = host;
     this.#links = new TcxLinks(links);
+    this.#others = new OthersPrograms(links.netns);
     this.#hasTcx = hasTcx;
   }
 
@@ -80,11 +83,45 @@ export class DeviceFilters implements AsyncDisposable {
     } catch (error) {
       if (isGone(error)) {
         this.#suspects.delete(ifindex);
+        this.#others.forget(ifindex);
         return { outcome: 'gone' };
       }
       this.#suspects.add(ifindex);
       return { outcome: 'failed', reason: (error as Error).message };
     }
+  }
+
+  /** Others have programs or filters on the device, by which packets must pass. */
+  hasOthers(ifindex: number): boolean {
+    return this.#others.has(ifindex);
+  }
+
+  /** Devices for which `hasOthers` may answer otherwise since the last call. */
+  takeOthersChanged(): readonly number[] {
+    return this.#others.takeChanged();
+  }
+
+  /** The next `askForOthers` asks for programs on these that no event tells of. */
+  suspectOthers(links: readonly Link[]): void {
+    for (const { index } of links) this.#others.suspect(index);
+  }
+
+  /** Asks for others' programs where there is reason to. Throws what the kernel says. */
+  async askForOthers({ fromPod, toPod }: Filters): Promise<void> {
+    await this.#others.ask(new Set([fromPod.id, toPod.id]));
+  }
+
+  /** Looks what others have on all of these, before packets come by us. Throws what the kernel says. */
+  async lookForOthers(links: readonly Link[], filters: Filters): Promise<void> {
+    for (const { index } of links) {
+      try {
+        await this.#read(index, filters);
+      } catch (error) {
+        if (!isGone(error)) throw error;
+      }
+    }
+    this.suspectOthers(links);
+    await this.askForOthers(filters);
   }
 
   /** Puts them on a new device that somebody will put `ingress` on. Throws NoTcxError, or what the kernel says. */
@@ -140,6 +177,7 @@ export class DeviceFilters implements AsyncDisposable {
   /** A device is gone: of its links nothing stays. What has its number by now keeps its own. */
   async forgetGone(ifindex: number): Promise<void> {
     this.#suspects.delete(ifindex);
+    this.#others.forget(ifindex);
     await this.#links.forgetGone(ifindex);
   }
 
@@ -163,7 +201,9 @@ export class DeviceFilters implements AsyncDisposable {
       await this.#links.forgetGone(ifindex);
       if (this.#links.has(ifindex)) return { by: 'tcx', attached };
     }
-    return { by: 'clsact', ...readAttached(this.#host, ifindex, podFilters(filters)) };
+    const state = readAttached(this.#host, ifindex, podFilters(filters));
+    this.#others.noteFilters(ifindex, state.others.length > 0);
+    return { by: 'clsact', ...state };
   }
 
   async #put(ifindex: number, filters: Filters): Promise<State> {

@@ -27,7 +27,7 @@ import { natPorts } from './nat-ports.ts';
 import { PacketPath } from './packet-path.ts';
 import { removePins } from './pins.ts';
 import { ShapedDevices } from './shaped-devices.ts';
-import type { Outcome } from './pod-cycle.ts';
+import type { DeviceSide, Outcome } from './pod-cycle.ts';
 import { PodEndpoints } from './pod-endpoints.ts';
 import { PolicyMessages } from './policy-messages.ts';
 import { probeEbpf } from './probe.ts';
@@ -143,6 +143,9 @@ export class EbpfDataplane implements Dataplane {
       filters: this.#filters,
       hosts: this.#hosts,
       stack: this.#stack,
+      program: async (loaded) => {
+        await loaded.pods.program({ programmed: [], failed: [], repaired: [] }, this.#devicesOf(loaded));
+      },
       log: deps.log,
     });
     this.#flush = new ConntrackFlush({ deleteOf: (addresses) => this.#deleteFlows(addresses) });
@@ -209,6 +212,7 @@ export class EbpfDataplane implements Dataplane {
       }
       await this.#compare(loaded, outcome);
       await this.#lookForShaped(outcome);
+      await this.#path.look(loaded, outcome);
       loaded.pods.closeAbandoned(outcome);
       await this.#forgetGone(loaded, outcome);
       // Once for the removal of what is gone, and for all that is announced.
@@ -220,10 +224,7 @@ export class EbpfDataplane implements Dataplane {
       if (isComplete || this.#path.state === 'yes') await this.#applyStack(outcome);
       if (this.#path.state === 'yes') await this.#hosts.enforce(loaded, outcome);
       const areHostsFilled = await this.#hosts.program(loaded, outcome);
-      const isFlushed = await loaded.pods.program(outcome, {
-        attach: (link) => this.#path.attach(link, loaded),
-        isShaped: (ifindex) => this.#shaped.has(ifindex),
-      });
+      const isFlushed = await loaded.pods.program(outcome, this.#devicesOf(loaded));
       outcome.failed.push(...this.#hosts.failures);
       this.#isFilled = isComplete && isFlushed && areHostsFilled;
       outcome.failed.push(...(await loaded.flushServices(this.#deps.nodeName, retry)));
@@ -309,6 +310,13 @@ export class EbpfDataplane implements Dataplane {
       await this.#letGo();
       this.#stack[Symbol.dispose]();
     });
+  }
+
+  #devicesOf(loaded: LoadedDataplane): DeviceSide {
+    return {
+      attach: (link) => this.#path.attach(link, loaded),
+      isShaped: (ifindex) => this.#shaped.has(ifindex) || this.#filters.hasOthers(ifindex),
+    };
   }
 
   #nameOf(ifindex: number): string | undefined {
@@ -434,7 +442,9 @@ export class EbpfDataplane implements Dataplane {
         await loaded.pods.compare(links, outcome);
         await this.#filters.forgetAllGone();
         this.#shaped.suspect();
-        for (const link of links) if (this.#path.mustHaveFilters(link)) this.#filters.suspect(link.index);
+        const devices = links.filter((link) => this.#path.mustHaveFilters(link));
+        for (const { index } of devices) this.#filters.suspect(index);
+        this.#filters.suspectOthers(devices);
       } catch (error) {
         this.#mustRead = true;
         outcome.failed.push({ object: 'BPF maps', reason: wordsOf(error) });

@@ -36,6 +36,8 @@ export interface AttachedState {
   readonly attached: 'yes' | 'stale' | 'no';
   /** Whose qdisc it is, by the names of our filters on it; `unknown` without any. */
   readonly clsact: 'ours' | 'foreign' | 'unknown';
+  /** In which directions it has filters of others. */
+  readonly others: readonly (typeof directions)[number][];
 }
 
 /** What a new device needs: nothing is on it yet, so the qdisc is ours. */
@@ -45,14 +47,18 @@ export function newDeviceOps(link: string, programs: Filters): readonly NetlinkO
 
 /** Looks whether a device has our filters, on the calling thread: every ADD waits for it. Throws NetlinkFailure (`ENODEV` when it is gone). */
 export function readAttached(host: Netlink, ifindex: number, pair: FilterPair): AttachedState {
+  const all = directions.flatMap((direction) => host.filtersSync(ifindex, direction));
   const [ingress, egress] = directions.map((direction) =>
-    host.filtersSync(ifindex, direction).find((filter) => isOurs(filter, pair.names)),
+    all.find((filter) => filter.direction === direction && isOurs(filter, pair.names)),
+  );
+  const others = directions.filter((direction) =>
+    all.some((filter) => filter.direction === direction && !isOurs(filter, pair.names)),
   );
   const present = [ingress, egress].filter((filter) => filter !== undefined);
   const clsact = present.length === 0 ? 'unknown' : present.some(isGuestFilter) ? 'foreign' : 'ours';
-  if (ingress === undefined || egress === undefined) return { attached: 'no', clsact };
+  if (ingress === undefined || egress === undefined) return { attached: 'no', clsact, others };
   const isCurrent = ingress.programId === pair.ingress.id && egress.programId === pair.egress.id;
-  return { attached: isCurrent ? 'yes' : 'stale', clsact };
+  return { attached: isCurrent ? 'yes' : 'stale', clsact, others };
 }
 
 /** The qdisc `ingress`, which others put on devices, stands where clsact would; filters for both directions have no place there. */

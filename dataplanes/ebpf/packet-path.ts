@@ -14,6 +14,8 @@ export interface PacketPathParts {
   readonly filters: DeviceFilters;
   readonly hosts: HostEndpoints;
   readonly stack: StackTables;
+  /** Brings dirty endpoints into the maps; what fails stays dirty. */
+  readonly program: (loaded: LoadedDataplane) => Promise<void>;
   readonly log: Logger;
 }
 
@@ -77,19 +79,27 @@ export class PacketPath {
     await this.#enter(loaded);
   }
 
-  /** Enters if that has been waited for; else sees to it that packets still come by our programs. */
+  /** Enters if that has been waited for; else goes on with the programs of the configuration. */
   async keep(loaded: LoadedDataplane, isFilled: boolean, outcome: Outcome): Promise<void> {
     if (this.#state === 'no') return;
-    const { host, endpoints, filters, log } = this.#parts;
     try {
       if (this.#state === 'waiting') {
         if (isFilled) await this.#enter(loaded);
         return;
       }
-      if (loaded.enter()) log.info('the filters go on with the programs of the new configuration');
+      if (loaded.enter()) this.#parts.log.info('the filters go on with the programs of the new configuration');
     } catch (error) {
       outcome.failed.push({ object: 'BPF programs', reason: (error as Error).message });
     }
+  }
+
+  /**
+   * Puts filters right where they may have changed. Endpoints on whose devices others have programs or filters since, or have none any more, become
+   * dirty.
+   */
+  async look(loaded: LoadedDataplane, outcome: Outcome): Promise<void> {
+    if (this.#state !== 'yes') return;
+    const { host, endpoints, filters } = this.#parts;
     for (const ifindex of filters.suspects) {
       const check = await filters.check(ifindex, loaded.filters);
       const name = host.link(ifindex)?.name ?? `#${ifindex}`;
@@ -138,9 +148,12 @@ export class PacketPath {
     const wereOnHosts = hosts.mayBeAttached;
     // What goes by uplinks now must go on so.
     if (wereOnHosts) await hosts.adopt(loaded);
+    const devices = await this.#devices();
+    await filters.lookForOthers(devices, loaded.filters);
+    if (this.#markOthers()) await this.#parts.program(loaded);
     await loaded.carryFlows('before');
     loaded.enter();
-    const report = await filters.attachAll(await this.#devices(), loaded.filters);
+    const report = await filters.attachAll(devices, loaded.filters);
     const { entered, failures } = report;
     const stayed = report.stayed || wereOnHosts;
     for (const { link } of failures) filters.suspect(link.index);
@@ -171,6 +184,14 @@ export class PacketPath {
       const id = endpoints.ofDevice(link.name);
       if (id !== undefined) endpoints.markDirty(id);
     }
+  }
+
+  /** True if that makes an endpoint dirty. */
+  #markOthers(): boolean {
+    const { endpoints, filters } = this.#parts;
+    const ids = filters.takeOthersChanged().map((ifindex) => endpoints.ofIfindex(ifindex));
+    for (const id of ids) if (id !== undefined) endpoints.markDirty(id);
+    return ids.some((id) => id !== undefined);
   }
 
   async #devices(): Promise<readonly Link[]> {

@@ -47,11 +47,13 @@ test('devices with programs say what for, how they are attached, and why not by 
     { device: 'eth1', hostEndpoint: null, isUplink: false, attached: 'clsact' },
     { device: 'eth2', hostEndpoint: 'up', isUplink: true, attached: 'tcx' },
     { device: 'eth3', hostEndpoint: null, isUplink: true, attached: 'tcx' },
+    { device: 'eth4', hostEndpoint: null, isUplink: true, attached: 'tcx', viaStack: "others' programs are there" },
   ] as const;
   const dataplane = { ...status.dataplane, hostDevices, notes: ['no device is an uplink'] };
   const lines = statusText({ ...status, dataplane }).split('\n');
   expect(lines).toContain('host device eth2: uplink, host endpoint up, by tcx');
   expect(lines).toContain('host device eth3: uplink, by tcx');
+  expect(lines).toContain("host device eth4: uplink, by tcx; others' programs are there");
   expect(lines).toContain('            - no device is an uplink');
   expect(lines).toContain('host device eth0: host endpoint up, by tcx, XDP off (another program is there)');
   expect(lines).toContain('host device eth1: what others let in, by clsact');

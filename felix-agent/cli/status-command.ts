@@ -36,11 +36,12 @@ function addressLines(addresses: AgentStatus['addresses']): readonly string[] {
   ];
 }
 
-function hostDeviceLine({ device, hostEndpoint, isUplink, attached, xdp, xdpReason }: HostDeviceState): string {
+function hostDeviceLine(state: HostDeviceState): string {
+  const { device, hostEndpoint, isUplink, attached, viaStack, xdp, xdpReason } = state;
   const roles = [...(isUplink ? ['uplink'] : []), ...(hostEndpoint === null ? [] : [`host endpoint ${hostEndpoint}`])];
   const what = roles.join(', ') || 'what others let in';
   const early = xdp === undefined ? '' : `, XDP ${xdp}${xdpReason === undefined ? '' : ` (${xdpReason})`}`;
-  return `host device ${device}: ${what}, by ${attached}${early}`;
+  return `host device ${device}: ${what}, by ${attached}${early}${viaStack === undefined ? '' : `; ${viaStack}`}`;
 }
 
 /** A table is named when it is this full. */

@@ -177,10 +177,84 @@ Napi::Value JsAttached(const Napi::CallbackInfo &info)
 	});
 }
 
+// A device's tcx programs, by id.
+struct TcxPrograms {
+	uint32_t ifindex;
+	std::vector<uint32_t> ingress, egress;
+};
+
+// Of these devices those that have some. A device that is gone has none, and so has every one of a kernel
+// without tcx.
+std::vector<TcxPrograms> ListTcx(const std::vector<uint32_t> &ifindexes)
+{
+	std::vector<TcxPrograms> all;
+	const auto idsOf = [](uint32_t ifindex, uint32_t attachType) {
+		BpfTarget target;
+		target.ifindex = ifindex;
+		target.attachType = attachType;
+		std::vector<uint32_t> ids;
+		for (const Attached &attached : ListByQuery(target))
+			ids.push_back(attached.program);
+		return ids;
+	};
+	for (const uint32_t ifindex : ifindexes) {
+		try {
+			TcxPrograms found = {ifindex, idsOf(ifindex, tcxIngress), idsOf(ifindex, tcxEgress)};
+			if (!found.ingress.empty() || !found.egress.empty())
+				all.push_back(std::move(found));
+		} catch (const KernelError &error) {
+			if (error.failure.number == EINVAL)
+				return {};
+			if (error.failure.number != ENODEV)
+				throw;
+		}
+	}
+	return all;
+}
+
+Napi::Array ToArray(Napi::Env env, const std::vector<uint32_t> &ids)
+{
+	Napi::Array out = Napi::Array::New(env);
+	for (const uint32_t id : ids)
+		out.Set(out.Length(), id);
+	return out;
+}
+
+// bpfTcxPrograms({ifindexes, netns?}): Promise<[{ifindex, ingress: [id], egress: [id]}]>
+Napi::Value JsTcxPrograms(const Napi::CallbackInfo &info)
+{
+	return Guarded(info.Env(), "bpfTcxPrograms", [&]() -> Napi::Value {
+		const Args args(info[0], "devices");
+		const std::optional<std::string> netns = args.OptionalNetns("netns");
+		std::vector<uint32_t> ifindexes;
+		const Napi::Array list = args.Array("ifindexes");
+		for (uint32_t i = 0; i < list.Length(); i++)
+			ifindexes.push_back(list.Get(i).ToNumber().Uint32Value());
+		using List = std::vector<TcxPrograms>;
+		return OnWorker<List>(
+		    info.Env(),
+		    [netns, ifindexes] {
+			    return WorkInNetns<List>(netns, [&] { return ListTcx(ifindexes); });
+		    },
+		    [](Napi::Env env, List &found) -> Napi::Value {
+			    Napi::Array out = Napi::Array::New(env);
+			    for (const TcxPrograms &each : found) {
+				    Napi::Object item = Napi::Object::New(env);
+				    item.Set("ifindex", each.ifindex);
+				    item.Set("ingress", ToArray(env, each.ingress));
+				    item.Set("egress", ToArray(env, each.egress));
+				    out.Set(out.Length(), item);
+			    }
+			    return out;
+		    });
+	});
+}
+
 } // namespace
 
 void InitBpfAttached(Napi::Env env, Napi::Object exports)
 {
+	exports.Set("bpfTcxPrograms", Napi::Function::New(env, JsTcxPrograms, "bpfTcxPrograms"));
 	exports.Set("bpfAttached", Napi::Function::New(env, JsAttached, "bpfAttached"));
 }
 

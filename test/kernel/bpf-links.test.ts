@@ -11,6 +11,7 @@ import {
   loadObject,
   mountBpffs,
   openPinnedLink,
+  tcxPrograms,
   probeBpf,
   unmountBpffs,
   type BpfProgram,
@@ -116,6 +117,17 @@ const why = hasTcx ? '' : ` (${tcx.reason})`;
     expect(await attachedPrograms({ ...lo, hook: 'ingress' })).toEqual([
       { programId: program('first_of_tc').id, name: 'first_of_tc', linkId: first.id },
       { programId: program('second_of_tc').id, name: 'second_of_tc', linkId: middle.id },
+    ]);
+  });
+
+  test('is told of many devices at once, of those that have some', async () => {
+    const [first, second] = [program('first_of_tc'), program('second_of_tc')];
+    await using _in = await attachTcx(first, 'ingress', lo);
+    await using _behind = await attachTcx(second, 'ingress', lo);
+    await using _out = await attachTcx(second, 'egress', lo);
+    // One has none, one is not there.
+    expect(await tcxPrograms([lo.ifindex, veth.ifindex, 4_000_000], lo.netns)).toEqual([
+      { ifindex: lo.ifindex, ingress: [first.id, second.id], egress: [second.id] },
     ]);
   });
 

@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, rmSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { attachTcx, type BpfLink, type BpfProgram, openPinnedLink, probeBpf } from '#native/bpf.ts';
+import { attachTcx, type BpfLink, type BpfProgram, openPinnedLink, probeBpf, tcxPrograms } from '#native/bpf.ts';
 import type { Netlink, NetnsRef } from '#native/types.ts';
 import { attach, detach, type FilterNames, type FilterPair, readAttached } from '../filters.ts';
 
@@ -79,6 +79,14 @@ export class HostAttachments implements AsyncDisposable {
     if (state.attached !== 'yes') await attach(host, ifindex, pair, state);
     const outcome = state.attached === 'yes' ? 'as they were' : state.attached === 'no' ? 'attached' : 'replaced';
     return { kind: 'clsact', outcome };
+  }
+
+  /** Whether others have programs or filters at the device's ingress. Throws what the kernel says. */
+  async hasOthersAtIngress(ifindex: number, programs: NetPrograms): Promise<boolean> {
+    if (readAttached(this.#deps.host, ifindex, pairOf(programs)).others.includes('ingress')) return true;
+    if ((await this.kind()) === 'clsact') return false;
+    const [found] = await tcxPrograms([ifindex], this.#deps.netns);
+    return found?.ingress.some((id) => id !== programs.fromNet.id) === true;
   }
 
   /** Takes them off; true if there was something. A device that is gone is done. */

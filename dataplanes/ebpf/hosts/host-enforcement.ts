@@ -24,6 +24,9 @@ export interface EnforcedDevice extends HostDevice {
   readonly isUntracked: boolean;
 }
 
+/** Of an uplink. */
+const othersWords = "others' programs are at its ingress: pods' packets go by the stack";
+
 const wordsOf = (error: unknown): string => (error as Error).message;
 const isGone = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'ENODEV';
 
@@ -45,6 +48,8 @@ export class HostEnforcement implements AsyncDisposable {
   readonly #suspects = new Set<number>();
   /** Devices with the programs of both directions, as far as anybody has told. */
   readonly #attached = new Set<number>();
+  /** Uplinks with programs or filters of others at their ingress: what goes past the stack would pass by those. */
+  readonly #shared = new Set<number>();
   /** Parts of which programs may be in force, whoever's. */
   readonly #entered = new Set<HostPart>(hostParts);
   /** Earlier agents' programs may be where none are wanted. */
@@ -82,7 +87,7 @@ export class HostEnforcement implements AsyncDisposable {
 
   /** Uplinks by which packets may go past the stack: both programs are there, and what they jump to. */
   get direct(): readonly number[] {
-    return this.#entered.has('net') ? [...this.#attached] : [];
+    return this.#entered.has('net') ? [...this.#attached].filter((ifindex) => !this.#shared.has(ifindex)) : [];
   }
 
   /** Looks which of these have the programs already, before `keep` has looked. Throws what the kernel says. */
@@ -90,8 +95,11 @@ export class HostEnforcement implements AsyncDisposable {
     // Without programs behind them they are no uplinks.
     if (!loaded.hasHosts('net')) return;
     const { filters } = loaded;
-    for (const { ifindex, isUplink } of devices)
-      if (isUplink && (await this.#attachments.has(ifindex, filters))) this.#attached.add(ifindex);
+    for (const { ifindex, isUplink } of devices) {
+      if (!isUplink || !(await this.#attachments.has(ifindex, filters))) continue;
+      await this.#lookForOthers(ifindex, filters);
+      this.#attached.add(ifindex);
+    }
   }
 
   /** These devices have our programs from now on, and no other. */
@@ -141,6 +149,7 @@ export class HostEnforcement implements AsyncDisposable {
     rmSync(this.#deps.dir, { recursive: true, force: true });
     this.#states.clear();
     this.#attached.clear();
+    this.#shared.clear();
     this.#suspects.clear();
     if (loaded !== undefined) for (const part of hostParts) this.#leave(loaded, part);
   }
@@ -149,6 +158,7 @@ export class HostEnforcement implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#states.clear();
     this.#attached.clear();
+    this.#shared.clear();
     this.#suspects.clear();
     for (const part of hostParts) this.#entered.add(part);
     this.#mayHaveLeftovers = true;
@@ -235,6 +245,8 @@ export class HostEnforcement implements AsyncDisposable {
     // Before the filters are there, so that whoever comes after a crash looks for them.
     if ((await this.#attachments.kind()) === 'clsact') mkdirSync(join(this.#deps.dir, 'clsact'), { recursive: true });
     const { kind, outcome } = await this.#attachments.put(ifindex, filters);
+    if (isUplink) await this.#lookForOthers(ifindex, filters);
+    else this.#shared.delete(ifindex);
     this.#attached.add(ifindex);
     if (before !== undefined && outcome === 'attached') repaired.push(`BPF programs of ${name}`);
     let xdpState: XdpState | undefined;
@@ -249,9 +261,15 @@ export class HostEnforcement implements AsyncDisposable {
       hostEndpoint: endpoint ?? null,
       isUplink,
       attached: kind,
+      ...(this.#shared.has(ifindex) ? { viaStack: othersWords } : {}),
       ...(xdpState === undefined ? {} : { xdp: xdpState.mode }),
       ...(xdpState?.mode === 'off' ? { xdpReason: xdpState.reason } : {}),
     });
+  }
+
+  async #lookForOthers(ifindex: number, filters: LoadedDataplane['filters']): Promise<void> {
+    if (await this.#attachments.hasOthersAtIngress(ifindex, filters)) this.#shared.add(ifindex);
+    else this.#shared.delete(ifindex);
   }
 
   /** False if something stays that should not. */
@@ -269,6 +287,7 @@ export class HostEnforcement implements AsyncDisposable {
         // The pins of the others say that something is there: they go last.
         await this.#xdp.remove(ifindex);
         this.#attached.delete(ifindex);
+        this.#shared.delete(ifindex);
         await this.#attachments.remove(ifindex);
         this.#states.delete(ifindex);
         this.#suspects.delete(ifindex);
