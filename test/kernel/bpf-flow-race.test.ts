@@ -81,7 +81,9 @@ test('a sweep that is late deletes no flow that got the element of an expired on
   new DataView(own.value.buffer).setUint32(FlowRecord4.offsets.state, FlowFlag.egressOk | FlowFlag.marked, true);
   map.set(own.key, own.value);
   object.map('given').set(u32Key(0), other.value);
-  const timeouts = Object.fromEntries(Object.keys(defaultTimeouts).map((name) => [name, 1n])) as SweepTimeouts;
+  const timeouts = Object.fromEntries(
+    Object.keys(defaultTimeouts).map((name) => [name, 1n]),
+  ) as unknown as SweepTimeouts;
   const counts = Object.fromEntries(
     Object.keys(SweepCounts.offsets).map((name) => [name, 0n]),
   ) as unknown as SweepCounts;
