@@ -437,8 +437,8 @@ export class EbpfDataplane implements Dataplane {
       this.#mustRead = false;
       this.#hosts.requestResync();
       try {
-        const [links, addresses] = await Promise.all([this.#deps.host.links(), this.#deps.host.addresses()]);
-        this.#ways.read(addresses);
+        const { host } = this.#deps;
+        const [links] = await Promise.all([host.links(), this.#ways.read(() => host.addresses())]);
         await loaded.pods.compare(links, outcome);
         await this.#filters.forgetAllGone();
         this.#shaped.suspect();

@@ -99,8 +99,8 @@ describe('ways', () => {
     expect(later.masqueraded).toEqual([]);
   });
 
-  test('of the addresses that devices have, whatever their names are; not of loopback and links', () => {
-    ways.read([
+  test('of the addresses that devices have, whatever their names are; not of loopback and links', async () => {
+    await ways.read(async () => [
       address(1, '127.0.0.1/8', 'host'),
       address(2, '192.0.2.1/24'),
       address(2, 'fe80::1/64', 'link'),
@@ -111,7 +111,16 @@ describe('ways', () => {
     expect(ways.follow({ type: 'addr.new', address: address(2, '2001:db8::1/64') })).toBe(false);
     expect(ways.follow({ type: 'addr.del', address: address(2, '192.0.2.1/24') })).toBe(true);
     expect(said()).toEqual({ 'device 2 > 2001:db8::1/128': 'host', 'device 3 > 192.0.2.1/32': 'host' });
-    ways.read([address(2, '192.0.2.1/24')]);
+    await ways.read(async () => [address(2, '192.0.2.1/24')]);
     expect(said()).toEqual({ 'device 2 > 192.0.2.1/32': 'host' });
+  });
+
+  test('of an address that comes or goes while all are read: the dump is of before', async () => {
+    await ways.read(async () => {
+      ways.follow({ type: 'addr.new', address: address(2, '192.0.2.7/24') });
+      ways.follow({ type: 'addr.del', address: address(2, '192.0.2.1/24') });
+      return [address(2, '192.0.2.1/24'), address(3, '198.51.100.1/24')];
+    });
+    expect(said()).toEqual({ 'device 2 > 192.0.2.7/32': 'host', 'device 3 > 198.51.100.1/32': 'host' });
   });
 });

@@ -20,6 +20,8 @@ export class Ways {
   readonly #masqueraded = new Map<string, CidrText>();
   readonly #ofLinks = new Map<number, Set<IpText>>();
   readonly #nodeName: string;
+  /** Followed while addresses are read. */
+  #meanwhile: NetlinkEvent[] | undefined;
   #table: WayTable | undefined;
   #node: HostInfo = {};
 
@@ -73,14 +75,27 @@ export class Ways {
     }
   }
 
-  /** All addresses that devices have. */
-  read(addresses: readonly Address[]): void {
-    for (const index of [...this.#ofLinks.keys()]) this.#setLink(index, new Set());
-    for (const address of addresses) this.#note(address, true);
+  /** All addresses that devices have. What is followed meanwhile is newer than the dump. Rejects as `dump` does; then nothing has changed. */
+  async read(dump: () => Promise<readonly Address[]>): Promise<void> {
+    const events: NetlinkEvent[] = [];
+    this.#meanwhile = events;
+    try {
+      const addresses = await dump();
+      for (const index of [...this.#ofLinks.keys()]) this.#setLink(index, new Set());
+      for (const address of addresses) this.#note(address, true);
+      for (const event of events) this.#take(event);
+    } finally {
+      this.#meanwhile = undefined;
+    }
   }
 
   /** Follows what the kernel says of addresses; true if it matters. */
   follow(event: NetlinkEvent): boolean {
+    this.#meanwhile?.push(event);
+    return this.#take(event);
+  }
+
+  #take(event: NetlinkEvent): boolean {
     switch (event.type) {
       case 'addr.new':
       case 'addr.del':
