@@ -405,7 +405,7 @@ describe('XDP', () => {
     const restore = failXdp();
     try {
       say(first, 'eth1', undefined);
-      expect((await first.apply()).failed).toMatchObject([{ reason: 'busy' }]);
+      expect((await first.apply()).failed).toMatchObject([{ object: 'BPF programs of eth1', reason: 'busy' }]);
       await first[Symbol.asyncDispose]();
     } finally {
       restore();

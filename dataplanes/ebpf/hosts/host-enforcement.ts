@@ -293,7 +293,8 @@ export class HostEnforcement implements AsyncDisposable {
         this.#suspects.delete(ifindex);
       } catch (error) {
         isWhole = false;
-        failed.push({ object: `BPF programs of device #${ifindex}`, reason: wordsOf(error) });
+        const name = this.#states.get(ifindex)?.device ?? `device #${ifindex}`;
+        failed.push({ object: `BPF programs of ${name}`, reason: wordsOf(error) });
       }
     }
     if (isWhole) this.#mayHaveLeftovers = false;
