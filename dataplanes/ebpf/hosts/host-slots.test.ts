@@ -100,3 +100,20 @@ test('a device that changes when there is no room for that is judged by its new 
   expect(() => table.store(7, other, numbers(50))).toThrow(expect.objectContaining({ code: 'BPF_MAP_FULL' }));
   expect(slot(index)).toMatchObject({ unit: numbers(50), ...said });
 });
+
+test('a device that changes when there is no room for that is no uplink until there is: its address may be gone', async () => {
+  table.setDirect(new Set([7]));
+  const index = table.store(7, ethernet, numbers(1));
+  table.store(8, ethernet, numbers(1));
+  table.store(PODS, PODS_DEVICE, numbers(1));
+  const other = { ...ethernet, masquerade4: Uint8Array.of(192, 0, 2, 1) };
+  expect(() => table.store(7, other, numbers(1))).toThrow(expect.objectContaining({ code: 'BPF_MAP_FULL' }));
+  table.setDirect(new Set([7, 8]));
+  expect([slot(index).flags, slot(2).flags]).toEqual([0, hostDirect]);
+  expect(table.store(7, ethernet, numbers(1))).toBe(index);
+  expect(slot(index).flags).toBe(hostDirect);
+  expect(() => table.store(7, other, numbers(1))).toThrow();
+  table.release(8);
+  await settle();
+  expect(slot(table.store(7, other, numbers(1)))).toMatchObject({ flags: hostDirect, masquerade4: other.masquerade4 });
+});

@@ -37,6 +37,8 @@ interface Slot {
   readonly index: number;
   readonly device: HostSlotDevice;
   isNamed: boolean;
+  /** What it says is what the device was. */
+  isStale: boolean;
 }
 
 /**
@@ -70,11 +72,15 @@ export class HostSlots {
 
   /**
    * The device's packets are judged by these units from now on; a flush must have made them. Returns the slot, another one if the device has changed.
-   * Throws `BPF_MAP_FULL` or what the maps say; then the device is judged so by the slot that it had, if it had one.
+   * Throws `BPF_MAP_FULL` or what the maps say; then the device is judged so by the slot that it had, if it had one, and is no uplink.
    */
   store(ifindex: number, device: HostSlotDevice, units: HostUnitNumbers): number {
     const has = this.#byIfindex.get(ifindex);
     if (has !== undefined && isSame(has.device, device)) {
+      if (has.isStale) {
+        has.isStale = false;
+        this.#writeFlags(ifindex, has);
+      }
       this.#write(has.index, units);
       this.#name(ifindex, has);
       return has.index;
@@ -82,8 +88,12 @@ export class HostSlots {
     try {
       return this.#replace(ifindex, device, units);
     } catch (error) {
-      // Its units may be others' soon. What else it says is the former device's.
-      if (has !== undefined) this.#write(has.index, units);
+      if (has !== undefined) {
+        // Its units may be others' soon. What else it says is the former device's, whose address nobody may be masqueraded by any more.
+        this.#write(has.index, units);
+        has.isStale = true;
+        this.#writeFlags(ifindex, has);
+      }
       throw error;
     }
   }
@@ -106,9 +116,9 @@ export class HostSlots {
     const index = this.#indexes.take();
     if (index === undefined) throw mapFull('tortie_hosts', `${this.#maps.hosts.length - 1} slots`);
     const { mac, masquerade4, masquerade6 } = device;
-    const flags = this.#flags(ifindex, device);
+    const flags = this.#flags(ifindex, { device, isStale: false });
     this.#maps.hosts.value(index).set(HostSlot.encode({ unit: units, ifindex, flags, mac, masquerade4, masquerade6 }));
-    const slot = { index, device, isNamed: false };
+    const slot = { index, device, isNamed: false, isStale: false };
     try {
       this.#name(ifindex, slot);
     } catch (error) {
@@ -121,13 +131,13 @@ export class HostSlots {
     return index;
   }
 
-  #flags(ifindex: number, { hasEthernet }: HostSlotDevice): number {
+  #flags(ifindex: number, { device: { hasEthernet }, isStale }: Pick<Slot, 'device' | 'isStale'>): number {
     const { hostWithoutEthernet, hostDirect } = flowConstants;
-    return (hasEthernet ? 0 : hostWithoutEthernet) | (this.#direct.has(ifindex) ? hostDirect : 0);
+    return (hasEthernet ? 0 : hostWithoutEthernet) | (this.#direct.has(ifindex) && !isStale ? hostDirect : 0);
   }
 
-  #writeFlags(ifindex: number, { index, device }: Slot): void {
-    this.#maps.hosts.store32(index, HostSlot.offsets.flags, this.#flags(ifindex, device));
+  #writeFlags(ifindex: number, slot: Slot): void {
+    this.#maps.hosts.store32(slot.index, HostSlot.offsets.flags, this.#flags(ifindex, slot));
   }
 
   #name(ifindex: number, slot: Slot): void {
