@@ -91,6 +91,11 @@ export class PacketPath {
     } catch (error) {
       outcome.failed.push({ object: 'BPF programs', reason: (error as Error).message });
     }
+    // What failed when we entered has been put right: later on its flows would be those of pods that are gone.
+    if (this.#mustRemoveOlder && outcome.failed.length === 0) {
+      loaded.removeOlder();
+      this.#mustRemoveOlder = false;
+    }
   }
 
   /**
@@ -112,11 +117,12 @@ export class PacketPath {
         reason: check.reason,
       });
     }
-    // What failed when we entered has been put right: later on its flows would be those of pods that are gone.
-    if (this.#mustRemoveOlder && outcome.failed.length === 0) {
-      loaded.removeOlder();
-      this.#mustRemoveOlder = false;
+    try {
+      await filters.askForOthers(loaded.filters);
+    } catch (error) {
+      outcome.failed.push({ object: "others' programs on pod devices", reason: (error as Error).message });
     }
+    this.#markOthers();
   }
 
   /** Packets come by our programs no more. Netfilter's part first: it drops what no program has seen. */
