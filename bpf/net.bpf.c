@@ -21,6 +21,7 @@
 
 /* linux/if_packet.h */
 #define PACKET_HOST 0
+#define VLAN_ID 0x0fff
 
 /* What comes in: for pods of this node past the stack, answers of Services to the node. */
 SEC("tc")
@@ -32,7 +33,10 @@ int tortie_net_in(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	/* Nobody brings along that it was judged, or sent by the node. */
 	skb->mark &= ~(pod_config.mark_seen | pod_config.mark_host);
-	if (skb->pkt_type != PACKET_HOST || skb->vlan_present || !uplink_at(skb->ifindex))
+	if (skb->pkt_type != PACKET_HOST || !uplink_at(skb->ifindex))
+		return TC_ACT_UNSPEC;
+	/* VLAN 0 is none, but a priority: the stack takes such a tag off, too. */
+	if (skb->vlan_present && (skb->vlan_tci & VLAN_ID || bpf_skb_vlan_pop(skb) || skb->vlan_present))
 		return TC_ACT_UNSPEC;
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
 		action = known_net_in4(skb);

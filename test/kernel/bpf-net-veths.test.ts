@@ -1,10 +1,14 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { FlowFlag, Jump } from '#dataplanes/ebpf/bpf-types.gen.ts';
-import { u32Key } from '#dataplanes/ebpf/keys.ts';
+import { macBytes, u32Key } from '#dataplanes/ebpf/keys.ts';
+import { loadObject } from '#native/bpf.ts';
 import { createNetns, type TestNetns } from '#test/lab/netns.ts';
 import { marks, namesOf, type Pod } from './bpf-flow-names.ts';
 import { macOf } from './bpf-host-bed.ts';
+import { frameOf } from './bpf-flow-words.ts';
 import { NetBed } from './bpf-net-bed.ts';
+import type { Version } from './classifier-bed.ts';
 import { echoed, filterDevice, hello, inhabitPods, loadFilters, say } from './bpf-veths.ts';
 
 /*
@@ -14,6 +18,7 @@ import { echoed, filterDevice, hello, inhabitPods, loadFilters, say } from './bp
  *     pods --- [filters] (node) [filters] uplink --- uplink-far [away]
  *                               [filters] side   --- side-far   [router]
  */
+const injectElf = new URL('../../build/bpf/inject.bpf.o', import.meta.url).pathname;
 const cleanup = new AsyncDisposableStack();
 let bed: NetBed;
 let inside: ReadonlyMap<Pod, TestNetns>;
@@ -171,7 +176,36 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
     );
     expect((await heard).trim()).toBe(`hello from ${namesOf[version]['away']}:5353`);
   });
+
+  test('an answer to a masqueraded pod with a tag that names no VLAN, as some networks deliver all frames', async () => {
+    bed.translated(version, 17, ['node:61000', 'away:5353'], { opener: 'one:5' }, FlowFlag.byNet | FlowFlag.egressOk);
+    const heard = pod('one').exec(process.execPath, '-e', udpListener, one, '5');
+    let isOver = false;
+    const end = heard.finally(() => (isOver = true)).catch(() => undefined);
+    while (!isOver) {
+      await priorityTagged(version, 'udp away:5353 > node:61000');
+      await sleep(50);
+    }
+    await end;
+    expect((await heard).trim()).toMatch(new RegExp(` from ${namesOf[version]['away']}:5353$`));
+  });
 });
+
+/** `far` sends a packet by `uplink` whose frame has a tag with a priority (IEEE 802.1p), and VLAN 0. */
+async function priorityTagged(version: Version, packet: string): Promise<void> {
+  using injector = await loadObject({ name: 'inject', elf: injectElf });
+  const [{ ifindex } = { ifindex: 0 }] = await far.ip<{ ifindex: number }[]>('link', 'show', 'uplink-far');
+  const { frame } = frameOf(version, namesOf[version], packet);
+  const protocol = ((frame[12] ?? 0) << 8) | (frame[13] ?? 0);
+  frame.set(macBytes(macOf('uplink')));
+  // IEEE 802 local experimental: see inject.bpf.c, and offsetof(struct __sk_buff, cb).
+  frame.set([0x88, 0xb5], 12);
+  const context = new Uint8Array(192);
+  const cb = new DataView(context.buffer, 48);
+  [ifindex, protocol, 0x2000].forEach((word, at) => cb.setUint32(at * 4, word, true));
+  const { returned } = injector.program('inject').testRun({ data: frame, context, netns: { path: far.path } });
+  if (returned !== 0) throw new Error(`the frame could not be sent: ${returned}`);
+}
 
 /** Tells of the first datagram for an address and port; gives up after 15 s. */
 const udpListener = `
