@@ -297,9 +297,9 @@ describe('what somebody else changes', () => {
     ['all filters of a direction', ['filter', 'del', 'dev', 'cali1', 'egress']],
   ])('is repaired: %s removed', async (_, command) => {
     const dataplane = await active();
-    const driven = drive(dataplane);
     const { one, two, onePeer } = await twoPods(dataplane);
     await announce(dataplane, one, two);
+    const driven = drive(dataplane); // From here on: before, an apply for some event could be the one that opens the pods.
     const before = await attachedIds('cali1');
     const repaired = driven.next();
     await bed.node.exec('tc', ...command);
