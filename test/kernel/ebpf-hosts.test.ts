@@ -222,6 +222,7 @@ describe('which devices', () => {
   test('forward policy asks for: all by which what came in may leave', async () => {
     const dataplane = await bed.dataplane();
     await device('eth1', '198.51.100.1');
+    dataplane.requestResync(); // The news of eth1 may be under way.
     say(dataplane, 'up', { ifaceName: 'eth0', forwardTiers: [tier('forward')] });
     await apply(dataplane);
     await dataplane.activate();
