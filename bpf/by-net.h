@@ -75,7 +75,7 @@ static __always_inline int leaves_by_net(struct __sk_buff *skb, struct packet *p
 		return 0;
 	if (!is_forwarded(packet->to.destination))
 		return 0;
-	return fits_uplink(skb, packet);
+	return fits_uplink(skb, packet) && is_direct(packet->route.ifindex);
 }
 
 /* make_flow with these flags for a flow that leaves by an uplink; FLOW_BY_STACK: it doesn't. */
@@ -118,7 +118,8 @@ __noinline int send_net(struct __sk_buff *skb, __u32 is_plain)
 	keeps_source = packet->translation == TRANSLATION_NONE ||
 		       (packet->translation == TRANSLATION_PACKET &&
 			compare_addresses(packet->to.source, packet->headers.tuple.source) == 0);
-	if (!fits_uplink(skb, packet) || (keeps_source && has_options(&packet->headers))) {
+	if (!fits_uplink(skb, packet) ||
+	    (keeps_source && (has_options(&packet->headers) || !is_direct(packet->route.ifindex)))) {
 		if (packet->headers.fragment == FRAGMENT_KIND_FIRST)
 			remember_fragment(&packet->headers);
 		if (packet->translation != TRANSLATION_PACKET)

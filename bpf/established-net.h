@@ -30,8 +30,8 @@
 
 #endif
 
-/* A packet that comes by an uplink: what becomes of it, for tc, NOT_OURS or GO_ON. */
-__noinline int known_net_in(struct __sk_buff *skb)
+/* A packet that comes by an uplink (`shared`: is_shared): what becomes of it, for tc, NOT_OURS or GO_ON. */
+__noinline int known_net_in(struct __sk_buff *skb, __u32 shared)
 {
 	struct known_packet known;
 	const struct pod_slot *to;
@@ -44,6 +44,8 @@ __noinline int known_net_in(struct __sk_buff *skb)
 		return known.protocol == PROTOCOL_TCP && !known.element ? NOT_OURS : GO_ON;
 	if (!(known.state & FLOW_FLAG_BY_NET))
 		return NOT_OURS;
+	if (shared)
+		return GO_ON;
 	needed = known.from_opener ? FLOW_FLAG_INGRESS_OK : FLOW_FLAG_EGRESS_OK;
 	if (!(known.state & needed) || known.hops <= 1)
 		return GO_ON;

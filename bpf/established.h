@@ -74,7 +74,7 @@ static __always_inline int route_known(struct __sk_buff *skb, const struct known
 #endif
 	answer = bpf_fib_lookup(skb, route, sizeof(*route), 0);
 	return (answer == BPF_FIB_LKUP_RET_SUCCESS || answer == BPF_FIB_LKUP_RET_NO_NEIGH) &&
-	       uplink_at(route->ifindex);
+	       is_direct(route->ifindex);
 }
 
 /* lower_hops. */

@@ -29,6 +29,11 @@
 #define HOST_WITHOUT_ETHERNET 1
 /* An uplink with our programs on it: pods' packets may come and leave by it past the stack. */
 #define HOST_DIRECT 2
+/*
+ * Others' programs or filters are at its ingress: pods' packets go by the stack, so that these see them, but
+ * for flows that only we can translate.
+ */
+#define HOST_SHARED 4
 
 /* The host endpoint of one device. Numbers are stored one by one: each is right by itself at any moment. */
 struct host_slot {

@@ -67,6 +67,20 @@ static __always_inline const struct host_slot *uplink_at(__u32 ifindex)
 	return *(const volatile __u32 *)&host->flags & HOST_DIRECT ? host : NULL;
 }
 
+/* Whether others have programs or filters at that uplink's ingress. */
+static __always_inline int is_shared(const struct host_slot *uplink)
+{
+	return *(const volatile __u32 *)&uplink->flags & HOST_SHARED;
+}
+
+/* Whether pods' packets leave by the device past the stack. */
+static __always_inline int is_direct(__u32 ifindex)
+{
+	const struct host_slot *uplink = uplink_at(ifindex);
+
+	return uplink && !is_shared(uplink);
+}
+
 /* Added to the index of a host endpoint's unit: nobody is told, since it may be that nobody obeys. */
 #define HOST_UNIT_SILENT 0x80
 

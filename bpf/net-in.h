@@ -335,7 +335,7 @@ __noinline int packet_net_in(struct __sk_buff *skb)
 			packet->way = WAY_NODE;
 		else
 			return VERDICT_PASSED;
-		packet->via_stack = is_exception(&packet->headers);
+		packet->via_stack = is_exception(&packet->headers) || !is_direct(skb->ifindex);
 		plan_translation(packet, 1);
 		if ((packet->via_stack || is_untracked(skb)) && packet->translation == TRANSLATION_NONE)
 			packet->way = WAY_STACK;
@@ -343,7 +343,7 @@ __noinline int packet_net_in(struct __sk_buff *skb)
 			look_for_hop();
 		verdict = VERDICT_PASSED;
 	} else {
-		packet->via_stack = is_exception(&packet->headers);
+		packet->via_stack = is_exception(&packet->headers) || !is_direct(skb->ifindex);
 		if ((packet->via_stack || is_untracked(skb)) && !find_exception())
 			return VERDICT_PASSED;
 		verdict = flow_net_in(skb);

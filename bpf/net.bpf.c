@@ -27,23 +27,27 @@
 SEC("tc")
 int tortie_net_in(struct __sk_buff *skb)
 {
+	const struct host_slot *uplink;
+	__u32 shared;
 	int action;
 
 	if (was_given(skb))
 		return TC_ACT_UNSPEC;
 	/* Nobody brings along that it was judged, or sent by the node. */
 	skb->mark &= ~(pod_config.mark_seen | pod_config.mark_host);
-	if (skb->pkt_type != PACKET_HOST || !uplink_at(skb->ifindex))
+	uplink = uplink_at(skb->ifindex);
+	if (skb->pkt_type != PACKET_HOST || !uplink)
 		return TC_ACT_UNSPEC;
+	shared = is_shared(uplink);
 	/* VLAN 0 is none, but a priority: the stack takes such a tag off, too. */
 	if (skb->vlan_present && (skb->vlan_tci & VLAN_ID || bpf_skb_vlan_pop(skb) || skb->vlan_present))
 		return TC_ACT_UNSPEC;
 	if (skb->protocol == bpf_htons(ETH_P_IP)) {
-		action = known_net_in4(skb);
+		action = known_net_in4(skb, shared);
 		if (action == GO_ON)
 			return dispatch_net_in4(skb, packet_net_in4(skb));
 	} else if (skb->protocol == bpf_htons(ETH_P_IPV6) && pod_config.ipv6_enabled) {
-		action = known_net_in6(skb);
+		action = known_net_in6(skb, shared);
 		if (action == GO_ON)
 			return dispatch_net_in6(skb, packet_net_in6(skb));
 	} else {

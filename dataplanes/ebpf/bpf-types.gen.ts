@@ -1932,6 +1932,7 @@ export const flowConstants = {
   hostUnitIpv6: 1,
   hostWithoutEthernet: 1,
   hostDirect: 2,
+  hostShared: 4,
   failsafeIn: 0,
   failsafeOut: 1,
   failsafeKeyFixedBits: 32,

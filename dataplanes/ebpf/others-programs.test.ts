@@ -39,8 +39,10 @@ describe('programs of others on pods’ devices', () => {
 
   test.each<[string, Partial<TcxPrograms>, boolean]>([
     ['ours alone are none', { ingress: [1], egress: [2] }, false],
-    ['others behind ours', { ingress: [1, 3] }, true],
-    ['others before ours, in the other direction', { egress: [3, 2] }, true],
+    ['others behind ours at ingress', { ingress: [1, 3] }, true],
+    ['others before ours there see everything', { ingress: [3, 1] }, false],
+    ['so do they all before our filter', { ingress: [3] }, false],
+    ['at egress wherever they are', { egress: [3, 2] }, true],
   ])('of tcx programs %s', async (_, programs, expected) => {
     kernel = [{ ifindex: device, ingress: [], egress: [], ...programs }];
     others.suspect(device);
@@ -49,7 +51,7 @@ describe('programs of others on pods’ devices', () => {
   });
 
   test('a device has some until both kinds are gone', async () => {
-    kernel = [{ ifindex: device, ingress: [3], egress: [] }];
+    kernel = [{ ifindex: device, ingress: [], egress: [3] }];
     others.noteFilters(device, true);
     await others.ask(ours);
     expect(others.takeChanged()).toEqual([device]);
@@ -64,7 +66,7 @@ describe('programs of others on pods’ devices', () => {
     let fails = true;
     const all = new OthersPrograms(undefined, async (ifindexes) => {
       if (fails) throw Object.assign(new Error('no memory'), { code: 'ENOMEM' });
-      return ifindexes.map((ifindex) => ({ ifindex, ingress: [9], egress: [] }));
+      return ifindexes.map((ifindex) => ({ ifindex, ingress: [], egress: [9] }));
     });
     all.suspect(device);
     await expect(all.ask(ours)).rejects.toMatchObject({ code: 'ENOMEM' });

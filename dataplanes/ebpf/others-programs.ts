@@ -41,11 +41,7 @@ export class OthersPrograms {
     this.#unasked.clear();
     try {
       const found = await this.#query(asked, this.#netns);
-      const others = new Set(
-        found
-          .filter(({ ingress, egress }) => [...ingress, ...egress].some((id) => !ours.has(id)))
-          .map((each) => each.ifindex),
-      );
+      const others = new Set(found.filter((each) => arePassedBy(each, ours)).map(({ ifindex }) => ifindex));
       for (const ifindex of asked) this.#note(this.#byTcx, ifindex, others.has(ifindex));
     } catch (error) {
       for (const ifindex of asked) this.#unasked.add(ifindex);
@@ -76,4 +72,15 @@ export class OthersPrograms {
     else where.delete(ifindex);
     if (this.has(ifindex) !== before) this.#changed.add(ifindex);
   }
+}
+
+/** At ingress those that run before ours see everything: before filters all do. */
+function arePassedBy({ ingress, egress }: TcxPrograms, ours: ReadonlySet<number>): boolean {
+  return hasOthersBehind(ingress, ours) || egress.some((id) => !ours.has(id));
+}
+
+/** Whether programs of others run behind ours, which is one of these if any is. */
+export function hasOthersBehind(ids: readonly number[], ours: ReadonlySet<number>): boolean {
+  const first = ids.findIndex((id) => ours.has(id));
+  return first !== -1 && ids.slice(first).some((id) => !ours.has(id));
 }

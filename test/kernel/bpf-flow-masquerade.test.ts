@@ -41,6 +41,20 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
       },
     ],
     [
+      'where others have programs at the uplink’s ingress: netfilter masquerades what is new, and flows that only we can translate go on',
+      {
+        way: [
+          'one sends tcp S one:5 > away:80 -> net: tcp S node:any > away:80',
+          on((it) => it.shared('uplink')),
+          on((it) => it.masquerades('uplink')),
+          `net in tcp SA away:80 > node:${PORT} -> stack: tcp SA away:80 > one:5`,
+          'one sends tcp A one:5 > away:80 -> net: tcp A node:any > away:80',
+          `net in tcp PA away:80 > node:${PORT} -> stack: tcp PA away:80 > one:5`,
+          'one sends tcp S one:6 > away:81 -> stack',
+        ],
+      },
+    ],
+    [
       'datagrams: the record has both ends, and is found from both',
       {
         way: [

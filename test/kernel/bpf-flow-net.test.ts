@@ -62,6 +62,26 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
       },
     ],
     [
+      'where others have programs at the uplink’s ingress, all goes by the stack',
+      {
+        way: [
+          'one sends tcp S one:5 > away:80 -> net',
+          'net in tcp SA away:80 > one:5 -> pod one',
+          'one sends tcp A one:5 > away:80 -> net',
+          'one sends tcp A one:5 > away:80 -> net', // The short way.
+          on((it) => it.shared('uplink')),
+          'one sends tcp A one:5 > away:80 -> stack',
+          'net in tcp A away:80 > one:5 -> stack',
+          'one sends tcp S one:6 > away:80 -> stack',
+          'one sends tcp S one:7 > router:80 -> net',
+          on((it) => it.uplink('uplink')),
+          'one sends tcp A one:5 > away:80 -> net',
+          'net in tcp A away:80 > one:5 -> pod one',
+          'one sends tcp A one:6 > away:80 -> stack',
+        ],
+      },
+    ],
+    [
       'policy refuses',
       {
         legs: { 'one egress': 'deny' },

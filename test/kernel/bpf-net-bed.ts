@@ -77,6 +77,11 @@ export class NetBed extends HostBed {
     this.host(device, policy, isDirect ? flowConstants.hostDirect : 0);
   }
 
+  /** An uplink with programs of others at its ingress. */
+  shared(device: HostDevice): void {
+    this.host(device, {}, flowConstants.hostDirect | flowConstants.hostShared);
+  }
+
   hop(index: number, hop: Hop): void {
     this.set('tortie_hops', index, Hop.encode(hop));
   }

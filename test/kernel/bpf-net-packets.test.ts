@@ -269,6 +269,26 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
       },
     ],
     [
+      'where others have programs at the uplink’s ingress, all comes by the stack, translated if only we can',
+      {
+        way: [
+          'net in tcp S away:5 > one:80 -> pod one',
+          step((it) => it.podSends(version, 'one', 'tcp SA one:80 > away:5')),
+          'net in tcp A away:5 > one:80 -> pod one',
+          'net in tcp A away:5 > one:80 -> pod one', // The short way.
+          step((it) => it.shared('uplink')),
+          'net in tcp A away:5 > one:80 -> stack',
+          'net in tcp S away:6 > one:80 -> stack',
+          step(masqueraded(version)),
+          'net in tcp SA away:443 > node:61000 -> stack: tcp SA away:443 > one:5',
+          step(asked(version, 'two:8080', FlowFlag.ingressOk)),
+          'net in tcp SA front:80 > node:5 -> stack',
+          step((it) => it.uplink('uplink')),
+          'net in tcp A away:5 > one:80 -> pod one',
+        ],
+      },
+    ],
+    [
       'a pod whose device is shaped gets what comes by the stack',
       {
         way: [

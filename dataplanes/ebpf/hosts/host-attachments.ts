@@ -2,6 +2,7 @@ import { existsSync, mkdirSync, readdirSync, rmSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path';
 import { attachTcx, type BpfLink, type BpfProgram, openPinnedLink, probeBpf, tcxPrograms } from '#native/bpf.ts';
 import type { Netlink, NetnsRef } from '#native/types.ts';
+import { hasOthersBehind } from '../others-programs.ts';
 import { attach, detach, type FilterNames, type FilterPair, readAttached } from '../filters.ts';
 
 const directions = ['ingress', 'egress'] as const;
@@ -81,12 +82,12 @@ export class HostAttachments implements AsyncDisposable {
     return { kind: 'clsact', outcome };
   }
 
-  /** Whether others have programs or filters at the device's ingress. Throws what the kernel says. */
+  /** Whether others have programs or filters at the device's ingress, behind ours. Throws what the kernel says. */
   async hasOthersAtIngress(ifindex: number, programs: NetPrograms): Promise<boolean> {
     if (readAttached(this.#deps.host, ifindex, pairOf(programs)).others.includes('ingress')) return true;
     if ((await this.kind()) === 'clsact') return false;
     const [found] = await tcxPrograms([ifindex], this.#deps.netns);
-    return found?.ingress.some((id) => id !== programs.fromNet.id) === true;
+    return found !== undefined && hasOthersBehind(found.ingress, new Set([programs.fromNet.id]));
   }
 
   /** Takes them off; true if there was something. A device that is gone is done. */

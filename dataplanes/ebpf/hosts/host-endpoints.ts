@@ -239,7 +239,8 @@ export class HostEndpoints implements AsyncDisposable {
 
   #setDirect(loaded: LoadedDataplane): void {
     const uplinks = new Set(this.#resolved.filter(({ isUplink }) => isUplink).map(({ ifindex }) => ifindex));
-    loaded.maps.hostSlots.setDirect(new Set(this.#enforcement.direct.filter((ifindex) => uplinks.has(ifindex))));
+    const direct = new Set(this.#enforcement.direct.filter((ifindex) => uplinks.has(ifindex)));
+    loaded.maps.hostSlots.setDirect(direct, new Set(this.#enforcement.shared));
   }
 
   #setPool(id: string, cidr: CidrText | undefined): void {

@@ -48,7 +48,6 @@ export class HostEnforcement implements AsyncDisposable {
   readonly #suspects = new Set<number>();
   /** Devices with the programs of both directions, as far as anybody has told. */
   readonly #attached = new Set<number>();
-  /** Uplinks with programs or filters of others at their ingress: what goes past the stack would pass by those. */
   readonly #shared = new Set<number>();
   /** Parts of which programs may be in force, whoever's. */
   readonly #entered = new Set<HostPart>(hostParts);
@@ -87,7 +86,12 @@ export class HostEnforcement implements AsyncDisposable {
 
   /** Uplinks by which packets may go past the stack: both programs are there, and what they jump to. */
   get direct(): readonly number[] {
-    return this.#entered.has('net') ? [...this.#attached].filter((ifindex) => !this.#shared.has(ifindex)) : [];
+    return this.#entered.has('net') ? [...this.#attached] : [];
+  }
+
+  /** Uplinks with programs or filters of others at their ingress: what goes past the stack would pass by those. */
+  get shared(): ReadonlySet<number> {
+    return this.#shared;
   }
 
   /** Looks which of these have the programs already, before `keep` has looked. Throws what the kernel says. */

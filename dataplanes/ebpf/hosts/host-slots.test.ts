@@ -9,7 +9,7 @@ const numbers = (first: number): number[] => Array.from({ length: flowConstants.
 const ethernet = { ...PODS_DEVICE, mac: Uint8Array.of(2, 0, 0, 0, 0, 1) };
 /** What a slot says of it. */
 const said = { mac: ethernet.mac, masquerade4: ethernet.masquerade4, masquerade6: ethernet.masquerade6, flags: 0 };
-const { hostDirect, hostWithoutEthernet } = flowConstants;
+const { hostDirect, hostShared, hostWithoutEthernet } = flowConstants;
 
 let slots: FakeMap;
 let hosts: FakeArray;
@@ -82,6 +82,10 @@ test('uplinks are said as long as they are, in the slot they have and in the nex
   expect(slot(2).flags).toBe(hostDirect);
   table.setDirect(new Set([8]));
   expect([slot(index).flags, slot(2).flags]).toEqual([hostWithoutEthernet, hostDirect]);
+  table.setDirect(new Set([8]), new Set([8]));
+  expect(slot(2).flags).toBe(hostDirect | hostShared);
+  table.setDirect(new Set([8]));
+  expect(slot(2).flags).toBe(hostDirect);
 });
 
 test('another address to masquerade by is another slot: nobody sees half of it', () => {

@@ -52,6 +52,7 @@ export class HostSlots {
   readonly #indexes: IdPool;
   readonly #byIfindex = new Map<number, Slot>();
   #direct: ReadonlySet<number> = new Set();
+  #shared: ReadonlySet<number> = new Set();
 
   constructor(maps: HostSlotMaps, afterFlush: AfterFlush) {
     this.#maps = maps;
@@ -61,13 +62,15 @@ export class HostSlots {
 
   /**
    * Pods' packets may come and leave by these devices past the stack, and by no other, from now on; those that have no slot yet, as soon as they do. Their
-   * programs must be on them as long as this is said.
+   * programs must be on them as long as this is said. By those that are `shared` only packets of flows do that nobody else can translate.
    */
-  setDirect(ifindexes: ReadonlySet<number>): void {
-    const before = this.#direct;
+  setDirect(ifindexes: ReadonlySet<number>, shared: ReadonlySet<number> = new Set()): void {
+    const [before, sharedBefore] = [this.#direct, this.#shared];
     this.#direct = ifindexes;
+    this.#shared = shared;
     for (const [ifindex, slot] of this.#byIfindex)
-      if (before.has(ifindex) !== ifindexes.has(ifindex)) this.#writeFlags(ifindex, slot);
+      if (before.has(ifindex) !== ifindexes.has(ifindex) || sharedBefore.has(ifindex) !== shared.has(ifindex))
+        this.#writeFlags(ifindex, slot);
   }
 
   /**
@@ -132,8 +135,12 @@ export class HostSlots {
   }
 
   #flags(ifindex: number, { device: { hasEthernet }, isStale }: Pick<Slot, 'device' | 'isStale'>): number {
-    const { hostWithoutEthernet, hostDirect } = flowConstants;
-    return (hasEthernet ? 0 : hostWithoutEthernet) | (this.#direct.has(ifindex) && !isStale ? hostDirect : 0);
+    const { hostWithoutEthernet, hostDirect, hostShared } = flowConstants;
+    return (
+      (hasEthernet ? 0 : hostWithoutEthernet) |
+      (this.#direct.has(ifindex) && !isStale ? hostDirect : 0) |
+      (this.#shared.has(ifindex) ? hostShared : 0)
+    );
   }
 
   #writeFlags(ifindex: number, slot: Slot): void {
