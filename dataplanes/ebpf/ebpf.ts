@@ -112,6 +112,8 @@ export class EbpfDataplane implements Dataplane {
   /** Ifindexes of devices that are gone. */
   readonly #gone = new Set<number>();
   #config: DataplaneConfig | undefined;
+  /** Of `#config`. Counting the processors reads /proc, longer the more there are: not for each apply. */
+  #sizes: MapEntries | undefined;
   #loaded: LoadedDataplane | undefined;
   #events: DeviceEvents | undefined;
   #timer: Disposable | undefined;
@@ -123,6 +125,8 @@ export class EbpfDataplane implements Dataplane {
   /** Flows are being taken over into the maps in use, or handed over out of them. */
   #handover: Handover | undefined;
   #mustRead = true;
+  /** A setting of the node says them, which is read with everything else and not by each apply. */
+  #mustReadPorts = true;
   #listener: () => void = () => {};
 
   constructor(deps: EbpfDeps) {
@@ -326,6 +330,8 @@ export class EbpfDataplane implements Dataplane {
   #configure(config: DataplaneConfig): void {
     const before = this.#config;
     this.#config = config;
+    this.#sizes = sizesOf(config);
+    this.#mustReadPorts = true;
     this.#stack.setConfig(config);
     if (before?.routeRefreshIntervalMs !== config.routeRefreshIntervalMs) this.#mustRead = true; // The new interval counts from now.
     if (loadSettings.some((setting) => before?.[setting] !== config[setting])) this.#mustLoad = true;
@@ -338,6 +344,8 @@ export class EbpfDataplane implements Dataplane {
     const unusable = prepareBpffs(place.dir);
     if (unusable !== undefined) throw new Error(unusable);
     if (this.#loaded === undefined) {
+      // Tells what to load, and is looked at again when there are maps.
+      await this.#hosts.look({ programmed: [], failed: [], repaired: [] });
       this.#loaded = await this.#open(config);
       this.#policy.useListeners({ classifier: this.#loaded.maps.classifier, services: this.#loaded.services });
       this.#ways.useTable(this.#loaded.maps.hops);
@@ -367,7 +375,7 @@ export class EbpfDataplane implements Dataplane {
         log,
         onDue: () => this.#listener(),
       },
-      { config: podConfigOf(config), sizes: sizesOf(config) },
+      { config: podConfigOf(config), sizes: sizesOf(config), parts: this.#hosts.parts },
     );
   }
 
@@ -376,7 +384,7 @@ export class EbpfDataplane implements Dataplane {
    * What can't be had leaves everything as it was.
    */
   async #fitSizes(former: LoadedDataplane, config: DataplaneConfig, retry: boolean, outcome: Outcome): Promise<void> {
-    const wanted = sizesOf(config);
+    const wanted = this.#sizes ?? sizesOf(config);
     const refused = this.#refusedSizes;
     this.#refusedSizes = undefined;
     // What is taken over goes into maps that are in use, what is handed over comes from these.
@@ -435,6 +443,7 @@ export class EbpfDataplane implements Dataplane {
   async #compare(loaded: LoadedDataplane, outcome: Outcome): Promise<void> {
     if (this.#mustRead) {
       this.#mustRead = false;
+      this.#mustReadPorts = true;
       this.#hosts.requestResync();
       try {
         const { host } = this.#deps;
@@ -459,6 +468,8 @@ export class EbpfDataplane implements Dataplane {
       }
     }
     loaded.maps.setNode(this.#ways.node);
+    if (!this.#mustReadPorts) return;
+    this.#mustReadPorts = false;
     const config = this.#config;
     loaded.maps.setNatPorts(config === undefined ? undefined : natPorts(config, this.#deps.readSysctl));
   }

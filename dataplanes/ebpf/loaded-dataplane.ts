@@ -16,13 +16,14 @@ import { FlowTable } from './flows/flow-table.ts';
 import type { FlowTimeouts } from './flows/flow-timeouts.ts';
 import { forgetStaleDatagrams } from './flows/stale-datagrams.ts';
 import { type CarryReport, OlderFlows } from './flows/older-layout.ts';
-import { loadSweep } from './flows/sweep-program.ts';
+import { loadSweep, type SweepProgram } from './flows/sweep-program.ts';
 import { type HostPart, HostPrograms } from './hosts/host-programs.ts';
 import { NodeMaps } from './node-maps.ts';
 import { PodCycle } from './pod-cycle.ts';
 import type { PodEndpoints } from './pod-endpoints.ts';
 import {
   enter,
+  type EndpointMaps,
   type EndpointPrograms,
   type Filters,
   fittingSizes,
@@ -36,6 +37,7 @@ import {
 } from './programs.ts';
 import { ServiceTable, type ServiceUpdate } from './services/service-table.ts';
 import { type MapEntries, type MapName, type Misfit, settingOf } from './sizes.ts';
+import { Underway } from './underway.ts';
 
 /** What it is loaded for. */
 export interface LoadedDeps {
@@ -54,6 +56,8 @@ export interface LoadedDeps {
 export interface LoadSettings {
   readonly config: PodConfig;
   readonly sizes: MapEntries;
+  /** Which programs of uplinks and host endpoints will be entered, as far as it is known: they are loaded while the others are. */
+  readonly parts: readonly HostPart[];
 }
 
 /** Programs and maps while the agent has them open, and who fills them. */
@@ -90,6 +94,7 @@ export class LoadedDataplane implements AsyncDisposable {
       readonly older: OlderFlows;
       readonly config: PodConfig;
       readonly sweeper: FlowSweeper;
+      readonly hosts: HostPrograms;
     },
     handles: DisposableStack,
   ) {
@@ -104,20 +109,33 @@ export class LoadedDataplane implements AsyncDisposable {
     this.#older = parts.older;
     this.#sweeper = parts.sweeper;
     this.#handles = handles;
+    this.#hosts = parts.hosts;
     const { host, endpoints, place } = deps;
-    this.#hosts = new HostPrograms(place.objects, this.#filters);
     this.#pods = new PodCycle(host, endpoints, new Announcements(this.#filters, place.netns), this.maps);
   }
 
   /** Throws as `openFilters` and `loadEndpointPrograms` do; then nothing that is pinned has changed. */
-  static async open(deps: LoadedDeps, { config, sizes: wanted }: LoadSettings): Promise<LoadedDataplane> {
+  static async open(
+    deps: LoadedDeps,
+    { config, sizes: wanted, parts: hostParts }: LoadSettings,
+  ): Promise<LoadedDataplane> {
     const { place, timeouts, clock, log } = deps;
     using handles = new DisposableStack();
     const { sizes } = await fittingSizes(place, wanted);
     const filters = handles.use(await openFilters(place, sizes));
-    const programs = handles.use(await loadEndpointPrograms(place, filters, { config, sizes }));
+    const hosts = handles.use(new HostPrograms(place.objects, filters));
+    using loading = new DisposableStack();
+    const sweeps: Underway<SweepProgram>[] = [];
+    const beside = (made: EndpointMaps): void => {
+      for (const part of hostParts) hosts.prepare(part, made, config);
+      const elf = join(place.objects, objectFiles.sweep);
+      sweeps.push(loading.use(new Underway(loadSweep(flowMapsOf(made.map), elf))));
+    };
+    const programs = handles.use(await loadEndpointPrograms(place, filters, { config, sizes, beside }));
     const flowMaps = flowMapsOf(programs.map);
-    const sweep = handles.use(await loadSweep(flowMaps, join(place.objects, objectFiles.sweep)));
+    const [sweep] = await Promise.all(sweeps.map((each) => each.take()));
+    if (sweep === undefined) throw new Error('the sweep is loaded once the maps are there');
+    handles.use(sweep);
     const maps = handles.use(new NodeMaps(programs));
     const services = handles.use(new ServiceTable(programs.map, settingOf));
     const sweeper = new FlowSweeper({ program: sweep, timeouts, maxElements: capacityOf(flowMaps), clock, log });
@@ -129,7 +147,7 @@ export class LoadedDataplane implements AsyncDisposable {
     filters.pin();
     programs.pin();
     const older = handles.use(OlderFlows.find(place.dir, layoutVersion));
-    const parts = { filters, programs, config, maps, services, flows, sweeper, older, sizes };
+    const parts = { filters, programs, config, maps, services, flows, sweeper, older, sizes, hosts };
     return new LoadedDataplane(deps, parts, handles.move());
   }
 
@@ -168,6 +186,9 @@ export class LoadedDataplane implements AsyncDisposable {
       config,
       sizes: this.sizes,
       former: this.#programs,
+      beside: (maps) => {
+        for (const part of this.#hosts.parts) this.#hosts.prepare(part, maps, config);
+      },
     });
     if (this.#ownsPrograms) this.#programs[Symbol.dispose]();
     this.#programs = programs;
@@ -293,7 +314,6 @@ export class LoadedDataplane implements AsyncDisposable {
     await this.#settling;
     await this.#sweeper[Symbol.asyncDispose]();
     (await this.#ask?.catch(() => undefined))?.[Symbol.dispose]();
-    this.#hosts[Symbol.dispose]();
     if (this.#ownsPrograms) this.#programs[Symbol.dispose]();
     this.#handles.dispose();
   }

@@ -7,6 +7,7 @@ import {
   type BpfProgram,
   loadObject,
   mapDifferences,
+  type ObjectSpec,
   openPinnedMap,
   openPinnedProgram,
 } from '#native/bpf.ts';
@@ -16,6 +17,7 @@ import { formerDirectories, isFlowMap } from './flows/older-layout.ts';
 import { readU32, u32Key } from './keys.ts';
 import { copyElements, pinOver, removePins } from './pins.ts';
 import { type MapEntries, type MapName, type Misfit } from './sizes.ts';
+import { Underway } from './underway.ts';
 
 /**
  * Changes with the shape or the meaning of what is pinned (`layouts.test.ts` notices shapes): maps of another layout are never used; flows are taken
@@ -70,14 +72,17 @@ export interface Filters extends Disposable {
   readonly pin: () => void;
 }
 
+/** The maps that one agent's programs share. */
+export interface EndpointMaps {
+  /** An open one. */
+  readonly map: (name: string) => BpfMap;
+  readonly mapNames: ReadonlySet<string>;
+}
+
 /** What the filters jump to: one agent's own, with the maps that it fills. */
-export interface EndpointPrograms extends Disposable {
+export interface EndpointPrograms extends EndpointMaps, Disposable {
   readonly podOut: BpfProgram;
   readonly podIn: BpfProgram;
-  /** An open map of theirs. */
-  readonly map: (name: string) => BpfMap;
-  /** Their names. */
-  readonly mapNames: ReadonlySet<string>;
   /** Pins maps of flows that aren't yet. Those whose place they take are kept beside them (`OlderFlows`). */
   readonly pin: () => void;
 }
@@ -88,6 +93,8 @@ export interface EndpointSettings {
   readonly sizes: MapEntries;
   /** Whose maps they have, all of them: only the configuration is another. */
   readonly former?: EndpointPrograms;
+  /** Called when the maps are there: what is loaded onto them from then on is verified while these programs are. */
+  readonly beside?: (maps: EndpointMaps) => void;
 }
 
 /**
@@ -197,11 +204,13 @@ export async function openFilters({ dir, objects, netns }: ProgramPlace, sizes: 
  * what it holds is carried over when these programs are entered (`OlderFlows`). All other maps are this agent's: empty, unless a `former`
  * load of the same agent has them already. Neither they nor the programs are pinned: `tortie_jump` holds the programs that are in force, these hold
  * their maps, and what was loaded and never entered goes with the process.
+ *
+ * The maps are made first, then the programs are loaded side by side: what takes the time is the verifier, which has one thread for each load.
  */
 export async function loadEndpointPrograms(
   { dir, objects }: ProgramPlace,
   filters: Filters,
-  { config, sizes, former }: EndpointSettings,
+  { config, sizes, former, beside }: EndpointSettings,
 ): Promise<EndpointPrograms> {
   const layout = join(dir, layoutVersion);
   using handles = new DisposableStack();
@@ -225,33 +234,60 @@ export async function loadEndpointPrograms(
   };
   const names = mapNames.filter((name) => name !== 'tortie_jump');
   const wishOf = (name: MapName): { use: BpfMap } | { maxEntries: number } => {
-    const use = ofFilters[name] ?? former?.map(name) ?? fitting(name);
+    const use = ofFilters[name] ?? fitting(name);
     return use === undefined ? { maxEntries: wantedOf(name) } : { use };
   };
   using loading = new DisposableStack();
-  const object = loading.use(
-    await loadObject({
-      name: 'tortie',
-      elf: join(objects, objectFiles.endpoint),
-      maps: Object.fromEntries(names.map((name) => [name, wishOf(name)])),
-      config: { pod_config: PodConfig.encode(config) },
-    }),
-  );
+  const spec = {
+    name: 'tortie',
+    elf: await readFile(join(objects, objectFiles.endpoint)),
+    config: { pod_config: PodConfig.encode(config) },
+  };
+  const madeMaps =
+    former === undefined
+      ? loading.use(
+          await loadObject({
+            ...spec,
+            maps: Object.fromEntries(names.map((name) => [name, wishOf(name)])),
+            programs: {},
+          }),
+        )
+      : former;
+  const maps: EndpointMaps = { map: (name) => madeMaps.map(name), mapNames: new Set<string>(names) };
+  beside?.(maps);
+  using out = new Underway(loadOnto(maps, spec, 'tortie_pod_out'));
+  using into = new Underway(loadOnto(maps, spec, 'tortie_pod_in'));
+  const podOut = loading.use(await out.take());
+  const podIn = loading.use(await into.take());
   const made = former === undefined ? flowMaps.filter((name) => fitting(name) === undefined) : [];
   const replaced = made.filter((name) => isFlowMap(name) && pinned.has(name));
   const owned = loading.move();
   return {
-    podOut: object.program('tortie_pod_out'),
-    podIn: object.program('tortie_pod_in'),
-    map: (name) => object.map(name),
-    mapNames: new Set<string>(names),
+    ...maps,
+    podOut,
+    podIn,
     pin: () => {
       mkdirSync(layout, { recursive: true });
       putAside(layout, replaced);
-      for (const name of made) pinOver(object.map(name), join(layout, name));
+      for (const name of made) pinOver(maps.map(name), join(layout, name));
     },
     [Symbol.dispose]: () => owned.dispose(),
   };
+}
+
+/** One program of an object onto maps that are there. */
+async function loadOnto(
+  { map, mapNames }: EndpointMaps,
+  spec: Pick<ObjectSpec, 'name' | 'elf' | 'config'>,
+  program: string,
+): Promise<BpfProgram> {
+  const object = await loadObject({
+    ...spec,
+    maps: Object.fromEntries([...mapNames].map((name) => [name, { use: map(name) }])),
+    programs: { [program]: {} },
+  });
+  for (const name of mapNames) object.map(name)[Symbol.dispose](); // Handles of its own to the same maps.
+  return object.program(program);
 }
 
 /** The two stores by which every device goes over to these programs, between two packets. */

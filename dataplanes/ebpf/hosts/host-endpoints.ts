@@ -13,6 +13,7 @@ import { layoutVersion, type ProgramPlace } from '../programs.ts';
 import type { HostNeeds } from '../stack-rules.ts';
 import { type HostDevice, HostDevices } from './host-devices.ts';
 import { type EnforcedDevice, HostEnforcement } from './host-enforcement.ts';
+import { type HostPart, hostParts } from './host-programs.ts';
 import { HostTables } from './host-tables.ts';
 import { type HostTraits, traitsOf } from './host-units.ts';
 
@@ -110,6 +111,15 @@ export class HostEndpoints implements AsyncDisposable {
   /** Programs of ours may be on devices, whoever of us attached them. */
   get mayBeAttached(): boolean {
     return this.#enforcement.mayBeAttached;
+  }
+
+  /** What the devices that were found ask for. */
+  get parts(): readonly HostPart[] {
+    const isWanted = {
+      net: this.#resolved.some(({ isUplink }) => isUplink),
+      host: this.#resolved.some(({ isJudged }) => isJudged),
+    };
+    return hostParts.filter((part) => isWanted[part]);
   }
 
   /** What is in force on each device. */
