@@ -46,7 +46,9 @@ static __always_inline __u64 timeout_of(const struct sweep_timeouts *timeouts, _
 			return timeouts->tcp_fins_seen;
 		return state & FLOW_FLAG_ESTABLISHED ? timeouts->tcp_established : timeouts->tcp_syn_sent;
 	case PROTOCOL_UDP:
-		return timeouts->udp;
+		/* Netfilter must not remember a flow longer that it may translate: a datagram of the pod's
+		 * would begin another one, past netfilter. Its time for a stream is 120 s. */
+		return state & FLOW_FLAG_VIA_STACK ? 3 * timeouts->udp : timeouts->udp;
 	case PROTOCOL_ICMP:
 	case PROTOCOL_ICMPV6:
 		return timeouts->icmp;

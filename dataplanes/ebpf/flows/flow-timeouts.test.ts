@@ -40,6 +40,7 @@ test.each([
   [6, FlowFlag.established | FlowFlag.resetOpener, 40],
   [6, FlowFlag.established | FlowFlag.resetOther, 40],
   [17, FlowFlag.answered, 60],
+  [17, FlowFlag.answered | FlowFlag.viaStack, 180],
   [1, 0, 5],
   [58, 0, 5],
   [132, 0, 600],

@@ -46,7 +46,7 @@ export function flowTimeoutOf(timeouts: FlowTimeouts, protocol: number, flags: n
       if ((flags & fins) === fins) return timeouts.tcpFinsSeen;
       return (flags & FlowFlag.established) === 0 ? timeouts.tcpSynSent : timeouts.tcpEstablished;
     case 17:
-      return timeouts.udp;
+      return (flags & FlowFlag.viaStack) === 0 ? timeouts.udp : 3 * timeouts.udp;
     case 1:
     case 58:
       return timeouts.icmp;
