@@ -110,11 +110,15 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
     const mtu = async (bytes: number) => {
       await bed.netns.exec('ip', 'link', 'set', 'uplink', 'mtu', String(bytes));
     };
+    // `away` says that it takes more, but sends no more: the uplink drops, in silence, what is longer and not many packets in one.
+    const way = [version === 4 ? `${node}/32` : `${node}/128`, 'dev', 'uplink-far'];
     await mtu(1400);
+    await far.exec('ip', 'route', 'add', ...way, 'mtu', '1400', 'advmss', String(version === 4 ? 1460 : 1440));
     try {
       expect(await exchange(400_000)).toMatchObject({ heard: 'all', by: node });
     } finally {
       await mtu(1500);
+      await far.exec('ip', 'route', 'del', ...way);
       const pod = inside.get('one');
       await pod?.exec('ip', `-${version}`, 'route', 'flush', 'cache');
     }
@@ -122,6 +126,6 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
 
   test('an echo and its answer', async () => {
     const said = await inside.get('one')?.exec('ping', '-n', '-c', '1', '-W', '5', away);
-    expect(said).toContain('1 received');
+    expect(said).toMatch(/ 1 (packets )?received/);
   });
 });
