@@ -16,14 +16,14 @@ const BUILT = [
 ];
 const TEST_PACKAGES = ['jest', '@jest/globals', 'fast-check'];
 /** Programs that tests call; what is wanted besides is taken where this machine has it, and tests without it say that they are skipped. */
-const PROGRAMS = ['ip', 'tc', 'bash'];
+const PROGRAMS = ['ip', 'tc', 'bash', 'iptables', 'ip6tables'];
 const WANTED = ['ethtool'];
 /** Of the kernel's modules: the network, and what it is made of. The rest is for disks, cards and file systems. */
 const MODULES = ['kernel/net', 'kernel/lib', 'kernel/crypto', 'kernel/drivers/net/*.ko*', 'kernel/drivers/net/vxlan'];
 
 /**
  * Lays out what the machines have in common, as their root file system: busybox, the pinned Node, this checkout as it is (with what
- * was built) under /tortie, ip, tc and ethtool, and the libraries of all of these from this machine.
+ * was built) under /tortie, ip, tc, iptables and ethtool, and the libraries of all of these from this machine.
  * @param tree an empty folder
  * @param args what Jest gets, one word each, without line ends
  */
@@ -56,6 +56,10 @@ export async function layOutTree(
   const linked = ['bin/busybox', 'usr/sbin/*', 'tortie/dist/bin/node', 'tortie/**/*.node', 'tortie/dist/lib/*.so.*'];
   for (const file of globSync(linked, { cwd: tree }))
     for (const library of await librariesOf(join(tree, file), signal)) copy(library, join(tree, library));
+  // What iptables opens at run time: a library for each match and target, beside the one that opens them.
+  const xtables = only(globSync('{usr/,}{lib,lib64}/**/libxtables.so.*', { cwd: tree }), "iptables' libraries");
+  const extensions = join(dirname(realpathSync(join('/', xtables))), 'xtables');
+  copy(extensions, join(tree, extensions));
 }
 
 /**
