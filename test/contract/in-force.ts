@@ -87,7 +87,7 @@ export class InForce {
         eventually(
           async () => (await Promise.all(to.addresses.map((address) => this.#isReached(from, address)))).every(Boolean),
           () => `${node.name} does not enforce change ${this.#changes} of the row\n${node.logTail()}`,
-          15_000,
+          60_000,
         ),
       ),
     );

@@ -167,9 +167,9 @@ describe('an agent', () => {
   });
 
   it('lets an ADD wait for its Pod, and names the Pod when it does not come', async () => {
-    await node.startAgent();
     const [late, never] = [await node.createPod('late'), await node.createPod('never')];
     for (const pod of [late, never]) pod.removeObject();
+    await node.startAgent();
     await saysInLog(node, 'in sync');
     const adds = [late.tryAdd(), never.tryAdd()];
     // Long enough for the ADDs to be waiting; if they are not yet, the test is weaker, not wrong.
