@@ -62,6 +62,11 @@ __noinline int choose_backend(struct __sk_buff *skb)
 			return refuse(skb, packet, VERDICT_MID_FLOW, REFUSAL_PORT);
 		}
 	}
+	/* What is handed over has been told: a flow that begins now is netfilter's from its first packet. */
+	if (handover_of(run) == HANDOVER_OUT) {
+		packet->via_stack = 1;
+		return VERDICT_PASSED;
+	}
 	if (answer == SERVICE_ANSWER_SCTP_PORT)
 		return VERDICT_SCTP_PORT;
 	if (answer != SERVICE_ANSWER_BACKEND)

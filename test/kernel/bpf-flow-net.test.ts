@@ -378,4 +378,11 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
     bed.runState({ adopting: flowConstants.handoverIn });
     expect(bed.run(version, step)).toBe('stack');
   });
+
+  test('a connection to a Service that begins when all have been handed over is netfilter’s from its first packet', async () => {
+    bed.service(version, tcp, 80, ['two:8080']);
+    bed.runState({ adopting: flowConstants.handoverOut });
+    expect(bed.run(version, 'one sends tcp S one:6 > front:80')).toBe('stack');
+    expect(await bed.records(version)).toEqual([]);
+  });
 });
