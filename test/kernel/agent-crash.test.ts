@@ -148,6 +148,6 @@ describe.each(dataplanes)('kill -9 at random in $dataplane mode', ({ bpfEnabled,
       const blocks = (await ipamUsageOf(lab)).pools.flatMap((pool) => pool.blocks);
       expect(blocks.filter(({ inUse, reserved }) => inUse > 0 || reserved > 0)).toEqual([]);
     },
-    60_000 + soakMs(8),
+    240_000 + soakMs(8),
   );
 });
