@@ -12,6 +12,7 @@
 #include "judge.h"
 #include "fragment.h"
 #include "rewrite.h"
+#include "send.h"
 #include "refuse.h"
 #include "forward.h"
 #include "masquerade.h"
@@ -27,22 +28,13 @@
 #ifndef TORTIE_BY_NET_H
 #define TORTIE_BY_NET_H
 
-#define has_options OF_FAMILY(has_options)
 #define fits_uplink OF_FAMILY(fits_uplink)
 #define leaves_by_net OF_FAMILY(leaves_by_net)
 #define open_by_net OF_FAMILY(open_by_net)
-#define translate_out OF_FAMILY(translate_out)
 #define send_net OF_FAMILY(send_net)
 #define send_node OF_FAMILY(send_node)
 
 #endif
-
-/* Headers that a router must look at. (Of a fragment its own isn't one.) */
-static __always_inline int has_options(const struct flow_headers *headers)
-{
-	return headers->fragment == FRAGMENT_KIND_NONE &&
-	       headers->l4_offset - headers->l3_offset != (FAMILY == 4 ? 20 : 40);
-}
 
 /* Whether packet->to goes by an uplink, and is short enough for it and for the route. */
 static __always_inline int fits_uplink(struct __sk_buff *skb, struct packet *packet)
@@ -92,16 +84,6 @@ __noinline int open_by_net(struct __sk_buff *skb, __u32 flags)
 	return made;
 }
 
-/* Makes it what packet->translation says. */
-static __always_inline enum verdict translate_out(struct __sk_buff *skb, struct packet *packet)
-{
-	if (packet->translation == TRANSLATION_ERROR)
-		return rewrite_error(skb, &packet->headers, &packet->quoted, &packet->to);
-	if (packet->translation == TRANSLATION_PACKET)
-		return rewrite_packet(skb, &packet->headers, &packet->to);
-	return VERDICT_PASSED;
-}
-
 /*
  * Sends a packet of a flow by the net. An exception goes by the stack, from the pod's address: the stack
  * takes the node's, coming from a pod, for spoofed, and netfilter masquerades it. By another port perhaps, so
@@ -134,7 +116,7 @@ __noinline int send_net(struct __sk_buff *skb, __u32 is_plain)
 		return refuse(skb, packet, VERDICT_HOP_LIMIT, REFUSAL_HOPS);
 	if (packet->headers.fragment == FRAGMENT_KIND_FIRST)
 		remember_fragment(&packet->headers);
-	verdict = translate_out(skb, packet);
+	verdict = translate_packet(skb, packet);
 	if (verdict != VERDICT_PASSED)
 		return verdict;
 	verdict = lower_hops(skb, &packet->headers);
@@ -172,7 +154,7 @@ __noinline int send_node(struct __sk_buff *skb)
 	packet->has_route = 1;
 	if (packet->headers.fragment == FRAGMENT_KIND_FIRST)
 		remember_fragment(&packet->headers);
-	verdict = translate_out(skb, packet);
+	verdict = translate_packet(skb, packet);
 	if (verdict == VERDICT_PASSED && uplink_at(packet->route.ifindex))
 		packet->way = WAY_NODE;
 	return verdict;

@@ -12,6 +12,7 @@
 #include "related.h"
 #include "translation.h"
 #include "forward.h"
+#include "send.h"
 
 #if (FAMILY == 4 && !defined(TORTIE_ENDPOINT4_H)) || (FAMILY == 6 && !defined(TORTIE_ENDPOINT6_H))
 #if FAMILY == 4

@@ -59,9 +59,7 @@ __noinline int known_net_in(struct __sk_buff *skb, __u32 shared)
 		return TC_ACT_SHOT;
 	}
 	count_on(to->ifindex, known.length, DIRECTION_TO_POD, VERDICT_PASSED);
-	/* Before 6.12 nothing takes the mark off on the way into the pod. */
-	skb->mark = 0;
-	return bpf_redirect_peer(to->ifindex, 0);
+	return redirect_into_pod(skb, to->ifindex);
 }
 
 /* A packet of the node's own that leaves by an uplink: NOT_OURS or GO_ON. */

@@ -149,9 +149,7 @@ __noinline int known_out(struct __sk_buff *skb)
 	count_known(&known, 1);
 	count_on(skb->ifindex, known.length, DIRECTION_FROM_POD, VERDICT_PASSED);
 	count_on(to->ifindex, known.length, DIRECTION_TO_POD, VERDICT_PASSED);
-	/* Before 6.12 nothing takes the mark off on the way into the pod. */
-	skb->mark = 0;
-	return bpf_redirect_peer(to->ifindex, 0);
+	return redirect_into_pod(skb, to->ifindex);
 }
 
 /* A packet that the stack gives to a pod. */

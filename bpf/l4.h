@@ -20,6 +20,7 @@
 #define TORTIE_L4_H
 
 #define flow_headers OF_FAMILY(flow_headers)
+#define has_options OF_FAMILY(has_options)
 #define has_icmp_id OF_FAMILY(has_icmp_id)
 #define is_icmp_error OF_FAMILY(is_icmp_error)
 #define parse_transport OF_FAMILY(parse_transport)
@@ -119,6 +120,13 @@ struct flow_headers {
 	__u8 is_error;
 	__u8 _reserved;
 };
+
+/* Headers that a router must look at. (Of a fragment its own isn't one.) */
+static __always_inline int has_options(const struct flow_headers *headers)
+{
+	return headers->fragment == FRAGMENT_KIND_NONE &&
+	       headers->l4_offset - headers->l3_offset != (FAMILY == 4 ? 20 : 40);
+}
 
 /* Which ICMP messages carry an identifier where others have something else. */
 static __always_inline int has_icmp_id(__u8 type)

@@ -46,8 +46,7 @@
 /* What the stack must see: fragments, which it puts together, and headers that a router has to look at. */
 static __always_inline int is_exception(const struct flow_headers *headers)
 {
-	return headers->fragment != FRAGMENT_KIND_NONE ||
-	       headers->l4_offset - headers->l3_offset != (FAMILY == 4 ? 20 : 40);
+	return headers->fragment != FRAGMENT_KIND_NONE || has_options(headers);
 }
 
 /* Host endpoints' word on what is forwarded to the pod of packet->hop. */
@@ -238,10 +237,9 @@ static __always_inline int may_be_cut(struct __sk_buff *skb)
 __noinline int send_to_pod(struct __sk_buff *skb)
 {
 	struct packet *packet = this_packet();
-	const struct pod_slot *pod;
 	int redirect, is_plain;
 	enum verdict verdict;
-	__u32 slot, mtu = 0;
+	__u32 mtu = 0;
 
 	if (!packet)
 		return VERDICT_REWRITE;
@@ -263,19 +261,12 @@ __noinline int send_to_pod(struct __sk_buff *skb)
 		if (verdict != VERDICT_PASSED)
 			return verdict;
 	}
-	slot = packet->hop.slot;
-	pod = bpf_map_lookup_elem(&tortie_pods, &slot);
-	if (!redirect || !pod || pod->ifindex != packet->hop.ifindex)
+	if (!redirect)
 		return VERDICT_PASSED;
-	verdict = lower_hops(skb, &packet->headers);
-	if (verdict != VERDICT_PASSED)
-		return verdict;
-	verdict = set_macs(skb, pod->pod_mac, pod->host_mac);
-	if (verdict != VERDICT_PASSED)
-		return verdict;
-	packet->way = WAY_POD;
-	note_receiver(packet);
-	return VERDICT_PASSED;
+	verdict = forward_to_pod(skb, packet);
+	if (packet->way == WAY_POD)
+		note_receiver(packet);
+	return verdict;
 }
 
 /*
@@ -379,9 +370,7 @@ static __always_inline int dispatch_net_in(struct __sk_buff *skb, enum verdict v
 	}
 	if (packet->way == WAY_POD) {
 		count_on(device, packet->length, DIRECTION_TO_POD, VERDICT_PASSED);
-		/* Before 6.12 nothing takes the mark off on the way into the pod. */
-		skb->mark = 0;
-		return bpf_redirect_peer(packet->hop.ifindex, 0);
+		return redirect_into_pod(skb, packet->hop.ifindex);
 	}
 	if (packet->way == WAY_NODE && packet->hop.ifindex) {
 		uplink = uplink_at(packet->hop.ifindex);

@@ -16,6 +16,7 @@
 #include "related.h"
 #include "translation.h"
 #include "forward.h"
+#include "send.h"
 #include "uplink.h"
 
 #if (FAMILY == 4 && !defined(TORTIE_NET4_H)) || (FAMILY == 6 && !defined(TORTIE_NET6_H))
@@ -96,9 +97,7 @@ static __always_inline enum verdict rewrite_planned(struct __sk_buff *skb, struc
 {
 	if (packet->headers.fragment == FRAGMENT_KIND_FIRST)
 		remember_fragment(&packet->headers);
-	if (packet->translation == TRANSLATION_ERROR)
-		return rewrite_error(skb, &packet->headers, &packet->quoted, &packet->to);
-	return rewrite_packet(skb, &packet->headers, &packet->to);
+	return translate_packet(skb, packet);
 }
 
 /* Makes of the packet what tells its sender why it isn't sent, if one is due: packet->way. Returns `verdict`.

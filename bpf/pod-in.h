@@ -137,11 +137,7 @@ __noinline int packet_in(struct __sk_buff *skb)
 		return verdict;
 	if (packet->headers.fragment == FRAGMENT_KIND_FIRST)
 		remember_fragment(&packet->headers);
-	if (packet->translation == TRANSLATION_ERROR)
-		return rewrite_error(skb, &packet->headers, &packet->quoted, &packet->to);
-	if (packet->translation == TRANSLATION_PACKET)
-		return rewrite_packet(skb, &packet->headers, &packet->to);
-	return VERDICT_PASSED;
+	return translate_packet(skb, packet);
 }
 
 /* What the stack gives to a pod, told of if it is dropped. */

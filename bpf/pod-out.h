@@ -244,11 +244,9 @@ __noinline int flow_out(struct __sk_buff *skb)
 __noinline int send_out(struct __sk_buff *skb)
 {
 	struct packet *packet = this_packet();
-	const struct pod_slot *pod;
-	int redirect, is_back;
+	int redirect, is_back, is_plain;
 	enum verdict verdict;
-	int is_plain;
-	__u32 slot, mtu;
+	__u32 mtu;
 
 	if (!packet)
 		return VERDICT_REWRITE;
@@ -263,8 +261,7 @@ __noinline int send_out(struct __sk_buff *skb)
 	if (redirect && packet->headers.hops <= 1)
 		return refuse(skb, packet, VERDICT_HOP_LIMIT, REFUSAL_HOPS);
 	/* Headers that a router must look at, and what is too long, are the stack's. */
-	if (redirect && packet->headers.fragment == FRAGMENT_KIND_NONE &&
-	    packet->headers.l4_offset - packet->headers.l3_offset != (FAMILY == 4 ? 20 : 40))
+	if (redirect && has_options(&packet->headers))
 		redirect = 0;
 	if (redirect && !fits_device(skb, packet->hop.ifindex, &mtu))
 		redirect = 0;
@@ -277,10 +274,8 @@ __noinline int send_out(struct __sk_buff *skb)
 	/* Where the stack comes between, answers are translated back behind it. */
 	is_back = !packet->via_pointer && packet->translation != TRANSLATION_NONE &&
 		  packet->from_opener == (packet->translation == TRANSLATION_ERROR);
-	if (packet->translation != TRANSLATION_NONE && (redirect || !is_back)) {
-		verdict = packet->translation == TRANSLATION_ERROR
-			      ? rewrite_error(skb, &packet->headers, &packet->quoted, &packet->to)
-			      : rewrite_packet(skb, &packet->headers, &packet->to);
+	if (redirect || !is_back) {
+		verdict = translate_packet(skb, packet);
 		if (verdict != VERDICT_PASSED)
 			return verdict;
 	}
@@ -289,20 +284,10 @@ __noinline int send_out(struct __sk_buff *skb)
 			note_ends(skb, 0);
 		return VERDICT_PASSED;
 	}
-	slot = packet->hop.slot;
-	pod = bpf_map_lookup_elem(&tortie_pods, &slot);
-	if (!pod || pod->ifindex != packet->hop.ifindex)
-		return VERDICT_PASSED;
-	verdict = lower_hops(skb, &packet->headers);
-	if (verdict != VERDICT_PASSED)
-		return verdict;
-	verdict = set_macs(skb, pod->pod_mac, pod->host_mac);
-	if (verdict != VERDICT_PASSED)
-		return verdict;
-	packet->way = WAY_POD;
-	if (is_plain)
-		note_ends(skb, slot);
-	return VERDICT_PASSED;
+	verdict = forward_to_pod(skb, packet);
+	if (is_plain && packet->way == WAY_POD)
+		note_ends(skb, packet->hop.slot);
+	return verdict;
 }
 
 /* A packet that a pod sends: VERDICT_PASSED, and packet->way, or why it is dropped. */
@@ -350,9 +335,7 @@ static __always_inline int dispatch_out(struct __sk_buff *skb, enum verdict verd
 		return TC_ACT_SHOT;
 	if (packet->way == WAY_POD) {
 		count_on(packet->hop.ifindex, packet->length, DIRECTION_TO_POD, VERDICT_PASSED);
-		/* Before 6.12 nothing takes the mark off on the way into the pod. */
-		skb->mark = 0;
-		return bpf_redirect_peer(packet->hop.ifindex, 0);
+		return redirect_into_pod(skb, packet->hop.ifindex);
 	}
 	if (packet->way == WAY_NET) {
 		mark_seen(skb);

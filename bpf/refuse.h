@@ -10,6 +10,7 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
 #include "consts.h"
+#include "into-pod.h"
 #include "l4.h"
 
 #if (FAMILY == 4 && !defined(TORTIE_REFUSE4_H)) || (FAMILY == 6 && !defined(TORTIE_REFUSE6_H))
@@ -101,9 +102,7 @@ static __always_inline int may_refuse(__u32 ifindex)
  */
 static __always_inline int send_back(struct __sk_buff *skb)
 {
-	/* Before 6.12 nothing takes the mark off on the way into the pod. */
-	skb->mark = 0;
-	return bpf_redirect_peer(skb->ifindex, 0);
+	return redirect_into_pod(skb, skb->ifindex);
 }
 
 /*
