@@ -1,12 +1,8 @@
-import { existsSync, mkdirSync, readdirSync, rmSync, unlinkSync } from 'node:fs';
-import { join } from 'node:path';
-import { attachTcx, type BpfLink, type BpfProgram, openPinnedLink, probeBpf, tcxPrograms } from '#native/bpf.ts';
+import { type BpfProgram, probeBpf, tcxPrograms } from '#native/bpf.ts';
 import type { Netlink, NetnsRef } from '#native/types.ts';
 import { hasOthersBehind } from '../others-programs.ts';
 import { attach, detach, type FilterNames, type FilterPair, readAttached } from '../filters.ts';
-
-const directions = ['ingress', 'egress'] as const;
-type Direction = (typeof directions)[number];
+import { type LinkOutcome, type LinkPrograms, TcxLinks } from '../tcx-links.ts';
 
 /** By these a device's filters are known again. */
 const netNames: FilterNames = { ingress: 'tortie_from_net', egress: 'tortie_to_net' };
@@ -20,7 +16,7 @@ export interface NetPrograms {
 /** What came of a look at one device, and how its programs are attached. */
 export interface HostAttachment {
   readonly kind: 'tcx' | 'clsact';
-  readonly outcome: 'as they were' | 'replaced' | 'attached';
+  readonly outcome: LinkOutcome;
 }
 
 export interface HostAttachmentDeps {
@@ -39,12 +35,12 @@ export interface HostAttachmentDeps {
  */
 export class HostAttachments implements AsyncDisposable {
   readonly #deps: HostAttachmentDeps;
-  /** By pin. Held open: a pin that somebody removes takes nothing off, and is made again. */
-  readonly #links = new Map<string, BpfLink>();
+  readonly #links: TcxLinks;
   #hasTcx: boolean | undefined;
 
   constructor(deps: HostAttachmentDeps) {
     this.#deps = deps;
+    this.#links = new TcxLinks(deps);
     this.#hasTcx = deps.hasTcx;
   }
 
@@ -59,21 +55,13 @@ export class HostAttachments implements AsyncDisposable {
   async has(ifindex: number, programs: NetPrograms): Promise<boolean> {
     if ((await this.kind()) === 'clsact')
       return readAttached(this.#deps.host, ifindex, pairOf(programs)).attached === 'yes';
-    for (const direction of directions) {
-      const info = await (await this.#open(this.#path(ifindex, direction)))?.info();
-      const wanted = direction === 'ingress' ? programs.fromNet : programs.toNet;
-      if (info?.kind !== 'tcx' || info.ifindex !== ifindex || info.programId !== wanted.id) return false;
-    }
-    return true;
+    return (await this.#links.read(ifindex, linksOf(programs))) === 'yes';
   }
 
   /** Sees to it that the device has these programs. Throws what the kernel says; `ENODEV` when it is gone. */
   async put(ifindex: number, programs: NetPrograms): Promise<HostAttachment> {
-    if ((await this.kind()) === 'tcx') {
-      const ingress = await this.#link(ifindex, 'ingress', programs.fromNet);
-      const egress = await this.#link(ifindex, 'egress', programs.toNet);
-      return { kind: 'tcx', outcome: worst(ingress, egress) };
-    }
+    if ((await this.kind()) === 'tcx')
+      return { kind: 'tcx', outcome: await this.#links.put(ifindex, linksOf(programs)) };
     const { host } = this.#deps;
     const pair = pairOf(programs);
     const state = readAttached(host, ifindex, pair);
@@ -92,97 +80,28 @@ export class HostAttachments implements AsyncDisposable {
 
   /** Takes them off; true if there was something. A device that is gone is done. */
   async remove(ifindex: number): Promise<boolean> {
-    let had = false;
-    for (const direction of directions) {
-      const path = this.#path(ifindex, direction);
-      const link = await this.#open(path);
-      if (link === undefined) continue;
-      had = true;
-      await link.detach().catch(ignoreGone);
-      await this.#forget(path);
-    }
+    const had = await this.#links.remove(ifindex);
     const hadFilters = await detach(this.#deps.host, ifindex, netNames);
     return had || hadFilters;
   }
 
-  /** Devices that have pinned links, or had when they went. */
-  get pinned(): readonly number[] {
-    const { dir } = this.#deps;
-    if (!existsSync(dir)) return [];
-    return [...new Set(readdirSync(dir).map((name) => Number.parseInt(name, 10)))].filter(Number.isSafeInteger);
+  /** Devices that have links, or had when they went. */
+  get linked(): readonly number[] {
+    return this.#links.ifindexes;
   }
 
   /** Takes them off all devices, whoever of us attached them. Throws the first thing that fails. */
   async removeAll(): Promise<void> {
     const present = (await this.#deps.host.links()).map(({ index }) => index);
-    for (const ifindex of new Set([...this.pinned, ...present])) await this.remove(ifindex);
-    rmSync(this.#deps.dir, { recursive: true, force: true });
+    for (const ifindex of new Set([...this.linked, ...present])) await this.remove(ifindex);
+    await this.#links.removeAll();
   }
 
   /** Closes handles only. */
   async [Symbol.asyncDispose](): Promise<void> {
-    const links = [...this.#links.values()];
-    this.#links.clear();
-    for (const link of links) await link[Symbol.asyncDispose]();
-  }
-
-  async #link(ifindex: number, direction: Direction, program: BpfProgram): Promise<HostAttachment['outcome']> {
-    const path = this.#path(ifindex, direction);
-    const link = await this.#open(path);
-    if (link !== undefined) {
-      const info = await link.info();
-      // Somebody may have detached it, or the device is another one under an old number.
-      if (info.kind === 'tcx' && info.ifindex === ifindex) {
-        if (!existsSync(path)) this.#pin(link, path);
-        if (info.programId === program.id) return 'as they were';
-        await link.update(program);
-        return 'replaced';
-      }
-      await this.#forget(path);
-    }
-    const { netns } = this.#deps;
-    const made = await attachTcx(program, direction, { ifindex, ...(netns && { netns }) }, 'first');
-    try {
-      this.#pin(made, path);
-    } catch (error) {
-      await made[Symbol.asyncDispose]();
-      throw error;
-    }
-    this.#links.set(path, made);
-    return 'attached';
-  }
-
-  async #open(path: string): Promise<BpfLink | undefined> {
-    const link = this.#links.get(path) ?? (await openPinnedLink(path));
-    if (link !== undefined) this.#links.set(path, link);
-    return link;
-  }
-
-  #pin(link: BpfLink, path: string): void {
-    mkdirSync(this.#deps.dir, { recursive: true });
-    link.pin(path);
-  }
-
-  async #forget(path: string): Promise<void> {
-    const link = this.#links.get(path);
-    this.#links.delete(path);
-    if (existsSync(path)) unlinkSync(path);
-    await link?.[Symbol.asyncDispose]();
-  }
-
-  #path(ifindex: number, direction: Direction): string {
-    return join(this.#deps.dir, `${ifindex}-${direction}`);
+    await this.#links[Symbol.asyncDispose]();
   }
 }
 
 const pairOf = ({ fromNet, toNet }: NetPrograms): FilterPair => ({ names: netNames, ingress: fromNet, egress: toNet });
-
-const rank = { 'as they were': 0, replaced: 1, attached: 2 } as const;
-const worst = (a: HostAttachment['outcome'], b: HostAttachment['outcome']): HostAttachment['outcome'] =>
-  rank[a] > rank[b] ? a : b;
-
-const codeOf = (error: unknown): string => (error as NodeJS.ErrnoException).code ?? '';
-/** The device is gone, or somebody has detached it already. */
-const ignoreGone = (error: unknown): void => {
-  if (!['ENOLINK', 'ENODEV', 'ENOENT', 'EINVAL'].includes(codeOf(error))) throw error;
-};
+const linksOf = ({ fromNet, toNet }: NetPrograms): LinkPrograms => ({ ingress: fromNet, egress: toNet });

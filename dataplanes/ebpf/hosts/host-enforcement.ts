@@ -72,7 +72,7 @@ export class HostEnforcement implements AsyncDisposable {
 
   /** Programs of ours may be on devices, whoever of us attached them. */
   get mayBeAttached(): boolean {
-    return this.#states.size > 0 || this.#attachments.pinned.length > 0 || this.#mayHaveFilters;
+    return this.#states.size > 0 || this.#attachments.linked.length > 0 || this.#mayHaveFilters;
   }
 
   suspectAll(): void {
@@ -281,7 +281,7 @@ export class HostEnforcement implements AsyncDisposable {
     const wanted = new Set(devices.map(({ ifindex }) => ifindex));
     const others = new Set([...this.#states.keys()].filter((ifindex) => !wanted.has(ifindex)));
     if (this.#mayHaveLeftovers) {
-      for (const ifindex of this.#attachments.pinned) if (!wanted.has(ifindex)) others.add(ifindex);
+      for (const ifindex of this.#attachments.linked) if (!wanted.has(ifindex)) others.add(ifindex);
       if (this.#mayHaveFilters)
         for (const { index } of await this.#deps.host.links()) if (!wanted.has(index)) others.add(index);
     }
