@@ -46,6 +46,7 @@ export class FakeXtables implements CommandRunner {
     const tables = this.tables(file.replace(/-(save|restore)$/, ''));
     const table = args[args.indexOf('-t') + 1] ?? '';
     try {
+      if (file === 'nft') return done(this.#nft(args));
       if (file.endsWith('-save')) return done(this.#save(tables, args.includes('-c')));
       if (file.endsWith('-restore'))
         this.#restore(args.includes('--test') ? structuredClone(tables) : tables, options.input ?? '');
@@ -80,6 +81,18 @@ export class FakeXtables implements CommandRunner {
       .replaceAll(' [0:0]', '');
   }
 
+  /** `list table` and `delete table`, of what iptables-nft keeps. */
+  #nft([verb = '', , family, table = '']: readonly string[]): string {
+    const tables = this.tables(family === 'ip' ? 'iptables-nft' : 'ip6tables-nft');
+    const chains = tables.get(table);
+    if (chains === undefined) throw new Error('No such file or directory');
+    if (verb === 'delete') {
+      tables.delete(table);
+      return '';
+    }
+    return [`table ${family} ${table} {`, ...[...chains].flatMap(listChain), '}', ''].join('\n');
+  }
+
   #save(tables: Map<string, FakeTable>, withCounters: boolean): string {
     const text = [...tables].map(([name, table]) => print(name, table)).join('');
     if (!withCounters) return text;
@@ -102,6 +115,12 @@ export class FakeXtables implements CommandRunner {
     }
     apply(tables, input);
   }
+}
+
+/** As nft lists it. */
+function listChain([name, { policy, rules }]: readonly [string, FakeChain]): string[] {
+  const hook = policy === '-' ? [] : [`\t\ttype filter hook some priority 0; policy ${policy.toLowerCase()};`];
+  return [`\tchain ${name} {`, ...hook, ...rules.map((rule) => `\t\t${rule}`), '\t}', ''];
 }
 
 const done = (stdout: string): Promise<CommandResult> =>
@@ -177,5 +196,6 @@ function deleteChains(tables: Map<string, FakeTable>, name: string): void {
   const table = tables.get(name);
   if ([...(table?.values() ?? [])].some(({ rules }) => rules.length > 0))
     throw new Error('CHAIN_DEL failed (Device or resource busy)');
-  tables.delete(name);
+  // The table stays, and is printed with chains that aren't there.
+  tables.set(name, newTable(name));
 }

@@ -45,53 +45,78 @@ async function removeFrom(tools: Xtables, commands: CommandRunner, log: Logger, 
     const actual = saved.get(table);
     const outcome = actual === undefined ? 'nothing' : await removeOurs(tools, table, actual, places.lockTimeoutS);
     if (outcome !== 'nothing') log.info('removed our iptables rules', { tool: tools.name, table });
-    if (outcome === 'tableIsEmpty') await deleteNftTable(commands, log, tools.family, table);
+    if (outcome === 'markIsLeft') await removeNftTable(tools, commands, log, table, places.lockTimeoutS);
   }
 }
 
 /**
- * Deletes a table of nf_tables that iptables-nft made for us, if nothing is in it: the iptables tools can't. Without the nft tool the empty
+ * Deletes a table of nf_tables that iptables-nft made for us, if nothing but our mark is in it: the iptables tools can't. The mark goes with
+ * the table, in one step: whoever is killed before that, or reads the table meanwhile, still finds it ours. Without the nft tool the empty
  * table stays; it has no hook and no packet sees it.
  */
-async function deleteNftTable(commands: CommandRunner, log: Logger, family: Family, table: string): Promise<void> {
-  const name = [family === 4 ? 'ip' : 'ip6', table];
+async function removeNftTable(
+  tools: Xtables,
+  commands: CommandRunner,
+  log: Logger,
+  table: string,
+  lockTimeoutS: number,
+): Promise<void> {
+  const name = [tools.family === 4 ? 'ip' : 'ip6', table];
+  const mark = madeByUs(tools.owner);
   try {
     const listed = await commands.run('nft', ['list', 'table', ...name]);
-    if (listed.status !== 0 || !/^table \S+ \S+ \{\s*\}\s*$/m.test(listed.stdout)) return;
-    const deleted = await commands.run('nft', ['delete', 'table', ...name], { changes: true });
-    if (deleted.status !== 0)
+    if (listed.status === 0 && holdsOnly(mark, listed.stdout)) {
+      const deleted = await commands.run('nft', ['delete', 'table', ...name], { changes: true });
+      if (deleted.status === 0) return;
       log.warn('an empty nftables table stays', { table: name.join(' '), reason: deleted.stderr.trim() });
+    }
   } catch (error) {
     log.info('an empty nftables table stays: the nft tool could not be run', {
       table: name.join(' '),
       reason: (error as Error).message,
     });
+    await tools.deleteEmptyChains(table);
+    return;
   }
+  // Somebody else has come to it meanwhile.
+  await tools.restore([`*${table}`, `-X ${mark}`, 'COMMIT', ''].join('\n'), lockTimeoutS);
+}
+
+/** Whether a table, as nft lists it, has no rule and no chain but the kernel's own, which let everything pass, and this one. */
+function holdsOnly(mark: string, listed: string): boolean {
+  const rest = listed
+    .replaceAll(/^#.*$/gm, '')
+    .replaceAll(/chain \S+ \{\s*type [^{}]*policy accept;\s*\}/g, '')
+    .replace(new RegExp(`chain ${mark} \\{\\s*\\}`), '');
+  return /^\s*table \S+ \S+ \{\s*\}\s*$/.test(rest);
 }
 
 /**
- * Removes everything of ours from one table, whoever of us put it there; `actual` is what it holds. Answers `tableIsEmpty` for a table
- * of nft's that we had made and that holds no chain any more: nothing needs it.
+ * Removes everything of ours from one table, whoever of us put it there; `actual` is what it holds. Answers `markIsLeft` for a table
+ * of nft's that we had made and in which nothing else is any more: nothing needs it.
  */
 export async function removeOurs(
   tools: Xtables,
   table: string,
   actual: SavedTable,
   lockTimeoutS: number,
-): Promise<'nothing' | 'removed' | 'tableIsEmpty'> {
-  const ours = [...actual.ours.keys()];
-  const unhook = [...actual.others].flatMap(([name, chain]) =>
-    chain.rules.flatMap(({ tag, text }) => (tag === undefined ? [] : [`-D ${name} ${text}`])),
-  );
-  if (ours.length === 0 && unhook.length === 0) return 'nothing';
-  const lines = [...ours.map((name) => `:${name} - [0:0]`), ...unhook, ...ours.map((name) => `-X ${name}`)];
-  await tools.restore([`*${table}`, ...lines, 'COMMIT', ''].join('\n'), lockTimeoutS);
+): Promise<'nothing' | 'removed' | 'markIsLeft'> {
+  const mark = madeByUs(tools.owner);
   const othersUseIt =
     actual.ruleCounts.others > 0 ||
     [...actual.names].some(
       (name) => !name.startsWith(tools.owner.chainPrefix) && actual.others.get(name)?.policy !== 'ACCEPT',
     );
-  if (!actual.ours.has(madeByUs(tools.owner)) || othersUseIt) return 'removed';
-  await tools.deleteEmptyChains(table);
-  return 'tableIsEmpty';
+  const keepsMark = actual.ours.has(mark) && !othersUseIt;
+  const ours = [...actual.ours.keys()].filter((name) => !keepsMark || name !== mark);
+  const unhook = [...actual.others].flatMap(([name, chain]) =>
+    chain.rules.flatMap(({ tag, text }) => (tag === undefined ? [] : [`-D ${name} ${text}`])),
+  );
+  if (ours.length > 0 || unhook.length > 0) {
+    const lines = [...ours.map((name) => `:${name} - [0:0]`), ...unhook, ...ours.map((name) => `-X ${name}`)];
+    await tools.restore([`*${table}`, ...lines, 'COMMIT', ''].join('\n'), lockTimeoutS);
+  } else if (!keepsMark) {
+    return 'nothing';
+  }
+  return keepsMark ? 'markIsLeft' : 'removed';
 }

@@ -1,6 +1,7 @@
 /** Two dataplanes of ours keep rules in the same tables while one takes over from the other. */
 import { describe, expect, test } from '@jest/globals';
 import { FakeClock } from '#api/fake-clock.ts';
+import type { CommandRunner } from '#native/command-runner.ts';
 import { silentLogger } from '../silent-logger.ts';
 import { FakeXtables } from './fake-xtables.ts';
 import { removeLeftovers } from './leftovers.ts';
@@ -24,7 +25,7 @@ async function made(fake: FakeXtables, owner: RuleOwner): Promise<Tables> {
   return tables;
 }
 
-const remove = (fake: FakeXtables, owner: RuleOwner): Promise<void> =>
+const remove = (fake: CommandRunner, owner: RuleOwner): Promise<void> =>
   removeLeftovers(fake, silentLogger, {
     variants: ['nft'],
     families: [4],
@@ -61,4 +62,55 @@ describe('two owners of rules in one table', () => {
     await remove(fake, b);
     expect(fake.tables('iptables-nft').has('mangle')).toBe(false);
   });
+
+  test.each(['iptables-nft-save', 'iptables-nft-restore', 'nft list', 'nft delete'])(
+    'one comes while the other goes, before its %s: what it made goes with it, however that ends',
+    async (command) => {
+      const fake = new FakeXtables();
+      await made(fake, CALI_RULES);
+      let comes: Promise<Tables> | undefined;
+      await remove(
+        runningBefore(fake, command, async () => void (await (comes ??= made(fake, TORTIE_RULES)))),
+        CALI_RULES,
+      );
+      // What was deleted under it is put back: others' changes are looked for behind each write.
+      const tables = await comes;
+      tables?.requestResync();
+      await tables?.apply();
+      const left = fake.dump('iptables-nft', 'mangle');
+      expect(left).not.toContain('cali-');
+      expect(left).toContain('-j tortie-OUTPUT');
+      await remove(fake, TORTIE_RULES);
+      expect(fake.tables('iptables-nft').has('mangle')).toBe(false);
+    },
+  );
 });
+
+test.each(['iptables-nft-save', 'iptables-nft-restore', 'nft list', 'nft delete'])(
+  'who removes is killed before %s: the next one leaves no table',
+  async (command) => {
+    const fake = new FakeXtables();
+    await made(fake, CALI_RULES);
+    const killed = Promise.withResolvers<void>();
+    void remove(
+      runningBefore(fake, command, () => {
+        killed.resolve();
+        return new Promise(() => {}); // It does nothing any more.
+      }),
+      CALI_RULES,
+    );
+    await killed.promise;
+    await remove(fake, CALI_RULES);
+    expect(fake.tables('iptables-nft').has('mangle')).toBe(false);
+  },
+);
+
+/** The same tools; this is done before the command that begins so. */
+function runningBefore(fake: FakeXtables, command: string, deed: () => Promise<void>): CommandRunner {
+  return {
+    run: async (file, args, options) => {
+      if ([file, ...args].join(' ').startsWith(command)) await deed();
+      return await fake.run(file, args, options);
+    },
+  };
+}

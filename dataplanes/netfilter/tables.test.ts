@@ -5,7 +5,7 @@ import { silentLogger } from '../silent-logger.ts';
 import type { CommandRunner } from '#native/command-runner.ts';
 import { FakeXtables } from './fake-xtables.ts';
 import type { TableSettings } from './table-settings.ts';
-import { removeOurs } from './leftovers.ts';
+import { removeLeftovers, removeOurs } from './leftovers.ts';
 import { ruleTag } from './rules.ts';
 import { EMPTY_TABLE } from './saved.ts';
 import { Tables } from './tables.ts';
@@ -462,6 +462,8 @@ test('an nft table that did not exist before us is known as ours, and goes when 
   tables.setHooked(true);
   await tables.apply();
   const saved = (await tools.save()).get('raw') ?? EMPTY_TABLE;
-  expect(await removeOurs(tools, 'raw', saved, 0)).toBe('tableIsEmpty');
+  expect(await removeOurs(tools, 'raw', saved, 0)).toBe('markIsLeft');
+  const places = { variants: ['nft'], families: [4], tables: ['raw'], lockTimeoutS: 0 } as const;
+  await removeLeftovers(fake, silentLogger, places);
   expect(fake.tables('iptables-nft').has('raw')).toBe(false);
 });
