@@ -33,6 +33,8 @@ export class FakeNetlink implements Netlink {
   #nextIndex = 1;
   /** Runs once, before the next batch, as another program that acts at the same moment. */
   beforeBatch: (() => void) | undefined;
+  /** Runs once, after the next dump of routes was made and before its answer arrives. */
+  duringDump: (() => Promise<void>) | undefined;
   /** How many batches, ops and dumps were asked for. */
   readonly counts = { batches: 0, ops: 0, dumps: 0 };
 
@@ -163,11 +165,13 @@ export class FakeNetlink implements Netlink {
     return Promise.resolve([]);
   }
 
-  routes(filter: { readonly family?: Family } = {}): Promise<readonly Route[]> {
+  async routes(filter: { readonly family?: Family } = {}): Promise<readonly Route[]> {
     this.counts.dumps += 1;
-    return Promise.resolve(
-      this.#routes.filter(({ family }) => filter.family === undefined || family === filter.family),
-    );
+    const routes = this.#routes.filter(({ family }) => filter.family === undefined || family === filter.family);
+    const during = this.duringDump;
+    this.duringDump = undefined;
+    await during?.();
+    return routes;
   }
 
   neighbours(filter: { readonly family?: Family } = {}): Promise<readonly Neighbour[]> {

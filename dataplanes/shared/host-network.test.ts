@@ -403,6 +403,68 @@ test('a monitor that breaks is opened again after a second, and what happened in
   expect(disturbed).toBeGreaterThan(1);
 });
 
+test('a monitor that breaks during a full comparison is opened again as soon', async () => {
+  const network = make();
+  host.addLink('cali1');
+  tell(network, config({ routeRefreshIntervalMs: 0 }), pod(1), inSync);
+  await network.apply();
+  await events();
+  network.requestResync();
+  host.duringDump = () => {
+    host.breakMonitors('ENOBUFS');
+    return events();
+  };
+  await network.apply();
+  host.runSync([{ op: 'route.del', dst: '10.65.0.1/32', metric: 1024 }]);
+  disturbed = 0;
+  clock.advance(1_000);
+  expect(disturbed).toBe(1);
+  await network.apply();
+  expect(host.dump()).toEqual(podState(1).toSorted());
+});
+
+test.each([
+  ['everything', async (network: HostNetwork) => network.requestResync()],
+  [
+    'what the kernel has to some destinations',
+    async () => {
+      for (const link of ['cali2', 'cali1'])
+        host.runSync([{ op: 'route.replace', dst: 'fd00:65::1/128', link, metric: 1024, protocol: 3 }]);
+      await events();
+    },
+  ],
+])('what happens while %s is read is not forgotten for an answer that is older', async (_what, before) => {
+  const network = await running();
+  const good = host.dump();
+  await before(network);
+  host.duringDump = async () => {
+    host.runSync([
+      { op: 'route.del', dst: 'fd00:65::1/128', metric: 1024 },
+      { op: 'route.del', dst: '10.65.0.1/32', metric: 1024 },
+    ]);
+    await events();
+  };
+  await network.apply();
+  await events();
+  await network.apply();
+  expect(host.dump()).toEqual(good);
+});
+
+test('while nothing can be read, an endpoint that is said then is none that is programmed', async () => {
+  const network = await running();
+  host.addLink('cali3');
+  network.requestResync();
+  host.duringDump = () => Promise.reject(new Error('no memory'));
+  tell(network, pod(3));
+  const { programmed, failed } = await network.apply();
+  expect(programmed).toEqual([]);
+  expect(failed).toEqual([
+    { object: 'host network', reason: 'no memory' },
+    { object: 'endpoint k8s/ns/pod-3/eth0', endpoint: 'k8s/ns/pod-3/eth0', reason: 'host network: no memory' },
+  ]);
+  expect((await network.apply()).programmed).toEqual(['k8s/ns/pod-3/eth0']);
+});
+
 describe('routes to blocks', () => {
   const remote = (dst: string, nodeIp: string): DataplaneUpdate => ({
     type: 'routeUpdate',

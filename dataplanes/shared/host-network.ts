@@ -61,6 +61,8 @@ export class HostNetwork implements Programmer {
   #mustCheckHost = true;
   #disposed = false;
   #timer: Disposable | undefined;
+  /** Until the monitor, which broke, is opened again. */
+  #reopening: Disposable | undefined;
   #listener: () => void = () => {};
 
   constructor(deps: HostNetworkDeps) {
@@ -144,12 +146,8 @@ export class HostNetwork implements Programmer {
       await this.#readIfNeeded(this.#config);
     } catch (error) {
       this.#mustRead = true;
-      return {
-        programmed: [],
-        removed: [],
-        failed: [{ object: 'host network', reason: (error as Error).message }],
-        repaired,
-      };
+      const failures = this.#failuresOfAll(this.#dirtyEndpoints, (error as Error).message);
+      return { programmed: [], removed: [], failed: failures, repaired };
     }
     // Endpoints that change while this runs are the next cycle's.
     const endpoints = [...this.#dirtyEndpoints];
@@ -171,7 +169,7 @@ export class HostNetwork implements Programmer {
     } catch (error) {
       for (const id of endpoints) this.#dirtyEndpoints.add(id);
       this.#mustRead = true;
-      failed.push({ object: 'host network', reason: (error as Error).message });
+      failed.push(...this.#failuresOfAll(endpoints, (error as Error).message));
       return { programmed: [], removed, failed, repaired };
     }
     const summary = this.#summariseByEndpoint(failed);
@@ -320,6 +318,14 @@ export class HostNetwork implements Programmer {
     return link;
   }
 
+  /** Nothing could be done, so nothing for these endpoints either, as far as they are still wanted: who waits for one waits on. */
+  #failuresOfAll(endpoints: Iterable<EndpointId>, reason: string): readonly ApplyFailure[] {
+    const ofEndpoints = [...endpoints]
+      .filter((id) => this.#wishes.endpoint(id) !== undefined)
+      .map((endpoint) => ({ object: `endpoint ${endpoint}`, endpoint, reason: `host network: ${reason}` }));
+    return [{ object: 'host network', reason }, ...ofEndpoints];
+  }
+
   /** One failure for an endpoint whose device is gone or down, whatever failed for it; none for an endpoint that was removed meanwhile. */
   #summariseByEndpoint(failed: readonly ApplyFailure[]): ApplyFailure[] {
     const summary = failed.filter(({ endpoint }) => endpoint === undefined);
@@ -338,8 +344,8 @@ export class HostNetwork implements Programmer {
   #lostMonitor(reason: string): void {
     this.#deps.log.warn('lost the netlink monitor; opening it again', { reason });
     this.#mustRead = true;
-    this.#timer?.[Symbol.dispose]();
-    if (!this.#disposed) this.#timer = this.#deps.clock.after(MONITOR_RETRY_MS, () => this.#listener());
+    this.#reopening?.[Symbol.dispose]();
+    if (!this.#disposed) this.#reopening = this.#deps.clock.after(MONITOR_RETRY_MS, () => this.#listener());
   }
 
   /** Takes an event in; true when something of ours is wrong now. */
@@ -390,6 +396,7 @@ export class HostNetwork implements Programmer {
   #stop(): void {
     this.#disposed = true;
     this.#timer?.[Symbol.dispose]();
+    this.#reopening?.[Symbol.dispose]();
     this.#monitor.stop();
     this.#mustRead = true;
   }

@@ -1,5 +1,6 @@
-import { type Cidr, containsIp, parseIp, tryParseCidr } from '#api/cidr.ts';
+import { type Cidr, containsIp, familyOf, parseIp, tryParseCidr } from '#api/cidr.ts';
 import type { Family, Link, Neighbour, Netlink, NetlinkEvent, Route } from '#native/types.ts';
+import type { CidrText } from '../messages.ts';
 
 /** rtnetlink's protocol number of every route over other nodes and of every blackhole: ours wherever it is, as Calico's. */
 export const BLOCK_PROTOCOL = 80;
@@ -21,12 +22,51 @@ export class KernelView {
   readonly #reaching = new Map<string, Cidr>();
   /** Permanent ones, by ifindex, then by address. */
   readonly #neighbours = new Map<number, Map<string, Neighbour>>();
+  /** Events that came while dumps are under way, whose answers may be older; one list for each that is. */
+  readonly #meanwhile = new Set<NetlinkEvent[]>();
 
   /** Reads everything anew. */
   async read(host: Netlink, families: readonly Family[]): Promise<void> {
-    const links = await host.links();
-    const routes = (await Promise.all(families.map((family) => host.routes({ family, table: MAIN_TABLE })))).flat();
-    const neighbours = (await Promise.all(families.map((family) => host.neighbours({ family })))).flat();
+    await this.#replace(async () => {
+      const links = await host.links();
+      const routes = (await Promise.all(families.map((family) => host.routes({ family, table: MAIN_TABLE })))).flat();
+      const neighbours = (await Promise.all(families.map((family) => host.neighbours({ family })))).flat();
+      return () => this.#put(links, routes, neighbours);
+    });
+  }
+
+  /** Asks the kernel what it has to exactly these destinations. */
+  async readRoutesTo(host: Netlink, dsts: readonly CidrText[]): Promise<void> {
+    for (const [family, ofFamily] of Map.groupBy(dsts, familyOf)) {
+      const asked = new Set(ofFamily);
+      const concerns = (event: NetlinkEvent): boolean =>
+        (event.type === 'route.new' || event.type === 'route.del') && asked.has(event.route.dst);
+      await this.#replace(async () => {
+        const routes = Map.groupBy(await host.routes({ family, table: MAIN_TABLE }), ({ dst }) => dst);
+        return () => {
+          for (const dst of asked) this.#setRoutesTo(dst, routes.get(dst) ?? []);
+        };
+      }, concerns);
+    }
+  }
+
+  /** Puts in what was read, and then what happened since the reading began, as far as it concerns that: an answer may be from before it. */
+  async #replace(
+    read: () => Promise<() => void>,
+    concerns: (event: NetlinkEvent) => boolean = () => true,
+  ): Promise<void> {
+    const events: NetlinkEvent[] = [];
+    this.#meanwhile.add(events);
+    try {
+      const put = await read();
+      put();
+    } finally {
+      this.#meanwhile.delete(events);
+    }
+    for (const event of events) if (concerns(event)) this.#follow(event);
+  }
+
+  #put(links: readonly Link[], routes: readonly Route[], neighbours: readonly Neighbour[]): void {
     this.#links.clear();
     this.#linkByName.clear();
     this.#routes.clear();
@@ -39,6 +79,11 @@ export class KernelView {
 
   /** Takes an event in; a device that goes down or away takes its routes and neighbours along, of which IPv4 says nothing. */
   apply(event: NetlinkEvent): void {
+    for (const events of this.#meanwhile) events.push(event);
+    this.#follow(event);
+  }
+
+  #follow(event: NetlinkEvent): void {
     switch (event.type) {
       case 'link.new': {
         const wentDown = this.#links.get(event.link.index)?.up === true && !event.link.up;
@@ -84,7 +129,7 @@ export class KernelView {
   }
 
   /** Puts what a dump said of `dst` in the place of what was known of it. */
-  setRoutesTo(dst: string, routes: readonly Route[]): void {
+  #setRoutesTo(dst: string, routes: readonly Route[]): void {
     for (const route of this.routesTo(dst)) this.dropRoute(route);
     for (const route of routes) this.putRoute(route);
   }

@@ -148,25 +148,20 @@ export class RouteSync {
   }
 
   async #makeRight(dsts: readonly CidrText[], failed: Map<CidrText, ApplyFailure>, repaired: string[]): Promise<void> {
-    await this.#reread(dsts.filter((dst) => this.#isAmbiguous(dst)));
+    await this.#view.readRoutesTo(
+      this.#host,
+      dsts.filter((dst) => this.#isAmbiguous(dst)),
+    );
     const stale = await this.#pass(dsts, failed, repaired);
     if (stale.length > 0) {
       // The kernel has something to these destinations that the view doesn't know yet: its event is still on the way.
-      await this.#reread(stale);
+      await this.#view.readRoutesTo(this.#host, stale);
       for (const dst of await this.#pass(stale, failed, repaired)) {
         failed.set(dst, {
           object: `route ${dst}`,
           reason: 'the kernel says that the route exists, but does not list it; trying again',
         });
       }
-    }
-  }
-
-  /** Asks the kernel what it has to these destinations. */
-  async #reread(dsts: readonly CidrText[]): Promise<void> {
-    for (const family of new Set(dsts.map(familyOf))) {
-      const routes = Map.groupBy(await this.#host.routes({ family, table: MAIN_TABLE }), ({ dst }) => dst);
-      for (const dst of dsts) if (familyOf(dst) === family) this.#view.setRoutesTo(dst, routes.get(dst) ?? []);
     }
   }
 
