@@ -83,3 +83,35 @@ describe('connections of pods that went while no agent ran', () => {
     expect(flush.isDue).toBe(true);
   });
 });
+
+test('a deletion that had to wait for another leaves alone what became due after its cycle: packets of it still make entries', async () => {
+  const calls: (readonly string[])[] = [];
+  const gate = Promise.withResolvers<void>();
+  const flush = new ConntrackFlush({
+    deleteOf: async (addresses) => {
+      calls.push(addresses);
+      await gate.promise;
+    },
+  });
+  for (const [id, address] of [
+    ['one', '10.65.0.1'],
+    ['two', '10.65.0.2'],
+    ['three', '10.65.0.3'],
+  ] as const)
+    flush.set(id, endpoint(address));
+  const runs: Promise<void>[] = [];
+  for (const id of ['one', 'two']) {
+    flush.remove(id);
+    flush.begin();
+    runs.push(flush.run());
+  }
+  flush.remove('three');
+  flush.begin(); // Its cycle has begun, and the sets still have its address.
+  gate.resolve();
+  await Promise.all(runs);
+  expect(calls).toEqual([['10.65.0.1'], ['10.65.0.2']]);
+  expect(flush.isDue).toBe(true);
+  await flush.run();
+  expect(calls.at(-1)).toEqual(['10.65.0.3']);
+  expect(flush.isDue).toBe(false);
+});

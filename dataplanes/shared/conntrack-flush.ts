@@ -30,7 +30,7 @@ export class ConntrackFlush {
   readonly #due = new Map<IpText, Holder>();
   /** What of it is out of the sets. */
   #ready: ReadonlyMap<IpText, Holder> = new Map();
-  #running: Promise<void> | undefined;
+  #running: Promise<void> = Promise.resolve();
   #failure: string | undefined;
   readonly #blocks = new LocalBlocks();
   #haveUnheld = false;
@@ -116,15 +116,15 @@ export class ConntrackFlush {
     return failure;
   }
 
-  /** Deletes what was due when the cycle began, after a deletion that is under way. Never rejects. */
-  async run(): Promise<void> {
-    await this.#running;
-    this.#running = this.#delete();
-    await this.#running;
+  /** Deletes what was due when this cycle began, after deletions that are under way, be the next cycle begun by then. Never rejects. */
+  run(): Promise<void> {
+    const ready = this.#ready;
+    this.#running = this.#running.then(() => this.#delete(ready));
+    return this.#running;
   }
 
-  async #delete(): Promise<void> {
-    const due = [...this.#ready].filter(([address, holder]) => this.#due.get(address) === holder);
+  async #delete(ready: ReadonlyMap<IpText, Holder>): Promise<void> {
+    const due = [...ready].filter(([address, holder]) => this.#due.get(address) === holder);
     if (due.length === 0) return;
     try {
       await this.#conntrack.deleteOf(due.map(([address]) => address));
