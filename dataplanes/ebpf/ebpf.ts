@@ -73,6 +73,7 @@ const wordsOf = (error: unknown): string => (error as Error).message;
  * to the programs of the agent in force, which know the pod's addresses, its policy, flows, services, and the ways to others.
  *
  * `apply` fills the maps; `activate` is what puts filters on devices and makes them jump here, and from then on `apply` also keeps them there.
+ * What is said while an `apply` is under way waits for the next one: each brings one state into force, in which nothing is named that is gone.
  * Filters and what belongs to the node (announcements, counters, flows) outlive the agent, which finds them pinned; policy, slots, ways and
  * services are each agent's own, filled while the former agent's are still in force, and entered by two stores. What exists is read
  * once, then events tell what others change; all is compared again on request, each routeRefreshInterval, and when events were lost.
@@ -111,6 +112,8 @@ export class EbpfDataplane implements Dataplane {
   readonly #turns = new Turns();
   /** Ifindexes of devices that are gone. */
   readonly #gone = new Set<number>();
+  /** What was said since the last apply began. */
+  #inbox: DataplaneUpdate[] = [];
   #config: DataplaneConfig | undefined;
   /** Of `#config`. Counting the processors reads /proc, longer the more there are: not for each apply. */
   #sizes: MapEntries | undefined;
@@ -156,30 +159,7 @@ export class EbpfDataplane implements Dataplane {
   }
 
   onUpdate(update: DataplaneUpdate): void {
-    this.#endpoints.record(update);
-    this.#policy.record(update);
-    this.#ways.record(update);
-    this.#hosts.record(update);
-    this.#flush.record(update);
-    switch (update.type) {
-      case 'configUpdate':
-        this.#configure(update.config);
-        break;
-      case 'serviceRangesUpdate':
-        this.#stack.setServiceRanges(update.cidrs);
-        break;
-      case 'workloadEndpointUpdate':
-        this.#flush.set(update.id, update.endpoint);
-        break;
-      case 'workloadEndpointRemove':
-        this.#flush.remove(update.id);
-        break;
-      case 'inSync':
-        this.#mustRead = true;
-        break;
-      default:
-        break;
-    }
+    this.#inbox.push(update);
   }
 
   probe(): Promise<readonly string[]> {
@@ -198,6 +178,7 @@ export class EbpfDataplane implements Dataplane {
   apply({ retry }: { readonly retry: boolean } = { retry: true }): Promise<ApplyReport> {
     return this.#turns.run(async () => {
       const outcome: Outcome = { programmed: [], failed: [], repaired: [] };
+      this.#takeIn();
       const config = this.#config;
       // Without configuration the programs can't be loaded; it is the first thing calc says.
       if (config === undefined) return { ...outcome, removed: [] };
@@ -299,6 +280,7 @@ export class EbpfDataplane implements Dataplane {
   /** Rules, filters, then pins: a crash in between leaves what the next cleanup finds. */
   cleanup(): Promise<void> {
     return this.#turns.run(async () => {
+      this.#takeIn();
       await this.#release();
       await this.#letGo();
       await this.#stack.cleanup();
@@ -314,6 +296,40 @@ export class EbpfDataplane implements Dataplane {
       await this.#letGo();
       this.#stack[Symbol.dispose]();
     });
+  }
+
+  /** In one turn: what belongs together is taken in together. */
+  #takeIn(): void {
+    const inbox = this.#inbox;
+    this.#inbox = [];
+    for (const update of inbox) this.#record(update);
+  }
+
+  #record(update: DataplaneUpdate): void {
+    this.#endpoints.record(update);
+    this.#policy.record(update);
+    this.#ways.record(update);
+    this.#hosts.record(update);
+    this.#flush.record(update);
+    switch (update.type) {
+      case 'configUpdate':
+        this.#configure(update.config);
+        break;
+      case 'serviceRangesUpdate':
+        this.#stack.setServiceRanges(update.cidrs);
+        break;
+      case 'workloadEndpointUpdate':
+        this.#flush.set(update.id, update.endpoint);
+        break;
+      case 'workloadEndpointRemove':
+        this.#flush.remove(update.id);
+        break;
+      case 'inSync':
+        this.#mustRead = true;
+        break;
+      default:
+        break;
+    }
   }
 
   #devicesOf(loaded: LoadedDataplane): DeviceSide {

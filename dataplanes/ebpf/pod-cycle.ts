@@ -98,9 +98,10 @@ export class PodCycle {
   async program(outcome: Outcome, devices: DeviceSide): Promise<boolean> {
     const prepared: EndpointId[] = [];
     const fail = (endpoint: EndpointId, reason: string): void => {
+      this.#endpoints.markDirty(endpoint);
       outcome.failed.push({ object: `endpoint ${endpoint}`, endpoint, reason });
     };
-    for (const id of this.#endpoints.dirty) {
+    for (const id of this.#endpoints.takeDirty()) {
       try {
         await this.#prepare(id, devices);
         prepared.push(id);

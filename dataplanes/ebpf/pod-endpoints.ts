@@ -53,6 +53,13 @@ export class PodEndpoints {
     return [...this.#dirty];
   }
 
+  /** Takes what is dirty, to be programmed; what isn't by that is marked again, and so is what changes meanwhile. */
+  takeDirty(): readonly EndpointId[] {
+    const dirty = [...this.#dirty];
+    this.#dirty.clear();
+    return dirty;
+  }
+
   isDirty(id: EndpointId): boolean {
     return this.#dirty.has(id);
   }
@@ -92,7 +99,6 @@ export class PodEndpoints {
   opened(id: EndpointId, ifindex: number): void {
     const name = this.device(id);
     if (name !== undefined) this.#ifindexes.set(name, ifindex);
-    this.#dirty.delete(id);
   }
 
   /** The ifindex under which the device of this name was opened. */

@@ -120,6 +120,31 @@ describe('policy', () => {
     expect(await isReached(onePeer, two, 5_000)).toEqual([true, true]);
   });
 
+  test('what is said while an apply is under way is the next one’s: a policy that goes refuses nobody, and its pod leaves it', async () => {
+    const dataplane = await active();
+    const { one, two, onePeer } = await twoPods(dataplane);
+    say(dataplane, one);
+    // However far the apply has come: with its rules there are more pieces than turns are waited for.
+    const rules = Array.from({ length: 2_000 }, (_, index) => ({
+      ...allowFrom(undefined, index),
+      destination: { ...ANY_PEER, nets: [`10.9.${index >> 8}.${index & 255}/32`] },
+    }));
+    for (let turns = 1; turns < 40; turns += 2) {
+      setPolicy(dataplane, [...rules.slice(0, 50 * turns), allowFrom(undefined, 2_000)]);
+      say(dataplane, two, selected(two));
+      const underWay = dataplane.apply();
+      for (let turn = 0; turn < turns; turn++) await new Promise((resolve) => setImmediate(resolve));
+      say(dataplane, two);
+      dataplane.onUpdate({ type: 'policyRemove', id: policy });
+      expect(await underWay).toMatchObject({ failed: [] });
+      expect(await isReached(onePeer, two, 5_000)).toEqual([true, true]);
+      expect(dataplane.inForce?.units).toBe(6); // The policy's are there, beside those of pods without any.
+      await applied(dataplane, two.id);
+      expect(await isReached(onePeer, two, 5_000)).toEqual([true, true]);
+      expect(dataplane.inForce?.units).toBe(4);
+    }
+  });
+
   test('whether a pod may send to tunnels is what the configuration says, also when it changes', async () => {
     const dataplane = await active();
     const { one, two, onePeer } = await twoPods(dataplane);

@@ -169,6 +169,28 @@ test('a rule that names a set which was never announced: its unit denies and say
   expect(unit.failure).toBe('set nobody is not known');
 });
 
+test('what is removed goes on for units in force that name it; one that comes later denies', async () => {
+  const { twin, classifier } = start();
+  classifier.onUpdate({ type: 'policyUpdate', id: 'p', policy: policy(rule('p 0')) });
+  classifier.onUpdate({ type: 'policyUpdate', id: 'q', policy: policy(rule('q 0', { protocol: 17 })) });
+  const unit = classifier.acquire(lists(['q', 'p']));
+  await classifier.flush();
+  classifier.onUpdate({ type: 'policyRemove', id: 'p' });
+  await classifier.flush();
+  expect(twin.classify(unit.number, packet).action).toBe('allow');
+  // Another reason to make it anew.
+  classifier.onUpdate({ type: 'policyUpdate', id: 'q', policy: policy(rule('q 0', { protocol: 1 })) });
+  await classifier.flush();
+  await classifier.settle();
+  expect(twin.classify(unit.number, packet).action).toBe('allow');
+  const late = classifier.acquire(lists(['p']));
+  await classifier.flush();
+  expect(twin.classify(late.number, packet).action).toBe('deny');
+  classifier.onUpdate({ type: 'policyUpdate', id: 'p', policy: policy(rule('p 0', { action: 'deny' })) });
+  await classifier.flush();
+  expect(twin.classify(unit.number, packet).action).toBe('deny');
+});
+
 test('next hops are handed on from the prefix around, whatever policy says of an address', async () => {
   const { twin, classifier } = start();
   classifier.setHop('10.0.0.0/24', 7);

@@ -98,7 +98,8 @@ export class Units {
 
   /**
    * Units to be made anew: first those in force, then new ones, then those that failed, the smallest first. `room`: how much a map has; who
-   * failed for want of it is there again when it is more than it was. Without it they have to wait.
+   * failed for want of it is there again when it is more than it was. Without it they have to wait. One in force that names what was removed
+   * stays as it is: whom it judges goes over to another one, and until then nothing changes for him.
    */
   takeDirty(room?: (map: SizedMap) => number): Unit[] {
     const dirty = this.#dirty;
@@ -111,7 +112,9 @@ export class Units {
       const failure = this.#failed.get(unit);
       return failure === undefined ? 0 : (failure.full?.need ?? 1);
     };
-    return [...dirty].filter((unit) => unit.users > 0).sort((one, other) => order(one) - order(other));
+    return [...dirty]
+      .filter((unit) => unit.users > 0 && !this.#isLeft(unit))
+      .sort((one, other) => order(one) - order(other));
   }
 
   /** The set was announced, changed or removed: who failed and names it is made anew. */
@@ -185,6 +188,15 @@ export class Units {
 
   get size(): number {
     return this.#byKey.size;
+  }
+
+  #isLeft({ published, lists }: Unit): boolean {
+    if (published === undefined) return false;
+    const { tiers, profiles } = lists;
+    return (
+      tiers.some(({ policies }) => policies.some((id) => !this.policies.has(id))) ||
+      profiles.some((id) => !this.profiles.has(id))
+    );
   }
 
   #takeNumber(unit: Unit): boolean {
