@@ -21,6 +21,8 @@ export class Families implements Disposable {
   readonly #deps: FamiliesDeps;
   readonly #families: ReadonlyMap<Family, FamilyDataplane>;
   #made: { readonly variant: Variant; readonly families: readonly Family[] } | undefined;
+  /** Families that were switched off and may still have ours. */
+  readonly #leaving = new Set<Family>();
   #lockTimeoutS = 0;
   #hooked: boolean | undefined;
   /** The other variant may hold rules of an earlier agent, or of ours from before a setting changed. */
@@ -57,8 +59,23 @@ export class Families implements Disposable {
     if (before?.variant !== variant || before.families.length !== families.length) this.#othersMayBeLeft = true;
     for (const family of families) this.#families.get(family)?.turnOn(variant, config, serviceRanges);
     this.#made = { variant, families };
-    for (const family of before?.families ?? [])
-      if (!families.includes(family)) await this.#families.get(family)?.turnOff(this.#lockTimeoutS);
+    for (const family of before?.families ?? []) this.#leaving.add(family);
+    for (const family of families) this.#leaving.delete(family);
+    for (const family of this.#leaving) this.#families.get(family)?.turnOff();
+  }
+
+  /** Removes what is ours of families that were switched off; what can't be removed is tried again by the next call. */
+  async leave(): Promise<readonly ApplyFailure[]> {
+    const failed: ApplyFailure[] = [];
+    for (const family of [...this.#leaving]) {
+      try {
+        await this.#families.get(family)?.remove(this.#lockTimeoutS);
+        this.#leaving.delete(family);
+      } catch (error) {
+        failed.push({ object: `rules of ours of IPv${family}, which is off`, reason: (error as Error).message });
+      }
+    }
+    return failed;
   }
 
   allowRemoval(): void {
@@ -100,7 +117,7 @@ export class Families implements Disposable {
     this.#made = undefined;
     this.#hooked = undefined;
     for (const family of this.#families.values())
-      if (family.family === 4 || this.#deps.hasIpv6()) await family.turnOff(this.#lockTimeoutS);
+      if (family.family === 4 || this.#deps.hasIpv6()) await family.remove(this.#lockTimeoutS);
   }
 
   [Symbol.dispose](): void {

@@ -76,9 +76,14 @@ export class FamilyDataplane implements Disposable {
     this.ipsets.setRefreshInterval(config.ipsetsRefreshIntervalMs);
   }
 
-  /** The family was switched off: rules and sets go. */
-  async turnOff(lockTimeoutS: number): Promise<void> {
+  /** Nothing is made of it any more; `remove` takes away what there is. */
+  turnOff(): void {
     this.#dropTables();
+  }
+
+  /** Rules and sets go. */
+  async remove(lockTimeoutS: number): Promise<void> {
+    this.turnOff();
     const { commands, log } = this.#deps;
     await removeLeftovers(commands, log, {
       variants: ['nft', 'legacy'],

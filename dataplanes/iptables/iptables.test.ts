@@ -687,3 +687,52 @@ test('the set that a killed probe left is no obstacle to the next one, and goes'
   await make().cleanup();
   expect([...sets.sets.keys()]).toEqual([]);
 });
+
+test('entering the path during a cycle waits for it: its rules are written when their sets have their members', async () => {
+  const dataplane = make();
+  tell(dataplane, config(), profile('kns.default'), { type: 'inSync' });
+  await dataplane.apply();
+  const gate = Promise.withResolvers<void>();
+  const asked = Promise.withResolvers<void>();
+  const update = sets.update.bind(sets);
+  sets.update = async (changes) => {
+    asked.resolve();
+    await gate.promise;
+    return update(changes);
+  };
+  const atRestore: (readonly string[] | undefined)[] = [];
+  commands.beforeRestore = () => atRestore.push(setMembers(4, 's:bad'));
+  tell(
+    dataplane,
+    set('s:bad', '192.0.2.1'),
+    policy('P', rule('P ingress 0', { action: 'deny', ...from('s:bad') })),
+    pod(1, { tiers: [tier('P')] }),
+  );
+  const cycle = dataplane.apply();
+  await asked.promise;
+  const activation = dataplane.activate();
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(atRestore).toEqual([]);
+  gate.resolve();
+  await Promise.all([cycle, activation]);
+  expect(new Set(atRestore.map((members) => members?.join()))).toEqual(new Set(['192.0.2.1']));
+});
+
+test('rules of a family that was switched off are removed by a later cycle when they can not be now, and the other family goes on', async () => {
+  const dataplane = await running(pod(1));
+  tell(dataplane, config({ ipv6Support: false }), pod(2));
+  const run = commands.run.bind(commands);
+  commands.run = (file, args, options) =>
+    file === 'ip6tables-nft-save'
+      ? Promise.resolve({ status: 4, signal: null, stdout: '', stderr: 'the lock is held' })
+      : run(file, args, options);
+  const { failed, programmed } = await dataplane.apply();
+  expect(failed).toEqual([
+    { object: 'rules of ours of IPv6, which is off', reason: expect.stringContaining('the lock is held') },
+  ]);
+  expect(programmed).toEqual(['pod-2']);
+  commands.run = run;
+  expect((await dataplane.apply()).failed).toEqual([]);
+  expect(commands.dump('ip6tables-nft', 'raw')).not.toContain('cali');
+  expect([...sets.sets.keys()].filter((name) => name.startsWith('cali6'))).toEqual([]);
+});

@@ -1,4 +1,5 @@
 import type { Conntrack } from '#native/conntrack.ts';
+import { Turns } from '#native/turns.ts';
 import type { Family, Netlink, NetlinkOp } from '#native/types.ts';
 import type { ApplyFailure, ApplyReport, Counter, Dataplane, DeviceCounters } from '../contract.ts';
 import type { DataplaneFlows } from '../flows.ts';
@@ -53,6 +54,8 @@ export class IptablesDataplane implements Dataplane {
   readonly #flush: ConntrackFlush;
   readonly #dirtyEndpoints = new Set<EndpointId>();
   readonly #removedEndpoints = new Set<EndpointId>();
+  /** A cycle, and entering or leaving the path: each writes the rules that were made last, whose sets only the cycle fills before. */
+  readonly #turns = new Turns();
   #hostFailures: readonly ApplyFailure[] = [];
   #serviceRanges: readonly CidrText[] = [];
   #config: DataplaneConfig | undefined;
@@ -126,7 +129,11 @@ export class IptablesDataplane implements Dataplane {
     }
   }
 
-  async apply(): Promise<ApplyReport> {
+  apply(): Promise<ApplyReport> {
+    return this.#turns.run(() => this.#cycle());
+  }
+
+  async #cycle(): Promise<ApplyReport> {
     const failed: ApplyFailure[] = [];
     const repaired: string[] = [];
     if (this.#config === undefined) return { programmed: [], removed: [], failed, repaired };
@@ -156,6 +163,7 @@ export class IptablesDataplane implements Dataplane {
       endpoints.filter((id) => !done.has(id)),
       removed.filter((id) => !away.has(id)),
     );
+    failed.push(...(await this.#families.leave()));
     if (failed.length === 0) failed.push(...(await this.#families.removeOtherVariant()));
     return { programmed, removed: gone.filter((id) => this.#state.unitOf(id) === undefined), failed, repaired };
   }
@@ -177,12 +185,12 @@ export class IptablesDataplane implements Dataplane {
     return [];
   }
 
-  async activate(): Promise<void> {
-    await this.#families.setHooked(true);
+  activate(): Promise<void> {
+    return this.#turns.run(() => this.#families.setHooked(true));
   }
 
-  async release(): Promise<void> {
-    await this.#families.setHooked(false);
+  release(): Promise<void> {
+    return this.#turns.run(() => this.#families.setHooked(false));
   }
 
   deviceCounters(): Promise<readonly DeviceCounters[]> {

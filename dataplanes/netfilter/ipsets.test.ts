@@ -353,3 +353,36 @@ test('a refresh interval that changes counts from now, also from never', async (
   clock.advance(1_000);
   expect((await apply(sets)).repaired).toEqual(['ipset cali40a: 1 members were missing']);
 });
+
+test('a comparison that is asked for during a cycle is the next one’s: what this one should take out goes', async () => {
+  const sets = make();
+  sets.allowRemoval();
+  sets.setSet(spec());
+  for (const member of ['10.0.0.1', '10.0.0.2']) sets.addMember('cali40a', member);
+  await apply(sets);
+  sets.removeMember('cali40a', '10.0.0.2');
+  await sets.read();
+  sets.begin();
+  await sets.applyAdditions();
+  sets.requestResync();
+  expect((await sets.applyDeletions()).failed).toEqual([]);
+  expect(members()).toEqual(['10.0.0.1']);
+  kernel.calls.length = 0;
+  await apply(sets);
+  expect(kernel.calls).toEqual(['summaries cali']);
+});
+
+test('a set whose size is changed while it is made gets that size', async () => {
+  const sets = make();
+  sets.setSet(spec({ maxelem: 1000 }));
+  const createAll = kernel.createAll.bind(kernel);
+  kernel.createAll = async (specs) => {
+    const failures = await createAll(specs);
+    sets.setSet(spec({ maxelem: 2000 }));
+    return failures;
+  };
+  await apply(sets);
+  kernel.createAll = createAll;
+  await apply(sets);
+  expect(kernel.sets.get('cali40a')?.spec).toMatchObject({ maxelem: 2000 });
+});

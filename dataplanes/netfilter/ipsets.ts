@@ -46,6 +46,8 @@ export class Ipsets implements Disposable {
   readonly #onDue: () => void;
   readonly #sets = new Map<string, SetContents>();
   #state: 'unread' | 'stale' | 'known' = 'unread';
+  /** Somebody asked for a comparison. What is known holds until it: a cycle under way goes on with that. */
+  #mustCompare = false;
   #mayRemove = false;
   /** Sets to make, to replace or to add members to. */
   readonly #toAdd = new Set<string>();
@@ -132,14 +134,14 @@ export class Ipsets implements Disposable {
 
   /** The next cycle reads what is there. */
   requestResync(): void {
-    if (this.#state === 'known') this.#state = 'stale';
+    this.#mustCompare = true;
   }
 
   /** Reads what is there when it is time. None of the steps that follow does anything after a failure. */
   async read(): Promise<SetReport> {
     const repaired: string[] = [];
     try {
-      if (this.#state !== 'known') await this.#read(repaired);
+      if (this.#state !== 'known' || this.#mustCompare) await this.#read(repaired);
       return { failed: [], repaired };
     } catch (error) {
       return { failed: [{ set: 'all', reason: `listing the sets: ${words(error)}` }], repaired };
@@ -231,12 +233,13 @@ export class Ipsets implements Disposable {
 
   async #read(repaired: string[]): Promise<void> {
     const before = this.#state;
-    this.#state = 'known'; // A request to read that comes meanwhile is the next cycle's.
+    this.#state = 'known';
+    this.#mustCompare = false; // A request that comes meanwhile is the next cycle's.
     let listed: readonly { readonly name: string }[];
     try {
       listed = before === 'unread' ? await this.#readAll() : await this.#readChanged(repaired);
     } catch (error) {
-      this.#state = before;
+      this.#state = before === 'unread' ? 'unread' : 'stale';
       throw error;
     }
     const present = new Set(listed.map(({ name }) => name));
@@ -321,17 +324,17 @@ export class Ipsets implements Disposable {
       return set?.isWanted === true && set.kernel === undefined ? [set] : [];
     });
     if (sets.length === 0) return;
+    const specs = new Map(sets.map((set) => [set, set.spec])); // It may be wished otherwise meanwhile.
     const reasons = new Map<string, string>();
     try {
-      for (const { set, error } of await this.#kernel.createAll(sets.map(({ spec }) => spec)))
-        reasons.set(set, error.message);
+      for (const { set, error } of await this.#kernel.createAll([...specs.values()])) reasons.set(set, error.message);
     } catch (error) {
-      for (const { spec } of sets) reasons.set(spec.name, words(error));
+      for (const { name } of specs.values()) reasons.set(name, words(error));
     }
-    for (const set of sets) {
-      const reason = reasons.get(set.spec.name);
-      if (reason === undefined) set.made();
-      else this.#lost(set.spec.name, reason, failed);
+    for (const [set, spec] of specs) {
+      const reason = reasons.get(spec.name);
+      if (reason === undefined) set.made(spec);
+      else this.#lost(spec.name, reason, failed);
     }
   }
 
@@ -351,8 +354,9 @@ export class Ipsets implements Disposable {
   async #remake(set: SetContents): Promise<void> {
     await this.#kernel.destroy(set.spec.name);
     set.vanished();
-    await this.#kernel.create(set.spec);
-    set.made();
+    const { spec } = set;
+    await this.#kernel.create(spec);
+    set.made(spec);
   }
 
   /** Filled beside the old one, then swapped. */
@@ -372,7 +376,7 @@ export class Ipsets implements Disposable {
       }
       if (first !== undefined) throw new Error(`${count} members did not go into the new set, first ${first}`);
       await this.#kernel.swap(temporary.name, spec.name);
-      set.made();
+      set.made(spec);
       this.#log.info('replaced an ipset', { set: spec.name, maxelem: spec.maxelem });
     } finally {
       await this.#kernel.destroy(temporary.name);

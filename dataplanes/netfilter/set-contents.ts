@@ -119,9 +119,9 @@ export class SetContents {
     this.#digest = new IpsetDigest();
   }
 
-  /** It was made in the kernel, empty. */
-  made(): void {
-    this.#kernel = this.spec;
+  /** It was made in the kernel, empty, as it was wished when that began. */
+  made(spec: SetSpec): void {
+    this.#kernel = spec;
   }
 
   /** The members for a set that will replace the kernel's; from here on what is wished is a change to that one. */

@@ -603,6 +603,31 @@ describe('natOutgoing', () => {
   });
 });
 
+test('rules of natOutgoing of a family that was switched off are removed by a later cycle when they can not be now', async () => {
+  const network = await running();
+  const pool: DataplaneUpdate = {
+    type: 'poolUpdate',
+    id: 'p',
+    pool: { cidr: 'fd00:65::/64', masquerade: true },
+  };
+  tell(network, pool);
+  await network.apply();
+  expect(commands.dump('ip6tables-nft', 'nat')).toContain('cali-nat-outgoing');
+  const run = commands.run.bind(commands);
+  commands.run = (file, args, options) =>
+    file === 'ip6tables-nft-save'
+      ? Promise.resolve({ status: 4, signal: null, stdout: '', stderr: 'the lock is held' })
+      : run(file, args, options);
+  tell(network, config({ ipv6Support: false }));
+  expect((await network.apply()).failed).toEqual([
+    { object: 'nat rules of ours of IPv6, which is off', reason: expect.stringContaining('the lock is held') },
+  ]);
+  commands.run = run;
+  expect((await network.apply()).failed).toEqual([]);
+  expect(commands.dump('ip6tables-nft', 'nat')).not.toContain('cali-nat-outgoing');
+  expect([...sets.sets.keys()].filter((name) => name.startsWith('cali6'))).toEqual([]);
+});
+
 test('a node whose default route came by an advertisement keeps hearing them', async () => {
   host.addLink('eth0');
   host.addLink('eth1');

@@ -44,6 +44,8 @@ export class Masquerade implements Disposable {
   #config: DataplaneConfig | undefined;
   #made: { readonly variant: Variant; readonly families: readonly Family[] } | undefined;
   #changed = false;
+  /** Families that were switched off and may still have ours. */
+  readonly #leaving = new Set<Family>();
   #inSync = false;
   #cleanOthers = false;
 
@@ -97,24 +99,27 @@ export class Masquerade implements Disposable {
       this.#changed = true;
       return { failed: [{ object: 'natOutgoing', reason: (error as Error).message }], repaired };
     }
+    const left = await this.#leaveFamilies();
     const read = await this.#ipsets.read();
     this.#ipsets.begin();
     const sets = await this.#ipsets.applyAdditions();
     for (const report of await Promise.all(this.#tables.map((tables) => tables.apply()))) {
       repaired.push(...report.repaired);
       failed.push(...report.failed.map(({ object, reason }) => ({ object, reason })));
-      // A rule is refused, too, when somebody has destroyed the set that it names.
-      if (report.failed.length > 0) this.#ipsets.requestResync();
     }
-    const deletions = await this.#ipsets.applyDeletions();
-    const removals = await this.#ipsets.applyRemovals();
+    const setFailures = [...read.failed, ...sets.failed];
+    if (failed.length === 0) {
+      setFailures.push(...(await this.#ipsets.applyDeletions()).failed);
+      setFailures.push(...(await this.#ipsets.applyRemovals()).failed);
+    } else this.#ipsets.requestResync(); // A rule is refused, too, when somebody has destroyed the set that it names.
     repaired.push(...read.repaired);
     failed.push(
-      ...[...read.failed, ...sets.failed, ...deletions.failed, ...removals.failed].map(({ set, member, reason }) => ({
+      ...setFailures.map(({ set, member, reason }) => ({
         object: `ipset ${set}${member === undefined ? '' : ` member ${member}`}`,
         reason,
       })),
     );
+    failed.push(...left);
     if (failed.length === 0 && this.#inSync && this.#cleanOthers) await this.#removeOtherVariant(failed);
     return { failed, repaired };
   }
@@ -148,6 +153,8 @@ export class Masquerade implements Disposable {
         this.#tables.push(new Tables(tools, ['nat'], settingsOf(config), this.#deps, this.#onDue));
       }
     }
+    for (const family of before?.families ?? []) this.#leaving.add(family);
+    for (const family of families) this.#leaving.delete(family);
     this.#made = { variant, families };
     this.#ipsets.setRefreshInterval(config.ipsetsRefreshIntervalMs);
     for (const family of families) this.#tellSets(family, config);
@@ -160,10 +167,6 @@ export class Masquerade implements Disposable {
       if (!this.#inSync) continue; // With half of the pools known, traffic between pools would be masqueraded.
       tables.allowRemoval();
       tables.setHooked(true);
-    }
-    for (const family of (before?.families ?? []).filter((family) => !families.includes(family))) {
-      await this.#removeRules(['nft', 'legacy'], [family]);
-      for (const id of SET_IDS) this.#forgetSet(setName(family, id));
     }
     if (config.natOutgoingExclusions === 'IPPoolsOnly')
       for (const family of families) this.#forgetSet(setName(family, ALL_HOSTS));
@@ -195,6 +198,21 @@ export class Masquerade implements Disposable {
   #forgetSet(name: string): void {
     this.#ipsets.removeSet(name);
     this.#told.delete(name);
+  }
+
+  /** What can't be removed is tried again by the next cycle, and keeps nothing else from being done. */
+  async #leaveFamilies(): Promise<readonly ApplyFailure[]> {
+    const failed: ApplyFailure[] = [];
+    for (const family of [...this.#leaving]) {
+      try {
+        await this.#removeRules(['nft', 'legacy'], [family]);
+        for (const id of SET_IDS) this.#forgetSet(setName(family, id));
+        this.#leaving.delete(family);
+      } catch (error) {
+        failed.push({ object: `nat rules of ours of IPv${family}, which is off`, reason: (error as Error).message });
+      }
+    }
+    return failed;
   }
 
   async #removeOtherVariant(failed: ApplyFailure[]): Promise<void> {
