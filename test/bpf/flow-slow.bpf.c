@@ -6,25 +6,15 @@
 #define FAMILY 4
 #include "../../bpf/flow.h"
 #undef FAMILY
-
-/* The packet's flow, and the other one. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 2);
-	__type(key, __u32);
-	__type(value, struct flow_record4);
-} given SEC(".maps");
+#include "given-flows.h"
 
 /* A RST that comes late. 0: it met the element of the other flow. */
 SEC("tc")
 int late_reset(struct __sk_buff *skb)
 {
-	const struct flow_record4 *own, *other;
+	const struct flow_record4 *own = given_flow(0), *other = given_flow(1);
 	struct flow_record4 *element, copy;
-	__u32 first = 0, second = 1;
 
-	own = bpf_map_lookup_elem(&given, &first);
-	other = bpf_map_lookup_elem(&given, &second);
 	if (!own || !other || bpf_map_update_elem(&tortie_flow4a, &own->key, own, BPF_ANY))
 		return 1;
 	element = bpf_map_lookup_elem(&tortie_flow4a, &own->key);

@@ -9,26 +9,16 @@
 #define FAMILY 4
 #include "../../bpf/track.h"
 #undef FAMILY
-
-/* The packet's flow, and the one that comes in its place. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 2);
-	__type(key, __u32);
-	__type(value, struct flow_record4);
-} given SEC(".maps");
+#include "given-flows.h"
 
 /* A packet of the opener's. What find_flow says of it in the end; or above 100, where it went wrong. */
 SEC("tc")
 int late_allowance(struct __sk_buff *skb)
 {
 	struct packet4 *packet = this_packet4();
-	const struct flow_record4 *own, *other;
-	__u32 first = 0, second = 1;
+	const struct flow_record4 *own = given_flow(0), *other = given_flow(1);
 	struct flow_tuple4 tuple;
 
-	own = bpf_map_lookup_elem(&given, &first);
-	other = bpf_map_lookup_elem(&given, &second);
 	if (!packet || !own || !other || bpf_map_update_elem(&tortie_flow4a, &own->key, own, BPF_ANY) ||
 	    bpf_map_update_elem(&tortie_flow4b, &own->key, own, BPF_ANY) ||
 	    bpf_map_update_elem(&tortie_flow4c, &own->key, own, BPF_ANY) ||

@@ -1,10 +1,8 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { Jump } from '#dataplanes/ebpf/bpf-types.gen.ts';
-import { u32Key } from '#dataplanes/ebpf/keys.ts';
 import { createNetns, type TestNetns } from '#test/lab/netns.ts';
 import { namesOf, type Pod } from './bpf-flow-names.ts';
 import { MasqueradeBed } from './bpf-masquerade-bed.ts';
-import { filterDevice, inhabitPods, loadFilters } from './bpf-veths.ts';
+import { fillJump, filterDevice, inhabitPods, loadFilters } from './bpf-veths.ts';
 
 /*
  * Packets that pods really send by an uplink: whether the next hop is found, and what is cut out of long ones (GSO). Netfilter forwards nothing.
@@ -21,18 +19,7 @@ beforeAll(async () => {
   bed = cleanup.use(await MasqueradeBed.create());
   far = cleanup.use(await createNetns());
   const filters = cleanup.use(await loadFilters(bed));
-  const jump = filters.map('tortie_jump');
-  const host = cleanup.use(await bed.load('host', {}, jump));
-  const net = cleanup.use(await bed.load('net', {}, jump));
-  for (const [place, object, name] of [
-    [Jump.podIn, bed.object, 'tortie_pod_in'],
-    [Jump.podOut, bed.object, 'tortie_pod_out'],
-    [Jump.hostOut, host, 'tortie_host_out'],
-    [Jump.hostIn, host, 'tortie_host_in'],
-    [Jump.netOut, net, 'tortie_net_out'],
-    [Jump.netIn, net, 'tortie_net_in'],
-  ] as const)
-    jump.set(u32Key(place), u32Key(object.program(name).fd));
+  await fillJump(bed, filters, cleanup);
   inside = await inhabitPods(bed, filters, cleanup);
   await filterDevice(bed, filters, 'uplink', 'net');
   await bed.netns.exec('ip', 'link', 'set', 'uplink-far', 'netns', far.name);

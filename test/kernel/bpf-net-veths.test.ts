@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { FlowFlag, Jump } from '#dataplanes/ebpf/bpf-types.gen.ts';
-import { macBytes, u32Key } from '#dataplanes/ebpf/keys.ts';
+import { FlowFlag } from '#dataplanes/ebpf/bpf-types.gen.ts';
+import { macBytes } from '#dataplanes/ebpf/keys.ts';
 import { loadObject } from '#native/bpf.ts';
 import { createNetns, type TestNetns } from '#test/lab/netns.ts';
 import { marks, namesOf, type Pod } from './bpf-flow-names.ts';
@@ -9,7 +9,7 @@ import { macOf } from './bpf-host-bed.ts';
 import { frameOf } from './bpf-flow-words.ts';
 import { NetBed } from './bpf-net-bed.ts';
 import type { Version } from './classifier-bed.ts';
-import { echoed, filterDevice, hello, inhabitPods, loadFilters, say } from './bpf-veths.ts';
+import { echoed, fillJump, filterDevice, hello, inhabitPods, loadFilters, say } from './bpf-veths.ts';
 
 /*
  * Packets that really go by an uplink. The node's filters of reverse paths are strict, and netfilter forwards nothing: whatever arrives at a pod
@@ -29,18 +29,7 @@ beforeAll(async () => {
   far = cleanup.use(await createNetns());
   const node = bed.netns;
   const filters = cleanup.use(await loadFilters(bed));
-  const jump = filters.map('tortie_jump');
-  const host = cleanup.use(await bed.load('host', {}, jump));
-  const net = cleanup.use(await bed.load('net', {}, jump));
-  for (const [place, object, name] of [
-    [Jump.podIn, bed.object, 'tortie_pod_in'],
-    [Jump.podOut, bed.object, 'tortie_pod_out'],
-    [Jump.hostOut, host, 'tortie_host_out'],
-    [Jump.hostIn, host, 'tortie_host_in'],
-    [Jump.netOut, net, 'tortie_net_out'],
-    [Jump.netIn, net, 'tortie_net_in'],
-  ] as const)
-    jump.set(u32Key(place), u32Key(object.program(name).fd));
+  await fillJump(bed, filters, cleanup);
   inside = await inhabitPods(bed, filters, cleanup);
   await node.exec('ip', 'link', 'set', 'lo', 'up');
   await far.exec('ip', 'link', 'set', 'lo', 'up');

@@ -1,10 +1,13 @@
 /** What a test run can't do: packets that really go, by the filters of bpf/attach.bpf.c, between namespaces. */
+import { Jump } from '#dataplanes/ebpf/bpf-types.gen.ts';
+import { u32Key } from '#dataplanes/ebpf/keys.ts';
 import type { LoadedObject } from '#native/bpf.ts';
 import { loadObject } from '#native/bpf.ts';
 import { openNetlink } from '#native/netlink.ts';
 import { createNetns, type TestNetns } from '#test/lab/netns.ts';
 import { namesOf, type Pod, pods } from './bpf-flow-names.ts';
 import type { FlowNode } from './bpf-flow-node.ts';
+import type { HostBed } from './bpf-host-bed.ts';
 
 const attachElf = new URL('../../dist/bpf/attach.bpf.o', import.meta.url).pathname;
 
@@ -18,6 +21,22 @@ export async function loadFilters(node: FlowNode): Promise<LoadedObject> {
       tortie_devices: { use: node.map('tortie_devices') },
     },
   });
+}
+
+/** Loads the programs of hosts and uplinks, and puts all that the filters of pods and uplinks jump to into `tortie_jump`. */
+export async function fillJump(bed: HostBed, filters: LoadedObject, cleanup: AsyncDisposableStack): Promise<void> {
+  const jump = filters.map('tortie_jump');
+  const host = cleanup.use(await bed.load('host', {}, jump));
+  const net = cleanup.use(await bed.load('net', {}, jump));
+  for (const [place, object, name] of [
+    [Jump.podIn, bed.object, 'tortie_pod_in'],
+    [Jump.podOut, bed.object, 'tortie_pod_out'],
+    [Jump.hostOut, host, 'tortie_host_out'],
+    [Jump.hostIn, host, 'tortie_host_in'],
+    [Jump.netOut, net, 'tortie_net_out'],
+    [Jump.netIn, net, 'tortie_net_in'],
+  ] as const)
+    jump.set(u32Key(place), u32Key(object.program(name).fd));
 }
 
 /** Puts a device's two filters on it: `pod` or `net`. */
