@@ -1,7 +1,18 @@
 /** Services as the node's own processes reach them. */
 import { clusterIpService, endpointSlices, globalPolicy, hostEndpoint, networkPolicy } from '../objects.ts';
 import { lacking, type Row } from '../row.ts';
-import { forgotten, nowOf, ranges, removed, served, serviceAt, smallUplink, targets } from './service-parts.ts';
+import {
+  forgotten,
+  nowOf,
+  ranges,
+  removed,
+  served,
+  serviceAt,
+  smallUplink,
+  targets,
+  twoServices,
+  whileAgentIsDead,
+} from './service-parts.ts';
 
 const nodeRow = (row: Omit<Row, 'needs'> & { readonly needs?: Row['needs'] }): Row => ({
   ...row,
@@ -203,28 +214,8 @@ export const nodeServices: readonly Row[] = [
   nodeRow({
     name: "the node's own processes reach ClusterIPs while its agent is dead, and when it has started; connections go on",
     source: ['cilium 36', 'cilium 37', 'cilium 12'],
-    given: (v4, v6) => [...served('shop', [v4, v6], ['web']), ...served('mart', [v4, v6], ['web2'])],
-    phases: [
-      {
-        do: [
-          { flow: 'near', line: 'node1 > web@shop tcp 88' },
-          { flow: 'away', line: 'node1 > web2@mart tcp 88' },
-          { flow: 'datagrams', line: 'node1 > web2@mart udp 88' },
-          { kill: 'node1' },
-        ],
-        expect: {
-          reaches: ['node1 > web@shop tcp,udp 88', 'node1 > web2@mart tcp,udp 88'],
-          flows: { near: 'runs', away: 'runs', datagrams: 'runs' },
-        },
-      },
-      {
-        do: [{ start: 'node1' }],
-        expect: {
-          reaches: ['node1 > web@shop tcp,udp 88', 'node1 > web2@mart tcp,udp 88'],
-          flows: { near: 'runs', away: 'runs', datagrams: 'runs' },
-        },
-      },
-    ],
+    given: twoServices,
+    phases: whileAgentIsDead('node1'),
   }),
   nodeRow({
     name: "a connection of the node's to a Service that has been forgotten stands, and new ones work",

@@ -1,6 +1,6 @@
 /** What rows about Services are made of. */
 import { bgpConfiguration, clusterIpService, endpointSlices, type SliceEndpoint } from '../objects.ts';
-import type { Action, AddressBook, Manifest } from '../row.ts';
+import type { Action, AddressBook, Manifest, Phase } from '../row.ts';
 
 /** What the rows' Services have, on ports of their own that nobody serves; SCTP's must be the pods' own (see ebpf-flows.md). */
 export const ports = [
@@ -56,3 +56,29 @@ export const smallUplink = (node: string): Action => ({
   on: node,
   undo: 'ip link set uplink mtu 1500',
 });
+
+/** What both Services of `whileAgentIsDead` need: one has a pod on node1, one a pod on node2. */
+export const twoServices = (v4: AddressBook, v6: AddressBook): readonly Manifest[] => [
+  ...served('shop', [v4, v6], ['web']),
+  ...served('mart', [v4, v6], ['web2']),
+];
+
+/** Somebody on node1 asks `twoServices` while its agent is dead, and when it has started; what he began before goes on. */
+export function whileAgentIsDead(opener: string): readonly Phase[] {
+  const expect: Phase['expect'] = {
+    reaches: [`${opener} > web@shop tcp,udp 88`, `${opener} > web2@mart tcp,udp 88`],
+    flows: { near: 'runs', away: 'runs', datagrams: 'runs' },
+  };
+  return [
+    {
+      do: [
+        { flow: 'near', line: `${opener} > web@shop tcp 88` },
+        { flow: 'away', line: `${opener} > web2@mart tcp 88` },
+        { flow: 'datagrams', line: `${opener} > web2@mart udp 88` },
+        { kill: 'node1' },
+      ],
+      expect,
+    },
+    { do: [{ start: 'node1' }], expect },
+  ];
+}

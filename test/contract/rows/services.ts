@@ -15,6 +15,8 @@ import {
   serviceAt,
   smallUplink,
   targets,
+  twoServices,
+  whileAgentIsDead,
 } from './service-parts.ts';
 
 /** How many of `count` new connections each pod has answered, by its name. */
@@ -554,27 +556,9 @@ export const services: readonly Row[] = [
   serviceRow({
     name: 'ClusterIPs are answered while the agent is dead, and when it has started; connections go on',
     source: ['cilium 36', 'cilium 37'],
-    given: (v4, v6) => [...served('shop', [v4, v6], ['web']), ...served('mart', [v4, v6], ['web2'])],
+    given: twoServices,
     phases: [
-      {
-        do: [
-          { flow: 'near', line: 'client > web@shop tcp 88' },
-          { flow: 'away', line: 'client > web2@mart tcp 88' },
-          { flow: 'datagrams', line: 'client > web2@mart udp 88' },
-          { kill: 'node1' },
-        ],
-        expect: {
-          reaches: ['client > web@shop tcp,udp 88', 'client > web2@mart tcp,udp 88'],
-          flows: { near: 'runs', away: 'runs', datagrams: 'runs' },
-        },
-      },
-      {
-        do: [{ start: 'node1' }],
-        expect: {
-          reaches: ['client > web@shop tcp,udp 88', 'client > web2@mart tcp,udp 88'],
-          flows: { near: 'runs', away: 'runs', datagrams: 'runs' },
-        },
-      },
+      ...whileAgentIsDead('client'),
       { do: [nowOf('shop', ['web2'])], expect: { reaches: ['client > web2@shop tcp,udp 88'] } },
     ],
   }),
