@@ -64,7 +64,7 @@ function newAgent(): Agent {
     hostNetwork: new FakeDataplane('host network', events),
     dataplanes: new DataplaneSwitch([factory], driver, new ActiveFile(dir), clock, silent),
     ipam: { close: () => Promise.reject(new Error('no datastore')), unavailableReason: () => undefined },
-    endpoints: { list: () => [] },
+    endpoints: { list: () => [], added: () => [] },
     publisher: { close: () => Promise.resolve() },
     takeover: { run: () => takeovers.shift()?.() },
     mtu: { refresh: () => Promise.resolve() },

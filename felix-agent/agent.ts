@@ -365,7 +365,7 @@ export class Agent {
   }
 
   readonly #localEndpoints = (): readonly WorkloadEndpoint[] =>
-    this.#parts.endpoints.list().map(({ endpoint }) => endpoint);
+    this.#parts.endpoints.added().map(({ endpoint }) => endpoint);
 
   #failingEndpoints(): ReadonlySet<EndpointId> {
     return new Set(this.#parts.driver.failures().flatMap(({ endpoint }) => endpoint ?? []));

@@ -13,6 +13,8 @@ export class NodeMtu {
   readonly #nodeName: string;
   readonly #log: Log;
   #current: number | undefined;
+  /** How often it was read: what an earlier reading answers late is out of date. */
+  #readings = 0;
 
   constructor(host: Netlink, store: ObjectStore, nodeName: string, log: Log) {
     this.#host = host;
@@ -31,8 +33,10 @@ export class NodeMtu {
     const own = new Set(
       (node?.status.addresses ?? []).filter(({ type }) => type === 'InternalIP').map(({ address }) => address),
     );
+    const reading = ++this.#readings;
     try {
       const addresses = await this.#host.addresses();
+      if (reading !== this.#readings) return;
       const holder = addresses.find(({ address }) => own.has(withoutPrefix(address)));
       this.#current = holder === undefined ? undefined : this.#host.link(holder.linkIndex)?.mtu;
     } catch (error) {

@@ -200,6 +200,17 @@ describe('the endpoint store', () => {
     expect(containers()).toEqual(['c2']);
   });
 
+  test('counts an endpoint as added when the kernel has it, and not before', async () => {
+    const gate = Promise.withResolvers<void>();
+    sink.programmed = () => gate.promise;
+    const adding = store.add(endpoint('c1'));
+    expect(store.list()).toHaveLength(1);
+    expect(store.added()).toEqual([]);
+    gate.resolve();
+    await adding;
+    expect(store.added()).toEqual([endpoint('c1')]);
+  });
+
   test('forgets an endpoint that never got into the kernel, and says why', async () => {
     sink.programmed = () => Promise.reject(new Error('the set is full'));
     await expect(store.add(endpoint('c1'))).rejects.toThrow('the set is full');
@@ -242,6 +253,26 @@ describe('the endpoint store', () => {
       const annotations = { 'kubernetes.io/config.mirror': 'hash' };
       store.relabel({ ...successor, metadata: { ...successor.metadata, annotations } });
       expect(store.get('default', name)?.endpoint.metadata.labels).toEqual({ may: 'pass' });
+    });
+
+    test('has its labels with each of its endpoints, also when they can not be written', async () => {
+      const files = new EndpointFiles(dir, silent);
+      const second = `${name}-net1`;
+      store = new EndpointStore(files, publisher, sink, new EndpointStatusFiles(dir, silent));
+      const made = endpoint('c1');
+      await store.add(made);
+      await store.add({
+        ...made,
+        ifname: 'net1',
+        endpoint: { ...made.endpoint, metadata: { ...made.endpoint.metadata, name: second } },
+      });
+      files.save = () => {
+        throw new Error('no space left');
+      };
+      expect(() => store.relabel(pod({ quarantine: 'yes' }))).toThrow('no space left');
+      for (const each of [name, second])
+        expect(store.get('default', each)?.endpoint.metadata.labels).toEqual({ quarantine: 'yes' });
+      expect(told).toHaveLength(4);
     });
 
     test('is forgotten like others when its ADD fails', async () => {

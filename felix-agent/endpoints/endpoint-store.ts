@@ -27,6 +27,8 @@ export class EndpointStore implements EndpointRegistry {
   readonly #sink: EndpointSink;
   readonly #status: EndpointStatusFiles;
   readonly #endpoints = new Map<string, LocalEndpoint>();
+  /** Those whose ADD waits for the kernel. */
+  readonly #adding = new Set<string>();
 
   constructor(files: EndpointFiles, publisher: EndpointPublisher, sink: EndpointSink, status: EndpointStatusFiles) {
     this.#files = files;
@@ -50,18 +52,26 @@ export class EndpointStore implements EndpointRegistry {
     return [...this.#endpoints.values()];
   }
 
+  /** Those whose ADD is done: the others may not be in the kernel, though nothing of them has failed. */
+  added(): readonly LocalEndpoint[] {
+    return [...this.#endpoints].flatMap(([each, endpoint]) => (this.#adding.has(each) ? [] : [endpoint]));
+  }
+
   async add(endpoint: LocalEndpoint): Promise<void> {
     const id = endpointId(endpoint.endpoint);
     this.#files.save(endpoint);
     this.#endpoints.set(keyOf(endpoint), endpoint);
-    this.#sink.set(id, endpoint);
+    this.#adding.add(keyOf(endpoint));
     try {
+      this.#sink.set(id, endpoint);
       await this.#sink.programmed(id, AbortSignal.timeout(programTimeoutMs));
     } catch (error) {
       const { namespace, name } = endpoint.endpoint.metadata;
       const present = this.get(namespace, name);
       if (present !== undefined && containerOf(present) === containerOf(endpoint)) this.#forget(present);
       throw error;
+    } finally {
+      this.#adding.delete(keyOf(endpoint));
     }
     this.#status.programmed(endpoint.endpoint);
     this.#publisher.put(this.#endpoints.get(keyOf(endpoint)) ?? endpoint);
@@ -71,9 +81,11 @@ export class EndpointStore implements EndpointRegistry {
    * A pod of this node as it is now: its labels are kept with its endpoints. Should its object go before its processes do (a forced deletion), they are
    * judged by these until the DEL, here, by other nodes and by the next agent, and not by the labels that the pod was started with. A successor of the same
    * name has labels of its own, which come with its ADD; only a static pod's mirror in the API may come anew and stand for the same pod.
+   * Throws when a file can't be written; the labels hold all the same as long as the agent runs.
    */
   relabel({ metadata }: KindMap['Pod']): void {
     const isMirror = metadata.annotations?.['kubernetes.io/config.mirror'] !== undefined;
+    const unsaved: unknown[] = [];
     for (const [key, known] of this.#endpoints) {
       const { endpoint, podUid } = known;
       if (podUid !== undefined && podUid !== metadata.uid && !isMirror) continue;
@@ -88,8 +100,13 @@ export class EndpointStore implements EndpointRegistry {
       this.#endpoints.set(key, next);
       this.#sink.set(endpointId(next.endpoint), next);
       this.#publisher.put(next);
-      this.#files.save(next);
+      try {
+        this.#files.save(next);
+      } catch (error) {
+        unsaved.push(error); // The pod's other endpoints have their new labels all the same.
+      }
     }
+    if (unsaved.length > 0) throw unsaved[0];
   }
 
   async remove(namespace: string, name: string, containerId: string): Promise<void> {

@@ -116,6 +116,22 @@ describe('the switch', () => {
     expect(change.status()).toEqual({ active: 'ebpf', wanted: 'ebpf', reasons: [] });
   });
 
+  test('a dataplane that can not be made is refused and tried again, and keeps no other from being used', async () => {
+    prepare = (dataplane) => {
+      if (dataplane.kind === 'ebpf') throw new Error('no memory');
+    };
+    await change.start('iptables');
+    await change.want('ebpf');
+    expect(change.status()).toEqual({ active: 'iptables', wanted: 'ebpf', reasons: ['ebpf: no memory'] });
+    await change.want('iptables');
+    expect(change.status()).toEqual({ active: 'iptables', wanted: 'iptables', reasons: [] });
+    await change.want('ebpf');
+    prepare = () => {};
+    clock.advance(30_000);
+    await change.want('ebpf');
+    expect(change.status()).toEqual({ active: 'ebpf', wanted: 'ebpf', reasons: [] });
+  });
+
   test('stays where it is when something could not be programmed, and leaves no trace of the try', async () => {
     await change.start('iptables');
     events.length = 0;
@@ -213,6 +229,35 @@ describe('the switch', () => {
     await change.want('ebpf');
     expect(during).toEqual(['iptables', 'ebpf']);
     expect(change.podDeviceOps('cali1')).toHaveLength(1);
+  });
+
+  test('a new pod device gets what the next dataplane needs, also when the other one leaves while it does its part', async () => {
+    const linked: string[] = [];
+    const asked = Promise.withResolvers<void>();
+    const gate = Promise.withResolvers<void>();
+    prepare = (dataplane) => {
+      Object.assign(dataplane, {
+        linkPodDevice: async () => {
+          if (dataplane.kind === 'iptables') {
+            asked.resolve();
+            await gate.promise;
+          }
+          linked.push(dataplane.kind);
+        },
+      });
+      const release = dataplane.release.bind(dataplane);
+      dataplane.release = () => {
+        linking = change.linkPodDevice('cali1');
+        return release();
+      };
+    };
+    let linking: Promise<void> | undefined;
+    await change.start('iptables');
+    await change.want('ebpf');
+    await asked.promise;
+    gate.resolve();
+    await linking;
+    expect(linked).toEqual(['iptables', 'ebpf']);
   });
 
   test('letting go leaves what is programmed', async () => {

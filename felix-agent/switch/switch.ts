@@ -65,7 +65,7 @@ export class DataplaneSwitch implements AsyncDisposable {
 
   /** The same on a device that is there, where a plugin after ours will put the qdisc `ingress`. */
   async linkPodDevice(ifaceName: string): Promise<void> {
-    for (const dataplane of this.#present) await dataplane.linkPodDevice?.(ifaceName);
+    for (const dataplane of [...this.#present]) await dataplane.linkPodDevice?.(ifaceName);
   }
 
   /**
@@ -128,8 +128,9 @@ export class DataplaneSwitch implements AsyncDisposable {
       this.#refuse(kind, [`there is no dataplane called ${kind}; known: ${[...this.#factories.keys()].join(', ')}`]);
       return;
     }
-    const next = factory.create();
+    let next: Dataplane | undefined;
     try {
+      next = factory.create();
       const missing = (await this.#isKnownToRun(kind)) ? [] : await next.probe();
       if (missing.length > 0) {
         this.#refuse(kind, missing);
@@ -140,7 +141,7 @@ export class DataplaneSwitch implements AsyncDisposable {
     } catch (error) {
       this.#log.error({ dataplane: kind, err: error }, 'switching dataplanes failed');
       this.#refuse(kind, [error instanceof Error ? error.message : String(error)]);
-      if (this.#active !== next) await this.#drop(next);
+      if (next !== undefined && this.#active !== next) await this.#drop(next);
     }
   }
 
@@ -228,11 +229,15 @@ export class DataplaneSwitch implements AsyncDisposable {
     try {
       await dataplane.cleanup();
     } catch (error) {
-      this.#log.warn({ dataplane: dataplane.kind, retryMs, err: error }, 'could not remove all traces of a dataplane');
-      this.#sweep?.[Symbol.dispose]();
-      this.#sweep = this.#clock.after(retryMs, () => void this.#enqueue(() => this.#sweepOthers()));
+      this.#sweepLater(dataplane.kind, error);
     }
     await this.#letGo(dataplane);
+  }
+
+  #sweepLater(kind: string, error: unknown): void {
+    this.#log.warn({ dataplane: kind, retryMs, err: error }, 'could not remove all traces of a dataplane');
+    this.#sweep?.[Symbol.dispose]();
+    this.#sweep = this.#clock.after(retryMs, () => void this.#enqueue(() => this.#sweepOthers()));
   }
 
   async #letGo(dataplane: Dataplane): Promise<void> {
@@ -247,7 +252,14 @@ export class DataplaneSwitch implements AsyncDisposable {
   async #sweepOthers(): Promise<void> {
     for (const [kind, factory] of this.#factories) {
       if (kind === this.#active?.kind || this.#active === undefined) continue;
-      await this.#cleanUp(factory.create());
+      let dataplane: Dataplane;
+      try {
+        dataplane = factory.create();
+      } catch (error) {
+        this.#sweepLater(kind, error);
+        continue;
+      }
+      await this.#cleanUp(dataplane);
     }
   }
 
