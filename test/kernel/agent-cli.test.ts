@@ -5,13 +5,32 @@ import { join } from 'node:path';
 import type { AgentStatus } from '#agent/status.ts';
 import type { EndpointReport } from '#agent/endpoints/endpoint-report.ts';
 import type { IpamUsage } from '#ipam/report.ts';
-import { dataplanes, startAgentLab } from '#test/lab/agent-lab.ts';
+import { dataplanes, eventually, startAgentLab } from '#test/lab/agent-lab.ts';
+import { BpfIds } from '#test/lab/bpf-objects.ts';
 import { inUseBecomes, objectsOf } from '#test/lab/cluster-view.ts';
 import { distDir } from '#test/lab/dist.ts';
 import { exec } from '#test/lab/exec.ts';
 import { Lab } from '#test/lab/lab.ts';
 import type { LabPod } from '#test/lab/lab-pod.ts';
 import { snapshotOf } from '#test/lab/node-snapshot.ts';
+import { globalPolicy, hostEndpoint } from '../contract/objects.ts';
+
+/** Of what a node has only with host endpoints: programs on its uplink, and rules in table raw. */
+const hostPolicy = [
+  hostEndpoint(
+    'uplink',
+    { node: 'node1', interfaceName: 'uplink', profiles: ['projectcalico-default-allow'] },
+    { side: 'host' },
+  ),
+  globalPolicy('untracked', {
+    selector: "side == 'host'",
+    doNotTrack: true,
+    applyOnForward: true,
+    types: ['Ingress', 'Egress'],
+    ingress: [{ action: 'Allow', protocol: 'UDP', destination: { ports: [4789] } }],
+    egress: [{ action: 'Allow', protocol: 'UDP', source: { ports: [4789] } }],
+  }),
+];
 
 describe('the command line', () => {
   let lab: Lab;
@@ -115,19 +134,32 @@ describe('the command line', () => {
     expect(await first.tortie('ipam', 'release', handle)).toMatchObject({ status: 1 });
   });
 
-  describe.each(dataplanes)('cleanup after $dataplane', ({ bpfEnabled }) => {
+  describe.each(dataplanes)('cleanup after $dataplane', ({ bpfEnabled, dataplane }) => {
     it('refuses while the agent runs or pods are wired; forced, it leaves the node as it was before', async () => {
       lab = await Lab.create({ nodes: 2 });
-      lab.configure({ bpfEnabled });
+      lab.apply('host', hostPolicy);
       const node = lab.node(0);
       const before = await snapshotOf(node);
+      const ids = new BpfIds();
+      // What the other dataplane had before is not left, either.
+      lab.configure({ bpfEnabled: !bpfEnabled });
       await Promise.all(lab.nodes.map((each) => each.startAgent()));
+      await ids.note(node);
+      lab.setBpfEnabled(bpfEnabled);
+      await Promise.all(
+        lab.nodes.map((each) => each.waitFor((status) => status.ready && status.dataplane.active === dataplane)),
+      );
       const pods = [await node.addPod('pod'), await node.addPod('container', { isPod: false })];
       const far = await lab.node(1).addPod('far');
       await far.peer();
       expect(await (await (pods[0] as LabPod).peer()).connect(far.ipv4)).toMatchObject({ ok: true });
 
+      await ids.note(node);
+      for (const kind of ['prog', 'map'] as const) expect(ids.count(kind)).toBeGreaterThan(0);
       const running = await snapshotOf(node);
+      for (const kind of ['iptables-nft', 'ip6tables-nft'])
+        expect(running[kind]?.join('\n')).toContain('-j CT --notrack');
+      if (bpfEnabled) expect(running['BPF programs']?.join('\n')).toMatch(/^uplink /m);
       expect(await node.tortie('cleanup', '--force')).toMatchObject({
         status: 1,
         stderr: expect.stringContaining('is running'),
@@ -147,6 +179,11 @@ describe('the command line', () => {
       expect(await node.tortie('cleanup', '--force')).toMatchObject({ status: 0 });
       expect(await snapshotOf(node)).toEqual(before);
       expect([node.runDir, node.stateDir, node.bpffs].filter((dir) => existsSync(dir))).toEqual([]);
+      // The kernel frees what nobody holds in its own time.
+      await eventually(
+        async () => (await ids.left()).length === 0,
+        () => ids.left(),
+      );
       expect(await node.tortie('cleanup')).toMatchObject({ status: 0 });
     });
 

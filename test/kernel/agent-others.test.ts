@@ -1,11 +1,10 @@
 /** BPF programs of others on the node's and its pods' devices run on whatever Tortie does there, and `cleanup` leaves them and nothing of its own. */
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
-import { readdirSync, readFileSync } from 'node:fs';
 import { attachTcx, type BpfLink, loadObject, type LoadedObject, probeBpf } from '#native/bpf.ts';
 import { openNetlink } from '#native/netlink.ts';
 import type { Netlink } from '#native/types.ts';
 import { dataplanes, eventually } from '#test/lab/agent-lab.ts';
-import { must } from '#test/lab/exec.ts';
+import { BpfIds } from '#test/lab/bpf-objects.ts';
 import { Lab } from '#test/lab/lab.ts';
 import type { LabNode } from '#test/lab/lab-node.ts';
 import type { LabPod } from '#test/lab/lab-pod.ts';
@@ -20,7 +19,6 @@ const places = { first_of_tc: 10, passes: 13 } as const;
 const directions = ['ingress', 'egress'] as const;
 /** Far behind ours. */
 const strangers = { priority: 50, handle: 7 } as const;
-const kinds = ['prog', 'map', 'link'] as const;
 
 /** A program of somebody else: how many packets it has seen. */
 interface Stranger {
@@ -80,7 +78,7 @@ class Strangers implements AsyncDisposable {
 describe('BPF programs of others', () => {
   const [iptables, ebpf] = dataplanes;
   const cleanup = new AsyncDisposableStack();
-  const ids: Record<(typeof kinds)[number], Set<number>> = { prog: new Set(), map: new Set(), link: new Set() };
+  const ids = new BpfIds();
   let lab: Lab;
   let node: LabNode;
   let before: readonly NodeSnapshot[];
@@ -127,18 +125,15 @@ describe('BPF programs of others', () => {
     for (const address of far.addresses)
       expect(await (await pod.peer()).connect(address, 3_000)).toMatchObject({ ok: true });
   };
-  /** What the agent's process holds by now. */
-  const noteIds = () => {
-    for (const { agentPid = 0 } of lab.nodes) {
-      for (const id of held(agentPid)) ids[id.kind].add(id.id);
-    }
+  const noteIds = async () => {
+    for (const each of lab.nodes) await ids.note(each);
   };
   const flipTo = async ({ dataplane, bpfEnabled }: (typeof dataplanes)[number]) => {
     lab.setBpfEnabled(bpfEnabled);
     await Promise.all(
       lab.nodes.map((each) => each.waitFor((status) => status.ready && status.dataplane.active === dataplane)),
     );
-    noteIds();
+    await noteIds();
   };
 
   it.each<[string, () => Promise<void>]>([
@@ -150,7 +145,7 @@ describe('BPF programs of others', () => {
         await node.killAgent();
         await throughPod();
         await node.startAgent();
-        noteIds();
+        await noteIds();
       },
     ],
     [
@@ -168,9 +163,9 @@ describe('BPF programs of others', () => {
   });
 
   it('run on after cleanup in eBPF mode, of which no program, map, link, pin, qdisc or rule is left', async () => {
-    expect(
-      Math.min(...kinds.filter((kind) => hasTcx || kind !== 'link').map((kind) => ids[kind].size)),
-    ).toBeGreaterThan(0);
+    await noteIds();
+    for (const kind of ['prog', 'map', ...(hasTcx ? (['link'] as const) : [])] as const)
+      expect(ids.count(kind)).toBeGreaterThan(0);
     await Promise.all(lab.nodes.map((each) => each.stopAgent()));
     for (const each of lab.nodes) expect(await each.tortie('cleanup', '--force')).toMatchObject({ status: 0 });
     await allRun(onUplinks, async () => {
@@ -179,30 +174,9 @@ describe('BPF programs of others', () => {
     expect(await Promise.all(lab.nodes.map(snapshotOf))).toEqual(before);
     for (const { 'BPF programs': still } of before) expect(still).toHaveLength(hasTcx ? 4 : 2);
     // The kernel frees what nobody holds in its own time.
-    const left = async () => (await Promise.all(kinds.map((kind) => present(kind, ids[kind])))).flat();
-    await eventually(async () => (await left()).length === 0, left);
+    await eventually(
+      async () => (await ids.left()).length === 0,
+      () => ids.left(),
+    );
   });
 });
-
-/** Ids of the BPF objects that a process has open (proc_pid_fdinfo(5)). */
-function held(pid: number): { readonly kind: (typeof kinds)[number]; readonly id: number }[] {
-  return readdirSync(`/proc/${pid}/fdinfo`).flatMap((fd) => {
-    let text: string;
-    try {
-      text = readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'utf8');
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []; // Closed meanwhile.
-      throw error;
-    }
-    return kinds.flatMap((kind) => {
-      const id = new RegExp(`^${kind}_id:\\s*(\\d+)`, 'm').exec(text)?.[1];
-      return id === undefined ? [] : [{ kind, id: Number(id) }];
-    });
-  });
-}
-
-/** Which of these the kernel has. */
-async function present(kind: string, ids: ReadonlySet<number>): Promise<readonly string[]> {
-  const shown = JSON.parse(await must('bpftool', '-j', kind, 'show')) as { id: number; name?: string }[];
-  return shown.filter(({ id }) => ids.has(id)).map(({ id, name }) => `${kind} ${id} ${name ?? ''}`);
-}
