@@ -406,6 +406,23 @@ describe('flows of datagrams', () => {
     expect(table.takeLeft()).toEqual(['10.96.0.1']);
   });
 
+  test('are looked at when the flush is over: until then packets are led to who has gone', async () => {
+    say('a', dns(one));
+    await flush();
+    table.takeLeft();
+    const during: (readonly string[])[] = [];
+    let refusals = 1;
+    twin.refuse = () => {
+      // Whoever forgets flows does so while others have their turn.
+      during.push(table.takeLeft());
+      return refusals-- > 0 ? 'ENOMEM' : undefined;
+    };
+    say('a', dns(two));
+    await flush();
+    expect(during).toEqual([[], []]);
+    expect(table.takeLeft()).toEqual(['10.96.0.1']);
+  });
+
   test('of a service that is deleted have nobody to go to, and others at its address stay', async () => {
     say('a', dns(one));
     await flush();

@@ -64,6 +64,7 @@ export class ServiceTable implements Disposable {
   readonly #services = new Map<ServiceId, ServiceInfo>();
   readonly #limits = new Map<ServiceId, readonly string[]>();
   #nodeName: string | undefined;
+  #isFlushing = false;
   #settling: Promise<void> | undefined;
 
   /** `mapOf`: the open map of a name. `settingOf`: which setting says how large it is. */
@@ -98,6 +99,15 @@ export class ServiceTable implements Disposable {
     this.#nodeName = nodeName;
     for (const [id, service] of this.#pending) this.#take(id, service);
     this.#pending.clear();
+    this.#isFlushing = true;
+    try {
+      await this.#writeAll(nodeName, retry);
+    } finally {
+      this.#isFlushing = false;
+    }
+  }
+
+  async #writeAll(nodeName: string, retry: boolean): Promise<void> {
     await this.#write(nodeName, retry ? 'all' : 'none');
     for (const pause of PAUSES) {
       if (!families.some((family) => this.#frontends[family].hasPassingTrouble)) break;
@@ -119,10 +129,11 @@ export class ServiceTable implements Disposable {
 
   /**
    * Addresses at which flows of datagrams may be stale (see `isStale`) by what flushes have done since this was asked last: a UDP port has come or
-   * gone, or one of its backends has gone. What a lookup has read that began before may make such a flow until a grace period is over.
+   * gone, or one of its backends has gone. What a lookup has read that began before may make such a flow until a grace period is over. None while a
+   * flush is under way: what it has not written yet still leads packets to who has gone.
    */
   takeLeft(): readonly IpText[] {
-    return families.flatMap((family) => this.#frontends[family].takeLeft());
+    return this.#isFlushing ? [] : families.flatMap((family) => this.#frontends[family].takeLeft());
   }
 
   /** They are to be told once more. */
