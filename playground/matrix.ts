@@ -2,6 +2,9 @@ import type { LabPod } from '../test/lab/lab-pod.ts';
 import type { ProbeAnswer } from '../test/lab/peer.ts';
 import type { Report } from './report.ts';
 
+/** How long an answer is waited for before the question is put again, in ms. */
+const answerMs = 1_000;
+
 /** Tries TCP and UDP, IPv4 and IPv6, from every pod to every pod, prints who reaches whom, and checks that all do, seen as themselves. */
 export async function matrix(report: Report, title: string, pods: readonly LabPod[]): Promise<void> {
   const peers = await Promise.all(pods.map((pod) => pod.peer()));
@@ -17,8 +20,8 @@ export async function matrix(report: Report, title: string, pods: readonly LabPo
         const tries = [pod.ipv4, pod.ipv6].flatMap((own) => {
           const host = own.includes(':') ? target.ipv6 : target.ipv4;
           return [
-            patiently(() => peer.connect(host)).then((answer) => ({ what: `TCP to ${host}`, own, answer })),
-            patiently(() => peer.datagram(host)).then((answer) => ({ what: `UDP to ${host}`, own, answer })),
+            patiently(() => peer.connect(host, answerMs)).then((answer) => ({ what: `TCP to ${host}`, own, answer })),
+            patiently(() => peer.datagram(host, answerMs)).then((answer) => ({ what: `UDP to ${host}`, own, answer })),
           ];
         });
         const wrong = (await Promise.all(tries)).filter(({ own, answer }) => !answer.ok || answer.seenAs !== own);
