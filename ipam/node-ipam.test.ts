@@ -254,6 +254,42 @@ describe('while the datastore fails', () => {
   );
 });
 
+test('a request while counts of its handle are compared with the blocks waits: what it counts is not taken for too much', async () => {
+  let isHeld = false;
+  let reads = 0;
+  const gate = Promise.withResolvers<void>();
+  let onRead = async (): Promise<void> => {};
+  const clock = new ManualClock();
+  const store = new MemoryDatastore({
+    clock,
+    pause: async ({ operation, kind }) => {
+      if (isHeld && operation === 'update' && kind === 'IPAMBlock') await gate.promise;
+      if (operation === 'get' && kind === 'IPAMHandle' && ++reads === 2) await onRead();
+    },
+  });
+  await putPool(store, 'v4', '10.65.0.0/24');
+  using folder = new TestFolder();
+  await using node = await startNode(store, 'n1', { folder, clock, reserveSize: 0 });
+  await node.ipam.autoAssign(wants('net.first'));
+  await node.ipam.flush();
+  store.failNext('update', new Error('timeout'), { kind: 'IPAMBlock' });
+  await expect(node.ipam.autoAssign(wants('net.a'))).rejects.toMatchObject({ code: 'unavailable' });
+  let again: Promise<unknown> = Promise.resolve();
+  onRead = async () => {
+    // The blocks have been looked at. The request counts itself, and gets no further.
+    isHeld = true;
+    again = node.ipam.autoAssign(wants('net.a'));
+    for (let turn = 0; turn < 50; turn++) await new Promise(setImmediate);
+  };
+  reads = 0;
+  await node.ipam.flush();
+  gate.resolve();
+  await again;
+  expect((await store.get('IPAMHandle', { name: 'net.a' }))?.spec.block).toEqual({ [await blockOf(store, 4)]: 1 });
+  await node.ipam.flush();
+  await expectNoFindings(store);
+});
+
 describe('after a crash', () => {
   test('before start nothing is given', async () => {
     const { folder, node } = await warmNode();

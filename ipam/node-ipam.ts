@@ -109,6 +109,7 @@ export class NodeIpam implements Ipam, AsyncDisposable {
       cooling,
       reserveSize,
       isBusy: (handle) => this.#turns.isBusy(handle),
+      exclusively: (handle, action) => this.#turns.run(handle, action),
       reclaim: (cidr) => this.#taken.reclaim(cidr),
       tidy: (current) => this.#allocator.releaseUnselected(current),
       onSure: (handle) => this.#awaitedRequests.forgetIntent(handle),

@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { DatastoreError } from '#datastore/errors.ts';
 import { MemoryDatastore } from '#datastore/memory/memory-datastore.ts';
 import { hostAffinity } from '#api/names.ts';
 import { addressesIn, reserveHandle, type AddressAllocation } from './allocations.ts';
@@ -134,4 +135,36 @@ test('a question is answered although a pass gets no further', async () => {
   await settled();
   expect(challengeTo(await ownBlock(), 'n1')).toBeUndefined();
   hanging.reject(new Error('the end of the test'));
+});
+
+test('a question that comes while an earlier one is being answered is answered, too, also when that fails at first', async () => {
+  await node.ipam.autoAssign(wants('net.a'));
+  await node.ipam.flush();
+  const ask = async (nonce: string): Promise<void> => {
+    const seen = await store.update('IPAMBlock', withChallenge(await ownBlock(), 'n1', nonce));
+    node.ipam.noticeBlock(seen.metadata.name, seen);
+  };
+  const reply = Promise.withResolvers<void>();
+  const update = datastore.update.bind(datastore);
+  let failure: Error | undefined;
+  datastore.update = async (kind, object) => {
+    if (failure !== undefined) throw failure;
+    const written = await update(kind, object);
+    await reply.promise;
+    return written;
+  };
+  await ask('one');
+  await settled();
+  expect(challengeTo(await ownBlock(), 'n1')).toBeUndefined();
+  await ask('two');
+  failure = new DatastoreError('unavailable', 'no route to host');
+  reply.resolve();
+  await settled();
+  expect(challengeTo(await ownBlock(), 'n1')).toBeDefined();
+  failure = undefined;
+  for (let pass = 0; pass < 5; pass++) {
+    clock.advance(60_000);
+    await settled();
+  }
+  expect(challengeTo(await ownBlock(), 'n1')).toBeUndefined();
 });

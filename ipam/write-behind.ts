@@ -16,6 +16,8 @@ export interface WriteBehindDeps extends ReserveWritesDeps {
   readonly cooling: () => Cooling;
   /** True while a request of that handle is under way: its counts are not to be lowered. */
   readonly isBusy: (handle: string) => boolean;
+  /** Requests of that handle wait meanwhile: what they count up must not be taken for too much. Only for one that isn't busy. */
+  readonly exclusively: <T>(handle: string, action: () => Promise<T>) => Promise<T>;
   /** Claims a block that is gone, if its pool still has such blocks. False: there is none, this node's or another's. */
   readonly reclaim: (cidr: string) => Promise<boolean>;
   /** Gives up this node's empty blocks that no pool justifies any more. */
@@ -72,9 +74,7 @@ export class WriteBehind {
 
   /** Writes to this block, and so says that this node is alive: at once, because a pass under way may take long; the passes try again. */
   answer(cidr: string): void {
-    this.#challenged.add(cidr);
-    this.#answer(cidr).catch(() => {}); // The pass that comes meets the same failure, if it lasts.
-    this.request({ now: true });
+    this.#answer(cidr).catch(() => this.request({ now: true }));
   }
 
   /** Asks for a pass soon; `now`: without waiting for more to write. */
@@ -135,13 +135,18 @@ export class WriteBehind {
     }
     if (this.#isToTidy && current !== undefined) {
       await attempt(async () => {
-        await this.#deps.tidy(current);
-        this.#isToTidy = false;
+        this.#isToTidy = false; // Pools that change meanwhile are the next pass's.
+        try {
+          await this.#deps.tidy(current);
+        } catch (error) {
+          this.#isToTidy = true;
+          throw error;
+        }
       });
     }
     for (const handle of this.#unsure) {
       if (!this.#deps.isBusy(handle)) {
-        await attempt(() => this.#compareCounts(handle));
+        await attempt(() => this.#deps.exclusively(handle, () => this.#compareCounts(handle)));
       }
     }
     return failures;
@@ -161,8 +166,13 @@ export class WriteBehind {
   }
 
   async #answer(cidr: string): Promise<void> {
-    await this.#deps.blocks.edit(cidr, (spec) => ({ spec: touch(spec), result: undefined }));
-    this.#challenged.delete(cidr);
+    this.#challenged.delete(cidr); // Who asks once more meanwhile is answered once more.
+    try {
+      await this.#deps.blocks.edit(cidr, (spec) => ({ spec: touch(spec), result: undefined }));
+    } catch (error) {
+      this.#challenged.add(cidr);
+      throw error;
+    }
   }
 
   /** Writes a block; returns the releases that it has got. */
