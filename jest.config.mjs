@@ -32,6 +32,6 @@ export default {
       testMatch: ['<rootDir>/test/cluster/**/*.test.ts'],
     },
   ],
-  testTimeout: 60_000,
+  testTimeout: 180_000,
   maxWorkers: 2,
 };

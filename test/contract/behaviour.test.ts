@@ -9,7 +9,7 @@ import type { Need, Row } from './row.ts';
 import { rows } from './rows/index.ts';
 import { bothFamilies, runRow, type RowResult } from './runner.ts';
 
-const timeoutMs = 120_000;
+const timeoutMs = 300_000;
 const chosen = combinations.filter(({ name }) => (process.env['TT_COMBINATION'] ?? name) === name);
 const capabilities = new Map(
   await Promise.all(chosen.map(async (combination) => [combination, await capabilitiesOf(combination)] as const)),

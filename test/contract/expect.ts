@@ -6,7 +6,7 @@ import type { Expectation, Family } from './row.ts';
 /** How long an answer is waited for, where one is expected, and where none may come: at first, and once more when all is as expected. In ms. */
 const patienceMs = { answer: 800, silence: 150, steady: 250, flow: 300 } as const;
 /** How long the expected may take to come about before it counts as wrong: what a slow machine needs, no promise. In ms. */
-const deadlineMs = 10_000;
+const deadlineMs = 30_000;
 
 /** Running connections, by name and family: how many answers each has had. */
 export type FlowAnswers = (name: string, family: Family) => Promise<number>;

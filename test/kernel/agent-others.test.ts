@@ -122,8 +122,7 @@ describe('BPF programs of others', () => {
     expect(which.filter((stranger, i) => stranger.count() <= (counts[i] ?? 0)).map(({ name }) => name)).toEqual([]);
   }
   const throughPod = async () => {
-    for (const address of far.addresses)
-      expect(await (await pod.peer()).connect(address, 3_000)).toMatchObject({ ok: true });
+    for (const address of far.addresses) expect(await (await pod.peer()).connect(address)).toMatchObject({ ok: true });
   };
   const noteIds = async () => {
     for (const each of lab.nodes) await ids.note(each);

@@ -66,7 +66,7 @@ describe.each(dataplanes)('an agent in $dataplane mode', ({ bpfEnabled, dataplan
       expect(report.forged.heard).toBe(0);
       expect((await node.status()).dataplane.active).toBe(dataplane);
     },
-    60_000 + soakMs(0),
+    240_000 + soakMs(0),
   );
 
   it('being away, ADD and DEL are told to come again, and succeed then', async () => {
@@ -76,7 +76,7 @@ describe.each(dataplanes)('an agent in $dataplane mode', ({ bpfEnabled, dataplan
     expect(await leaving.tryDel()).toMatchObject({ code: tryAgain });
     await node.startAgent({ wait: false });
     const untilDone = async (action: () => Promise<{ code: number; msg: string } | undefined>) => {
-      for (let tries = 0; tries < 200; tries++) {
+      for (let tries = 0; tries < 1200; tries++) {
         const failure = await action();
         if (failure === undefined) return;
         expect(failure).toMatchObject({ code: tryAgain });
@@ -86,7 +86,7 @@ describe.each(dataplanes)('an agent in $dataplane mode', ({ bpfEnabled, dataplan
     };
     await Promise.all([untilDone(() => coming.tryAdd()), untilDone(() => leaving.tryDel())]);
     await coming.peer();
-    expect(await (await from.peer()).connect(coming.ipv4, 3_000)).toMatchObject({ ok: true });
+    expect(await (await from.peer()).connect(coming.ipv4)).toMatchObject({ ok: true });
     expect(new Set((await node.endpoints()).map(({ pod }) => pod))).toEqual(new Set(['coming', 'from', 'near']));
     await coming.del();
     for (const pod of [coming, leaving]) await pod.destroy();

@@ -89,7 +89,7 @@ describe('a connection to a Service', () => {
       const now = await progress();
       return Object.keys(now).filter((name) => (now[name] ?? 0) < (before[name] ?? 0) + 5);
     };
-    await eventually(async () => (await stuck()).length === 0, stuck, 8_000);
+    await eventually(async () => (await stuck()).length === 0, stuck);
   };
   const progress = async () =>
     Object.fromEntries(

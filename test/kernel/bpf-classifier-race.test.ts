@@ -31,7 +31,7 @@ const budgetMs = soakMs(0.8);
 const WRITES = 40;
 const PACKETS_AT_ONCE = 10_000;
 const NAMED = 8;
-jest.setTimeout(budgetMs + 60_000);
+jest.setTimeout(budgetMs + 180_000);
 /** Of `mark` in `struct __sk_buff`. */
 const markOffset = 8;
 const unit = 3;

@@ -177,7 +177,7 @@ const why = hasTcx ? '' : ` (${tcx.reason})`;
     const link = await attachTcx(program('first_of_tc'), 'ingress', lo);
     link[Symbol.dispose]();
     link[Symbol.dispose]();
-    for (let waited = 0; (await names('ingress')).length > 0 && waited < 500; waited++)
+    for (let waited = 0; (await names('ingress')).length > 0 && waited < 3000; waited++)
       await new Promise((resolve) => setTimeout(resolve, 10));
     expect(await names('ingress')).toEqual([]);
     await expect(async () => await link.info()).rejects.toMatchObject({ code: 'EBADF' });

@@ -196,7 +196,7 @@ describe('a mapped array', () => {
     const views = Array.from({ length: 50 }, () => map.mmap());
     expect(mapped()).toBe(before + 50);
     for (const view of views) view[Symbol.dispose]();
-    for (let waited = 0; mapped() > before && waited < 200; waited++) {
+    for (let waited = 0; mapped() > before && waited < 3000; waited++) {
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
     expect(mapped()).toBe(before);

@@ -154,14 +154,10 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
   test('an answer to a masqueraded pod', async () => {
     bed.translated(version, 17, ['node:61000', 'away:5353'], { opener: 'one:5' }, FlowFlag.byNet | FlowFlag.egressOk);
     const heard = pod('one').exec(process.execPath, '-e', udpListener, one, '5');
-    await far.exec(
-      process.execPath,
-      '-e',
-      udpSender,
-      namesOf[version]['away'] ?? '',
-      '5353',
-      namesOf[version]['node'] ?? '',
-      '61000',
+    const { away = '', node = '' } = namesOf[version];
+    await untilOver(
+      heard,
+      async () => void (await far.exec(process.execPath, '-e', udpSender, away, '5353', node, '61000')),
     );
     expect((await heard).trim()).toBe(`hello from ${namesOf[version]['away']}:5353`);
   });
@@ -169,13 +165,10 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
   test('an answer to a masqueraded pod with a tag that names no VLAN, as some networks deliver all frames', async () => {
     bed.translated(version, 17, ['node:61000', 'away:5353'], { opener: 'one:5' }, FlowFlag.byNet | FlowFlag.egressOk);
     const heard = pod('one').exec(process.execPath, '-e', udpListener, one, '5');
-    let isOver = false;
-    const end = heard.finally(() => (isOver = true)).catch(() => undefined);
-    while (!isOver) {
+    await untilOver(heard, async () => {
       await priorityTagged(version, 'udp away:5353 > node:61000');
       await sleep(50);
-    }
-    await end;
+    });
     expect((await heard).trim()).toMatch(new RegExp(` from ${namesOf[version]['away']}:5353$`));
   });
 });
@@ -196,19 +189,27 @@ async function priorityTagged(version: Version, packet: string): Promise<void> {
   if (returned !== 0) throw new Error(`the frame could not be sent: ${returned}`);
 }
 
-/** Tells of the first datagram for an address and port; gives up after 15 s. */
+/** Does something again and again while somebody listens, whether that ends well or not. */
+async function untilOver(listening: Promise<unknown>, deed: () => Promise<void>): Promise<void> {
+  let isOver = false;
+  const end = listening.finally(() => (isOver = true)).catch(() => undefined);
+  while (!isOver) await deed();
+  await end;
+}
+
+/** Tells of the first datagram for an address and port; gives up after 45 s. */
 const udpListener = `
   const [, address, port] = process.argv;
   const socket = require('node:dgram').createSocket(address.includes(':') ? 'udp6' : 'udp4');
   socket.once('message', (data, from) => { console.log(data + ' from ' + from.address + ':' + from.port); process.exit(); });
   socket.bind(Number(port), address);
-  setTimeout(() => process.exit(1), 15000);`;
-/** Sends datagrams from an address and port to another, until who listens must have heard one. */
+  setTimeout(() => process.exit(1), 45000);`;
+/** Sends some datagrams from an address and port to another. */
 const udpSender = `
   const [, from, fromPort, to, port] = process.argv;
   const socket = require('node:dgram').createSocket(from.includes(':') ? 'udp6' : 'udp4');
   socket.bind(Number(fromPort), from, () => {
     const timer = setInterval(() => socket.send('hello', Number(port), to), 50);
-    setTimeout(() => { clearInterval(timer); socket.close(); }, 2000);
+    setTimeout(() => { clearInterval(timer); socket.close(); }, 300);
   });
   socket.on('error', () => {});`;

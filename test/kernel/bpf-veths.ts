@@ -95,10 +95,10 @@ export async function inhabitPods(
 const client = `
   const net = require('node:net');
   const [, host, port, isAwaited] = process.argv;
-  const end = Date.now() + 10000;
+  const end = Date.now() + 40000;
   const connect = () => {
     const socket = net.connect({ host, port: Number(port) }, () => socket.end('hello'));
-    socket.setTimeout(isAwaited ? 10000 : 500, () => { console.log('silence'); socket.destroy(); });
+    socket.setTimeout(isAwaited ? 40000 : 500, () => { console.log('silence'); socket.destroy(); });
     socket.on('data', (data) => console.log(String(data)));
     socket.on('error', ({ code }) => {
       if (isAwaited && code === 'ECONNREFUSED' && Date.now() < end) setTimeout(connect, 50);
@@ -106,12 +106,12 @@ const client = `
     });
   };
   connect();`;
-/** Answers one connection; gives up after 15 s. */
+/** Answers one connection; gives up after 45 s. */
 const listener = `
   const net = require('node:net');
   const server = net.createServer((socket) => socket.once('data', (data) => { socket.end('heard ' + data); server.close(); }));
   server.listen(8080, '::');
-  setTimeout(() => process.exit(1), 15000).unref();`;
+  setTimeout(() => process.exit(1), 45000).unref();`;
 
 /** What a process in the namespace hears when it says hello to `target:port`: the answer, `silence`, or an error's code. */
 export async function say(from: TestNetns, target: string, port: number, ...isAwaited: string[]): Promise<string> {
@@ -128,11 +128,11 @@ export async function hello(from: TestNetns, target: string, port: number, at: T
 const echoClient = `
   const net = require('node:net');
   const [, host, port] = process.argv;
-  const end = Date.now() + 10000;
+  const end = Date.now() + 40000;
   const connect = () => {
     let count = 0;
     const socket = net.connect({ host, port: Number(port) }, () => socket.end(Buffer.alloc(1000000)));
-    socket.setTimeout(10000, () => { console.log('silence after', count); socket.destroy(); });
+    socket.setTimeout(40000, () => { console.log('silence after', count); socket.destroy(); });
     socket.on('data', ({ length }) => { count += length; });
     socket.on('end', () => console.log(count));
     socket.on('error', ({ code }) => {
@@ -141,12 +141,12 @@ const echoClient = `
     });
   };
   connect();`;
-/** Echoes one connection's bytes; gives up after 15 s. */
+/** Echoes one connection's bytes; gives up after 45 s. */
 const echoServer = `
   const net = require('node:net');
   const server = net.createServer((socket) => { socket.pipe(socket); server.close(); });
   server.listen(8080, '::');
-  setTimeout(() => process.exit(1), 15000).unref();`;
+  setTimeout(() => process.exit(1), 45000).unref();`;
 
 /** How many of a million bytes come back from a process in another namespace that echoes on port 8080. */
 export async function echoed(from: TestNetns, target: string, port: number, at: TestNetns): Promise<string> {

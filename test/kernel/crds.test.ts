@@ -182,7 +182,7 @@ describe('what our parser refuses', () => {
       // Neither side may be trivial.
       expect(Math.min(taken, refused)).toBeGreaterThan(50);
     },
-    60_000 + soakMs(1),
+    240_000 + soakMs(1),
   );
 
   /** What is wrong between the two, in words; empty if they agree, or disagree as `unsaid` has it. */

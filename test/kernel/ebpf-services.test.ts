@@ -117,7 +117,7 @@ describe('maps of Services in the kernel', () => {
     await table.settle();
     expect(await bed.contents()).toEqual({});
     expect(table.figures).toEqual({ 4: { frontends: 0, backends: 0 }, 6: { frontends: 0, backends: 0 } });
-  }, 60_000);
+  });
 
   test.each(families)(
     'IPv%s: the kernel takes as many frontends as the table counts on, and one that goes makes room',
@@ -221,6 +221,5 @@ describe('looked up by a program', () => {
       expect(seen.unstable).toBeLessThan(seen.backend / 1000);
       expect(flushes).toBeGreaterThan(10);
     },
-    60_000,
   );
 });

@@ -12,7 +12,7 @@ describe('an API server', () => {
   let plane: ControlPlane;
   beforeAll(async () => {
     plane = await ControlPlane.start();
-  }, 60_000);
+  });
   afterAll(() => plane[Symbol.asyncDispose]());
 
   const definitions = async () => {

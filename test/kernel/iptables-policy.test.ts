@@ -119,7 +119,7 @@ describe.each(cases)('policy in the kernel, iptables-$variant, IPv$family', ({ v
     expect(await connections()).toContain(`src=${prefix}1 `);
     tell(dataplane, { type: 'workloadEndpointRemove', id: 'k8s/default/pod-1/eth0' });
     let removed: readonly string[] = [];
-    for (let cycle = 0; cycle < 50 && removed.length === 0; cycle += 1) {
+    for (let cycle = 0; cycle < 1500 && removed.length === 0; cycle += 1) {
       removed = (await dataplane.apply()).removed;
       await new Promise((resolve) => setTimeout(resolve, 20));
     }

@@ -17,7 +17,7 @@ import { until } from '#test/lab/until.ts';
 import { ControlPlane } from '../cluster/control-plane.ts';
 
 const silent = pino({ level: 'silent' });
-const patienceMs = 60_000;
+const patienceMs = 180_000;
 let plane: ControlPlane;
 let dir: string;
 const opened: KubernetesDatastore[] = [];
@@ -50,7 +50,7 @@ async function open(kubeconfig = plane.kubeconfig): Promise<KubernetesDatastore>
 
 /** Tries again while the API server is away, as long as a test may take. */
 async function patiently<T>(attempt: () => Promise<T>): Promise<T> {
-  for (const deadline = Date.now() + 30_000; ;) {
+  for (const deadline = Date.now() + 60_000; ;) {
     try {
       return await attempt();
     } catch (error) {
@@ -191,7 +191,7 @@ describe('an informer on a real API server', () => {
 });
 
 async function untilLong(isSo: () => boolean): Promise<void> {
-  for (const deadline = Date.now() + 30_000; !isSo();) {
+  for (const deadline = Date.now() + 60_000; !isSo();) {
     if (Date.now() > deadline) throw new Error('it never became so');
     await new Promise((resolve) => setTimeout(resolve, 10));
   }

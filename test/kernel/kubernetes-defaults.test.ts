@@ -30,7 +30,7 @@ beforeAll(async () => {
   await plane.kubectl.run('wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s');
   await plane.apply(rbacObjects().map(({ object }) => object));
   kubeconfig = await plane.kubeconfigFor({ namespace: 'kube-system', serviceAccount: 'tortie-node' });
-}, 60_000);
+});
 afterAll(async () => plane?.stop());
 
 /** One agent's part, with a connection of its own. */
@@ -78,4 +78,4 @@ it(`${agents} agents, whose nodes have different routes, make one set, and none 
       'kube-baseline',
     ].toSorted(),
   );
-}, 60_000);
+});

@@ -27,7 +27,7 @@ import { deleteInTwoSteps, markDeleted, removeMarked } from '#ipam/two-step-dele
 import { eventually } from '#test/lab/agent-lab.ts';
 import { ControlPlane } from '../cluster/control-plane.ts';
 
-const patienceMs = 60_000;
+const patienceMs = 180_000;
 const clock = systemClock;
 let plane: ControlPlane;
 let store: KubernetesDatastore;

@@ -37,7 +37,7 @@ function install(bundle: string, lastLine: string): { folder: string; file: stri
 }
 
 const run = async (file: string): Promise<unknown> =>
-  JSON.parse((await promisify(execFile)(process.execPath, [file], { cwd: '/', env: {}, timeout: 20_000 })).stdout);
+  JSON.parse((await promisify(execFile)(process.execPath, [file], { cwd: '/', env: {}, timeout: 60_000 })).stdout);
 
 const showError = 'try { loadAddon(); } catch ({ code, message }) { console.log(JSON.stringify({ code, message })); }';
 

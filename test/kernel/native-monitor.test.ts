@@ -156,7 +156,7 @@ describe('monitor', () => {
   ])('a process ends with a monitor %s', async (_, code) => {
     const script = `import { openMonitor } from './native/monitor.ts'; ${code}`;
     const { stderr } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', script], {
-      timeout: 20_000,
+      timeout: 60_000,
     });
     expect(stderr).toBe('');
   });
@@ -172,7 +172,7 @@ describe('monitor', () => {
       worker.on('error', (error) => { throw error; });
       worker.on('exit', () => console.log('ended'));`;
     const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', script], {
-      timeout: 20_000,
+      timeout: 60_000,
     });
     expect(stdout).toBe('ended\n');
   });

@@ -146,6 +146,6 @@ describe.each(enforcing)('kill -9 under traffic and changes of policy, $name', (
       expect(report.forgedHeard).toBe(0);
       expect(await bed.wrong()).toEqual([]);
     },
-    120_000 + soakMs(12),
+    240_000 + soakMs(12),
   );
 });

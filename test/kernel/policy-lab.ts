@@ -71,7 +71,7 @@ export class PolicyLab implements AsyncDisposable {
   async wrong(): Promise<readonly string[]> {
     const questions = this.served.flatMap((to) =>
       to.addresses.flatMap((address) => [
-        { from: this.friend, to, address, expected: 'reaches', timeoutMs: 2_000 },
+        { from: this.friend, to, address, expected: 'reaches', timeoutMs: 10_000 },
         ...this.denied.map((from) => ({ from, to, address, expected: 'nothing', timeoutMs: 200 })),
       ]),
     );

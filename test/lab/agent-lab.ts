@@ -43,7 +43,7 @@ export async function startAgentLab({ bpfEnabled, felix = {}, nodes = 2, ...opti
 export async function eventually(
   isSo: () => boolean | Promise<boolean>,
   explain: () => unknown,
-  timeoutMs = 20_000,
+  timeoutMs = 60_000,
 ): Promise<void> {
   const deadline = Date.now() + timeoutMs;
   while (!(await isSo())) {

@@ -168,7 +168,7 @@ export class LabNode {
   }
 
   /** Waits until the agent's status is as wanted; throws with the last status and the log's end when it takes too long. */
-  async waitFor(isWanted: (status: AgentStatus) => boolean, timeoutMs = 30_000): Promise<AgentStatus> {
+  async waitFor(isWanted: (status: AgentStatus) => boolean, timeoutMs = 90_000): Promise<AgentStatus> {
     const deadline = Date.now() + timeoutMs;
     let last: unknown;
     for (;;) {

@@ -18,7 +18,10 @@ export interface StreamOptions extends Partial<Omit<StreamTarget, 'host' | 'ever
   readonly protocol?: 'tcp' | 'udp';
 }
 
-/** How a probe differs from the plainest one: TCP, the peers' port, an answer within a second. */
+/** How long an answer is waited for unless told otherwise, in ms: long enough for a slow machine and for a packet that is repeated. */
+const usualPatienceMs = 10_000;
+
+/** How a probe differs from the plainest one: TCP, the peers' port, an answer sooner or later. */
 export type ProbeOptions = Partial<Omit<ProbeTarget, 'host'>>;
 
 let asked = 0;
@@ -78,16 +81,16 @@ export class Peer implements AsyncDisposable {
       protocol: 'tcp',
       port: peerPort,
       token: newToken(),
-      timeoutMs: 1_000,
+      timeoutMs: usualPatienceMs,
       ...options,
     }).answer as Promise<ProbeOutcome>;
   }
 
-  async connect(host: string, timeoutMs = 1_000, from?: string): Promise<ProbeAnswer> {
+  async connect(host: string, timeoutMs = usualPatienceMs, from?: string): Promise<ProbeAnswer> {
     return answerOf(await this.probe(host, { timeoutMs, ...(from === undefined ? {} : { from }) }));
   }
 
-  async datagram(host: string, timeoutMs = 1_000, from?: string): Promise<ProbeAnswer> {
+  async datagram(host: string, timeoutMs = usualPatienceMs, from?: string): Promise<ProbeAnswer> {
     return answerOf(await this.probe(host, { protocol: 'udp', timeoutMs, ...(from === undefined ? {} : { from }) }));
   }
 

@@ -39,7 +39,7 @@ const pools = (
 /** The row's pools are known to the node's agent: a pod that asks for them gets its addresses. */
 async function addWhenKnown(bed: Bed, node: string, name: string, options: PodOptions): Promise<LabPod> {
   const pod = await bed.createPod(node, name, options);
-  for (const deadline = Date.now() + 10_000; ;) {
+  for (const deadline = Date.now() + 30_000; ;) {
     const failure = await pod.tryAdd();
     if (failure === undefined) return pod;
     if (Date.now() > deadline) throw new Error(`ADD of ${name}: ${failure.msg}`);
@@ -164,7 +164,7 @@ export const addresses: readonly Row[] = [
             act: 'ADD is refused once that is known',
             run: async (bed) => {
               const pod = await bed.createPod('node1', 'early');
-              for (const deadline = Date.now() + 10_000; ;) {
+              for (const deadline = Date.now() + 30_000; ;) {
                 const failure = await pod.tryAdd();
                 if (/not ready/.test(failure?.msg ?? '')) return;
                 if (Date.now() > deadline) throw new Error(`the last answer was: ${JSON.stringify(failure)}`);
@@ -304,7 +304,7 @@ export const addresses: readonly Row[] = [
               bed.onRowEnd(async () => bed.lab.applyPools());
               const there = await bed.createPod('node2', 'there');
               const isThere = () => there.ipv4.startsWith('10.67.5.') && there.ipv6.startsWith('fd67::5:');
-              for (const deadline = Date.now() + 10_000; ;) {
+              for (const deadline = Date.now() + 30_000; ;) {
                 const failure = await there.tryAdd();
                 if (isThere()) break;
                 if (Date.now() > deadline) throw new Error(`there: ${failure?.msg ?? there.addresses.join()}`);

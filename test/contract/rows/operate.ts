@@ -98,7 +98,6 @@ export const operate: readonly Row[] = [
                   return JSON.stringify(counted) === JSON.stringify(expected);
                 },
                 () => `counted: ${JSON.stringify(counted)}; asked of ${JSON.stringify(before)}`,
-                10_000,
               );
             },
           },
