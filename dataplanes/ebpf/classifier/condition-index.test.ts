@@ -25,7 +25,7 @@ test('what an index says is what the conditions say, whoever asks and in which o
             conditions.map(() => 1),
           ),
         );
-        const byKey = new Map<string, string>();
+        const byKey = new Map<number | string, string>();
         for (const signature of signatures) {
           const traits = new Set(signature);
           const { answers, changed, key } = index.answers(traits);

@@ -4,12 +4,12 @@ import type { MapSizes } from './classifier-maps.ts';
 import type { Element } from './element.ts';
 import { NamedPort, NamedPorts } from './named-ports.ts';
 import { PortRun, Ports } from './ports.ts';
-import { each, type Pieces } from './pieces.ts';
+import type { Pieces } from './pieces.ts';
 import type { Retirement } from './retirement.ts';
-import { type TraitName, traitKey } from './rule-conditions.ts';
+import type { TraitName } from './rule-conditions.ts';
 import { Sets } from './sets.ts';
 import { Signatures } from './signature.ts';
-import { Traits, type TraitSource } from './traits.ts';
+import { Traits } from './traits.ts';
 import { ADDRESS_DIMENSIONS, SERVICE_DIMENSIONS } from './unit-form.ts';
 
 /** Classes of one kind, and the dimensions that ask for them. */
@@ -26,7 +26,7 @@ export class Membership {
   readonly serviceSpace: Space;
   readonly addresses: Addresses;
   readonly sets: Sets;
-  readonly traits = new Traits();
+  readonly traits: Traits;
   readonly ports: Ports;
   readonly named: NamedPorts;
 
@@ -50,19 +50,16 @@ export class Membership {
     this.ports = new Ports(signatures, this.serviceSpace.classes.zero, (run) => this.named.touch(run));
     this.named.follow(this.ports);
     this.sets = new Sets({ net: this.addresses, ipPort: this.named });
+    this.traits = new Traits({
+      ownerOf: (name) => this.#ownerOf(name),
+      activate: (name, owner, trait) => this.#activate(name, owner, trait),
+      deactivate: (name, owner, trait) => this.#deactivate(name, owner, trait),
+    });
   }
 
-  /** The number of a trait, with one user more. Throws `UnknownSet`, `BrokenSet`, and `RangeError` for a network that is none. */
-  *acquire(name: TraitName): Pieces<number> {
-    const trait = yield* this.traits.acquire(traitKey(name), this.#source(name));
-    try {
-      // Its members are looked at only when somebody asks for them.
-      if (name.kind === 'set' || name.kind === 'ipPort') this.sets.check(name.set);
-    } catch (error) {
-      this.traits.release(trait);
-      throw error;
-    }
-    return trait;
+  /** Throws `BrokenSet` where a set has members that are none: they are looked at only when somebody asks for the set. */
+  check(name: TraitName): void {
+    if (name.kind === 'set' || name.kind === 'ipPort') this.sets.check(name.set);
   }
 
   /** What may have to become something else since the last call, in the order in which it has to be written. */
@@ -97,27 +94,28 @@ export class Membership {
     return element instanceof AddressElement ? this.addressSpace : this.serviceSpace;
   }
 
-  #source(name: TraitName): TraitSource {
-    const { addresses, ports } = this;
+  #ownerOf(name: TraitName): object {
     switch (name.kind) {
       case 'set':
         return this.sets.source(name.set, 'net');
       case 'ipPort':
         return this.sets.source(name.set, 'ipPort');
       case 'net':
-        return {
-          of: addresses,
-          activate: (trait) => each([name.net], (net) => addresses.addTrait(net, trait)),
-          deactivate: (trait) => each([name.net], (net) => addresses.removeTrait(net, trait)),
-        };
-      case 'ports': {
-        const { table, min, max } = name;
-        return {
-          of: ports,
-          activate: (trait) => each([table], () => ports.addTrait(table, min, max, trait)),
-          deactivate: (trait) => each([table], () => ports.removeTrait(table, min, max, trait)),
-        };
-      }
+        return this.addresses;
+      case 'ports':
+        return this.ports;
     }
+  }
+
+  *#activate(name: TraitName, owner: object, trait: number): Pieces<void> {
+    if (name.kind === 'net') this.addresses.addTrait(name.net, trait);
+    else if (name.kind === 'ports') this.ports.addTrait(name.table, name.min, name.max, trait);
+    else yield* this.sets.activate(owner, trait);
+  }
+
+  *#deactivate(name: TraitName, owner: object, trait: number): Pieces<void> {
+    if (name.kind === 'net') this.addresses.removeTrait(name.net, trait);
+    else if (name.kind === 'ports') this.ports.removeTrait(name.table, name.min, name.max, trait);
+    else yield* this.sets.deactivate(owner, trait);
   }
 }

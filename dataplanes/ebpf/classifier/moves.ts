@@ -22,28 +22,37 @@ export interface MoveGroup {
 
 /** Which units have rules that name a trait. */
 export class TraitUsers {
-  readonly #units = new Map<number, Set<Unit>>();
+  /** Most traits are one unit's. */
+  readonly #units = new Map<number, Unit | Set<Unit>>();
 
   add(unit: Unit, { traits }: UnitForm): void {
     for (const trait of traits) {
-      const units = this.#units.get(trait);
-      if (units === undefined) this.#units.set(trait, new Set([unit]));
-      else units.add(unit);
+      const known = this.#units.get(trait);
+      if (known === undefined) this.#units.set(trait, unit);
+      else if (known instanceof Set) known.add(unit);
+      else if (known !== unit) this.#units.set(trait, new Set([known, unit]));
     }
   }
 
   remove(unit: Unit, { traits }: UnitForm): void {
     for (const trait of traits) {
-      const units = this.#units.get(trait);
-      units?.delete(unit);
-      if (units?.size === 0) this.#units.delete(trait);
+      const known = this.#units.get(trait);
+      if (known === unit) this.#units.delete(trait);
+      else if (known instanceof Set) {
+        known.delete(unit);
+        if (known.size === 0) this.#units.delete(trait);
+      }
     }
   }
 
   /** The units with rules that name one of these. */
   of(traits: Iterable<number>): Set<Unit> {
     const found = new Set<Unit>();
-    for (const trait of traits) for (const unit of this.#units.get(trait) ?? []) found.add(unit);
+    for (const trait of traits) {
+      const known = this.#units.get(trait);
+      if (known instanceof Set) for (const unit of known) found.add(unit);
+      else if (known !== undefined) found.add(known);
+    }
     return found;
   }
 }

@@ -9,7 +9,7 @@ import { IdPool } from './id-pool.ts';
 import type { Space } from './membership.ts';
 import { each, type Pieces } from './pieces.ts';
 import type { Retirement } from './retirement.ts';
-import { type Row, type RowStore, type Window, windowOf } from './row-store.ts';
+import { type Row, type RowStore, type Window, windowOf, wordsIn } from './row-store.ts';
 import type { Signature } from './signature.ts';
 import type { DimensionForm } from './unit-form.ts';
 import type { WriteQueue } from './write-queue.ts';
@@ -27,19 +27,23 @@ interface DimensionRows {
   readonly form: DimensionForm;
   readonly defaultRow: Row;
   readonly defaultBits: Uint32Array;
-  /** Rows that others are told by, and their bits, by the frequent traits (`Answers.base`); the record is a user of each. */
-  readonly bases: Map<string, { readonly bits: Uint32Array; readonly row: Row | undefined }>;
+  /** Rows that others are told by, by the frequent traits (`Answers.base`); the record is a user of each. */
+  readonly bases: Map<string, Row>;
   /** True if the default row isn't that of a class without traits. */
   readonly isInverted: boolean;
   /** By class: those that have a key. */
   readonly rows: Map<number, Row>;
+  /** By the frequent traits (`Answers.base`): true if these alone say what the default row says. */
+  readonly isDefault: Map<string, boolean>;
   /** By what they say: thousands of classes have few rows. One that has no user may be gone; undefined: it is the default row. */
-  readonly known: Map<string, Row | undefined>;
+  readonly known: Map<number | string, Row | undefined>;
 }
 
 /** Chunks that a row may have of its own before another way to say it is looked for. */
 const BRIEF_CHUNKS = 2;
 const NO_CHUNKS: Window = { first: 0, length: 0 };
+/** Classes that are looked at between two yields. */
+const PIECE = 32;
 /** Keys below which nobody asks whether another default row would save some. */
 const FEW_KEYS = 32;
 
@@ -113,9 +117,9 @@ export class Records {
     this.#grown.delete(record);
     this.#retirement.add(() => {
       for (const [dimension, rows] of record.dimensions.entries()) {
-        for (const classId of [...(rows?.rows.keys() ?? [])]) this.removeRow(record, dimension, classId);
+        if (rows !== undefined) this.#removeAll(record, dimension, rows);
         rows?.defaultRow.users.release();
-        for (const { row } of rows?.bases.values() ?? []) row?.users.release();
+        for (const { users } of rows?.bases.values() ?? []) users.release();
       }
       this.#compiled.release(record.compiled);
       this.#numbers.give(record.number);
@@ -188,7 +192,7 @@ export class Records {
           : yield* layoutOf(ofDimension, space, form.isNamed(dimension)),
       );
     }
-    const need = layouts.reduce((sum, layout) => sum + (layout?.keys ?? 0), 0);
+    const need = layouts.reduce((sum, layout) => sum + (layout?.classes.length ?? 0), 0);
     if (need > this.#freeKeys) throw new ClassifierFull('tortie_rows', this.#sizes, need);
     const dimensions = layouts.map((layout): DimensionRows | undefined => {
       if (layout === undefined) return undefined;
@@ -200,6 +204,7 @@ export class Records {
         defaultBits,
         isInverted,
         bases: new Map(),
+        isDefault: new Map(),
         rows: new Map(),
         known: new Map(),
       };
@@ -213,67 +218,113 @@ export class Records {
     for (const [dimension, layout] of layouts.entries()) {
       const rows = dimensions[dimension];
       if (layout === undefined || rows === undefined) continue;
-      yield* each(layout.others, ({ answers, entries }) => {
-        for (const { id } of entries) {
-          const row = this.#rowOf(rows, answers, claim);
-          if (row !== undefined) this.#setRow(record, dimension, id, row, claim);
-        }
-      });
+      yield* this.#setAll(record, dimension, rows, layout, claim);
     }
     compiled.isSeen = true;
     return record;
   }
 
-  /** The row with one user more; undefined: it is the default one. */
+  /** Keys of all classes that the layout names. */
+  *#setAll(record: UnitRows, dimension: number, rows: DimensionRows, layout: Layout, claim: Claim): Pieces<void> {
+    const { rows: ofClass } = rows;
+    claim.took(() => {
+      this.#keys -= ofClass.size;
+      for (const { users } of ofClass.values()) users.undoAcquire();
+      ofClass.clear();
+    });
+    const classes: number[] = [];
+    const indexes: number[] = [];
+    for (const [place, id] of layout.classes.entries()) {
+      if (place % PIECE === 0) yield;
+      const answers = layout.answers[place];
+      const row = answers === undefined ? undefined : this.#rowOf(rows, answers, claim);
+      if (row === undefined) continue;
+      row.users.acquire();
+      ofClass.set(id, row);
+      this.#keys++;
+      classes.push(id);
+      indexes.push(row.index);
+    }
+    const queued = this.#queue.pushKeys({ record: record.number, dimension, classes, rows: indexes });
+    claim.took(() => this.#queue.cancel(queued));
+  }
+
+  /** Deletes the keys of a record that nobody reads. */
+  #removeAll({ number }: UnitRows, dimension: number, { rows }: DimensionRows): void {
+    this.#queue.pushKeys({ record: number, dimension, classes: [...rows.keys()], rows: undefined });
+    this.#keys -= rows.size;
+    for (const { users } of rows.values()) users.release();
+    rows.clear();
+  }
+
+  /** The row; undefined: it is the default one. It has no user more, but for what `claim` gives back. */
   #rowOf(rows: DimensionRows, answers: Answers, claim: Claim): Row | undefined {
-    const { form, known, defaultBits } = rows;
+    const { known } = rows;
     const { key } = answers;
     let row = known.get(key);
     if (row === undefined && known.has(key)) return undefined;
-    if (row !== undefined && row.users.users > 0) {
-      const { users } = row;
-      users.acquire();
-      claim.took(() => users.undoAcquire());
-      return row;
+    if (row !== undefined && row.users.users > 0) return row;
+    row = this.#findRow(rows, answers, claim);
+    known.set(key, row);
+    return row;
+  }
+
+  #findRow(rows: DimensionRows, answers: Answers, claim: Claim): Row | undefined {
+    const { form, defaultBits } = rows;
+    if (this.#isDefaultBase(rows, answers)) {
+      const window = form.windowOf(answers);
+      return window === undefined
+        ? undefined
+        : this.#store.row(form.wordsForNow(answers, window), window, undefined, claim);
     }
     const bits = form.bitsForNow(answers);
     const window = windowOf(bits, defaultBits);
-    if (window !== undefined)
-      row = this.#store.acquire(bits, ...this.#briefest(rows, answers, bits, window, claim), claim);
-    known.set(key, row);
-    return row;
+    if (window === undefined) return undefined;
+    const [own, other] = this.#briefest(rows, answers, window, claim);
+    return this.#store.row(wordsIn(bits, own), own, other, claim);
+  }
+
+  /** True if the frequent traits alone say what the default row says: then a row differs from that where the others say something else. */
+  #isDefaultBase({ form, defaultBits, isDefault }: DimensionRows, { answers, base }: Answers): boolean {
+    let known = isDefault.get(base);
+    if (known === undefined) {
+      known = windowOf(form.bits({ answers, changed: [] }), defaultBits) === undefined;
+      isDefault.set(base, known);
+    }
+    return known;
   }
 
   /** As difference from the default row, or from what the frequent traits alone say if that is less. */
   #briefest(
     { bases, defaultBits, form }: DimensionRows,
-    { answers, base }: Answers,
-    bits: Uint32Array,
+    said: Answers,
     window: Window,
     claim: Claim,
   ): [window: Window, other: Row | undefined] {
+    const { answers, base } = said;
     if (base === '' || window.length <= BRIEF_CHUNKS) return [window, undefined];
-    let known = bases.get(base);
-    if (known === undefined) {
+    let row = bases.get(base);
+    if (row === undefined) {
       const ofBase = form.bits({ answers, changed: [] });
-      const row = windowOf(ofBase, defaultBits) === undefined ? undefined : this.#store.acquireDefault(ofBase, claim);
-      known = { bits: ofBase, row };
-      bases.set(base, known);
+      row = windowOf(ofBase, defaultBits) === undefined ? undefined : this.#store.acquireDefault(ofBase, claim);
+      if (row === undefined) return [window, undefined];
+      bases.set(base, row);
       claim.took(() => bases.delete(base));
     }
-    if (known.row === undefined) return [window, undefined];
-    const fromBase = windowOf(bits, known.bits);
+    const fromBase = form.windowOf(said);
     return fromBase !== undefined && fromBase.length >= window.length
       ? [window, undefined]
-      : [fromBase ?? NO_CHUNKS, known.row];
+      : [fromBase ?? NO_CHUNKS, row];
   }
 
   #setRow(record: UnitRows, dimension: number, classId: number, row: Row, claim: Claim): void {
     const rows = record.dimensions[dimension]?.rows;
+    row.users.acquire();
     rows?.set(classId, row);
     this.#keys++;
     const queued = this.#queue.push({ map: 'rows', record: record.number, dimension, class: classId, row: row.index });
     claim.took(() => {
+      row.users.undoAcquire();
       rows?.delete(classId);
       this.#keys--;
       this.#queue.cancel(queued);
@@ -281,54 +332,62 @@ export class Records {
   }
 }
 
-/** Classes of which the rules say the same. */
-interface SameRow {
-  readonly answers: Answers;
-  readonly entries: ClassEntry[];
-}
-
 /** Which row is the default one, and which classes need a key for another. */
 interface Layout {
   readonly form: DimensionForm;
   readonly defaultBits: Uint32Array;
   readonly isInverted: boolean;
-  readonly others: readonly SameRow[];
-  /** Classes in `others`. */
-  readonly keys: number;
+  readonly classes: readonly number[];
+  /** What the rules say of them, by place. */
+  readonly answers: readonly Answers[];
 }
 
 /** The commonest row becomes the default: where a rule names a set of everybody, the few that aren't in it have keys. */
 function* layoutOf(form: DimensionForm, { classes, mayInvert }: Space, isNamed: boolean): Pieces<Layout> {
-  const concerned = new Set<ClassEntry>();
-  const same = new Map<string, SameRow>();
-  const add = (answers: Answers, entry: ClassEntry): void => {
-    const known = same.get(answers.key);
-    if (known === undefined) same.set(answers.key, { answers, entries: [entry] });
-    else known.entries.push(entry);
-  };
+  const ids: number[] = [];
+  const said: Answers[] = [];
+  /** How many classes the rules say the same of, by what that is. */
+  const counts = new Map<number | string, number>();
+  // A class with several traits is met several times.
+  const met = new Set<ClassEntry>();
+  let looked = 0;
   for (const trait of form.traits) {
-    yield* each(classes.withTrait(trait), (entry) => {
-      if (concerned.has(entry) || (entry.isNamed && !isNamed)) return;
-      concerned.add(entry);
-      add(form.answers(entry.signature), entry);
-    });
-  }
-  const onNothing = form.answers(classes.zero.signature);
-  const notNamed = classes.all.size - concerned.size;
-  let best: { readonly answers: Answers; readonly count: number } = {
-    answers: onNothing,
-    count: (same.get(onNothing.key)?.entries.length ?? 0) + notNamed,
-  };
-  if (mayInvert) {
-    for (const { answers, entries } of same.values()) {
-      if (answers.key !== onNothing.key && entries.length > best.count) best = { answers, count: entries.length };
+    if (++looked % PIECE === 0) yield;
+    for (const entry of classes.withTrait(trait)) {
+      if (++looked % PIECE === 0) yield;
+      if (met.has(entry) || (entry.isNamed && !isNamed)) continue;
+      if (entry.signature.traits.size > 1) met.add(entry);
+      const answers = form.answers(entry.signature);
+      ids.push(entry.id);
+      said.push(answers);
+      if (mayInvert) counts.set(answers.key, (counts.get(answers.key) ?? 0) + 1);
     }
   }
-  const isInverted = best.answers.key !== onNothing.key;
+  const onNothing = form.answers(classes.zero.signature);
+  let best: Answers = onNothing;
+  let most = (counts.get(onNothing.key) ?? 0) + classes.all.size - ids.length;
+  if (mayInvert) {
+    for (const answers of said) {
+      const count = counts.get(answers.key) ?? 0;
+      if (answers.key !== onNothing.key && count > most) [best, most] = [answers, count];
+    }
+  }
+  const isInverted = best.key !== onNothing.key;
   // With the row of nothing as default, nobody has a key whom no rule names.
-  if (isInverted) for (const entry of classes.all) if (!concerned.has(entry)) add(onNothing, entry);
-  same.delete(best.answers.key);
-  const others = [...same.values()];
-  const keys = others.reduce((sum, { entries }) => sum + entries.length, 0);
-  return { form, defaultBits: form.bits(best.answers), isInverted, others, keys };
+  if (isInverted) {
+    yield* each(classes.all, ({ id, signature }) => {
+      if (form.names(signature)) return;
+      ids.push(id);
+      said.push(onNothing);
+    });
+  }
+  const { key } = best;
+  const isOther = (place: number): boolean => said[place]?.key !== key;
+  return {
+    form,
+    defaultBits: form.bits(best),
+    isInverted,
+    classes: ids.filter((_, place) => isOther(place)),
+    answers: said.filter((answers) => answers.key !== key),
+  };
 }

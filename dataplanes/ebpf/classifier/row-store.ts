@@ -20,15 +20,25 @@ export interface Window {
   readonly length: number;
 }
 
-/** A stored row: where it begins. */
+/** A stored row. */
 export interface Row {
+  /** Where it begins. */
   readonly index: number;
   readonly users: Shared;
+  /** What stands there: for a class's row its head, then the numbers of its chunks. */
+  readonly words: readonly number[];
+  /** The row that has the others of its chunks; undefined: none, or the record's default row. */
+  readonly other: Row | undefined;
+  /** Another row whose words have the same hash. */
+  next: Row | undefined;
 }
 
 interface Chunk {
   readonly id: number;
+  readonly words: Uint32Array;
   readonly users: Shared | undefined;
+  /** Another chunk whose words have the same hash. */
+  next: Chunk | undefined;
 }
 
 /** Rows and chunks by content: equal ones are stored once, for all units. */
@@ -38,11 +48,11 @@ export class RowStore {
   readonly #sizes: MapSizes;
   readonly #chunkIds: IdPool;
   readonly #ranges: RangePool;
-  readonly #chunks = new Map<string, Chunk>([
-    [contentOf(new Uint32Array(CHUNK_WORDS)), { id: EMPTY_CHUNK, users: undefined }],
-    [contentOf(new Uint32Array(CHUNK_WORDS).fill(0xffffffff)), { id: FULL_CHUNK, users: undefined }],
-  ]);
-  readonly #rows = new Map<string, Row>();
+  /** By a hash of their words. */
+  readonly #chunks = new Map<number, Chunk>();
+  readonly #rows = new Map<number, Row>();
+  /** The chunks of the row that is looked for. */
+  #found: (Chunk | undefined)[] = [];
 
   constructor(sizes: MapSizes, queue: WriteQueue, retirement: Retirement) {
     this.#queue = queue;
@@ -50,22 +60,32 @@ export class RowStore {
     this.#sizes = sizes;
     this.#chunkIds = new IdPool(FULL_CHUNK + 1, sizes.tortie_chunks.entries);
     this.#ranges = new RangePool(0, sizes.tortie_rowtab.entries);
-    queue.push({ map: 'chunks', index: EMPTY_CHUNK, words: new Uint32Array(CHUNK_WORDS) });
-    queue.push({ map: 'chunks', index: FULL_CHUNK, words: new Uint32Array(CHUNK_WORDS).fill(0xffffffff) });
+    for (const [id, word] of [
+      [EMPTY_CHUNK, 0],
+      [FULL_CHUNK, 0xffffffff],
+    ] as const) {
+      const words = new Uint32Array(CHUNK_WORDS).fill(word);
+      put(this.#chunks, hashOf(words, 0), { id, words, users: undefined, next: undefined });
+      queue.push({ map: 'chunks', index: id, words });
+    }
   }
 
   /** A default row, of all of a unit's chunks (`CHUNK_WORDS` words each), with one user more. Throws `ClassifierFull`; what it took is in `claim`. */
   acquireDefault(bits: Uint32Array, claim: Claim): Row {
-    return this.#acquire([], bits, 0, bits.length / CHUNK_WORDS, claim);
+    const row = this.#rowOf(NO_HEAD, bits, claim, undefined);
+    const { users } = row;
+    users.acquire();
+    claim.took(() => users.undoAcquire());
+    return row;
   }
 
   /**
-   * As `acquireDefault` a row that has the window's chunks of its own, and whose others are those of another one (by `acquireDefault`); `undefined`:
-   * of the record's default row.
+   * A row without a user more, which it has to have before anything else is asked: one that has the window's chunks of its own (`words`), and whose others are those of another one (by `acquireDefault`);
+   * `undefined`: of the record's default row.
    */
-  acquire(bits: Uint32Array, { first, length }: Window, other: Row | undefined, claim: Claim): Row {
+  row(words: Uint32Array, { first, length }: Window, other: Row | undefined, claim: Claim): Row {
     const head = [(first | (length << ROW_LENGTH_SHIFT)) >>> 0, other?.index ?? ROW_DEFAULT];
-    return this.#acquire(head, bits, first, length, claim, other);
+    return this.#rowOf(head, words, claim, other);
   }
 
   /** Stored chunks besides the two constant ones. */
@@ -83,51 +103,60 @@ export class RowStore {
     return { tortie_rowtab: this.#ranges.free, tortie_chunks: this.#chunkIds.free };
   }
 
-  #acquire(head: readonly number[], bits: Uint32Array, first: number, length: number, claim: Claim, other?: Row): Row {
-    const contents = Array.from({ length }, (_, index) => contentOf(chunkOf(bits, first + index)));
-    // A chunk that isn't stored has no number, and then there is no such row.
-    const known = this.#rows.get(`${head.join(',')}:${contents.map((each) => this.#chunks.get(each)?.id).join(',')}`);
-    const row = known ?? this.#add(head, bits, first, contents, claim, other);
-    row.users.acquire();
-    claim.took(() => row.users.undoAcquire());
+  #rowOf(head: readonly number[], bits: Uint32Array, claim: Claim, other: Row | undefined): Row {
+    return this.#find(head, bits, other) ?? this.#add(head, bits, claim, other);
+  }
+
+  #find(head: readonly number[], bits: Uint32Array, other: Row | undefined): Row | undefined {
+    const found = this.#found;
+    found.length = 0;
+    let hash = 0;
+    for (const word of head) hash = mix(hash, word);
+    let isKnown = true;
+    for (let from = 0; from < bits.length; from += CHUNK_WORDS) {
+      const chunk = this.#chunkOf(bits, from);
+      found.push(chunk);
+      // A chunk that isn't stored has no number, and then there is no such row.
+      if (chunk === undefined) isKnown = false;
+      else hash = mix(hash, chunk.id);
+    }
+    if (!isKnown) return undefined;
+    let row = this.#rows.get(hash);
+    while (row !== undefined && (row.other !== other || !isOf(row, head, found))) row = row.next;
     return row;
   }
 
-  #add(
-    head: readonly number[],
-    bits: Uint32Array,
-    first: number,
-    contents: readonly string[],
-    claim: Claim,
-    other?: Row,
-  ): Row {
+  /** Behind `#find` of the same. */
+  #add(head: readonly number[], bits: Uint32Array, claim: Claim, other: Row | undefined): Row {
     // The row is a user of its chunks and of the other row, however many use the row.
     if (other !== undefined) {
       other.users.acquire();
       claim.took(() => other.users.undoAcquire());
     }
-    const chunks = contents.map((content, index) =>
-      this.#acquireChunk(content, () => chunkOf(bits, first + index).slice(), claim),
-    );
-    const ids = chunks.map(({ id }) => id);
-    const words = [...head, ...ids];
+    const chunks = this.#found;
+    this.#found = [];
+    const words = [...head];
+    for (let place = 0; place < chunks.length; place++) {
+      const chunk = this.#acquireChunk(chunks[place], bits, place * CHUNK_WORDS, claim);
+      chunks[place] = chunk;
+      words.push(chunk.id);
+    }
     const { entries } = this.#sizes.tortie_rowtab;
     const index = this.#ranges.take(words.length, claim.leavesShare ? shareOf(entries) : 0);
     if (index === undefined) throw new ClassifierFull('tortie_rowtab', this.#sizes, words.length);
-    const key = `${head.join(',')}:${ids.join(',')}`;
     const forget = () => {
-      this.#rows.delete(key);
+      remove(this.#rows, hash, row);
       this.#ranges.give(index, words.length);
     };
-    const row: Row = {
-      index,
-      users: new Shared(this.#retirement, () => {
-        forget();
-        for (const chunk of chunks) chunk.users?.release();
-        other?.users.release();
-      }),
-    };
-    this.#rows.set(key, row);
+    const users = new Shared(this.#retirement, () => {
+      forget();
+      for (const chunk of chunks) chunk?.users?.release();
+      other?.users.release();
+    });
+    const row: Row = { index, words, users, other, next: undefined };
+    let hash = 0;
+    for (const word of words) hash = mix(hash, word);
+    put(this.#rows, hash, row);
     const queued = this.#queue.push({ map: 'rowtab', index, words });
     claim.took(() => {
       forget();
@@ -136,8 +165,16 @@ export class RowStore {
     return row;
   }
 
-  #acquireChunk(content: string, words: () => Uint32Array, claim: Claim): Chunk {
-    const known = this.#chunks.get(content);
+  /** The stored chunk of these words; undefined: there is none. */
+  #chunkOf(bits: Uint32Array, from: number): Chunk | undefined {
+    let chunk = this.#chunks.get(hashOf(bits, from));
+    while (chunk !== undefined && !isSame(chunk.words, bits, from)) chunk = chunk.next;
+    return chunk;
+  }
+
+  #acquireChunk(found: Chunk | undefined, bits: Uint32Array, from: number, claim: Claim): Chunk {
+    // A row may have a new chunk twice.
+    const known = found ?? this.#chunkOf(bits, from);
     if (known !== undefined) {
       const { users } = known;
       users?.acquire();
@@ -147,15 +184,16 @@ export class RowStore {
     const { entries } = this.#sizes.tortie_chunks;
     const id = this.#chunkIds.take(claim.leavesShare ? shareOf(entries) : 0);
     if (id === undefined) throw new ClassifierFull('tortie_chunks', this.#sizes);
+    const hash = hashOf(bits, from);
     const forget = () => {
-      this.#chunks.delete(content);
+      remove(this.#chunks, hash, chunk);
       this.#chunkIds.give(id);
     };
     const users = new Shared(this.#retirement, forget);
     users.acquire();
-    const chunk: Chunk = { id, users };
-    this.#chunks.set(content, chunk);
-    const queued = this.#queue.push({ map: 'chunks', index: id, words: words() });
+    const chunk: Chunk = { id, words: bits.slice(from, from + CHUNK_WORDS), users, next: undefined };
+    put(this.#chunks, hash, chunk);
+    const queued = this.#queue.push({ map: 'chunks', index: id, words: chunk.words });
     claim.took(() => {
       forget();
       this.#queue.cancel(queued);
@@ -164,14 +202,57 @@ export class RowStore {
   }
 }
 
-const chunkOf = (bits: Uint32Array, chunk: number): Uint32Array =>
-  bits.subarray(chunk * CHUNK_WORDS, (chunk + 1) * CHUNK_WORDS);
+const NO_HEAD: readonly number[] = [];
 
-/** As a key: 32 characters. */
-function contentOf(words: Uint32Array): string {
-  const halves = new Uint16Array(words.buffer, words.byteOffset, words.length * 2);
-  return String.fromCharCode.apply(null, halves as unknown as number[]);
+/** A hash goes on with a word. Hashes are whole numbers of 32 bits with a sign, which need no memory of their own. */
+function mix(hash: number, word: number): number {
+  const mixed = Math.imul((hash ^ word) + 0x9e3779b9, 0x85ebca6b);
+  return mixed ^ (mixed >>> 15);
 }
+
+function hashOf(bits: Uint32Array, from: number): number {
+  let hash = 0;
+  for (let word = from; word < from + CHUNK_WORDS; word++) hash = mix(hash, bits[word] ?? 0);
+  return hash;
+}
+
+function isSame(words: Uint32Array, bits: Uint32Array, from: number): boolean {
+  for (let word = 0; word < CHUNK_WORDS; word++) if (words[word] !== bits[from + word]) return false;
+  return true;
+}
+
+function isOf({ words }: Row, head: readonly number[], chunks: readonly (Chunk | undefined)[]): boolean {
+  if (words.length !== head.length + chunks.length) return false;
+  for (let place = 0; place < head.length; place++) if (words[place] !== head[place]) return false;
+  for (let place = 0; place < chunks.length; place++) {
+    if (words[head.length + place] !== chunks[place]?.id) return false;
+  }
+  return true;
+}
+
+interface Linked<T> {
+  next: T | undefined;
+}
+
+function put<T extends Linked<T>>(all: Map<number, T>, hash: number, one: T): void {
+  one.next = all.get(hash);
+  all.set(hash, one);
+}
+
+function remove<T extends Linked<T>>(all: Map<number, T>, hash: number, one: T): void {
+  let before = all.get(hash);
+  if (before === one) {
+    if (one.next === undefined) all.delete(hash);
+    else all.set(hash, one.next);
+    return;
+  }
+  while (before !== undefined && before.next !== one) before = before.next;
+  if (before !== undefined) before.next = one.next;
+}
+
+/** Of a row's bits, those of the window's chunks. */
+export const wordsIn = (bits: Uint32Array, { first, length }: Window): Uint32Array =>
+  bits.subarray(first * CHUNK_WORDS, (first + length) * CHUNK_WORDS);
 
 /** The chunks from the first to the last in which the bits differ from the default row's; undefined: in none. */
 export function windowOf(bits: Uint32Array, defaultBits: Uint32Array): Window | undefined {

@@ -20,6 +20,9 @@ export interface Condition<T = TraitName> {
 /** By dimension. */
 export type Conditions = readonly [Condition, Condition, Condition, Condition];
 
+/** What every packet meets; the same object wherever a rule asks nothing. */
+export const NOTHING: Condition<never> = { all: [], any: [], none: [] };
+
 const LAST = 65_535;
 const WITH_PORTS = [6, 17, 132];
 
@@ -72,6 +75,7 @@ export function conditionsOf(rule: RuleInfo, family: Family): Conditions {
 }
 
 function addressCondition({ net, notNet, sets, notSets }: PeerMatch): Condition {
+  if (net === undefined && notNet === undefined && sets.length + notSets.length === 0) return NOTHING;
   const nets = (cidr: string | undefined): TraitName[] =>
     cidr === undefined || cidr.endsWith('/0') ? [] : [{ kind: 'net', net: cidr }];
   const named = (ids: readonly string[]): TraitName[] => ids.map((set) => ({ kind: 'set', set }));
@@ -79,6 +83,8 @@ function addressCondition({ net, notNet, sets, notSets }: PeerMatch): Condition 
 }
 
 function portCondition(peer: PeerMatch, protocol: number | undefined, end: 'source' | 'destination'): Condition {
+  const { ports, notPorts, ipPortSets, portSets, notPortSets } = peer;
+  if (ports.length + notPorts.length + ipPortSets.length + portSets.length + notPortSets.length === 0) return NOTHING;
   const protocols = WITH_PORTS.filter((number) => protocol === undefined || number === protocol);
   const inRanges = (ranges: readonly PortRange[]): TraitName[] =>
     protocols.flatMap((number) => {

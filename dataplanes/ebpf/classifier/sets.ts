@@ -1,7 +1,6 @@
 import type { DataplaneUpdate } from '../../messages.ts';
 import type { SetId, SetType } from '../../policy.ts';
 import { each, type Pieces } from './pieces.ts';
-import type { TraitSource } from './traits.ts';
 
 type SetMessage = Extract<DataplaneUpdate, { type: 'ipSetUpdate' | 'ipSetDelta' | 'ipSetRemove' }>;
 
@@ -66,18 +65,34 @@ export class Sets {
     }
   }
 
-  /** For `Traits`. Throws `UnknownSet` if there is no such set of this type, `BrokenSet` if it is known to have a bad member. */
-  source(id: SetId, type: SetType): TraitSource {
+  /** For `Traits`: whose members they are. Throws `UnknownSet` if there is no such set of this type, `BrokenSet` if it is known to have a bad member. */
+  source(id: SetId, type: SetType): object {
     const set = this.#known.get(id);
     if (set?.isAnnounced !== true || set.type !== type) {
       throw new UnknownSet(`set ${id} is ${set?.isAnnounced === true ? `not of type ${type}` : 'not known'}`);
     }
     this.#check(set);
-    return {
-      of: set,
-      activate: (trait) => this.#activate(set, trait),
-      deactivate: (trait) => this.#deactivate(set, trait),
-    };
+    return set;
+  }
+
+  /** The members of what `source` returned get the trait. */
+  *activate(source: object, trait: number): Pieces<void> {
+    const set = source as KnownSet;
+    set.trait = trait;
+    yield* each(set.members, (member) => this.#addTrait(set, member, trait));
+  }
+
+  /** The members of what `source` returned lose it. */
+  *deactivate(source: object, trait: number): Pieces<void> {
+    const set = source as KnownSet;
+    const { id, type, members, broken, isAnnounced } = set;
+    set.trait = undefined;
+    yield* each(members, (member) => {
+      if (!broken.has(member)) this.#sinks[type].removeTrait(member, trait);
+    });
+    broken.clear();
+    this.#newlyBroken.delete(set);
+    if (!isAnnounced && this.#known.get(id) === set) this.#known.delete(id);
   }
 
   /** Throws `BrokenSet` where members of a set in use are none. */
@@ -104,22 +119,6 @@ export class Sets {
 
   get size(): number {
     return this.#known.size;
-  }
-
-  *#activate(set: KnownSet, trait: number): Pieces<void> {
-    set.trait = trait;
-    yield* each(set.members, (member) => this.#addTrait(set, member, trait));
-  }
-
-  *#deactivate(set: KnownSet, trait: number): Pieces<void> {
-    const { id, type, members, broken, isAnnounced } = set;
-    set.trait = undefined;
-    yield* each(members, (member) => {
-      if (!broken.has(member)) this.#sinks[type].removeTrait(member, trait);
-    });
-    broken.clear();
-    this.#newlyBroken.delete(set);
-    if (!isAnnounced && this.#known.get(id) === set) this.#known.delete(id);
   }
 
   *#replace(id: SetId, type: SetType, members: readonly string[]): Pieces<void> {

@@ -11,6 +11,7 @@ import type { Pieces } from './pieces.ts';
 import type { Records } from './records.ts';
 import { canMatch } from './rule-conditions.ts';
 import type { Signature } from './signature.ts';
+import { TraitClaim } from './trait-claim.ts';
 import { unitForm } from './unit-form.ts';
 import type { Unit, Units } from './units.ts';
 import type { WriteQueue } from './write-queue.ts';
@@ -89,14 +90,11 @@ export class UnitsInForce {
       queue.push({ map: 'units', index: unit.number, record: rows.number });
       unit.published = rows;
       this.#byRecord.set(rows.number, unit);
-      this.users.add(unit, compiled.form);
-      if (before !== undefined) {
-        if (before.compiled !== compiled) {
-          this.users.remove(unit, before.compiled.form);
-          this.users.add(unit, compiled.form);
-        }
-        records.retire(before);
+      if (before?.compiled !== compiled) {
+        if (before !== undefined) this.users.remove(unit, before.compiled.form);
+        this.users.add(unit, compiled.form);
       }
+      if (before !== undefined) records.retire(before);
       if (rows.dimensions.some((dimension) => dimension?.isInverted === true)) {
         this.#inverted.add(unit);
       } else this.#inverted.delete(unit);
@@ -182,11 +180,7 @@ export class UnitsInForce {
   *#compile(unit: Unit): Pieces<CompiledUnit> {
     const { units, membership, compiled } = this.#parts;
     const { family } = unit.lists;
-    const acquired: number[] = [];
-    const sets = new Set<SetId>();
-    const free = () => {
-      for (const trait of acquired) membership.traits.release(trait);
-    };
+    const claim = new TraitClaim(membership);
     try {
       const rules = flatRules(unit.lists, units, (rule) => canMatch(rule, family));
       if (rules.chunks > classifierConstants.unitChunks) {
@@ -194,16 +188,11 @@ export class UnitsInForce {
           `it takes ${rules.chunks} chunks of 512 rules, and ${classifierConstants.unitChunks} is what a lookup follows`,
         );
       }
-      const form = yield* unitForm(rules, family, function* (name) {
-        if (name.kind === 'set' || name.kind === 'ipPort') sets.add(name.set);
-        const trait = yield* membership.acquire(name);
-        acquired.push(trait);
-        return trait;
-      });
-      return compiled.add({ unit, form, sets }, free);
+      const form = yield* unitForm(rules, family, claim, unit.published?.compiled.form);
+      return compiled.add({ unit, form, sets: claim.sets }, () => claim.release());
     } catch (error) {
-      free();
-      throw new CompileFailure(sets, error);
+      claim.release();
+      throw new CompileFailure(claim.sets, error);
     }
   }
 }

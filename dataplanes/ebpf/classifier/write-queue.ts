@@ -11,12 +11,25 @@ const PASSES: ReadonlySet<string> = new Set(['ENOMEM', 'EAGAIN', 'EBUSY', 'EINTR
 /** What doesn't: the map has no room, whatever was counted. */
 const STAYS: ReadonlySet<string> = new Set(['ENOSPC', 'E2BIG']);
 
-/** A write in the queue. */
+/** Row keys of one dimension of a record that nothing points to: many writes that go, fail and are refused one by one. */
+export interface RowKeys {
+  readonly record: number;
+  readonly dimension: number;
+  readonly classes: readonly number[];
+  /** By class; undefined: the keys are deleted. */
+  readonly rows: readonly number[] | undefined;
+}
+
+/** A write in the queue, or many of the same kind. */
 export interface Queued {
   /** undefined: a grace period. */
   readonly write: MapWrite | undefined;
   readonly about: WriteAbout;
   state: 'waits' | 'made' | 'cancelled';
+  /** Instead of a write. */
+  readonly keys?: RowKeys;
+  /** Of its keys, those that are made or refused: the first so many. */
+  done?: number;
 }
 
 /** What a write is for. */
@@ -56,15 +69,28 @@ export class WriteQueue {
     this.#onRefused = onRefused;
   }
 
-  push(write: MapWrite, about: WriteAbout = {}): Queued {
+  push(write: MapWrite, about: WriteAbout = NOTHING): Queued {
     const queued: Queued = { write, about, state: 'waits' };
     this.#queued.push(queued);
     return queued;
   }
 
+  /** All of these keys, at the cost of one write that waits. */
+  pushKeys(keys: RowKeys): Queued {
+    const queued: Queued = {
+      write: undefined,
+      about: NOTHING,
+      state: keys.classes.length === 0 ? 'made' : 'waits',
+      keys,
+      done: 0,
+    };
+    if (queued.state === 'waits') this.#queued.push(queued);
+    return queued;
+  }
+
   /** What is pushed from now on waits for a grace period. */
   pushGrace(): void {
-    this.#queued.push({ write: undefined, about: {}, state: 'waits' });
+    this.#queued.push({ write: undefined, about: NOTHING, state: 'waits' });
   }
 
   /** It needn't be made any more. */
@@ -98,7 +124,7 @@ export class WriteQueue {
     try {
       while (at < line.length) {
         const first = line[at];
-        if (first !== undefined && first.write === undefined) {
+        if (first !== undefined && first.write === undefined && first.keys === undefined) {
           if (first.state === 'waits') await this.#maps.grace();
           at++;
           continue;
@@ -106,9 +132,9 @@ export class WriteQueue {
         const { some, writes, next } = slice(line, at, limit);
         const failure = await this.#make(writes);
         const made = failure?.made ?? some.length;
-        for (const queued of some.slice(0, made)) {
-          queued.state = 'made';
-          queued.about.onMade?.();
+        for (let index = 0; index < made; index++) {
+          const queued = some[index];
+          if (queued !== undefined) makeOne(queued);
         }
         this.made += made;
         const refused = some[made];
@@ -121,7 +147,7 @@ export class WriteQueue {
         at = line.indexOf(refused, at);
         if (made > 0) pauses = 0;
         if (STAYS.has(failure.code)) {
-          line = this.#refuse(refused, failure, line.slice(at + 1));
+          line = this.#refuse(refused, writes[made], failure, line.slice(at + 1));
           at = 0;
         } else if (PASSES.has(failure.code) && pauses < PAUSES.length) {
           limit = WRITES_SINGLY;
@@ -146,9 +172,12 @@ export class WriteQueue {
   }
 
   /** What is to be made instead of `refused` and `behind`. */
-  #refuse(refused: Queued, failure: WriteFailure, behind: readonly Queued[]): Queued[] {
-    refused.state = 'cancelled';
-    const { deny, after } = this.#onRefused(refused, failure);
+  #refuse(refused: Queued, write: MapWrite | undefined, failure: WriteFailure, behind: readonly Queued[]): Queued[] {
+    // Other keys than the one that was refused are made: what deletes them all is queued some day.
+    if (refused.keys !== undefined) makeOne(refused);
+    const isOver = refused.keys === undefined || refused.state === 'made';
+    if (refused.keys === undefined) refused.state = 'cancelled';
+    const { deny, after } = this.#onRefused({ ...refused, write }, failure);
     const { owner } = refused.about;
     const denying = (queued: Queued): Queued => {
       const { write } = queued;
@@ -157,9 +186,11 @@ export class WriteQueue {
     };
     // What the same entry was to become later is told by what follows.
     const isOfOwner = ({ about }: Queued) => owner !== undefined && about.owner === owner;
-    const left = [...behind, ...this.#queued].filter((queued) => !isOfOwner(queued)).map(denying);
+    const left = [...(isOver ? [] : [refused]), ...behind, ...this.#queued]
+      .filter((queued) => !isOfOwner(queued))
+      .map(denying);
     this.#queued = [];
-    const queue = (write: MapWrite | undefined): Queued => ({ write, about: {}, state: 'waits' });
+    const queue = (write: MapWrite | undefined): Queued => ({ write, about: NOTHING, state: 'waits' });
     return [
       ...[...deny].map((index) => queue({ map: 'units', index, record: 0 })),
       ...(after.length > 0 ? [queue(undefined), ...after.map(queue)] : []),
@@ -168,15 +199,40 @@ export class WriteQueue {
   }
 }
 
-/** The next writes up to a grace period, at most `limit`, without those that were cancelled; and what comes behind them. */
+const NOTHING: WriteAbout = {};
+
+/** It is in force, or one key of it is. */
+function makeOne(queued: Queued): void {
+  if (queued.keys !== undefined) {
+    queued.done = (queued.done ?? 0) + 1;
+    if (queued.done < queued.keys.classes.length) return;
+  }
+  queued.state = 'made';
+  queued.about.onMade?.();
+}
+
+/**
+ * The next writes up to a grace period, at most `limit`, without those that were cancelled; whose they are; and what comes behind them. What has many
+ * keys may be there many times, and may be what comes next, too.
+ */
 function slice(line: readonly Queued[], from: number, limit: number) {
   const some: Queued[] = [];
   const writes: MapWrite[] = [];
   let next = from;
   for (; next < line.length && some.length < limit; next++) {
     const queued = line[next];
-    if (queued?.write === undefined) break;
-    if (queued.state === 'cancelled') continue;
+    if (queued === undefined || queued.state === 'cancelled') continue;
+    if (queued.keys !== undefined) {
+      const { record, dimension, classes, rows } = queued.keys;
+      let key = queued.done ?? 0;
+      for (; key < classes.length && some.length < limit; key++) {
+        some.push(queued);
+        writes.push({ map: 'rows', record, dimension, class: classes[key] ?? 0, row: rows?.[key] });
+      }
+      if (key < classes.length) break;
+      continue;
+    }
+    if (queued.write === undefined) break;
     some.push(queued);
     writes.push(queued.write);
   }
