@@ -36,7 +36,6 @@ __noinline int known_net_in(struct __sk_buff *skb, __u32 shared)
 	struct known_packet known;
 	const struct pod_slot *to;
 	__u64 needed;
-	__u32 mtu;
 
 	if (is_untracked(skb) || !read_known(skb, &known))
 		return GO_ON;
@@ -51,7 +50,7 @@ __noinline int known_net_in(struct __sk_buff *skb, __u32 shared)
 		return GO_ON;
 	to = pod_at(&known, !known.sender);
 	if (!to || to->flags & POD_SHAPED || !device_announced(to->ifindex) ||
-	    !fits_device(skb, to->ifindex, &mtu))
+	    !fits_known(skb, &known, to->ifindex))
 		return GO_ON;
 	count_known(&known, 1);
 	if (forward_known(skb, &known, to) != VERDICT_PASSED) {

@@ -37,16 +37,23 @@
 #define AF_INET 2
 #define AF_INET6 10
 
+/* The next hop of a route that was found, as bpf_redirect_neigh takes it. */
+static __always_inline void next_hop(const struct bpf_fib_lookup *route, struct bpf_redir_neigh *next)
+{
+	next->nh_family = route->family;
+	if (route->family == AF_INET)
+		next->ipv4_nh = route->ipv4_dst;
+	else
+		__builtin_memcpy(next->ipv6_nh, route->ipv6_dst, sizeof(next->ipv6_nh));
+}
+
 /* On by a route that find_route found, for tc. The stack's neighbours resolve the next hop: MACs that the
  * lookup knows would keep no neighbour alive, and none would notice that they have changed. */
 static __always_inline int send_by(const struct bpf_fib_lookup *route)
 {
-	struct bpf_redir_neigh next = {.nh_family = route->family};
+	struct bpf_redir_neigh next = {};
 
-	if (route->family == AF_INET)
-		next.ipv4_nh = route->ipv4_dst;
-	else
-		__builtin_memcpy(next.ipv6_nh, route->ipv6_dst, sizeof(next.ipv6_nh));
+	next_hop(route, &next);
 	return bpf_redirect_neigh(route->ifindex, &next, sizeof(next), 0);
 }
 

@@ -31,6 +31,7 @@
 #define find_known OF_FAMILY(find_known)
 #define count_known OF_FAMILY(count_known)
 #define pod_at OF_FAMILY(pod_at)
+#define fits_known OF_FAMILY(fits_known)
 #define forward_known OF_FAMILY(forward_known)
 
 #endif
@@ -49,6 +50,8 @@ struct known_packet {
 	__u32 from_opener;
 	struct flow_record *element;
 	__u64 state;
+	/* When it was found: coarse ns of CLOCK_MONOTONIC. */
+	__u64 now;
 	__u32 length;
 	__u8 protocol;
 	__u8 tcp_flags;
@@ -150,6 +153,7 @@ static __always_inline int find_known(struct known_packet *known)
 	if (*(const volatile __u64 *)&element->state != state || state & not_here)
 		return 0;
 	known->state = state;
+	known->now = bpf_ktime_get_coarse_ns();
 	known->from_opener = known->sender == opener_of(state);
 	return (flags_of_packet(state, known->from_opener, known->protocol, known->tcp_flags) & ~state) == 0;
 }
@@ -158,10 +162,9 @@ static __always_inline int find_known(struct known_packet *known)
 static __always_inline void count_known(const struct known_packet *known, int is_counted)
 {
 	struct flow_record *element = known->element;
-	__u64 now = bpf_ktime_get_coarse_ns();
 
-	if (element->last_seen != now)
-		element->last_seen = now;
+	if (element->last_seen != known->now)
+		element->last_seen = known->now;
 	if (!is_counted)
 		return;
 	if (known->from_opener) {
@@ -189,6 +192,15 @@ static __always_inline const struct pod_slot *pod_at(const struct known_packet *
 		return NULL;
 	order_reads();
 	return pod;
+}
+
+/* fits_device. What every link takes by which IP goes at all (RFC 791, RFC 8200) needs no look at this one.
+ */
+static __always_inline int fits_known(struct __sk_buff *skb, const struct known_packet *known, __u32 ifindex)
+{
+	__u32 mtu;
+
+	return known->length <= ETH_HLEN + (FAMILY == 4 ? 68 : 1280) || fits_device(skb, ifindex, &mtu);
 }
 
 /* Makes a frame what it is behind the node that forwards it: VERDICT_PASSED or VERDICT_REWRITE. */

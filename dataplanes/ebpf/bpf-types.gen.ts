@@ -1674,29 +1674,32 @@ export const SweepCounts = {
   },
 } as const;
 
-/** struct sweep_context, 144 bytes */
+/** struct sweep_context, 152 bytes */
 export interface SweepContext {
   readonly family: Family;
   readonly shard: number;
+  readonly round: number;
   readonly now: bigint;
   readonly timeouts: SweepTimeouts;
   readonly counts: SweepCounts;
 }
 export const SweepContext = {
-  size: 144,
-  offsets: { family: 0, shard: 4, now: 8, timeouts: 16, counts: 80 },
+  size: 152,
+  offsets: { family: 0, shard: 4, round: 8, now: 16, timeouts: 24, counts: 88 },
   read(view: DataView, at = 0): SweepContext {
-    return { family: view.getUint32(at, true) as Family, shard: view.getUint32(at + 4, true), now: view.getBigUint64(at + 8, true), timeouts: SweepTimeouts.read(view, at + 16), counts: SweepCounts.read(view, at + 80) };
+    return { family: view.getUint32(at, true) as Family, shard: view.getUint32(at + 4, true), round: view.getUint32(at + 8, true), now: view.getBigUint64(at + 16, true), timeouts: SweepTimeouts.read(view, at + 24), counts: SweepCounts.read(view, at + 88) };
   },
   write(value: SweepContext, view: DataView, at = 0): void {
     view.setUint32(at, value.family, true);
     view.setUint32(at + 4, value.shard, true);
-    view.setBigUint64(at + 8, value.now, true);
-    SweepTimeouts.write(value.timeouts, view, at + 16);
-    SweepCounts.write(value.counts, view, at + 80);
+    view.setUint32(at + 8, value.round, true);
+    setZero(view, at + 12, 4);
+    view.setBigUint64(at + 16, value.now, true);
+    SweepTimeouts.write(value.timeouts, view, at + 24);
+    SweepCounts.write(value.counts, view, at + 88);
   },
   encode(value: SweepContext): Uint8Array {
-    const bytes = new Uint8Array(144);
+    const bytes = new Uint8Array(152);
     SweepContext.write(value, new DataView(bytes.buffer));
     return bytes;
   },
@@ -1788,6 +1791,10 @@ export const mapShapes = {
   tortie_refusal: { name: 'tortie_refusal', type: 6, keySize: 4, valueSize: 2048, maxEntries: 1, flags: 0 },
   /** lru_hash: u32 -> u64 */
   tortie_refused: { name: 'tortie_refused', type: 9, keySize: 4, valueSize: 8, maxEntries: 4096, flags: 0 },
+  /** percpu_array: u32 -> u640 */
+  tortie_route4: { name: 'tortie_route4', type: 6, keySize: 4, valueSize: 80, maxEntries: 256, flags: 0 },
+  /** percpu_array: u32 -> u832 */
+  tortie_route6: { name: 'tortie_route6', type: 6, keySize: 4, valueSize: 104, maxEntries: 256, flags: 0 },
   /** hash: RowKey -> u32 */
   tortie_rows: { name: 'tortie_rows', type: 1, keySize: 12, valueSize: 4, maxEntries: 524288, flags: 1 },
   /** array: u32 -> u32 */

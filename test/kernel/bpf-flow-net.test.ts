@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { FlowFlag, flowConstants, type RunState } from '#dataplanes/ebpf/bpf-types.gen.ts';
 import { type Case, check } from './bpf-flow-walk.ts';
@@ -281,6 +282,8 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
     bed.policy({ 'two ingress': 'deny' });
     try {
       await route('two');
+      // Ways are looked up once in a tick of the clock.
+      await sleep(50);
       expect(bed.run(version, step)).toBe('two refuses: policy');
       bed.policy();
       expect([bed.run(version, step), bed.run(version, step)]).toEqual(['pod two', 'pod two']);
@@ -291,6 +294,27 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
       await route('side');
       bed.address(version, 'router', { class: 0, hop: 0 });
     }
+  });
+
+  test('a way that is remembered is not that of a longer packet, nor one by what is no uplink any more', () => {
+    const step = 'one sends udp one:5 > router:53';
+    bed.run(version, step);
+    bed.run(version, 'net in at side udp router:53 > one:5');
+    const sizes = ['', ' size=1600', '', ' size=1400', ' size=1500', ' size=1400'];
+    expect(sizes.map((size) => bed.run(version, `${step}${size}`))).toEqual([
+      'net',
+      'stack',
+      'net',
+      'net',
+      'stack',
+      'net',
+    ]);
+    bed.uplink('side', {}, false);
+    expect(bed.run(version, step)).toBe('stack');
+    bed.shared('side');
+    expect(bed.run(version, step)).toBe('stack');
+    bed.uplink('side');
+    expect(bed.run(version, step)).toBe('net');
   });
 
   test('an answer to an address that has moved here is a flow of its own', async () => {
