@@ -34,11 +34,18 @@ struct sweep_counts {
 	__u64 deleted_pointers;
 };
 
+/* Of the pointers a round looks at one in so many: those whose cookies, but for the lowest bit, which is
+ * always 1, have the round as remainder. */
+#define SWEEP_POINTER_PARTS 4
+
 /* The argument of the program. */
 struct sweep_context {
 	enum family family;
 	/* 0 to FLOW_SHARDS - 1 */
 	__u32 shard;
+	/* Counts up from one round of all hashes to the next. */
+	__u32 round;
+	__u32 _reserved;
 	/* CLOCK_MONOTONIC, ns */
 	__u64 now;
 	struct sweep_timeouts timeouts;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
  * Expires flows: one call looks at every element of one hash. What is expired is marked; what still is at the
- * next sweep is deleted, so that a packet in between saves its flow. Likewise a pointer whose record is gone.
+ * next sweep is deleted, so that a packet in between saves its flow. Likewise a pointer whose record is gone,
+ * at which not every sweep looks.
  * Elements of the LRU hashes aren't swept.
  */
 #include <linux/bpf.h>

@@ -32,7 +32,7 @@ export async function sweepPart(run: Run): Promise<PartResult> {
     await write(translated, elementsOf(true, flows / 2));
     for (const round of run.turns('sweep')) {
       const measure = async (name: string, bed: FlowBed, tcpEstablished = defaultTimeouts.tcpEstablished) => {
-        collected.add(round, { case: name, side: 'ebpf' }, await sweep(bed, tcpEstablished));
+        collected.add(round, { case: name, side: 'ebpf' }, await sweep(bed, tcpEstablished, round));
       };
       // What the round before deleted.
       await write(plain, elements);
@@ -62,12 +62,12 @@ export async function sweepPart(run: Run): Promise<PartResult> {
   });
 }
 
-async function sweep(bed: FlowBed, tcpEstablished: number): Promise<Record<string, number>> {
+async function sweep(bed: FlowBed, tcpEstablished: number, round: number): Promise<Record<string, number>> {
   const found = { wallMs: 0, longestMs: 0, changed: 0 };
   const before = process.cpuUsage();
   for (const shard of bed.of(4).shards.keys()) {
     const began = performance.now();
-    const counts = await bed.sweeper.sweep(4, shard, { ...defaultTimeouts, tcpEstablished });
+    const counts = await bed.sweeper.sweep(4, shard, { ...defaultTimeouts, tcpEstablished }, round);
     const ms = performance.now() - began;
     found.wallMs += ms;
     found.longestMs = Math.max(found.longestMs, ms);
@@ -90,6 +90,9 @@ function elementsOf(isTranslated: boolean, count: number): readonly Elements[] {
     shard?.values.push(value);
   };
   for (let index = 0; index < count; index += 1) {
+    // Cookies decide which pointers a round looks at; those of programs are odd.
+    for (const value of [record.value, pointer?.value ?? record.value])
+      new DataView(value.buffer, value.byteOffset).setUint32(Record.offsets.state + 4, 2 * index + 1, true);
     const address = [10, 100 + (index >> 16), (index >> 8) & 255, index & 255];
     // End 1 is the larger one: the other end's, of a record and of what was asked for.
     const [key, value] = [record.key.slice(), record.value.slice()];

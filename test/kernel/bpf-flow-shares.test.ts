@@ -34,7 +34,7 @@ afterEach(async () => {
 });
 
 async function sweepAll(version: Version): Promise<void> {
-  for (const shard of [0, 1, 2, 3]) await sweep.sweep(version, shard, defaultTimeouts);
+  for (const shard of [0, 1, 2, 3]) await sweep.sweep(version, shard, defaultTimeouts, 0);
 }
 
 const isOneWay = ({ text }: { readonly text: string }): boolean => text.includes('oneWay');

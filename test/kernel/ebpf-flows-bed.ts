@@ -97,11 +97,11 @@ export class FlowBed implements Disposable {
     map.set(key, value, 'replace');
   }
 
-  /** Every hash of a family once, added up. */
-  async sweep(family: Family, timeouts = defaultTimeouts): Promise<Record<string, number>> {
+  /** Every hash of a family once, added up. The round is by default one that looks at pointers of `flowRecord`. */
+  async sweep(family: Family, timeouts = defaultTimeouts, round = 3): Promise<Record<string, number>> {
     const total: Record<string, number> = {};
     for (const shard of this.of(family).shards.keys())
-      for (const [name, count] of Object.entries(await this.sweeper.sweep(family, shard, timeouts)))
+      for (const [name, count] of Object.entries(await this.sweeper.sweep(family, shard, timeouts, round)))
         total[name] = (total[name] ?? 0) + count;
     return total;
   }

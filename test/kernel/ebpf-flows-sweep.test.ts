@@ -94,9 +94,21 @@ describe.each([4, 6] as const)('the sweep of IPv%i flows', (family) => {
     expect(bed.flagsOf(family, pointer!.key)! & marked).toBe(0);
   });
 
+  test('a pointer without its record is found by one of four rounds, and deleted by the next', async () => {
+    using bed = await FlowBed.make();
+    const { record, pointer } = bed.put(flowRecord(family, 17, answered, 0, { before: frontend[family] }));
+    bed.mapOf(family, record.key).delete(record.key);
+    const sweep = async (round: number) => await bed.sweep(family, defaultTimeouts, round);
+    for (const round of [4, 5, 6])
+      expect(await sweep(round)).toMatchObject({ visited: 1, pointers: 1, marked: 0, deletedPointers: 0 });
+    expect(await sweep(7)).toMatchObject({ marked: 1 });
+    expect(await sweep(8)).toMatchObject({ deletedPointers: 1 });
+    expect(bed.flagsOf(family, pointer!.key)).toBeUndefined();
+  });
+
   test('a hash that does not exist is refused', async () => {
     using bed = await FlowBed.make();
-    await expect(bed.sweeper.sweep(family, 4, defaultTimeouts)).rejects.toMatchObject({ code: 'SWEEP_REFUSED' });
+    await expect(bed.sweeper.sweep(family, 4, defaultTimeouts, 0)).rejects.toMatchObject({ code: 'SWEEP_REFUSED' });
   });
 });
 

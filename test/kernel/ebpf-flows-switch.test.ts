@@ -80,7 +80,8 @@ describe.each(rows)('a running $protocol flow, IPv$family', ({ row, protocol, nu
     await stream.stop();
     // TCP's entries say that it is over; UDP's would last for minutes.
     if (protocol === 'udp') await netfilter.delete({ addresses: [service] });
-    await eventually(async () => (await bed.sweep(row.family))['visited'] === 0);
+    let round = 0;
+    await eventually(async () => (await bed.sweep(row.family, defaultTimeouts, (round += 1)))['visited'] === 0);
     stop.abort();
     expect(await importing).toMatchObject({ failed: { count: 0 } });
   });

@@ -310,7 +310,7 @@ test('100,000 records are taken over, listed, handed out, swept and deleted', as
   expect(await table.importFlows(said({ type: 'flows', flows }), scope)).toMatchObject({ imported: count });
   // The hash spreads them: no shard has much more than a quarter.
   for (const shard of [0, 1, 2, 3]) {
-    const { visited } = await bed.sweeper.sweep(4, shard, defaultTimeouts);
+    const { visited } = await bed.sweeper.sweep(4, shard, defaultTimeouts, 0);
     expect(visited).toBeGreaterThan(count / 5);
     expect(visited).toBeLessThan(count / 3);
   }
@@ -321,7 +321,7 @@ test('100,000 records are taken over, listed, handed out, swept and deleted', as
   expect(await listed(table, { addresses: ['10.66.1.7'] })).toMatchObject([{ asked: { destination: '10.66.1.7' } }]);
   expect(await table.delete({ addresses: [client[4].address] })).toEqual({ deleted: count, failed: [] });
   expect(await listed(table)).toEqual([]);
-}, 60_000);
+});
 
 test('an ICMP flow says type and identifier', async () => {
   using bed = await FlowBed.make();

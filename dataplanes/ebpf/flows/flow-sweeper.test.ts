@@ -4,7 +4,7 @@ import type { Family } from '#native/types.ts';
 import type { Logger } from '../../logger.ts';
 import { TEST_CONFIG } from '../../shared/test-config.ts';
 import { FlowSweeper, sweepPauseMs } from './flow-sweeper.ts';
-import { resolveTimeouts } from './flow-timeouts.ts';
+import { type FlowTimeouts, resolveTimeouts } from './flow-timeouts.ts';
 import type { SweepResult } from './sweep-program.ts';
 
 const timeouts = resolveTimeouts(TEST_CONFIG.flowTimeouts, () => undefined);
@@ -23,11 +23,13 @@ const result = (more: Partial<SweepResult> = {}): SweepResult => ({
 /** A program whose calls the test ends. */
 class HeldProgram {
   readonly calls: string[] = [];
+  readonly rounds = new Set<number>();
   most = 0;
   #now = 0;
   answer: (family: Family, shard: number) => Promise<SweepResult> = () => Promise.resolve(result());
 
-  async sweep(family: Family, shard: number): Promise<SweepResult> {
+  async sweep(family: Family, shard: number, _timeouts: FlowTimeouts, round: number): Promise<SweepResult> {
+    this.rounds.add(round);
     this.calls.push(`${family}/${shard}`);
     this.#now += 1;
     this.most = Math.max(this.most, this.#now);
@@ -64,10 +66,12 @@ describe('the sweeper', () => {
     clock.advance(1);
     await settled();
     expect(program.calls).toEqual(all);
+    expect([...program.rounds]).toEqual([0]);
     expect(program.most).toBe(1);
     clock.advance(sweepPauseMs);
     await settled();
     expect(program.calls).toEqual([...all, ...all]);
+    expect([...program.rounds]).toEqual([0, 1]);
     await sweeper[Symbol.asyncDispose]();
   });
 

@@ -70,13 +70,14 @@ export class FlowSweeper implements AsyncDisposable {
     const start = performance.now();
     const counts = new Map<Family, SweepResult[]>();
     const failures: string[] = [];
+    const round = this.#stats.sweeps;
     let longest = 0;
     for (const family of families) {
       for (let shard = 0; shard < flowConstants.flowShards; shard += 1) {
         if (this.#stopped) return;
         const from = performance.now();
         try {
-          const result = await this.#deps.program.sweep(family, shard, this.#deps.timeouts());
+          const result = await this.#deps.program.sweep(family, shard, this.#deps.timeouts(), round);
           counts.set(family, [...(counts.get(family) ?? []), result]);
         } catch (error) {
           failures.push(`IPv${family} flows, hash ${shard}: ${(error as Error).message}`);

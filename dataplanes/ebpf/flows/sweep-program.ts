@@ -10,8 +10,11 @@ export type SweepResult = { readonly [K in keyof SweepCounts]: number };
 
 /** Expires the flows of one hash a call, on a thread of the addon. */
 export interface SweepProgram extends Disposable {
-  /** Rejects with a NetlinkFailure; `code` `SWEEP_REFUSED` when the program knows no such hash. */
-  sweep(family: Family, shard: number, timeouts: FlowTimeouts): Promise<SweepResult>;
+  /**
+   * `round` counts up from one sweep of all hashes to the next: of the pointers one in four is looked at in each. Rejects with a NetlinkFailure; `code`
+   * `SWEEP_REFUSED` when the program knows no such hash.
+   */
+  sweep(family: Family, shard: number, timeouts: FlowTimeouts, round: number): Promise<SweepResult>;
 }
 
 const noCounts: SweepCounts = {
@@ -83,10 +86,11 @@ class LoadedSweep implements SweepProgram {
     this.#program = program;
   }
 
-  async sweep(family: Family, shard: number, timeouts: FlowTimeouts): Promise<SweepResult> {
+  async sweep(family: Family, shard: number, timeouts: FlowTimeouts, round: number): Promise<SweepResult> {
     const context = SweepContext.encode({
       family,
       shard,
+      round: round >>> 0,
       // What Node reads is CLOCK_MONOTONIC.
       now: process.hrtime.bigint(),
       timeouts: {
