@@ -87,7 +87,6 @@ static __always_inline enum found find_address(const __u8 *address, struct addre
 
 	/* A copy: before 6.2 the verifier takes no key out of memory that a function was handed. */
 	__builtin_memcpy(key.address, address, ADDRESS_BYTES);
-#pragma unroll
 	for (int i = 0; i < STABLE_READS; i++) {
 		const struct address_info *found = bpf_map_lookup_elem(&tortie_addr, key.address);
 		const struct address_info *net;
@@ -129,7 +128,6 @@ static __always_inline enum found find_named(const __u8 *address, __u16 port, __
 	int misses = 0;
 
 	__builtin_memcpy(key.address, address, ADDRESS_BYTES);
-#pragma unroll
 	for (int i = 0; i < STABLE_READS; i++) {
 		const __u32 *found = bpf_map_lookup_elem(&tortie_named, &key);
 
