@@ -169,7 +169,7 @@ test('a rule that names a set which was never announced: its unit denies and say
   expect(unit.failure).toBe('set nobody is not known');
 });
 
-test('what is removed goes on for units in force that name it; one that comes later denies', async () => {
+test('a policy that is removed goes on for units in force that name it; one that comes later denies', async () => {
   const { twin, classifier } = start();
   classifier.onUpdate({ type: 'policyUpdate', id: 'p', policy: policy(rule('p 0')) });
   classifier.onUpdate({ type: 'policyUpdate', id: 'q', policy: policy(rule('q 0', { protocol: 17 })) });
@@ -187,6 +187,17 @@ test('what is removed goes on for units in force that name it; one that comes la
   await classifier.flush();
   expect(twin.classify(late.number, packet).action).toBe('deny');
   classifier.onUpdate({ type: 'policyUpdate', id: 'p', policy: policy(rule('p 0', { action: 'deny' })) });
+  await classifier.flush();
+  expect(twin.classify(unit.number, packet).action).toBe('deny');
+});
+
+test('a profile that is removed denies at once: who has it may go on naming it', async () => {
+  const { twin, classifier } = start();
+  classifier.onUpdate({ type: 'profileUpdate', id: 'open', profile: { ingress: [rule('open 0')], egress: [] } });
+  const unit = classifier.acquire({ ...lists([]), tiers: [], profiles: ['open'] });
+  await classifier.flush();
+  expect(twin.classify(unit.number, packet).action).toBe('allow');
+  classifier.onUpdate({ type: 'profileRemove', id: 'open' });
   await classifier.flush();
   expect(twin.classify(unit.number, packet).action).toBe('deny');
 });

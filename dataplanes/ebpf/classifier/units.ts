@@ -98,8 +98,8 @@ export class Units {
 
   /**
    * Units to be made anew: first those in force, then new ones, then those that failed, the smallest first. `room`: how much a map has; who
-   * failed for want of it is there again when it is more than it was. Without it they have to wait. One in force that names what was removed
-   * stays as it is: whom it judges goes over to another one, and until then nothing changes for him.
+   * failed for want of it is there again when it is more than it was. Without it they have to wait. One in force that names a policy which was
+   * removed stays as it is: whom it judges goes over to another one, and until then nothing changes for him.
    */
   takeDirty(room?: (map: SizedMap) => number): Unit[] {
     const dirty = this.#dirty;
@@ -190,13 +190,9 @@ export class Units {
     return this.#byKey.size;
   }
 
+  /** A policy is removed with the last that it selects; a profile may be named by somebody, and be gone. */
   #isLeft({ published, lists }: Unit): boolean {
-    if (published === undefined) return false;
-    const { tiers, profiles } = lists;
-    return (
-      tiers.some(({ policies }) => policies.some((id) => !this.policies.has(id))) ||
-      profiles.some((id) => !this.profiles.has(id))
-    );
+    return published !== undefined && lists.tiers.some(({ policies }) => policies.some((id) => !this.policies.has(id)));
   }
 
   #takeNumber(unit: Unit): boolean {
