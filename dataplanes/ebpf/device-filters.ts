@@ -70,6 +70,11 @@ export class DeviceFilters implements AsyncDisposable {
     this.#suspects.add(ifindex);
   }
 
+  /** There is a reason to look at some device: its filters, or what others have there. */
+  get mustLook(): boolean {
+    return this.#suspects.size > 0 || this.#others.hasNews;
+  }
+
   get suspects(): readonly number[] {
     return [...this.#suspects];
   }

@@ -465,6 +465,7 @@ export class EbpfDataplane implements Dataplane {
         const { host } = this.#deps;
         const [links] = await Promise.all([host.links(), this.#ways.read(() => host.addresses())]);
         await loaded.pods.compare(links, outcome);
+        loaded.suspectEntered();
         await this.#filters.forgetAllGone();
         this.#shaped.suspect();
         const devices = links.filter((link) => this.#path.mustHaveFilters(link));

@@ -69,11 +69,6 @@ export class EndpointUnits {
     }
   }
 
-  /** Endpoints that have units. */
-  get known(): readonly EndpointId[] {
-    return [...new Set([...this.#inForce.keys(), ...this.#next.keys()])];
-  }
-
   /** Endpoints that have the unit, or go over to it. */
   usersOf(unit: Unit): readonly EndpointId[] {
     return [...(this.#users.get(unit)?.keys() ?? [])];

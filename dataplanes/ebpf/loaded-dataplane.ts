@@ -84,6 +84,8 @@ export class LoadedDataplane implements AsyncDisposable {
   #mustSettle = false;
   #areServicesKnown = false;
   #isSweeping = false;
+  /** What the filters jump to may not be these programs. */
+  #mustEnter = true;
   /** What of Services is done otherwise, as it was logged. */
   #saidLimits: ReadonlySet<string> = new Set();
 
@@ -194,6 +196,7 @@ export class LoadedDataplane implements AsyncDisposable {
     this.#programs = programs;
     this.#config = config;
     this.#ownsPrograms = true;
+    this.#mustEnter = true;
   }
 
   /** Uplinks (`net`) or devices with a host endpoint (`host`) jump to our programs of the configuration in force. Throws as `loadObject` does. */
@@ -220,9 +223,20 @@ export class LoadedDataplane implements AsyncDisposable {
   enter(): boolean {
     if (!this.#isSweeping) this.#sweeper.start();
     this.#isSweeping = true;
-    if (isEntered(this.#filters, this.#programs)) return false;
-    enter(this.#filters, this.#programs);
-    return true;
+    const wasEntered = isEntered(this.#filters, this.#programs);
+    if (!wasEntered) enter(this.#filters, this.#programs);
+    this.#mustEnter = false;
+    return !wasEntered;
+  }
+
+  /** As `enter`, if the programs are others since, or `suspectEntered` was called. */
+  stayEntered(): boolean {
+    return this.#mustEnter && this.enter();
+  }
+
+  /** Somebody may have changed what the filters jump to. */
+  suspectEntered(): void {
+    this.#mustEnter = true;
   }
 
   /** Brings what was said of Services into force; what of them is not. `nodeName`: this node's; `retry`: what failed before is tried, too. */

@@ -35,6 +35,8 @@ export class NodeMaps implements Disposable {
   readonly #afterFlush = new AfterFlush();
   readonly #grace: () => Promise<void>;
   readonly #run: MappedArray;
+  /** What `tortie_run` says of this node. */
+  #node: HostInfo | undefined;
   readonly #handles: DisposableStack;
 
   /** `programs`: fresh ones. */
@@ -61,10 +63,12 @@ export class NodeMaps implements Disposable {
   }
 
   /** This node's addresses, for a pod that is its own backend. */
-  setNode({ ipv4, ipv6 }: HostInfo): void {
+  setNode(node: HostInfo): void {
+    if (node === this.#node) return;
     const run = this.#run.value(0);
-    run.set(addressBytes(ipv4, 4), RunState.offsets.host4);
-    run.set(addressBytes(ipv6, 16), RunState.offsets.host6);
+    run.set(addressBytes(node.ipv4, 4), RunState.offsets.host4);
+    run.set(addressBytes(node.ipv6, 16), RunState.offsets.host6);
+    this.#node = node;
   }
 
   /** The ports that masqueraded flows get; undefined: netfilter masquerades all. */

@@ -54,6 +54,11 @@ export class OthersPrograms {
     return this.#byFilter.has(ifindex) || this.#byTcx.has(ifindex);
   }
 
+  /** There is something to ask, or something has changed that nobody has taken. */
+  get hasNews(): boolean {
+    return this.#unasked.size + this.#changed.size > 0;
+  }
+
   /** Devices for which the answer may have changed since the last call. */
   takeChanged(): readonly number[] {
     const changed = [...this.#changed];

@@ -87,7 +87,7 @@ export class PacketPath {
         if (isFilled) await this.#enter(loaded);
         return;
       }
-      if (loaded.enter()) this.#parts.log.info('the filters go on with the programs of the new configuration');
+      if (loaded.stayEntered()) this.#parts.log.info('the filters go on with the programs of the new configuration');
     } catch (error) {
       outcome.failed.push({ object: 'BPF programs', reason: (error as Error).message });
     }
@@ -103,8 +103,8 @@ export class PacketPath {
    * dirty.
    */
   async look(loaded: LoadedDataplane, outcome: Outcome): Promise<void> {
-    if (this.#state !== 'yes') return;
     const { host, endpoints, filters } = this.#parts;
+    if (this.#state !== 'yes' || !filters.mustLook) return;
     for (const ifindex of filters.suspects) {
       const check = await filters.check(ifindex, loaded.filters);
       const name = host.link(ifindex)?.name ?? `#${ifindex}`;

@@ -69,9 +69,10 @@ export class PodCycle {
 
   /** Closes what no endpoint is any more. */
   closeAbandoned(outcome: Outcome): void {
-    const wanted = new Set(this.#endpoints.all);
-    for (const id of this.#wiring.known) if (!wanted.has(id)) this.#wiring.close(id);
-    for (const id of this.#denied) if (!wanted.has(id)) this.#denied.delete(id);
+    for (const id of this.#endpoints.removed) {
+      this.#wiring.close(id);
+      this.#denied.delete(id);
+    }
     for (const { name, ifindex } of this.#endpoints.takeAbandoned()) {
       try {
         const index = ifindex ?? this.#host.link(name)?.index;
@@ -126,12 +127,14 @@ export class PodCycle {
       }
     }
     const programmed = new Set(outcome.programmed);
-    for (const [id, reason] of this.#newlyFailing()) {
+    const failing = this.#newlyFailing();
+    for (const [id, reason] of failing) {
       programmed.delete(id);
       this.#deny(id);
       fail(id, reason);
     }
     outcome.programmed.splice(0, outcome.programmed.length, ...programmed);
+    if (prepared.length + failing.size === 0) return true;
     try {
       // The ways to addresses, and what nobody uses any more.
       await this.#maps.flush();

@@ -127,6 +127,11 @@ export class PodEndpoints {
     if (ifindex !== undefined) this.#ifindexes.set(name, ifindex);
   }
 
+  /** Endpoints that were removed, until `takeRemoved` takes them. */
+  get removed(): ReadonlySet<EndpointId> {
+    return this.#removed;
+  }
+
   /** Endpoints removed of which nothing is left, as `isGone` knows; each once. */
   takeRemoved(isGone: (id: EndpointId) => boolean): readonly EndpointId[] {
     const list = [...this.#removed].filter(isGone);

@@ -224,7 +224,7 @@ describe('an endpoint', () => {
     await bed.settle();
     expect(bed.hopTo('10.65.0.1')).toBeUndefined();
     expect([bed.slots.used, bed.hops.used, bed.classifier.figures.units]).toEqual([0, 0, 0]);
-    expect(bed.wiring.known).toEqual([]);
+    expect(bed.wiring.ifindex('a')).toBeUndefined();
   });
 
   test('on a device that another one had takes it over; the end of the first one takes nothing from it', async () => {

@@ -123,11 +123,6 @@ export class PodWiring {
     return this.#committed.get(id)?.ifindex;
   }
 
-  /** Endpoints that have something here. */
-  get known(): readonly EndpointId[] {
-    return [...new Set([...this.#committed.keys(), ...this.#prepared.keys(), ...this.#units.known])];
-  }
-
   #shut(id: EndpointId): void {
     const wires = [this.#committed.get(id), this.#prepared.get(id)];
     this.#committed.delete(id);

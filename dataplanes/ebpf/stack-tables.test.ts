@@ -12,14 +12,17 @@ const docker = ['*filter', ':FORWARD DROP [0:0]', ':DOCKER - [0:0]', '-A FORWARD
 
 let fake: FakeXtables;
 let hasIpv6: boolean;
+let clock: FakeClock;
+let due: number;
 let tables: StackTables;
 
 const create = (): StackTables => {
-  const clock = new FakeClock({ sleepsPass: true });
+  clock = new FakeClock({ sleepsPass: true });
+  due = 0;
   const variants = new VariantChoice(fake, silentLogger);
   return new StackTables(
     { commands: fake, variants, hasIpv6: () => hasIpv6, clock, log: silentLogger },
-    () => undefined,
+    () => void due++,
   );
 };
 
@@ -101,6 +104,18 @@ describe("netfilter's part while programs judge", () => {
     tables.setConfig({ ...TEST_CONFIG, interfacePrefixes: ['tap', 'veth'], filterAllowAction: 'return' });
     expect(await tables.apply()).toEqual({ failed: [], repaired: [] });
     expect(chain('iptables-nft', 'filter', 'FORWARD').at(-1)).toBe('-o veth+ -j RETURN');
+  });
+
+  test('is put right by the comparison whose time has come, and is not looked at before that', async () => {
+    tables.setConfig(TEST_CONFIG);
+    await tables.apply();
+    await tables.hook(true);
+    fake.write('iptables-nft', docker);
+    expect(await tables.apply()).toEqual({ failed: [], repaired: [] });
+    clock.advance(clock.nextInMs ?? 0);
+    expect(due).toBeGreaterThan(0);
+    const { repaired } = await tables.apply();
+    expect(repaired.join()).toContain('our rules in chain FORWARD had been changed');
   });
 
   test('goes when IPv6 is switched off, and is left alone where the kernel has none', async () => {

@@ -40,6 +40,8 @@ export class StackTables implements Disposable {
   /** Whether packets come by our chains; undefined: as an earlier agent left it. */
   #isHooked: boolean | undefined;
   #hasChanged = false;
+  /** The tables are as they should be, as far as anybody has told. */
+  #isSettled = false;
   /** Rules of ours may stand in the variant or family that isn't used. */
   #othersMayBeLeft = true;
 
@@ -67,6 +69,7 @@ export class StackTables implements Disposable {
   }
 
   requestResync(): void {
+    this.#isSettled = false;
     for (const tables of this.#tables.values()) tables.requestResync();
   }
 
@@ -75,11 +78,13 @@ export class StackTables implements Disposable {
     const failed: ApplyFailure[] = [];
     const repaired: string[] = [];
     const config = this.#config;
-    if (config === undefined) return { failed, repaired };
+    if (config === undefined || (this.#isSettled && !this.#hasChanged)) return { failed, repaired };
+    this.#isSettled = true; // What comes meanwhile is the next cycle's.
     try {
       if (this.#hasChanged) await this.#prepare(config);
     } catch (error) {
       this.#hasChanged = true;
+      this.#isSettled = false;
       return { failed: [{ object: 'netfilter rules', reason: (error as Error).message }], repaired };
     }
     for (const report of await Promise.all([...this.#tables.values()].map((tables) => tables.apply()))) {
@@ -88,12 +93,14 @@ export class StackTables implements Disposable {
     }
     if (failed.length === 0 && this.#isHooked === true && this.#othersMayBeLeft)
       failed.push(...(await this.#removeOthers()));
+    if (failed.length > 0) this.#isSettled = false;
     return { failed, repaired };
   }
 
   /** From now on packets come by the rules, or don't. Throws with the first table that fails. */
   async hook(isHooked: boolean): Promise<void> {
     this.#isHooked = isHooked;
+    this.#isSettled = false;
     if (!isHooked && this.#tables.size === 0) return;
     for (const tables of this.#tables.values()) tables.setHooked(isHooked);
     const [first] = (await this.apply()).failed;
@@ -107,6 +114,7 @@ export class StackTables implements Disposable {
     this.#variant = undefined;
     this.#isHooked = undefined;
     this.#hasChanged = true;
+    this.#isSettled = false;
     await this.#remove(['nft', 'legacy'], this.#deps.hasIpv6() ? [4, 6] : [4]);
   }
 
@@ -155,7 +163,10 @@ export class StackTables implements Disposable {
 
   #make(variant: Variant, family: Family, config: DataplaneConfig): Tables {
     const tools = new Xtables(this.#deps.commands, variant, family, TORTIE_RULES);
-    const tables = new Tables(tools, this.#names, settingsOf(config), this.#deps, this.#onDue);
+    const tables = new Tables(tools, this.#names, settingsOf(config), this.#deps, () => {
+      this.#isSettled = false;
+      this.#onDue();
+    });
     tables.allowRemoval(); // The rules are known as a whole.
     if (this.#isHooked !== undefined) tables.setHooked(this.#isHooked);
     this.#tables.set(family, tables);

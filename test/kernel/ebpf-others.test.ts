@@ -1,7 +1,11 @@
 /** Others' programs and filters on uplinks and pods' devices: noticed when they come and when they have gone; then packets pass by them. */
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
+import { Jump, mapShapes } from '#dataplanes/ebpf/bpf-types.gen.ts';
 import type { EbpfDataplane } from '#dataplanes/ebpf/ebpf.ts';
-import { attachTcx, loadObject, type LoadedObject, probeBpf } from '#native/bpf.ts';
+import { u32Key } from '#dataplanes/ebpf/keys.ts';
+import { idAt, layoutVersion } from '#dataplanes/ebpf/programs.ts';
+import { attachTcx, loadObject, type LoadedObject, openPinnedMap, probeBpf } from '#native/bpf.ts';
 import { openNetlink } from '#native/netlink.ts';
 import { exec } from '#test/lab/exec.ts';
 import { createNetns } from '#test/lab/netns.ts';
@@ -95,6 +99,18 @@ describe('an uplink', () => {
       expect(words()).toEqual([undefined]);
     },
   );
+
+  test('goes on with our programs after somebody has taken them from where filters jump to, and so do pods', async () => {
+    using jump = openPinnedMap(join(bed.bpffs, layoutVersion, 'tortie_jump'), mapShapes.tortie_jump);
+    if (jump === undefined) throw new Error('tortie_jump is not pinned');
+    const places = [Jump.podOut, Jump.podIn, Jump.netIn, Jump.netOut];
+    const ids = (): (number | undefined)[] => places.map((place) => idAt(jump, place));
+    const before = ids();
+    for (const place of places) jump.delete(u32Key(place));
+    await compare();
+    expect(ids()).toEqual(before);
+    expect(before).not.toContain(undefined);
+  });
 
   test('of filters events tell', async () => {
     const [, , put] = kinds[0] ?? [];

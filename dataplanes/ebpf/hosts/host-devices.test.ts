@@ -184,6 +184,29 @@ describe('the devices of host endpoints', () => {
     expect(changes).toEqual([true, true, true]);
   });
 
+  test('are the very same list as long as nothing is said or happens that could change it', async () => {
+    devices.set('a', testHostEndpoint({ ifaceName: '*' }));
+    const first = await devices.resolve();
+    await kernel.say({ type: 'addr.new', address: address(4, '10.0.0.9/32') });
+    devices.setForwarding(false);
+    expect(await devices.resolve()).toBe(first);
+    await kernel.say({ type: 'addr.new', address: address(3, '198.51.100.1/24') });
+    expect(await devices.resolve()).not.toBe(first);
+  });
+
+  test.each<[string, () => void]>([
+    ['a host endpoint', () => devices.set('b', testHostEndpoint({ ifaceName: 'eth1' }))],
+    ['a setting', () => devices.setSettings({ interfacePrefixes: ['cali'], uplinkPattern: 'eth1' })],
+    ["the node's address", () => devices.setNode({ ipv4: '198.51.100.1' })],
+    ['a pool', () => devices.setPools(['10.65.0.0/16'])],
+    ['the need of ways to forward by', () => devices.setForwarding(true)],
+    ['a wish to look at all', () => devices.requestResync()],
+  ])('are looked at anew after %s was said', async (_, say) => {
+    const first = await devices.resolve();
+    say();
+    expect(await devices.resolve()).not.toBe(first);
+  });
+
   test('are those that were pods, once pods are called otherwise', async () => {
     devices.set('a', testHostEndpoint({ ifaceName: '*' }));
     await devices.resolve();

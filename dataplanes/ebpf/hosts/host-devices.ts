@@ -42,20 +42,31 @@ export class HostDevices implements Disposable {
   #node: HostInfo = {};
   /** Devices are needed by which the node forwards, whoever has them. */
   #needsForwarding = false;
+  /** What `resolve` has said last; undefined: it may say something else now. */
+  #answer: { readonly areJudged: boolean; readonly devices: readonly HostDevice[] } | undefined;
 
   /** `onEvent` is told of every event while devices are followed, and whether `resolve` may answer otherwise now. */
   constructor(deps: HostDeviceDeps, onEvent: (event: NetlinkEvent, isChange: boolean) => void) {
-    this.#known = new KnownDevices(deps, (name) => this.#isAwaited(name), onEvent);
+    this.#known = new KnownDevices(
+      deps,
+      (name) => this.#isAwaited(name),
+      (event, isChange) => {
+        if (isChange) this.#answer = undefined;
+        onEvent(event, isChange);
+      },
+    );
   }
 
   /** Announces, replaces or (undefined) removes a host endpoint. */
   set(id: string, endpoint: HostEndpointInfo | undefined): void {
+    this.#answer = undefined;
     if (endpoint === undefined) this.#endpoints.delete(id);
     else this.#endpoints.set(id, endpoint);
   }
 
   /** Throws SyntaxError of a pattern that is none. */
   setSettings(settings: DeviceSettings): void {
+    this.#answer = undefined;
     this.#pattern = settings.uplinkPattern === undefined ? undefined : new RegExp(settings.uplinkPattern);
     this.#settings = settings;
     this.#known.setPrefixes(settings.interfacePrefixes);
@@ -63,6 +74,7 @@ export class HostDevices implements Disposable {
 
   /** This node's addresses, as calc says them. */
   setNode(node: HostInfo): void {
+    this.#answer = undefined;
     this.#node = node;
   }
 
@@ -73,6 +85,7 @@ export class HostDevices implements Disposable {
 
   /** Whether devices by which the node forwards are listed, too. */
   setForwarding(isNeeded: boolean): void {
+    if (isNeeded !== this.#needsForwarding) this.#answer = undefined;
     this.#needsForwarding = isNeeded;
   }
 
@@ -86,8 +99,12 @@ export class HostDevices implements Disposable {
     return this.#sorted().find(([, { ifaceName }]) => ifaceName === '*')?.[0];
   }
 
-  /** The devices now, by ifindex, which are followed from now on. `areJudged` false: host endpoints stand for none. Throws what netlink says. */
+  /**
+   * The devices now, by ifindex, which are followed from now on; the very same list as long as nothing was said or has happened that could change it.
+   * `areJudged` false: host endpoints stand for none. Throws what netlink says.
+   */
   async resolve(areJudged = true): Promise<readonly HostDevice[]> {
+    if (this.#answer?.areJudged === areJudged && this.#known.isRead) return this.#answer.devices;
     const known = await this.#known.read();
     const owners = new Map<number, string>();
     for (const [id, endpoint] of areJudged ? this.#sorted() : []) {
@@ -111,10 +128,13 @@ export class HostDevices implements Disposable {
         isJudged,
       });
     }
-    return devices.sort((a, b) => a.ifindex - b.ifindex);
+    devices.sort((a, b) => a.ifindex - b.ifindex);
+    this.#answer = { areJudged, devices };
+    return devices;
   }
 
   [Symbol.dispose](): void {
+    this.#answer = undefined;
     this.#known[Symbol.dispose]();
   }
 

@@ -46,6 +46,8 @@ export class HostEndpoints implements AsyncDisposable {
   #loaded: LoadedDataplane | undefined;
   #tables: HostTables | undefined;
   #resolved: readonly HostDevice[] = [];
+  /** What the last `enforce` has brought about wholly: nothing is to be looked at as long as it is wanted and nobody is suspect. */
+  #kept: { readonly loaded: LoadedDataplane; readonly devices: readonly HostDevice[] } | undefined;
   /** Before that nobody can say that a device is to have nothing. */
   #isLooked = false;
   #mustSetFailsafes = false;
@@ -172,12 +174,16 @@ export class HostEndpoints implements AsyncDisposable {
    * that host endpoints have not.
    */
   async enforce(loaded: LoadedDataplane, outcome: Outcome): Promise<readonly ApplyFailure[]> {
+    const devices = this.#resolved;
+    if (this.#kept?.loaded === loaded && this.#kept.devices === devices && !this.#enforcement.hasSuspects) return [];
+    this.#kept = undefined;
     const failures: Outcome = { programmed: [], failed: [], repaired: [] };
     // Where programs go, packets don't any more.
     this.#setDirect(loaded);
     try {
       const xdp = this.#config?.xdp ?? { enabled: false, generic: false };
-      const { failed, failedUplinks, repaired } = await this.#enforcement.keep(loaded, this.#enforced, xdp);
+      const { failed, failedUplinks, repaired, isSettled } = await this.#enforcement.keep(loaded, this.#enforced, xdp);
+      if (isSettled) this.#kept = { loaded, devices };
       outcome.failed.push(...failedUplinks);
       failures.failed.push(...failed);
       outcome.repaired.push(...repaired);
@@ -195,6 +201,7 @@ export class HostEndpoints implements AsyncDisposable {
     const tables = this.#loaded === loaded && this.#tables !== undefined ? this.#tables : this.#use(loaded);
     if (config === undefined || !this.#isLooked) return false;
     if (this.#resolved.length === 0 && !tables.hasAny) return true;
+    if (tables.isInForceOn(this.#resolved) && !this.#mustSetFailsafes) return true;
     try {
       await tables.prepare();
       if (this.#mustSetFailsafes) loaded.maps.failsafes.set(config);
@@ -215,6 +222,7 @@ export class HostEndpoints implements AsyncDisposable {
 
   /** Takes our programs off all devices, whoever of us attached them, and out of the places of `loaded` that devices jump to. */
   async release(loaded: LoadedDataplane | undefined): Promise<void> {
+    this.#kept = undefined;
     loaded?.maps.hostSlots.setDirect(new Set());
     await this.#enforcement.removeAll(loaded);
   }
@@ -224,6 +232,7 @@ export class HostEndpoints implements AsyncDisposable {
     this.#loaded = undefined;
     this.#tables = undefined;
     this.#resolved = [];
+    this.#kept = undefined;
     this.#isLooked = false;
     this.#timer?.[Symbol.dispose]();
     this.#timer = undefined;

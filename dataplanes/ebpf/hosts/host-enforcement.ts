@@ -37,6 +37,8 @@ export interface EnforcementReport {
   /** What uplinks don't have: their packets go by the stack. */
   readonly failedUplinks: readonly ApplyFailure[];
   readonly repaired: readonly string[];
+  /** All devices have what they should, so there is nothing to do before one is suspect, or they are others. */
+  readonly isSettled: boolean;
 }
 
 /** Our programs on uplinks and the devices that host endpoints stand for: they come, are looked at when there is reason to, and go. */
@@ -68,6 +70,11 @@ export class HostEnforcement implements AsyncDisposable {
     if (!this.#states.has(ifindex)) return false;
     this.#suspects.add(ifindex);
     return true;
+  }
+
+  /** Devices are to be looked at. */
+  get hasSuspects(): boolean {
+    return this.#suspects.size > 0;
   }
 
   /** Programs of ours may be on devices, whoever of us attached them. */
@@ -113,7 +120,8 @@ export class HostEnforcement implements AsyncDisposable {
     xdp: Pick<XdpSettings, 'enabled' | 'generic'>,
   ): Promise<EnforcementReport> {
     const report = { failed: [] as ApplyFailure[], failedUplinks: [] as ApplyFailure[], repaired: [] as string[] };
-    if (devices.length === 0 && this.#states.size === 0 && !this.#mayHaveLeftovers) return report;
+    if (devices.length === 0 && this.#states.size === 0 && !this.#mayHaveLeftovers)
+      return { ...report, isSettled: true };
     await this.#enterNet(loaded, devices, report);
     const judged = devices.filter(({ isJudged }) => isJudged);
     try {
@@ -129,7 +137,7 @@ export class HostEnforcement implements AsyncDisposable {
         { ...xdp, refused: undefined },
         report,
       );
-      return unique(report);
+      return { ...unique(report), isSettled: false };
     }
     const wantsXdp = xdp.enabled && devices.some(({ isUntracked }) => isUntracked);
     const refused = wantsXdp ? await this.#useXdp(loaded) : undefined;
@@ -143,7 +151,11 @@ export class HostEnforcement implements AsyncDisposable {
     }
     if (isWhole && judged.length === 0) this.#leave(loaded, 'host');
     if (devices.length === 0 && isWhole) rmSync(join(this.#deps.dir, 'clsact'), { recursive: true, force: true });
-    return unique(report);
+    const isSettled =
+      report.failed.length + report.failedUplinks.length === 0 &&
+      refused === undefined &&
+      devices.every(({ ifindex }) => this.#attached.has(ifindex));
+    return { ...unique(report), isSettled };
   }
 
   /** Takes ours off everything, whoever of us attached it. */
@@ -310,7 +322,7 @@ const objectOf = ({ endpoint, name }: EnforcedDevice): string =>
   endpoint === undefined ? `BPF programs of ${name}` : `host endpoint ${endpoint}`;
 
 /** One failure for each object is enough. */
-const unique = (report: EnforcementReport): EnforcementReport => ({
+const unique = (report: Omit<EnforcementReport, 'isSettled'>): Omit<EnforcementReport, 'isSettled'> => ({
   ...report,
   failed: [...new Map(report.failed.map((failure) => [failure.object, failure])).values()],
 });

@@ -23,6 +23,8 @@ export class HostTables {
   /** Host endpoints whose units aren't those of what they are. */
   readonly #dirty = new Set<string>();
   readonly #prepared = new Set<string>();
+  /** The devices on which everything is in force; undefined: something isn't, or not as it should be. */
+  #inForceOn: readonly HostDevice[] | undefined;
 
   constructor(maps: Maps) {
     this.#maps = maps;
@@ -43,6 +45,11 @@ export class HostTables {
     );
   }
 
+  /** Nothing is to be done as long as these are the devices: the very list that was last committed. */
+  isInForceOn(devices: readonly HostDevice[]): boolean {
+    return this.#inForceOn === devices && this.#dirty.size + this.#prepared.size === 0;
+  }
+
   /** Takes the units of what has changed, and makes them. Throws what the maps say; call it again. */
   async prepare(): Promise<void> {
     for (const id of this.#dirty) {
@@ -58,6 +65,7 @@ export class HostTables {
 
   /** Brings what was prepared into force on these devices. `everywhere`: the host endpoint whose say pods' devices have too. */
   async commit(devices: readonly HostDevice[], everywhere: string | undefined): Promise<readonly ApplyFailure[]> {
+    this.#inForceOn = undefined;
     const failed = new Map<string, string>();
     const fail = (object: string, reason: string): void => void failed.set(object, failed.get(object) ?? reason);
     const has = new Set<number>();
@@ -103,6 +111,8 @@ export class HostTables {
       isFreed = true;
     }
     if (isFreed) await this.#maps.flush();
+    // A unit that could not be made may get another number.
+    if (failed.size === 0 && this.failures.length === 0) this.#inForceOn = devices;
     return [...failed].map(([object, reason]) => ({ object, reason }));
   }
 

@@ -95,6 +95,11 @@ export class KnownDevices implements Disposable {
     this.#isRead = false;
   }
 
+  /** What is known is what `read` would answer now. */
+  get isRead(): boolean {
+    return this.#isRead;
+  }
+
   /** The devices now, by ifindex; from now on they are followed. Throws what netlink says; then nothing is known. */
   async read(): Promise<ReadonlyMap<number, KnownDevice>> {
     this.#follower.start(); // Before the dumps: what happens meanwhile comes as events, after them.
