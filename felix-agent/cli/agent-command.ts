@@ -1,6 +1,7 @@
-import { setFlagsFromString } from 'node:v8';
+import { systemClock } from '#api/clock.ts';
 import { parseCommandLine, readBootstrap } from '../config/bootstrap.ts';
 import { createAgent } from '../container.ts';
+import { HeapGrowth } from '../heap-growth.ts';
 import { createLog } from '../log.ts';
 import { lockNode } from '../node-lock.ts';
 import { KernelFileLock } from '#native/flock.ts';
@@ -20,10 +21,11 @@ export const agentCommand: Command = {
     const stop = Promise.withResolvers<string>();
     const onSignal = (signal: NodeJS.Signals) => stop.resolve(signal);
     process.on('SIGTERM', onSignal).on('SIGINT', onSignal);
+    using heap = new DisposableStack();
     const failed = agent.start().then(
       () => {
-        // From now on the heap grows in small steps, with a collection at each. A start would spend a fifth of its time in them.
-        setFlagsFromString('--optimize-for-size');
+        // Not before: a start would spend a fifth of its time in collections.
+        heap.use(new HeapGrowth(systemClock));
         return stop.promise;
       },
       (error: unknown) => {
