@@ -44,3 +44,14 @@ test.each<[string, (devices: DeviceFilters) => Promise<unknown>]>([
   await ended;
   expect(turns).toBeGreaterThan(4);
 });
+
+test('what happens to a device while it is looked at is looked at again', async () => {
+  await using devices = new DeviceFilters({ host, links: { dir: '/nowhere' } });
+  devices.suspect(7);
+  const check = devices.check(7, filters);
+  devices.suspect(7);
+  expect(await check).toEqual({ outcome: 'as they were' });
+  expect(devices.suspects).toContain(7);
+  await devices.check(7, filters);
+  expect(devices.suspects).not.toContain(7);
+});

@@ -81,9 +81,9 @@ export class DeviceFilters implements AsyncDisposable {
 
   /** Looks at a device's filters and puts them right. What fails stays a suspect. */
   async check(ifindex: number, filters: Filters): Promise<FilterCheck> {
+    this.#suspects.delete(ifindex); // What happens meanwhile makes it one again.
     try {
       const { attached } = await this.#put(ifindex, filters);
-      this.#suspects.delete(ifindex);
       return { outcome: attached === 'yes' ? 'as they were' : attached === 'no' ? 'repaired' : 'replaced' };
     } catch (error) {
       if (isGone(error)) {

@@ -112,6 +112,8 @@ export class EbpfDataplane implements Dataplane {
   readonly #turns = new Turns();
   /** Ifindexes of devices that are gone. */
   readonly #gone = new Set<number>();
+  /** It is let go: what is still asked for must not open everything anew. */
+  #isClosed = false;
   /** What was said since the last apply began. */
   #inbox: DataplaneUpdate[] = [];
   #config: DataplaneConfig | undefined;
@@ -181,7 +183,7 @@ export class EbpfDataplane implements Dataplane {
       this.#takeIn();
       const config = this.#config;
       // Without configuration the programs can't be loaded; it is the first thing calc says.
-      if (config === undefined) return { ...outcome, removed: [] };
+      if (config === undefined || this.#isClosed) return { ...outcome, removed: [] };
       try {
         await this.#load(config);
       } catch (error) {
@@ -293,6 +295,7 @@ export class EbpfDataplane implements Dataplane {
   /** Closes handles only: what is pinned and attached stays. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.#turns.run(async () => {
+      this.#isClosed = true;
       await this.#letGo();
       this.#stack[Symbol.dispose]();
     });
@@ -513,15 +516,24 @@ export class EbpfDataplane implements Dataplane {
     if (!this.#endpoints.inSync) return;
     if (this.#path.state === 'yes') await this.#flush.addUnheld(() => this.#deps.host.addresses());
     const { pending, isDue } = this.#flush;
+    const waiting = [...pending].filter((id) => this.#endpoints.endpoint(id) !== undefined);
     let reason = this.#flush.takeFailure();
     if (reason === undefined && isDue) {
       const ended = this.#flush.run();
-      if (outcome.programmed.some((id) => pending.has(id))) {
+      if (waiting.length > 0) {
         await ended;
         reason = this.#flush.takeFailure();
       } else void ended.then(() => this.#listener());
     }
-    if (reason !== undefined) outcome.failed.push({ object: 'flows of pods that are gone', reason });
+    if (reason === undefined) return;
+    outcome.failed.push({ object: 'flows of pods that are gone', reason });
+    // Whoever has their addresses now isn't ready: packets of theirs would pass as its own.
+    for (const endpoint of waiting)
+      outcome.failed.push({
+        object: `endpoint ${endpoint}`,
+        endpoint,
+        reason: `flows of the pod that had its address: ${reason}`,
+      });
   }
 
   async #deleteFlows(addresses: readonly IpText[]): Promise<void> {
@@ -537,12 +549,14 @@ export class EbpfDataplane implements Dataplane {
   }
 
   async #forgetGone(loaded: LoadedDataplane, outcome: Outcome): Promise<void> {
-    for (const ifindex of this.#gone) {
+    const gone = [...this.#gone];
+    this.#gone.clear(); // It may be used again, and gone again, meanwhile.
+    for (const ifindex of gone) {
       try {
         loaded.pods.forget(ifindex);
         await this.#filters.forgetGone(ifindex);
-        this.#gone.delete(ifindex);
       } catch (error) {
+        this.#gone.add(ifindex);
         outcome.failed.push({ object: `BPF map entries of device #${ifindex}`, reason: wordsOf(error) });
       }
     }

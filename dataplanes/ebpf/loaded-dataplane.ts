@@ -268,13 +268,15 @@ export class LoadedDataplane implements AsyncDisposable {
 
   /** What the maps that packets meet say of one. Throws as `loadObject` does. */
   async inspect(question: PacketQuestion, names: Omit<ExplainNames, 'ruleOf'>): Promise<PacketView> {
-    this.#ask ??= AskProgram.load(this.#deps.place.objects, this.#programs);
+    const loading = (this.#ask ??= AskProgram.load(this.#deps.place.objects, this.#programs));
+    let ask: AskProgram;
     try {
-      return (await this.#ask).look(question, { ...names, ruleOf: (word) => this.maps.classifier.ruleOf(word) });
+      ask = await loading;
     } catch (error) {
-      this.#ask = undefined;
+      if (this.#ask === loading) this.#ask = undefined;
       throw error;
     }
+    return ask.look(question, { ...names, ruleOf: (word) => this.maps.classifier.ruleOf(word) });
   }
 
   /** What is in force, and how full the tables are that this agent fills. */
@@ -319,7 +321,11 @@ export class LoadedDataplane implements AsyncDisposable {
   settleSoon(areServicesKnown: boolean): void {
     this.#mustSettle = true;
     this.#areServicesKnown = areServicesKnown;
-    this.#settling ??= this.#settle().finally(() => (this.#settling = undefined));
+    this.#settling ??= this.#settle().finally(() => {
+      this.#settling = undefined;
+      // Asked for between its last look and now.
+      if (this.#mustSettle) this.settleSoon(this.#areServicesKnown);
+    });
   }
 
   /** Nothing is pinned or taken off by this. */

@@ -44,6 +44,8 @@ export class EbpfBed implements AsyncDisposable {
   /** What all its dataplanes are told. */
   readonly config: DataplaneConfig = { ...TEST_CONFIG, routeRefreshIntervalMs: 0 };
   readonly profiles: readonly DataplaneUpdate[] = [ALLOW_ALL];
+  /** Why connections can't be deleted; undefined: they can. */
+  conntrackFailure: Error | undefined;
   readonly #dir: string;
   readonly #pods: BedPod[] = [];
   readonly #dataplanes: EbpfDataplane[] = [];
@@ -100,7 +102,12 @@ export class EbpfBed implements AsyncDisposable {
     const { path } = this.node;
     const dataplane = new EbpfDataplane({
       host: this.host,
-      conntrack: this.#conntrack,
+      conntrack: {
+        deleteOf: async (addresses) => {
+          if (this.conntrackFailure !== undefined) throw this.conntrackFailure;
+          return await this.#conntrack.deleteOf(addresses);
+        },
+      },
       openMonitor: (groups) => openMonitor(groups, { path }),
       place: {
         dir: this.bpffs,

@@ -107,6 +107,14 @@ test('other sizes and other configurations over and over, restarts and flips lea
   expect(existsSync(join(bed.bpffs, layoutVersion))).toBe(false);
 });
 
+test('an apply that is asked for while its end is under way opens nothing behind it', async () => {
+  const { dataplane } = await started(1039);
+  const ended = dataplane[Symbol.asyncDispose]();
+  expect(await dataplane.apply()).toEqual({ programmed: [], removed: [], failed: [], repaired: [] });
+  await ended;
+  expect(handles()).toEqual({});
+});
+
 test('a cleanup finds all that a killed agent left: uplinks, host endpoints, XDP, shaped pods, what was put aside', async () => {
   const rulesBefore = await bed.node.exec('nft', 'list', 'ruleset');
   const { dataplane, pods } = await started(1051);

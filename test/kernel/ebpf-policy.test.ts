@@ -89,6 +89,27 @@ describe('flows', () => {
     await applied(dataplane, next.id);
     expect(await known()).toBe(0);
   });
+
+  test('that can not be deleted keep the next pod with the address waiting, however often it is tried', async () => {
+    const dataplane = await active();
+    const one = await bed.pod(1, dataplane);
+    say(dataplane, one);
+    await applied(dataplane, one.id);
+    bed.conntrackFailure = new Error('ctnetlink: ENOBUFS');
+    dataplane.onUpdate({ type: 'workloadEndpointRemove', id: one.id });
+    const next = { ...one, id: 'k8s/default/next/eth0', endpoint: { ...one.endpoint, mac: '0a:00:00:00:00:99' } };
+    say(dataplane, next);
+    for (let attempt = 0; attempt < 3; attempt++) {
+      const { failed } = await dataplane.apply();
+      expect(failed).toContainEqual({
+        object: `endpoint ${next.id}`,
+        endpoint: next.id,
+        reason: 'flows of the pod that had its address: ctnetlink: ENOBUFS',
+      });
+    }
+    bed.conntrackFailure = undefined;
+    expect((await dataplane.apply()).failed).toEqual([]);
+  });
 });
 
 describe('policy', () => {

@@ -258,6 +258,7 @@ export class HostEnforcement implements AsyncDisposable {
     const isSame =
       before?.device === name && before.hostEndpoint === (endpoint ?? null) && before.isUplink === isUplink;
     if (isSame && isXdpAsWanted && !this.#suspects.has(ifindex)) return;
+    this.#suspects.delete(ifindex); // What happens meanwhile makes it one again.
     // Before the filters are there, so that whoever comes after a crash looks for them.
     if ((await this.#attachments.kind()) === 'clsact') mkdirSync(join(this.#deps.dir, 'clsact'), { recursive: true });
     const { kind, outcome } = await this.#attachments.put(ifindex, filters);
@@ -271,7 +272,6 @@ export class HostEnforcement implements AsyncDisposable {
       xdpState = { mode: 'off', reason: xdp.refused };
     } else if (xdp.enabled) xdpState = await this.#xdp.put(ifindex, { allowGeneric: xdp.generic });
     else await this.#xdp.remove(ifindex);
-    this.#suspects.delete(ifindex);
     this.#states.set(ifindex, {
       device: name,
       hostEndpoint: endpoint ?? null,
