@@ -116,14 +116,14 @@ const data: Readonly<Record<string, LabelChanges>> = {
       watch: fromOutside,
       from: remoteAddress(index),
       before: () => setPod(index, { ...labelsOf(index), role: `role-${1 + (round % (roles - 1))}` }),
-      change: () => setPod(index, { ...labelsOf(index), role: 'role-0' }),
+      change: changeOf(index, { ...labelsOf(index), role: 'role-0' }),
     };
   }),
   "this node's pod: other role": await measure((round) => ({
     watch: fromHere,
     from: remoteAddress(1),
     before: () => setPod(1, { ...labelsOf(1), role: `role-${1 + (round % (roles - 1))}` }),
-    change: () => setPod(1, { ...labelsOf(1), role: 'role-0' }),
+    change: changeOf(1, { ...labelsOf(1), role: 'role-0' }),
   })),
   "this node's pod: other policies": await measure((round) => {
     const app = 1 + (round % 9);
@@ -132,7 +132,7 @@ const data: Readonly<Record<string, LabelChanges>> = {
       // Of role `app`, and not one whose role was changed above.
       from: remoteAddress(podCount - roles + app),
       before: () => setPod(0, { ...labelsOf(0), app: `app-${1 + (app % 9)}` }),
-      change: () => setPod(0, { ...labelsOf(0), app: `app-${app}` }),
+      change: changeOf(0, { ...labelsOf(0), app: `app-${app}` }),
     };
   }),
 };
@@ -192,7 +192,13 @@ async function settled(): Promise<void> {
 }
 
 function setPod(index: number, labels: Readonly<Record<string, string>>): void {
-  graph.onPod(`default/far-${index}`, parseAs('Pod', remotePod(index, labels)).object);
+  changeOf(index, labels)();
+}
+
+/** The same as it comes from the datastore, which has read and parsed it. */
+function changeOf(index: number, labels: Readonly<Record<string, string>>): () => void {
+  const pod = parseAs('Pod', remotePod(index, labels)).object;
+  return () => graph.onPod(`default/far-${index}`, pod);
 }
 
 function setEndpoint(index: number): void {
