@@ -285,3 +285,21 @@ test('a row that a record left and takes again before it is freed has one user: 
   const { rowEntries, chunks, rows, records } = classifier.figures;
   expect({ rowEntries, chunks, rows, records }).toEqual({ rowEntries: 0, chunks: 0, rows: 0, records: 0 });
 });
+
+test('a unit whose rules stay while a set of theirs goes is made once that is announced anew', async () => {
+  const started = start();
+  const { twin, classifier } = started;
+  const ofWeb = rule('s', from('web'));
+  setOf(started, 'web', '10.0.0.1/32');
+  policyOf(started, 'p', ofWeb);
+  const unit = classifier.acquire(lists(['p']));
+  await classifier.flush();
+  classifier.onUpdate({ type: 'ipSetRemove', id: 'web' });
+  policyOf(started, 'p', ofWeb, rule('t', notFrom('web')));
+  await classifier.flush();
+  expect(unit.failure).toContain('set web is not known');
+  setOf(started, 'web', '10.0.0.1/32');
+  await classifier.flush();
+  expect(unit.failure).toBeUndefined();
+  expect(twin.classify(unit.number, packet).action).toBe('allow');
+});

@@ -21,7 +21,7 @@ export class TraitClaim {
 
   /** The number of a trait. Throws `UnknownSet`, `BrokenSet`, and `RangeError` for a network that is none. */
   *number(name: TraitName): Pieces<number> {
-    if (name.kind === 'set' || name.kind === 'ipPort') this.sets.add(name.set);
+    this.#note(name);
     const { id, isNew } = yield* this.#membership.traits.acquire(name, this);
     if (isNew) this.#traits.push(id);
     this.#membership.check(name);
@@ -30,12 +30,21 @@ export class TraitClaim {
 
   /** Names a trait by the number that it has in a unit in force; false: what its name means may have changed, and the name has to be asked again. */
   again(trait: number): boolean {
-    const known = this.#membership.traits.acquireAgain(trait, this);
+    const { traits } = this.#membership;
+    let known: ReturnType<typeof traits.acquireAgain>;
+    try {
+      known = traits.acquireAgain(trait, this);
+    } catch (error) {
+      // Its set is what the unit fails for want of, and waits for.
+      const name = traits.nameOf(trait);
+      if (name !== undefined) this.#note(name);
+      throw error;
+    }
     if (known === undefined) return false;
     const { name, isNew } = known;
     if (!isNew) return true;
     this.#traits.push(trait);
-    if (name.kind === 'set' || name.kind === 'ipPort') this.sets.add(name.set);
+    this.#note(name);
     this.#membership.check(name);
     return true;
   }
@@ -43,5 +52,9 @@ export class TraitClaim {
   /** Nobody follows the rules any more. */
   release(): void {
     for (const trait of this.#traits) this.#membership.traits.release(trait, this);
+  }
+
+  #note(name: TraitName): void {
+    if (name.kind === 'set' || name.kind === 'ipPort') this.sets.add(name.set);
   }
 }

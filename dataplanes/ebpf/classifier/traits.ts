@@ -73,6 +73,11 @@ export class Traits {
     return { name, isNew: true };
   }
 
+  /** What a trait that somebody has is called. */
+  nameOf(id: number): TraitName | undefined {
+    return this.#byId.get(id)?.name;
+  }
+
   /** `user` is one of its users no more. */
   release(id: number, user: object): void {
     const trait = this.#byId.get(id);
