@@ -39,7 +39,9 @@ export class WriteBehind {
   readonly #deps: WriteBehindDeps;
   readonly #unsure = new Set<string>();
   readonly #passes: Passes;
+  /** Blocks whose question could not be answered yet. */
   readonly #challenged = new Set<string>();
+  readonly #answering = new Set<Promise<void>>();
   #isToTidy = true;
   #isStopped = false;
 
@@ -74,7 +76,10 @@ export class WriteBehind {
 
   /** Writes to this block, and so says that this node is alive: at once, because a pass under way may take long; the passes try again. */
   answer(cidr: string): void {
-    this.#answer(cidr).catch(() => this.request({ now: true }));
+    const answered = this.#answer(cidr)
+      .catch(() => this.request({ now: true }))
+      .finally(() => this.#answering.delete(answered));
+    this.#answering.add(answered);
   }
 
   /** Asks for a pass soon; `now`: without waiting for more to write. */
@@ -83,8 +88,9 @@ export class WriteBehind {
   }
 
   /** Writes everything that is decided by now. Rejects with the first failure; the rest is tried all the same. */
-  flush(): Promise<void> {
-    return this.#passes.flush();
+  async flush(): Promise<void> {
+    await Promise.all(this.#answering);
+    await this.#passes.flush();
   }
 
   /** No more passes, and no more refill, except by `flush`. */
