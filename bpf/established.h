@@ -53,7 +53,7 @@
 struct known_route {
 	struct flow_key key;
 	__u32 sender;
-	/* By which it came; type of service or traffic class and flow label, as in struct bpf_fib_lookup. */
+	/* By which it came; DSCP and flow label, as in struct bpf_fib_lookup. */
 	__u32 ifindex;
 	__u32 class_flow;
 	/* The longest packet that the route is known to take. */
@@ -81,12 +81,14 @@ static __always_inline __u32 bytes_known(const struct __sk_buff *skb, const stru
 			     : known->length - ETH_HLEN;
 }
 
+/* Without ECN's bits, by which no route is chosen, and which are others from packet to packet of a flow (RFC
+ * 3168: data has them, an ACK alone doesn't). */
 static __always_inline __u32 class_flow_of(const struct known_packet *known)
 {
 #if FAMILY == 4
-	return ((const __u8 *)known->words)[1];
+	return ((const __u8 *)known->words)[1] & 0xfc;
 #else
-	return known->version_class_flow & bpf_htonl(0x0fffffff);
+	return known->version_class_flow & bpf_htonl(0x0fcfffff);
 #endif
 }
 

@@ -317,6 +317,28 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
     expect(bed.run(version, step)).toBe('net');
   });
 
+  test('a way that is remembered is that of packets with any ECN bits, not with another DSCP', async () => {
+    const step = 'one sends udp one:5 > router:53';
+    bed.run(version, step);
+    bed.run(version, 'net in at side udp router:53 > one:5');
+    const map = bed.map(`tortie_route${version}`);
+    /** What is remembered, on each CPU, but for when. */
+    const [now, size] = version === 4 ? [40, 80] : [64, 104];
+    const remembered = async (trafficClass: number): Promise<readonly string[]> => {
+      for (const { key, value } of await map.entries()) map.set(key, new Uint8Array(value.length));
+      expect(bed.run(version, `${step} class=${trafficClass}`)).toBe('net');
+      return (await map.entries()).flatMap(({ value }) =>
+        Array.from({ length: map.cpus }, (_, cpu) => value.slice(cpu * map.valueStride, cpu * map.valueStride + size))
+          .filter((one) => one.some((byte) => byte !== 0))
+          .map((one) => Buffer.from(one.fill(0, now, now + 8)).toString('hex')),
+      );
+    };
+    const first = await remembered(0x88);
+    expect(first).toHaveLength(1);
+    for (const ecn of [1, 2, 3]) expect(await remembered(0x88 + ecn)).toEqual(first);
+    expect(await remembered(0x48)).not.toEqual(first);
+  });
+
   test('an answer to an address that has moved here is a flow of its own', async () => {
     bed.run(version, 'net in udp away:5 > one:53');
     expect(bed.run(version, 'one sends udp one:53 > away:5')).toBe('net');

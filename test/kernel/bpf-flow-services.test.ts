@@ -223,6 +223,27 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
       },
     ],
     [
+      'nor is that of an answered flow in anybody’s way: the next one with its tuple, once the Service has gone, too',
+      {
+        way: [
+          front(udp, 53, 'two:5353'),
+          'one sends udp one:5000 > front:53 -> pod two: udp one:5000 > two:5353',
+          'two sends udp two:5353 > one:5000 -> pod one: udp front:53 > one:5000',
+          async (on) => await on.dropRecords(version),
+          front(udp, 53, 'two:5354'),
+          'one sends udp one:5000 > front:53 -> pod two: udp one:5000 > two:5354',
+          'two sends udp two:5354 > one:5000 -> pod one: udp front:53 > one:5000',
+          'one sends udp one:5000 > front:53 -> pod two: udp one:5000 > two:5354',
+          async (on) => await on.dropRecords(version),
+          async (on) => {
+            const map = on.map(`tortie_front${version}`);
+            await map.deleteMany((await map.entries()).map(({ key }) => key));
+          },
+          'one sends udp one:5000 > front:53 -> stack',
+        ],
+      },
+    ],
+    [
       "a pointer doesn't lead to another flow with the same tuple",
       {
         way: [

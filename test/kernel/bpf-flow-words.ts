@@ -7,7 +7,7 @@
  *     icmp TYPE a > b                gre a > b                 ipip a > b
  *     error a > b about <packet>     (destination unreachable)
  *
- * and behind that, in any order: `ttl=N`, `first=ID` (a first fragment), `later=ID` (one behind it), `options`, `size=N` (of the payload),
+ * and behind that, in any order: `ttl=N`, `first=ID` (a first fragment), `later=ID` (one behind it), `options`, `size=N` (of the payload), `class=N` (DSCP and ECN),
  * `whole` (IPv4: don't fragment), `stranger` (the frame is addressed to another MAC).
  */
 import { FragmentKind, Verdict } from '#dataplanes/ebpf/bpf-types.gen.ts';
@@ -33,6 +33,7 @@ interface Options {
   readonly hasOptions: boolean;
   readonly isWhole: boolean;
   readonly size: number;
+  readonly trafficClass: number;
   readonly isStranger: boolean;
 }
 
@@ -48,11 +49,13 @@ function optionsOf(words: readonly string[]): Options {
     hasOptions: words.includes('options'),
     isWhole: words.includes('whole'),
     size: number('size') ?? 16,
+    trafficClass: number('class') ?? 0,
     isStranger: words.includes('stranger'),
   };
 }
 
-const isOption = (word: string): boolean => /^(?:(?:ttl|first|later|size)=\d+|options|whole|stranger)$/.test(word);
+const isOption = (word: string): boolean =>
+  /^(?:(?:ttl|first|later|size|class)=\d+|options|whole|stranger)$/.test(word);
 
 /** A frame without link addresses that mean anything, all checksums right. */
 export function frameOf(version: Version, names: Names, text: string): { frame: Uint8Array; isStranger: boolean } {
@@ -126,6 +129,7 @@ function packetOf(
         from: from.address,
         to: to.address,
         ttl: options.ttl,
+        trafficClass: options.trafficClass,
         id,
         more: options.first !== undefined,
         offset: isLater ? 64 : 0,
@@ -134,7 +138,7 @@ function packetOf(
       },
       content,
     );
-  const addresses = { from: from.address, to: to.address, hopLimit: options.ttl };
+  const addresses = { from: from.address, to: to.address, hopLimit: options.ttl, trafficClass: options.trafficClass };
   if (isFragment) return ip6({ ...addresses, next: 44 }, fragment6(protocol, isLater ? 64 : 0, !isLater, content, id));
   if (options.hasOptions) return ip6({ ...addresses, next: 60 }, extension(60, protocol, 0, content));
   return ip6({ ...addresses, next: protocol }, content);

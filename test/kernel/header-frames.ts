@@ -19,6 +19,7 @@ export interface Ip4 {
   readonly headerWords?: number;
   readonly lengthClaim?: number;
   readonly ttl?: number;
+  readonly trafficClass?: number;
 }
 
 /** An IPv4 packet, without a link header. */
@@ -28,7 +29,7 @@ export function ip4(
 ): Uint8Array {
   const length = 20 + options.length;
   return bytes(
-    [((rest.version ?? 4) << 4) | (rest.headerWords ?? length / 4), 0],
+    [((rest.version ?? 4) << 4) | (rest.headerWords ?? length / 4), rest.trafficClass ?? 0],
     u16(rest.lengthClaim ?? length + payload.length),
     u16(id),
     u16((rest.whole === true ? 0x4000 : 0) | (more ? 0x2000 : 0) | (offset / 8)),
@@ -47,12 +48,14 @@ export interface Ip6 {
   readonly version?: number;
   readonly lengthClaim?: number;
   readonly hopLimit?: number;
+  readonly trafficClass?: number;
 }
 
 /** An IPv6 packet. */
 export function ip6({ next = 17, from = v6.podOne, to = v6.podTwo, ...rest }: Ip6, payload: Uint8Array): Uint8Array {
+  const trafficClass = rest.trafficClass ?? 0;
   return bytes(
-    [(rest.version ?? 6) << 4, 0, 0, 0],
+    [((rest.version ?? 6) << 4) | (trafficClass >> 4), (trafficClass & 15) << 4, 0, 0],
     u16(rest.lengthClaim ?? payload.length),
     [next, rest.hopLimit ?? 64],
     ipv6Bytes(from),
