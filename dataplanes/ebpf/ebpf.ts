@@ -180,7 +180,7 @@ export class EbpfDataplane implements Dataplane {
   apply({ retry }: { readonly retry: boolean } = { retry: true }): Promise<ApplyReport> {
     return this.#turns.run(async () => {
       const outcome: Outcome = { programmed: [], failed: [], repaired: [] };
-      this.#takeIn();
+      this.#takeIn(outcome);
       const config = this.#config;
       // Without configuration the programs can't be loaded; it is the first thing calc says.
       if (config === undefined || this.#isClosed) return { ...outcome, removed: [] };
@@ -282,7 +282,7 @@ export class EbpfDataplane implements Dataplane {
   /** Rules, filters, then pins: a crash in between leaves what the next cleanup finds. */
   cleanup(): Promise<void> {
     return this.#turns.run(async () => {
-      this.#takeIn();
+      this.#takeIn({ programmed: [], failed: [], repaired: [] });
       await this.#release();
       await this.#letGo();
       await this.#stack.cleanup();
@@ -301,11 +301,19 @@ export class EbpfDataplane implements Dataplane {
     });
   }
 
-  /** In one turn: what belongs together is taken in together. */
-  #takeIn(): void {
+  /** In one turn: what belongs together is taken in together. What can't be understood is said, and keeps nothing else from being heard. */
+  #takeIn(outcome: Outcome): void {
     const inbox = this.#inbox;
     this.#inbox = [];
-    for (const update of inbox) this.#record(update);
+    for (const update of inbox) {
+      try {
+        this.#record(update);
+      } catch (error) {
+        const reason = wordsOf(error);
+        this.#deps.log.error('a message could not be taken in', { type: update.type, reason });
+        outcome.failed.push({ object: `message ${update.type}`, reason });
+      }
+    }
   }
 
   #record(update: DataplaneUpdate): void {
