@@ -120,6 +120,11 @@ export class HostEnforcement implements AsyncDisposable {
     xdp: Pick<XdpSettings, 'enabled' | 'generic'>,
   ): Promise<EnforcementReport> {
     const report = { failed: [] as ApplyFailure[], failedUplinks: [] as ApplyFailure[], repaired: [] as string[] };
+    // What never had anything of ours, and needs nothing any more.
+    for (const suspect of this.#suspects) {
+      if (!this.#states.has(suspect) && !devices.some(({ ifindex }) => ifindex === suspect))
+        this.#suspects.delete(suspect);
+    }
     if (devices.length === 0 && this.#states.size === 0 && !this.#mayHaveLeftovers)
       return { ...report, isSettled: true };
     await this.#enterNet(loaded, devices, report);
@@ -236,7 +241,10 @@ export class HostEnforcement implements AsyncDisposable {
         await this.#put(loaded, device, { ...xdp, enabled: xdp.enabled && device.isUntracked }, report.repaired);
       } catch (error) {
         this.#attached.delete(device.ifindex);
-        if (isGone(error)) continue; // Its end is news of its own.
+        if (isGone(error)) {
+          this.suspect(device.ifindex); // Its end is news of its own, but it may come back under its number.
+          continue;
+        }
         isWhole = false;
         this.#suspects.add(device.ifindex);
         const failed = device.isJudged ? report.failed : report.failedUplinks;

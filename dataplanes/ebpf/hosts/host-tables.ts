@@ -1,7 +1,7 @@
 import { flowConstants } from '../bpf-types.gen.ts';
 import type { HostEndpointInfo } from '../../policy.ts';
 import type { ApplyFailure } from '../../contract.ts';
-import { forPods, HostUnits, type HostUnitNumbers, traitsOf } from './host-units.ts';
+import { DENY, forPods, HostUnits, type HostUnitNumbers, traitsOf } from './host-units.ts';
 import type { HostDevice } from './host-devices.ts';
 import { type HostSlots, PODS, PODS_DEVICE } from './host-slots.ts';
 import type { NodeMaps } from '../node-maps.ts';
@@ -23,6 +23,8 @@ export class HostTables {
   /** Host endpoints whose units aren't those of what they are. */
   readonly #dirty = new Set<string>();
   readonly #prepared = new Set<string>();
+  /** Host endpoints whose slots deny in the place of a unit that had no number when they were written, and why. */
+  readonly #denied = new Map<string, string>();
   /** The devices on which everything is in force; undefined: something isn't, or not as it should be. */
   #inForceOn: readonly HostDevice[] | undefined;
 
@@ -66,6 +68,7 @@ export class HostTables {
   /** Brings what was prepared into force on these devices. `everywhere`: the host endpoint whose say pods' devices have too. */
   async commit(devices: readonly HostDevice[], everywhere: string | undefined): Promise<readonly ApplyFailure[]> {
     this.#inForceOn = undefined;
+    this.#denied.clear();
     const failed = new Map<string, string>();
     const fail = (object: string, reason: string): void => void failed.set(object, failed.get(object) ?? reason);
     const has = new Set<number>();
@@ -75,7 +78,7 @@ export class HostTables {
       if (endpoint !== undefined) inForce.add(endpoint);
       try {
         // A device without a slot lets everything pass at once; one without a host endpoint has one that asks nothing.
-        const numbers = endpoint === undefined ? NOTHING_ASKED : this.#units.numbers(endpoint);
+        const numbers = endpoint === undefined ? NOTHING_ASKED : this.#numbers(endpoint);
         this.#maps.hostSlots.store(ifindex, device, numbers);
       } catch (error) {
         if (endpoint === undefined) fail(`device ${name}`, wordsOf(error));
@@ -111,22 +114,29 @@ export class HostTables {
       isFreed = true;
     }
     if (isFreed) await this.#maps.flush();
-    // A unit that could not be made may get another number.
     if (failed.size === 0 && this.failures.length === 0) this.#inForceOn = devices;
     return [...failed].map(([object, reason]) => ({ object, reason }));
   }
 
-  /** Host endpoints one of whose units denies everything because it could not be made, after whatever flush. */
+  /** Host endpoints one of whose units denies everything because it could not be made, after whatever flush, or had no number when slots were written. */
   get failures(): readonly ApplyFailure[] {
     return [...this.#wanted.keys()].flatMap((id) => {
-      const reason = this.#units.failure(id);
+      const reason = this.#units.failure(id) ?? this.#denied.get(id);
       return reason === undefined ? [] : [{ object: `host endpoint ${id}`, reason }];
     });
   }
 
+  /** To be stored now. */
+  #numbers(id: string): HostUnitNumbers {
+    const numbers = this.#units.numbers(id);
+    // It may get one by any flush, and then they have to be stored again.
+    if (numbers.includes(DENY)) this.#denied.set(id, this.#units.failure(id) ?? 'one of its units has no number yet');
+    return numbers;
+  }
+
   /** Its slot; 0: it has no say in what pods forward. */
   #storePods(id: string, fail: (object: string, reason: string) => void): number {
-    const numbers = forPods(this.#units.numbers(id));
+    const numbers = forPods(this.#numbers(id));
     if (numbers.every((number) => number === 0)) return 0;
     try {
       return this.#maps.hostSlots.store(PODS, PODS_DEVICE, numbers);
