@@ -66,7 +66,7 @@ struct known_route {
 	struct bpf_redir_neigh next;
 };
 
-/* By the record's cookie, of which the lowest bit is always 1. */
+/* By the record's cookie, of which programs always set the lowest bit. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, KNOWN_ROUTES);

@@ -34,8 +34,8 @@ struct sweep_counts {
 	__u64 deleted_pointers;
 };
 
-/* Of the pointers a round looks at one in so many: those whose cookies, but for the lowest bit, which is
- * always 1, have the round as remainder. */
+/* Of the pointers a round looks at one in so many: those whose cookies, but for the lowest bit, which
+ * programs always set, have the round as remainder. */
 #define SWEEP_POINTER_PARTS 4
 
 /* The argument of the program. */
