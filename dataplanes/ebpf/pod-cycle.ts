@@ -140,7 +140,10 @@ export class PodCycle {
       await this.#maps.flush();
       return true;
     } catch (error) {
-      outcome.failed.push({ object: 'BPF policy maps', reason: wordsOf(error) });
+      const reason = wordsOf(error);
+      outcome.failed.push({ object: 'BPF policy maps', reason });
+      // Without the way to its addresses no pod is ready.
+      for (const id of outcome.programmed.splice(0)) fail(id, reason);
       return false;
     }
   }
