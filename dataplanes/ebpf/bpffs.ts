@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, statfsSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, statfsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { mountBpffs, unmountBpffs } from '#native/bpf.ts';
 
@@ -14,14 +14,18 @@ function isOnBpffs(path: string): boolean {
 }
 
 /**
- * Makes sure that `dir` can hold pins: its parent must be on a bpf file system, and if it is not, one is mounted at the parent. Returns
- * why not, or undefined.
+ * Makes sure that `dir` can hold pins: its parent must be on a bpf file system, and if it is not, one is mounted at the parent, which must be empty:
+ * what is in there would be hidden (of `/nowhere` it would be everything). Returns why not, or undefined.
  */
 export function prepareBpffs(dir: string): string | undefined {
   const parent = dirname(dir);
   try {
     if (isOnBpffs(parent)) return undefined;
     makeDir(parent);
+    const [first] = readdirSync(parent);
+    if (first !== undefined) {
+      return `${parent} is on no bpf file system, and one mounted there would hide what is in it (${first}, ...): name a directory below a bpf file system, or below an empty directory (--bpffs)`;
+    }
     mountBpffs(parent, OUR_MOUNT);
     return undefined;
   } catch (error) {

@@ -16,7 +16,7 @@ function create(): EbpfDataplane {
     openMonitor: () => {
       throw new Error('no monitor');
     },
-    place: { dir: '/nowhere', objects: '/nowhere' },
+    place: { dir: '/proc/nowhere/tortie', objects: '/proc/nowhere' },
     nodeName: 'here',
     readSysctl: () => undefined,
     commands,
