@@ -303,3 +303,25 @@ test('a unit whose rules stay while a set of theirs goes is made once that is an
   expect(unit.failure).toBeUndefined();
   expect(twin.classify(unit.number, packet).action).toBe('allow');
 });
+
+test('addresses for which there was no room leave while what is around them changes: they take no room for that', async () => {
+  const started = start(100_000, { tortie_addr4: 1 });
+  const { twin, classifier } = started;
+  setOf(started, 'around', '10.9.0.0/24');
+  policyOf(started, 'q', rule('q 0', from('around')));
+  const unit = classifier.acquire(lists(['q']));
+  await classifier.flush();
+  setOf(started, 'inside', '10.0.0.1/32', '10.0.0.2/32');
+  policyOf(started, 'p', rule('p 0', from('inside')));
+  const full = classifier.acquire(lists(['p']));
+  await classifier.flush();
+  expect(classifier.failed).toEqual([full]);
+  setOf(started, 'inside');
+  setOf(started, 'around', '10.0.0.0/24');
+  policyOf(started, 'q', rule('q 0', { protocol: 17 }), rule('q 1', from('around')));
+  await classifier.flush();
+  expect(twin.classify(unit.number, { ...packet, from: '10.0.0.1' }).action).toBe('allow');
+  await classifier.settle();
+  expect(twin.classify(unit.number, { ...packet, from: '10.0.0.2' }).action).toBe('allow');
+  expect(classifier.figures.addresses).toBe(1);
+});

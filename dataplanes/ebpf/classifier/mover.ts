@@ -247,6 +247,8 @@ export class Mover {
       // A class that stands in for the old one is there for lookups that must not see the change yet.
       if (this.#parts.membership.spaceOf(element).classes.isPrimary(target) && this.#removeIfPossible(element)) return;
       this.#leaving.add(element);
+      // It says what is around it, which goes there too: there may be no room for an entry of its own.
+      if (before === undefined) return;
     } else this.#leaving.delete(element);
     target.users.acquire();
     this.#push(element.write(target), element);
