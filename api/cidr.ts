@@ -90,8 +90,9 @@ export function parseCidr(text: string): Cidr {
 
 /** A network, or a single address as its /32 or /128; undefined if the text is neither. Host bits are cut off, as Calico does. */
 export function tryParseNet(text: string): Cidr | undefined {
+  if (text.includes('/')) return tryParseIpInNetwork(text)?.network;
   const ip = tryParseIp(text);
-  return ip === undefined ? tryParseIpInNetwork(text)?.network : hostCidr(ip);
+  return ip === undefined ? undefined : hostCidr(ip);
 }
 
 /** The family of a valid address or network in text form; nothing is parsed. */

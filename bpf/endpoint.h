@@ -13,6 +13,7 @@
 #include "translation.h"
 #include "forward.h"
 #include "send.h"
+#include "uplink.h"
 
 #if (FAMILY == 4 && !defined(TORTIE_ENDPOINT4_H)) || (FAMILY == 6 && !defined(TORTIE_ENDPOINT6_H))
 #if FAMILY == 4
@@ -42,9 +43,17 @@ static __always_inline void mark_seen(struct __sk_buff *skb)
 	skb->mark = (skb->mark & ~pod_config.mark_host) | pod_config.mark_seen;
 }
 
+/* The same, and that it goes past the stack, for the program of the uplink that it leaves by. */
+static __always_inline void mark_past_stack(struct __sk_buff *skb)
+{
+	mark_seen(skb);
+	skb->tc_index = PAST_STACK;
+}
+
 static __always_inline int to_stack(struct __sk_buff *skb)
 {
 	mark_seen(skb);
+	skb->tc_index = 0;
 	/* See conclude. */
 	return TC_ACT_UNSPEC;
 }
@@ -64,6 +73,8 @@ static __always_inline void know_flow(struct packet *packet, int is_error)
 {
 	packet->via_stack = packet->record.state & FLOW_FLAG_VIA_STACK ? 1 : 0;
 	packet->by_net = packet->record.state & FLOW_FLAG_BY_NET ? 1 : 0;
+	/* (It has both legs, or is refused.) */
+	packet->keeps_way = !(packet->record.state & (FLOW_FLAG_VIA_STACK | FLOW_FLAG_BY_NET));
 	plan_translation(packet, is_error);
 	packet->to_node = packet->translation != TRANSLATION_NONE && is_own_service(packet->record.state) &&
 			  packet->from_opener == (__u32)is_error;
@@ -101,8 +112,9 @@ static __always_inline int is_local(struct __sk_buff *skb, struct packet *packet
 		look_for_hop();
 	if (packet->hop.kind != HOP_KIND_POD)
 		return 0;
-	/* The stack takes a packet that comes back to its own sender for spoofed. */
-	return !(packet->hop.flags & HOP_SHAPED) || packet->hop.ifindex == skb->ifindex;
+	/* The stack takes a packet that comes back to its own sender for spoofed; and in the midst of a
+	 * connection of which it has seen nothing, netfilter takes a FIN or a RST for invalid. */
+	return !(packet->hop.flags & HOP_SHAPED) || packet->keeps_way || packet->hop.ifindex == skb->ifindex;
 }
 
 /*

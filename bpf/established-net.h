@@ -49,8 +49,7 @@ __noinline int known_net_in(struct __sk_buff *skb, __u32 shared)
 	if (!(known.state & needed) || known.hops <= 1)
 		return GO_ON;
 	to = pod_at(&known, !known.sender);
-	if (!to || to->flags & POD_SHAPED || !device_announced(to->ifindex) ||
-	    !fits_known(skb, &known, to->ifindex))
+	if (!to || !device_announced(to->ifindex) || !fits_known(skb, &known, to->ifindex))
 		return GO_ON;
 	count_known(&known, 1);
 	if (forward_known(skb, &known, to) != VERDICT_PASSED) {

@@ -191,7 +191,7 @@ static __always_inline int known_by_net(struct __sk_buff *skb, const struct know
 		return conclude(skb, DIRECTION_FROM_POD, VERDICT_REWRITE);
 	count_known(known, 1);
 	count_on(skb->ifindex, known->length, DIRECTION_FROM_POD, VERDICT_PASSED);
-	mark_seen(skb);
+	mark_past_stack(skb);
 	return bpf_redirect_neigh(route->uplink, &route->next, sizeof(route->next), 0);
 }
 

@@ -238,8 +238,9 @@ static __always_inline void know_host_flow(struct packet *packet, __u64 state)
 		packet->pre_accepted = 1;
 }
 
-/* A flow of which nothing is known. */
-__noinline int open_host_flow(struct __sk_buff *skb)
+/* A flow of which nothing is known, or (is_over) but that packet->record is over, which who comes in may only
+ * pretend: it goes when policy lets the next one in. */
+__noinline int open_host_flow(struct __sk_buff *skb, __u32 is_over)
 {
 	const __u64 both = FLOW_FLAG_HOST_INGRESS | FLOW_FLAG_HOST_EGRESS;
 	struct packet *packet = this_packet();
@@ -264,6 +265,8 @@ __noinline int open_host_flow(struct __sk_buff *skb)
 	if (!keeps_record(&packet->headers.tuple) || answers_nothing(&packet->headers.tuple) ||
 	    (packet->place == PLACE_HOST_IN && packet->hop.kind == HOP_KIND_POD))
 		return VERDICT_PASSED;
+	if (is_over && packet->legs & FLOW_FLAG_HOST_INGRESS)
+		forget_flow();
 	/* Where there is no room for it, the next packet is judged again. */
 	make_flow(packet->legs | FLOW_FLAG_VIA_STACK |
 		  (packet->place == PLACE_HOST_OUT ? FLOW_FLAG_OF_HOST : 0));
@@ -274,8 +277,8 @@ __noinline int open_host_flow(struct __sk_buff *skb)
 __noinline int host_flow(struct __sk_buff *skb)
 {
 	struct packet *packet = this_packet();
+	int use, is_ours, is_over;
 	enum verdict verdict;
-	int use;
 
 	if (!packet)
 		return VERDICT_POLICY;
@@ -286,27 +289,39 @@ __noinline int host_flow(struct __sk_buff *skb)
 	}
 	if (use == FLOW_USE_JUDGE && packet->place == PLACE_HOST_FROM_POD)
 		return VERDICT_PASSED;
+	/* Whether a pod's flow is over, or another one by now, its own program says, behind policy. */
+	is_ours = !(packet->record.state & FLOW_LEGS_OF_PODS);
 	if (use != FLOW_USE_JUDGE) {
-		/* Whether a pod's is over, its own program says, behind policy. */
-		if (use == FLOW_USE_CLOSED &&
-		    !(packet->record.state & (FLOW_FLAG_EGRESS_OK | FLOW_FLAG_INGRESS_OK)))
+		is_over = use == FLOW_USE_CLOSED && is_ours;
+		/* (A RST and a SYN of who was asked may be made up.) */
+		if (is_over && (packet->from_opener || packet->place != PLACE_HOST_IN)) {
 			forget_flow();
-		return open_host_flow(skb);
+			is_over = 0;
+		}
+		return open_host_flow(skb, is_over);
 	}
-	if (packet->from_opener) {
+	if (packet->from_opener ||
+	    (packet->place != PLACE_HOST_OUT && may_pass(packet, packet->record.state))) {
 		packet->is_old = may_pass(packet, packet->record.state);
 		verdict = packet->place == PLACE_HOST_IN ? judge_host_in(skb) : judge_host_out(skb);
 		if (verdict != VERDICT_PASSED)
 			return verdict;
 		packet->not_local = !(packet->legs & FLOW_FLAG_HOST_INGRESS);
+		/* A SYN of who was asked, which may be made up: the flow stays what it is. */
+		if (!packet->from_opener)
+			return VERDICT_PASSED;
 	} else if (packet->place == PLACE_HOST_FORWARD && is_translated_answer()) {
 		packet->legs = FLOW_FLAG_FORWARD_OK;
 	} else {
 		/* The direction that the record is of was never let through: this is another flow. */
-		forget_flow();
-		return open_host_flow(skb);
+		if (is_ours)
+			forget_flow();
+		return open_host_flow(skb, 0);
 	}
 	if (packet->legs & ~packet->record.state) {
+		/* Of a pod's flow only that: see use_element. */
+		if (!is_ours)
+			packet->headers.tcp_flags = 0;
 		packet->task = FLOW_TASK_ALLOW;
 		find_flow();
 	}
@@ -346,7 +361,7 @@ __noinline int host_in(struct __sk_buff *skb, __u32 slot, __u32 l3_offset)
 		return VERDICT_PASSED;
 	}
 	packet->task = FLOW_TASK_USE;
-	return packet->headers.is_error ? open_host_flow(skb) : host_flow(skb);
+	return packet->headers.is_error ? open_host_flow(skb, 0) : host_flow(skb);
 }
 
 /* A packet that goes out: VERDICT_PASSED or why it is dropped. */
@@ -389,7 +404,7 @@ __noinline int host_out(struct __sk_buff *skb, __u32 slot, __u32 l3_offset)
 	}
 	if (!packet->untracked && !(packet->headers.is_error && is_related(skb))) {
 		packet->task = FLOW_TASK_USE;
-		verdict = packet->headers.is_error ? open_host_flow(skb) : host_flow(skb);
+		verdict = packet->headers.is_error ? open_host_flow(skb, 0) : host_flow(skb);
 		if (verdict != VERDICT_PASSED)
 			return verdict;
 	}

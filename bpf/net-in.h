@@ -245,8 +245,8 @@ __noinline int send_to_pod(struct __sk_buff *skb)
 		return VERDICT_REWRITE;
 	packet->way = WAY_STACK;
 	is_plain = packet->translation == TRANSLATION_NONE;
-	redirect = !packet->via_stack && packet->hop.kind == HOP_KIND_POD &&
-		   !(packet->hop.flags & HOP_SHAPED) && device_announced(packet->hop.ifindex);
+	redirect =
+	    !packet->via_stack && packet->hop.kind == HOP_KIND_POD && device_announced(packet->hop.ifindex);
 	if (redirect && packet->headers.hops <= 1)
 		return is_plain ? VERDICT_PASSED : refuse_net(skb, VERDICT_HOP_LIMIT, REFUSAL_HOPS, 0);
 	if (redirect && !fits_device(skb, packet->hop.ifindex, &mtu)) {

@@ -5,7 +5,8 @@
  *
  *	parse - [ICMP error: related?] - record - [new: service, record] - translate - send
  *
- * What isn't that goes on: host endpoints have a word there.
+ * What isn't that goes on: host endpoints have a word there. So does what pods send by the stack: it is only
+ * noted that a flow is the stack's.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
@@ -38,6 +39,7 @@
 #define send_own OF_FAMILY(send_own)
 #define packet_net_out OF_FAMILY(packet_net_out)
 #define dispatch_net_out OF_FAMILY(dispatch_net_out)
+#define note_translated OF_FAMILY(note_translated)
 
 #endif
 
@@ -275,6 +277,48 @@ static __always_inline int dispatch_net_out(struct __sk_buff *skb, enum verdict 
 	default:
 		return GO_ON;
 	}
+}
+
+/*
+ * A packet that a pod's program has given to the stack. What netfilter has translated (kube-proxy: a node
+ * port, a load balancer's address) leaves with a tuple that no record has. It gets one, so that
+ * what is answered isn't taken for a flow to the pod, but goes to the stack, which translates it back (of
+ * TCP flags tell an answer). Nobody has judged a leg of it: if the pod sends there itself, it is asked for.
+ * Host endpoints' policy for what is forwarded was asked by the pod's program.
+ */
+__noinline int note_translated(struct __sk_buff *skb)
+{
+	const __u64 noted = FLOW_FLAG_VIA_STACK | FLOW_LEGS_OF_PODS | FLOW_FLAG_OF_HOST;
+	struct packet *packet = this_packet();
+	const struct flow_tuple *tuple;
+	const struct hop *from;
+
+	if (!packet)
+		return 0;
+	begin_packet(skb, packet, PLACE_NET_OUT);
+	tuple = &packet->headers.tuple;
+	if (parse_headers(skb, ETH_HLEN, 0, &packet->headers) != VERDICT_PASSED || packet->headers.is_error ||
+	    packet->headers.fragment == FRAGMENT_KIND_LATER || tuple->protocol == PROTOCOL_TCP ||
+	    !has_ports(tuple->protocol))
+		return 0;
+	/* What is masqueraded is the node's. Flows of the other dataplane come with their records. */
+	from = hop_of(tuple->source);
+	if (!from || from->kind != HOP_KIND_POD || handover_of(run_state()))
+		return 0;
+	packet->quoted.tuple = *tuple;
+	packet->task = FLOW_TASK_LOOK;
+	if (find_flow() != FLOW_USE_OK) {
+		packet->to = *tuple;
+		packet->from_opener = 1;
+		packet->via_pointer = 0;
+		make_flow(FLOW_FLAG_VIA_STACK | FLOW_FLAG_FORWARD_OK);
+	} else if ((packet->record.state & noted) == FLOW_FLAG_VIA_STACK && packet->from_opener) {
+		/* Its answers don't touch it: they may be from who pretends. */
+		packet->legs = 0;
+		packet->task = FLOW_TASK_ALLOW;
+		find_flow();
+	}
+	return 0;
 }
 
 #endif

@@ -63,6 +63,13 @@ static __always_inline int is_own(const struct __sk_buff *skb)
 	       (pod_config.mark_host && (skb->mark & pod_config.mark_host) == pod_config.mark_host);
 }
 
+/* Whether a pod's program has given it to the stack. */
+static __always_inline int is_of_stack(const struct __sk_buff *skb)
+{
+	return pod_config.mark_seen && (skb->mark & pod_config.mark_seen) == pod_config.mark_seen &&
+	       skb->tc_index != PAST_STACK;
+}
+
 /* What goes out: what the node asks of Services. Everything else is host endpoints'. */
 SEC("tc")
 int tortie_net_out(struct __sk_buff *skb)
@@ -79,6 +86,11 @@ int tortie_net_out(struct __sk_buff *skb)
 			if (action == GO_ON)
 				action = dispatch_net_out6(skb, packet_net_out6(skb));
 		}
+	} else if (is_of_stack(skb) && !skb->vlan_present) {
+		if (skb->protocol == bpf_htons(ETH_P_IP))
+			note_translated4(skb);
+		else if (skb->protocol == bpf_htons(ETH_P_IPV6) && pod_config.ipv6_enabled)
+			note_translated6(skb);
 	}
 	if (action != NOT_OURS && action != GO_ON)
 		return action;

@@ -116,6 +116,9 @@ struct packet {
 	__u32 legs;
 	/* The stack gets it, whoever it is for. */
 	__u32 via_stack;
+	/* It has gone past the stack to a pod of this node before: it does, whatever that pod's device has by
+	 * now. */
+	__u32 keeps_way;
 	/* It leaves by an uplink, if it isn't for a pod of this node; it is a Service's answer to the node.
 	 */
 	__u32 by_net;
@@ -164,6 +167,7 @@ static __always_inline void begin_packet(struct packet_context *skb, struct pack
 	packet->has_hop = 0;
 	packet->has_route = 0;
 	packet->via_stack = 0;
+	packet->keeps_way = 0;
 	packet->by_net = 0;
 	packet->to_node = 0;
 	packet->translation = TRANSLATION_NONE;

@@ -137,6 +137,7 @@ __noinline int open_out(struct __sk_buff *skb)
 	packet->has_hop = 0;
 	packet->has_route = 0;
 	packet->by_net = 0;
+	packet->keeps_way = 0;
 	packet->to_node = 0;
 	if (!(packet->legs & FLOW_FLAG_SOURCE) && is_shaped(skb->ifindex))
 		packet->via_stack = 1;
@@ -338,7 +339,7 @@ static __always_inline int dispatch_out(struct __sk_buff *skb, enum verdict verd
 		return redirect_into_pod(skb, packet->hop.ifindex);
 	}
 	if (packet->way == WAY_NET) {
-		mark_seen(skb);
+		mark_past_stack(skb);
 		return send_by(&packet->route);
 	}
 	if (packet->way == WAY_NODE) {

@@ -28,6 +28,7 @@
 #define add_answered OF_FAMILY(add_answered)
 #define delete_answered OF_FAMILY(delete_answered)
 #define delete_element OF_FAMILY(delete_element)
+#define delete_pointer OF_FAMILY(delete_pointer)
 #define legs_needed OF_FAMILY(legs_needed)
 #define host_legs OF_FAMILY(host_legs)
 #define may_pass OF_FAMILY(may_pass)
@@ -52,6 +53,8 @@
 #define make_flow OF_FAMILY(make_flow)
 
 #define EEXIST 17
+/* Of a flow that programs at pods' devices, or for pods, have let through. */
+#define FLOW_LEGS_OF_PODS (FLOW_FLAG_EGRESS_OK | FLOW_FLAG_INGRESS_OK)
 /* How often another source port is tried where one is taken. */
 #define PORT_TRIES 8
 
@@ -59,6 +62,11 @@ static __always_inline int is_translated(__u64 state)
 {
 	return (state & (FLOW_FLAG_DESTINATION | FLOW_FLAG_SOURCE)) != 0;
 }
+
+/* What a test puts between a pointer and the look for its record. */
+#ifndef POINTER_PAUSE
+#define POINTER_PAUSE(key)
+#endif
 
 /* What find_flow found. */
 enum flow_use {
@@ -138,6 +146,18 @@ static __always_inline void delete_element(const struct flow_key *key)
 	bpf_map_delete_elem(&OF_FAMILY(tortie_new), key);
 }
 
+/* Takes a pointer out, but none that another CPU has made in its place for the tuple's next flow. */
+static __always_inline void delete_pointer(const struct flow_key *key, __u32 cookie)
+{
+	const struct flow_record *element = answered_element(key);
+
+	if (element && *(const volatile __u64 *)&element->state >> 32 == cookie)
+		delete_answered(key);
+	element = bpf_map_lookup_elem(&OF_FAMILY(tortie_new), key);
+	if (element && *(const volatile __u64 *)&element->state >> 32 == cookie)
+		bpf_map_delete_elem(&OF_FAMILY(tortie_new), key);
+}
+
 /* Which legs of its flow a packet must have to pass here. */
 static __always_inline __u64 legs_needed(const struct packet *packet, __u64 state)
 {
@@ -204,15 +224,14 @@ static __always_inline int may_pass(const struct packet *packet, __u64 state)
 /* Whether it is counted here: on its way through the node once. */
 static __always_inline int is_counted(const struct packet *packet, __u64 state)
 {
-	const __u64 of_pods = FLOW_FLAG_EGRESS_OK | FLOW_FLAG_INGRESS_OK;
 	__u64 before = packet->from_opener ? FLOW_FLAG_EGRESS_OK : FLOW_FLAG_INGRESS_OK;
 
 	/* What the node asks of Services: at the pod's device, if it is one of ours, else where it is
 	 * translated. */
 	if (packet->place >= PLACE_NET_IN && is_own_service(state))
-		return packet->place < PLACE_HOST_IN && !(state & of_pods);
+		return packet->place < PLACE_HOST_IN && !(state & FLOW_LEGS_OF_PODS);
 	if (packet->place >= PLACE_HOST_IN)
-		return !(state & of_pods) && packet->place != PLACE_HOST_FORWARD;
+		return !(state & FLOW_LEGS_OF_PODS) && packet->place != PLACE_HOST_FORWARD;
 	if (packet->place >= PLACE_NET_IN)
 		return (state & FLOW_FLAG_BY_NET) != 0;
 	/* The sender's program was there before, if the sender is one of ours. */
@@ -283,6 +302,10 @@ static __always_inline enum flow_use use_element(struct packet *packet, struct f
 			return is_closed(state) ? FLOW_USE_CLOSED : FLOW_USE_JUDGE;
 		if (!may_pass(packet, state))
 			return FLOW_USE_JUDGE;
+		/* What comes to a host endpoint's program may be from who pretends, and what is a pod's comes
+		 * to the pod's own program, too. */
+		if (packet->place >= PLACE_HOST_IN && state & FLOW_LEGS_OF_PODS)
+			return FLOW_USE_OK;
 		/* Who is refused by a RST isn't worth a place among those that are answered. */
 		if (is_new && !packet->from_opener &&
 		    !(headers->tuple.protocol == PROTOCOL_TCP && headers->tcp_flags & TCP_RST))
@@ -349,10 +372,11 @@ __noinline int find_flow(void)
 	packet->via_pointer = 1;
 	packet->cookie = packet->record.state >> 32;
 	key_of_ends(&packet->record.before, &packet->record.source_before, asked->protocol, &packet->key);
+	POINTER_PAUSE(asked);
 	use = look_up_flow();
 	/* It leads nowhere, and would be in the way of another. */
 	if (use == FLOW_USE_NONE && packet->task != FLOW_TASK_ALLOW)
-		delete_element(asked);
+		delete_pointer(asked, packet->cookie);
 	return use;
 }
 

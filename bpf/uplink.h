@@ -9,6 +9,12 @@
 #include "maps.h"
 
 /*
+ * skb->tc_index of what a pod's program sends by an uplink past the stack. The stack, which gets it with
+ * another one, leaves it alone.
+ */
+#define PAST_STACK 0x746f
+
+/*
  * The mark of what programs give to an uplink as if it had come by it: all of ours at once, which nothing
  * else has, since who sets one of them takes others off. 0: there are no such bits, and nothing can be told.
  */
@@ -31,11 +37,12 @@ static __always_inline int was_given(struct __sk_buff *skb)
 
 /*
  * Gives a packet to a device of the node as if it had come by it: the stack's filter of reverse paths sees it
- * where it expects its source. `mac` is the device's. Returns tc's action.
+ * where it expects its source. `mac` is the device's: for both ends, by which XDP, which sees no marks, knows
+ * the frame. Returns tc's action.
  */
 static __always_inline int give_to_uplink(struct __sk_buff *skb, __u32 ifindex, const __u8 mac[6])
 {
-	if (bpf_skb_store_bytes(skb, 0, mac, 6, 0))
+	if (bpf_skb_store_bytes(skb, 0, mac, 6, 0) || bpf_skb_store_bytes(skb, 6, mac, 6, 0))
 		return TC_ACT_SHOT;
 	skb->mark |= given_mark();
 	return bpf_redirect(ifindex, BPF_F_INGRESS);

@@ -17,13 +17,18 @@
 #include "xdp.h"
 #undef FAMILY
 
-/* Whether the frame is for this device; those for all are. */
+/*
+ * Whether the frame is for this device; those for all are. None that has the device's own address for a
+ * source: a program has given it to the uplink (uplink.h), where generic XDP sees it. Who pretends to that is
+ * refused a step later.
+ */
 static __always_inline int is_for(const struct eth_header *link, __u32 slot)
 {
 	const struct host_slot *host = bpf_map_lookup_elem(&tortie_hosts, &slot);
 
-	return host && (link->destination[0] & 1 ||
-			__builtin_memcmp(link->destination, host->mac, sizeof(host->mac)) == 0);
+	return host && __builtin_memcmp(link->source, host->mac, sizeof(host->mac)) &&
+	       (link->destination[0] & 1 ||
+		__builtin_memcmp(link->destination, host->mac, sizeof(host->mac)) == 0);
 }
 
 /* With frags: devices whose frames are larger than a page take no others. */

@@ -75,7 +75,7 @@ export interface HostDeviceState {
   readonly viaStack?: string;
   /** Where untracked ingress policy refuses: in the driver, at the stack's beginning, or (`off`) with all the rest; absent: there is none. */
   readonly xdp?: 'native' | 'generic' | 'off';
-  /** Why XDP is off. */
+  /** Why it isn't in the driver; absent: it is, or an earlier agent has found out why not. */
   readonly xdpReason?: string;
 }
 

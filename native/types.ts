@@ -162,14 +162,6 @@ export interface Link {
   readonly master?: number;
   /** The peer's ifindex in its own namespace, for a veth. */
   readonly peerIndex?: number;
-  readonly stats: {
-    readonly rxPackets: number;
-    readonly txPackets: number;
-    readonly rxBytes: number;
-    readonly txBytes: number;
-    readonly rxDropped: number;
-    readonly txDropped: number;
-  };
 }
 
 export interface Address {

@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from '@jest/globals';
-import { keyOf, makerOf, othersRun, processesOf, RUN_MARK, traces } from './leftovers.mjs';
+import { keyOf, lostMaps, makerOf, othersRun, processesOf, RUN_MARK, traces } from './leftovers.mjs';
 
 const names = () => traces(() => {}).map(keyOf);
 
@@ -58,6 +58,16 @@ describe('the maker of an object', () => {
   ])('%s: %s', (name, maker) => {
     expect(makerOf({ kind: 'link', name })).toBe(maker);
   });
+});
+
+test.each<[string, { id: number; type: string; pinned?: string[] }, number[]]>([
+  ['a program array that nobody has is lost', { id: 7, type: 'prog_array' }, [7]],
+  ['one of a program is not', { id: 1, type: 'prog_array' }, []],
+  ['nor is one that a process has open', { id: 2, type: 'prog_array' }, []],
+  ['nor is one with a pin', { id: 7, type: 'prog_array', pinned: ['/sys/fs/bpf/tortie_jump'] }, []],
+  ['other maps are left behind by somebody', { id: 7, type: 'hash' }, []],
+])('%s', (_, map, lost) => {
+  expect([...lostMaps([{ id: 40, map_ids: [1, 3] }], [map], () => new Set([2]))]).toEqual(lost);
 });
 
 test('a process is found by the mark in its environment, until it is gone', async () => {

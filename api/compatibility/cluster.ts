@@ -166,7 +166,7 @@ export const clusterTables = {
   Service: {
     'spec.type': kept("node ports and load balancers are kube-proxy's"),
     ...each(
-      yesBut("for pods in eBPF mode; everything else of Services is kube-proxy's"),
+      yesBut("in eBPF mode, for pods and the node's own processes; everything else of Services is kube-proxy's"),
       'spec.clusterIP',
       'spec.clusterIPs',
       'spec.internalTrafficPolicy',
@@ -176,7 +176,7 @@ export const clusterTables = {
     ),
     ...each(
       kept(
-        'kube-proxy acts on it; in eBPF mode each connection of a pod gets any backend, and `tortie services` says so',
+        'kube-proxy acts on it; in eBPF mode each connection that Tortie leads gets any backend, and `tortie services` says so',
       ),
       'spec.sessionAffinity',
       'spec.sessionAffinityConfig.clientIP.timeoutSeconds',

@@ -99,7 +99,7 @@ const groups: readonly (readonly [reason: string, names: RegExp])[] = [
   ['no overlay yet', /^vxlan|^ipip|^externalNodesList$/],
   ['nftables is used by the nft variant of iptables only', /^nftables/],
   [
-    "cluster IPs alone are the eBPF dataplane's, for pods; all else of Services is kube-proxy's in this version",
+    "cluster IPs alone are the eBPF dataplane's, for pods and the node's own processes; all else of Services is kube-proxy's in this version",
     /^bpf(ConnectTime|HostNetworkedNAT|External|DSR|ExtToService|KubeProxy|PSNAT|Exclude|Maglev|CTLB)|^cgroupV2Path$|^kubeNodePortRanges$/,
   ],
   ['not in this version of the eBPF dataplane', /^bpf/],

@@ -4,6 +4,7 @@
  * on it.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
 import 'reflect-metadata/lite';
 import { Container } from 'inversify';
 import { pino } from 'pino';
@@ -13,6 +14,7 @@ import { CalcGraph } from '#agent/calc/calc-graph.ts';
 import { convertPolicy } from '#agent/calc/convert/convert.ts';
 import { resolveAgentConfig } from '#agent/config/agent-config.ts';
 import { Driver } from '#agent/driver/driver.ts';
+import { HeapGrowth } from '#agent/heap-growth.ts';
 import { nodeModule } from '#agent/node.module.ts';
 import { DataplaneFactory } from '#dataplanes/contract.ts';
 import { ebpfModule } from '#dataplanes/ebpf/ebpf.module.ts';
@@ -67,6 +69,9 @@ const firstOutside = 256;
 /** Between two changes, so that each finds everybody idle. */
 const quietMs = 5;
 
+// As the agent: at the beginning they would mean more (docs/performance.md).
+setFlagsFromString('--no-opt');
+using _growth = new HeapGrowth(systemClock);
 const { dataplane: kind, changes, outside, sender, ...node } = JSON.parse(process.argv[2] ?? '') as LabelPlaces;
 const log = pino({ level: 'warn' }, pino.destination({ dest: 2, sync: true }));
 let processes = 0;

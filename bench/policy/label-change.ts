@@ -7,12 +7,12 @@ import type { LabelChanges, LabelPlaces } from './label-change-process.ts';
 import { Collected, type PartResult } from './results.ts';
 import { inTurn, type Run } from './run.ts';
 import { enforcing } from './sides.ts';
-import { serve } from './traffic.ts';
+import { clientCpu, pinnedTo, serve } from './traffic.ts';
 
 const program = fileURLToPath(new URL('label-change-process.ts', import.meta.url));
 
-/** V8 as the running agent has it (`felix-agent/tortie.sh`, `start.ts`, the agent's command). */
-const agentFlags = ['--max-semi-space-size=1', '--optimize-for-size', '--no-opt'];
+/** As `felix-agent/tortie.sh` begins; the process sets the rest itself, as the agent does. */
+const agentFlags = ['--max-semi-space-size=1'];
 
 /** Of each kind in a round. */
 const changes = 60;
@@ -48,7 +48,7 @@ export async function labelPart(run: Run): Promise<PartResult> {
   return {
     name: 'label',
     title: 'One label change, until the kernel acts on it',
-    method: `Calculation, driver, host network and dataplane in one process as in the agent, 1,000 pods (ten here), 200 policies, ${changes} changes of each kind a round. From the change to the sending of the first SYN that is answered: one every 0.1 ms, each of a new flow. "Told" is until the driver says that all is in the kernel.`,
+    method: `Calculation, driver, host network and dataplane in one process as in the agent, 1,000 pods (ten here), 200 policies, ${changes} changes of each kind a round. From the change to the sending of the first SYN that is answered: one every 0.1 ms, each of a new flow; the agent has one CPU, who sends and answers them the other. "Told" is until the driver says that all is in the kernel.`,
     figures: [
       { key: 'p50Ms', title: 'p50 ms', digits: 2 },
       { key: 'p99Ms', title: 'p99 ms', digits: 2 },
@@ -98,6 +98,7 @@ async function labelChanges(
   const output = await must(
     'nsenter',
     `--net=${node.netnsPath}`,
+    ...pinnedTo(clientCpu),
     process.execPath,
     ...flags,
     program,

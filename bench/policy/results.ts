@@ -56,6 +56,7 @@ export interface Ratio {
 export class Collected {
   readonly #cells = new Map<string, { case: string; side: string; rounds: Map<number, Record<string, number>> }>();
 
+  /** A part whose sides take turns within a round counts these turns. What is found once goes into any of them. */
   add(round: number, cell: { readonly case: string; readonly side: string }, figures: Record<string, number>): void {
     const key = keyOf(cell);
     const entry = this.#cells.get(key) ?? { case: cell.case, side: cell.side, rounds: new Map() };

@@ -28,7 +28,16 @@ export const targets: readonly Target[] = [
     limit: 1.1,
     bound: 'most',
   },
-  { words: 'one label change, p50 ms', part: 'label', what: { figure: 'p50Ms' }, limit: 1, bound: 'most' },
+  ...["another node's pod: other role", "this node's pod: other role", "this node's pod: other policies"].map(
+    (name): Target => ({
+      words: `label change, ${name}, p50 ms`,
+      part: 'label',
+      cases: [name],
+      what: { figure: 'p50Ms' },
+      limit: 1,
+      bound: 'most',
+    }),
+  ),
   {
     words: 'start with 1,000 pods, ms',
     part: 'start',

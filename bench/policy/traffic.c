@@ -3,21 +3,25 @@
  * Load for `make bench-policy`, without an interpreter's own cost. One thread, one connection at a time.
  *
  * traffic echo|sink PORT: serves on every address until killed, one connection after the other; prints
- * "ready" when it listens. echo returns what it gets; sink counts, and at the end of the stream answers the
- * count (8 bytes).
+ * "ready" when it listens. echo returns what it gets; sink throws it away.
  *
- * traffic connect|crr|rr ADDRESS PORT COUNT SECONDS: COUNT times, but no longer than SECONDS: a TCP connect;
- * a connect with one byte each way; one byte each way on one connection. Prints "ELAPSED_US", then a line of
- * microseconds each. Connections end with a reset (SO_LINGER 0), so that no port stays in TIME_WAIT.
+ * traffic connect|crr ADDRESS PORT COUNT SECONDS: COUNT times, but no longer than SECONDS: a TCP connect; a
+ * connect with one byte each way. Prints "ELAPSED_US", then a line of microseconds each.
  *
- * traffic stream ADDRESS PORT SECONDS: sends for SECONDS; prints "ELAPSED_US BYTES BUSY_US": until the sink
- * has all, what it has, and what all CPUs of the machine did meanwhile (a veth's work is nobody's process).
+ * traffic slices ADDRESS ECHO_PORT SINK_PORT: one slice for each line of its input, on a connection of its
+ * own that is used for WARM_S seconds before anything counts (slow start, cold caches); a line of output
+ * each: rr CPU WARM_S SECONDS: one byte each way, on that CPU. Microseconds each; their sum is all. stream
+ * CPU WARM_S SECONDS: as much as goes. "ELAPSED_US BYTES BUSY_US": what the other end has acknowledged
+ *   meanwhile, and what all CPUs of the machine did (a veth's work is nobody's process).
+ *
+ * Connections end with a reset (SO_LINGER 0), so that no port stays in TIME_WAIT.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,20 +85,15 @@ static void serve(int port, int is_echo)
 	fflush(stdout);
 	for (;;) {
 		int client = accept(listener, NULL, NULL);
-		uint64_t total = 0;
 		ssize_t length;
 
 		if (client < 0)
 			continue;
 		set(client, IPPROTO_TCP, TCP_NODELAY, 1);
 		/* Until the client is done with it; a reset is an end, too. */
-		while ((length = read(client, buffer, sizeof(buffer))) > 0) {
-			total += length;
+		while ((length = read(client, buffer, sizeof(buffer))) > 0)
 			if (is_echo && write(client, buffer, length) != length)
 				break;
-		}
-		if (!is_echo && length == 0 && write(client, &total, sizeof(total)) < 0)
-			perror("traffic: the count");
 		close(client);
 	}
 }
@@ -123,27 +122,21 @@ static void ask(int fd)
 		die("answer");
 }
 
-static void time_many(const char *kind, struct sockaddr_in to, int count, double seconds)
+static void time_many(int is_crr, struct sockaddr_in to, int count, double seconds)
 {
-	const int is_rr = strcmp(kind, "rr") == 0, is_crr = strcmp(kind, "crr") == 0;
 	int64_t *took = calloc(count, sizeof(*took)), began, first, elapsed;
-	int fd = -1, done = 0;
+	int done = 0;
 
 	if (took == NULL)
 		die("samples");
-	if (is_rr)
-		fd = open_to(&to, &began);
 	first = now_ns();
 	while (done < count && now_ns() - first < seconds * 1e9) {
-		if (is_rr)
-			began = now_ns();
-		else
-			fd = open_to(&to, &began);
-		if (is_rr || is_crr)
+		int fd = open_to(&to, &began);
+
+		if (is_crr)
 			ask(fd);
 		took[done++] = now_ns() - began;
-		if (!is_rr)
-			close_with_reset(fd);
+		close_with_reset(fd);
 	}
 	elapsed = now_ns() - first;
 	printf("%.1f\n", elapsed / 1e3);
@@ -165,35 +158,112 @@ static double idle_us(void)
 	return (idle + waiting + stolen) * (1e6 / sysconf(_SC_CLK_TCK));
 }
 
-static void stream(struct sockaddr_in to, double seconds)
+static void rr_slice(const struct sockaddr_in *to, double warm, double seconds)
 {
-	double idle = idle_us(), elapsed;
-	uint64_t total = 0;
-	int64_t began;
-	int fd = open_to(&to, &began);
+	/* No round takes less than a microsecond. */
+	const size_t room = seconds * 1e6;
+	int64_t *took = calloc(room, sizeof(*took)), began, first, now;
+	size_t done = 0;
+	int fd = open_to(to, &first);
 
-	while (now_ns() - began < seconds * 1e9)
+	if (took == NULL)
+		die("samples");
+	while (now_ns() - first < warm * 1e9)
+		ask(fd);
+	first = now = now_ns();
+	while (done < room && now - first < seconds * 1e9) {
+		ask(fd);
+		began = now;
+		now = now_ns();
+		took[done++] = now - began;
+	}
+	close_with_reset(fd);
+	for (size_t i = 0; i < done; i++)
+		printf(i == 0 ? "%.1f" : " %.1f", took[i] / 1e3);
+	puts("");
+	free(took);
+}
+
+static uint64_t acknowledged(int fd)
+{
+	struct tcp_info info = {};
+	socklen_t length = sizeof(info);
+
+	if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length))
+		die("TCP_INFO");
+	return info.tcpi_bytes_acked;
+}
+
+static void write_for(int fd, int64_t since, double seconds)
+{
+	while (now_ns() - since < seconds * 1e9)
 		if (write(fd, buffer, sizeof(buffer)) < 0)
 			die("write");
-	shutdown(fd, SHUT_WR);
-	if (recv(fd, &total, sizeof(total), MSG_WAITALL) != sizeof(total))
-		die("the sink's count");
+}
+
+static void stream_slice(const struct sockaddr_in *to, double warm, double seconds)
+{
+	int64_t began;
+	int fd = open_to(to, &began);
+	double idle, elapsed;
+	uint64_t bytes;
+
+	write_for(fd, began, warm);
+	idle = idle_us();
+	bytes = acknowledged(fd);
+	began = now_ns();
+	write_for(fd, began, seconds);
 	elapsed = (now_ns() - began) / 1e3;
-	printf("%.1f %llu %.0f\n", elapsed, (unsigned long long)total,
-	       elapsed * sysconf(_SC_NPROCESSORS_ONLN) - (idle_us() - idle));
-	close(fd);
+	bytes = acknowledged(fd) - bytes;
+	idle = idle_us() - idle;
+	close_with_reset(fd);
+	printf("%.1f %llu %.0f\n", elapsed, (unsigned long long)bytes,
+	       elapsed * sysconf(_SC_NPROCESSORS_ONLN) - idle);
+}
+
+static void run_on(int cpu)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET(cpu, &cpus);
+	if (sched_setaffinity(0, sizeof(cpus), &cpus))
+		die("sched_setaffinity");
+}
+
+static void slices(const char *address, int echo_port, int sink_port)
+{
+	const struct sockaddr_in echo = address_of(address, echo_port), sink = address_of(address, sink_port);
+	double warm, seconds;
+	char line[64], kind[8];
+	int cpu;
+
+	while (fgets(line, sizeof(line), stdin) != NULL) {
+		errno = EINVAL;
+		if (sscanf(line, "%7s %d %lf %lf", kind, &cpu, &warm, &seconds) != 4)
+			die(line);
+		run_on(cpu);
+		if (strcmp(kind, "rr") == 0)
+			rr_slice(&echo, warm, seconds);
+		else if (strcmp(kind, "stream") == 0)
+			stream_slice(&sink, warm, seconds);
+		else
+			die(kind);
+		fflush(stdout);
+	}
 }
 
 int main(int argc, char **argv)
 {
 	const char *kind = argc > 1 ? argv[1] : "";
+	const int is_crr = strcmp(kind, "crr") == 0;
 
 	if (argc == 3 && (strcmp(kind, "echo") == 0 || strcmp(kind, "sink") == 0))
 		serve(atoi(argv[2]), strcmp(kind, "echo") == 0);
-	else if (argc == 6)
-		time_many(kind, address_of(argv[2], atoi(argv[3])), atoi(argv[4]), atof(argv[5]));
-	else if (argc == 5)
-		stream(address_of(argv[2], atoi(argv[3])), atof(argv[4]));
+	else if (argc == 6 && (is_crr || strcmp(kind, "connect") == 0))
+		time_many(is_crr, address_of(argv[2], atoi(argv[3])), atoi(argv[4]), atof(argv[5]));
+	else if (argc == 5 && strcmp(kind, "slices") == 0)
+		slices(argv[2], atoi(argv[3]), atoi(argv[4]));
 	else {
 		fprintf(stderr, "use: see the head of traffic.c\n");
 		return 2;

@@ -13,13 +13,22 @@ const programs = { traffic: programOf('traffic'), connectWatch: programOf('conne
 /** The ports that servers use. */
 export const ports = { echo: 80, sink: 5001 } as const;
 
-export type Repeated = 'connect' | 'crr' | 'rr';
+export type Repeated = 'connect' | 'crr';
 
-/** Of one stream. */
-export interface StreamResult {
-  readonly gbitPerS: number;
-  /** Seconds of CPU of the whole machine for each gigabit that arrived. */
-  readonly cpuPerGbit: number;
+/** How long a slice is. */
+export interface SliceLength {
+  /** At its beginning, not counted: slow start, cold caches. */
+  readonly warmS: number;
+  readonly seconds: number;
+}
+
+/** Of a slice of one stream. */
+export interface StreamSlice {
+  readonly seconds: number;
+  /** That arrived. */
+  readonly gbit: number;
+  /** Seconds of CPU of the whole machine; the kernel counts them in ticks (10 ms). */
+  readonly cpuS: number;
 }
 
 /** Compiles the programs. */
@@ -32,9 +41,13 @@ export async function buildTraffic(): Promise<void> {
   }
 }
 
-/** A server in a network namespace, on the second CPU, until it is disposed of. */
+/** Where servers and clients are: a CPU each where there are two. Where the scheduler puts them is not what is compared. */
+const serverCpu = Math.min(1, cpus().length - 1);
+export const clientCpu = 0;
+
+/** A server in a network namespace, until it is disposed of. */
 export async function serve(netnsPath: string, kind: keyof typeof ports): Promise<Disposable> {
-  const [file = '', ...args] = command(netnsPath, 1, kind, String(ports[kind]));
+  const [file = '', ...args] = command(netnsPath, serverCpu, kind, String(ports[kind]));
   const child = spawn(file, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   await new Promise<void>((resolve, reject) => {
     child.stdout.once('data', () => resolve());
@@ -44,7 +57,7 @@ export async function serve(netnsPath: string, kind: keyof typeof ports): Promis
   return { [Symbol.dispose]: () => void child.kill('SIGKILL') };
 }
 
-/** Again and again against an echo server, `count` times but no longer than `seconds`; from the first CPU. `perS` counts what lies between, too. */
+/** Again and again against an echo server, `count` times but no longer than `seconds`. `perS` counts what lies between, too. */
 export async function repeat(
   netnsPath: string,
   kind: Repeated,
@@ -52,25 +65,48 @@ export async function repeat(
   { count, seconds }: { readonly count: number; readonly seconds: number },
 ): Promise<{ readonly us: readonly number[]; readonly perS: number }> {
   const args = [kind, address, String(ports.echo), String(count), String(seconds)];
-  const [file = '', ...rest] = command(netnsPath, 0, ...args);
+  const [file = '', ...rest] = command(netnsPath, clientCpu, ...args);
   const [elapsedUs = Number.NaN, ...us] = (await must(file, ...rest)).trim().split('\n').map(Number);
   return { us, perS: (us.length / elapsedUs) * 1e6 };
 }
 
 /** Does one connect succeed within two seconds? */
 export async function connects(netnsPath: string, address: string): Promise<boolean> {
-  const [file = '', ...args] = command(netnsPath, 0, 'connect', address, String(ports.echo), '1', '1');
+  const [file = '', ...args] = command(netnsPath, clientCpu, 'connect', address, String(ports.echo), '1', '1');
   const { status, stderr } = await exec(file, args);
   if (status !== 0 && !/in progress|timed out|refused|prohibited/i.test(stderr)) throw new Error(stderr);
   return status === 0;
 }
 
-/** As much as goes, to a sink. */
-export async function stream(netnsPath: string, address: string, seconds: number): Promise<StreamResult> {
-  const [file = '', ...args] = command(netnsPath, 0, 'stream', address, String(ports.sink), String(seconds));
-  const [elapsedUs = 0, bytes = 0, busyUs = 0] = (await must(file, ...args)).trim().split(' ').map(Number);
-  const gbit = (bytes * 8) / 1e9;
-  return { gbitPerS: gbit / (elapsedUs / 1e6), cpuPerGbit: busyUs / 1e6 / gbit };
+/** A client in a network namespace that stays and makes short slices of load against one address, so that several can be had in turn. */
+export class SliceClient implements Disposable {
+  readonly #process: LineProcess;
+
+  /** An echo server and a sink must be at the address. */
+  constructor(netnsPath: string, address: string) {
+    const args = ['slices', address, String(ports.echo), String(ports.sink)];
+    this.#process = new LineProcess(netnsPath, [programs.traffic.binary, ...args]);
+  }
+
+  /** As much as goes, to the sink. */
+  async stream(length: SliceLength): Promise<StreamSlice> {
+    const [elapsedUs = 0, bytes = 0, busyUs = 0] = await this.#slice('stream', clientCpu, length);
+    return { seconds: elapsedUs / 1e6, gbit: (bytes * 8) / 1e9, cpuS: busyUs / 1e6 };
+  }
+
+  /** One byte each way, again and again on one connection: microseconds each, with nothing between. On one CPU client and server share the server's. */
+  requests(on: 'one CPU' | 'two CPUs', length: SliceLength): Promise<readonly number[]> {
+    return this.#slice('rr', on === 'one CPU' ? serverCpu : clientCpu, length);
+  }
+
+  [Symbol.dispose](): void {
+    this.#process[Symbol.dispose]();
+  }
+
+  async #slice(kind: string, cpu: number, { warmS, seconds }: SliceLength): Promise<readonly number[]> {
+    this.#process.write(`${kind} ${cpu} ${warmS} ${seconds}`);
+    return (await this.#process.line()).split(' ').map(Number);
+  }
 }
 
 /** When the kernel began to let something through. */
@@ -83,21 +119,19 @@ export interface Accepted {
 
 /** A process in a network namespace that tries connects while something is awaited, every 0.1 ms. */
 export class ConnectWatch implements Disposable {
-  readonly #child: ChildProcessByStdio<Writable, Readable, null>;
-  readonly #lines: AsyncIterator<string>;
+  readonly #process: LineProcess;
 
   constructor(netnsPath: string) {
-    const args = [`--net=${netnsPath}`, programs.connectWatch.binary];
-    this.#child = spawn('nsenter', args, { stdio: ['pipe', 'pipe', 'inherit'] });
-    this.#lines = createInterface(this.#child.stdout)[Symbol.asyncIterator]();
+    // Where the server is, and not the agent: it comes first, and would take a fifth of its time.
+    this.#process = new LineProcess(netnsPath, [...pinnedTo(serverCpu), programs.connectWatch.binary]);
   }
 
   /** Resolves when it tries in vain; `accepted` then resolves at the first success. Rejects when connects succeed already. */
   async watch(source: string, address: string): Promise<{ readonly accepted: Promise<Accepted> }> {
-    this.#child.stdin.write(`${source} ${address} ${ports.echo}\n`);
-    const first = await this.#line();
+    this.#process.write(`${source} ${address} ${ports.echo}`);
+    const first = await this.#process.line();
     if (first !== 'watching') throw new Error(`${source} > ${address} before the change: ${first}`);
-    const accepted = this.#line().then((line) => {
+    const accepted = this.#process.line().then((line) => {
       const [ns, gapNs] = line.split(' ').map(Number);
       if (ns === undefined || gapNs === undefined) throw new Error(`${source} > ${address} after the change: ${line}`);
       return { ns, gapNs };
@@ -107,9 +141,32 @@ export class ConnectWatch implements Disposable {
     return { accepted };
   }
 
-  async #line(): Promise<string> {
+  [Symbol.dispose](): void {
+    this.#process[Symbol.dispose]();
+  }
+}
+
+/** A program in a network namespace that answers a line for a line until it is disposed of. */
+class LineProcess implements Disposable {
+  readonly #name: string;
+  readonly #child: ChildProcessByStdio<Writable, Readable, null>;
+  readonly #lines: AsyncIterator<string>;
+
+  constructor(netnsPath: string, command: readonly string[]) {
+    this.#name = command.join(' ');
+    this.#child = spawn('nsenter', [`--net=${netnsPath}`, ...command], { stdio: ['pipe', 'pipe', 'inherit'] });
+    this.#lines = createInterface(this.#child.stdout)[Symbol.asyncIterator]();
+  }
+
+  write(line: string): void {
+    this.#child.stdin.write(`${line}\n`);
+  }
+
+  /** The next one that it writes. Rejects when it has ended. */
+  async line(): Promise<string> {
     const { value } = (await this.#lines.next()) as { readonly value: string | undefined };
-    return value ?? 'connect-watch has ended';
+    if (value === undefined) throw new Error(`${this.#name} has ended`);
+    return value;
   }
 
   [Symbol.dispose](): void {
@@ -117,10 +174,13 @@ export class ConnectWatch implements Disposable {
   }
 }
 
-/** Client and server have a CPU each where there are two: where the scheduler puts them is not what is compared. */
 function command(netnsPath: string, cpu: number, ...args: readonly string[]): readonly string[] {
-  const pinned = cpus().length > 1 ? ['taskset', '-c', String(cpu)] : [];
-  return ['nsenter', `--net=${netnsPath}`, ...pinned, programs.traffic.binary, ...args];
+  return ['nsenter', `--net=${netnsPath}`, ...pinnedTo(cpu), programs.traffic.binary, ...args];
+}
+
+/** What a command begins with that is to run on this CPU, where there are two. */
+export function pinnedTo(cpu: number): readonly string[] {
+  return cpus().length > 1 ? ['taskset', '-c', String(cpu)] : [];
 }
 
 function programOf(name: string): { readonly source: string; readonly binary: string } {

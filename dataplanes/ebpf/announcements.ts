@@ -26,6 +26,8 @@ export class Announcements {
   readonly #netns: NetnsRef | undefined;
   /** By ifindex and key text: what is in `sources`. */
   readonly #sources = new Map<number, Map<string, Uint8Array>>();
+  /** By ifindex, what was announced last, with its keys: a change of policy announces the same again. */
+  readonly #parsed = new Map<number, { readonly cidrs: readonly CidrText[]; readonly keys: SourceKeys }>();
   /** Ifindexes that have left something in one of the maps. */
   readonly #known = new Set<number>();
 
@@ -56,13 +58,13 @@ export class Announcements {
   /** True if the device is open with exactly these sources, as far as the last read and own writes tell. */
   matches(ifindex: number, cidrs: readonly CidrText[]): boolean {
     const has = this.#sources.get(ifindex) ?? new Map();
-    const wanted = keysOf(ifindex, cidrs);
+    const wanted = this.#keysOf(ifindex, cidrs);
     return this.isOpen(ifindex) && has.size === wanted.size && [...wanted.keys()].every((text) => has.has(text));
   }
 
   /** Opens a device for these sources, or changes an open one's. Throws as the class says, or NetlinkFailure (`EINVAL`: the device is gone). */
   announce(ifindex: number, cidrs: readonly CidrText[]): void {
-    const wanted = keysOf(ifindex, cidrs);
+    const wanted = this.#keysOf(ifindex, cidrs);
     this.#known.add(ifindex);
     if (this.isOpen(ifindex)) {
       this.#change(ifindex, wanted);
@@ -90,9 +92,20 @@ export class Announcements {
     this.withdraw(ifindex);
     this.#maps.counters.delete(u32Key(ifindex));
     this.#known.delete(ifindex);
+    this.#parsed.delete(ifindex);
   }
 
-  #change(ifindex: number, wanted: ReadonlyMap<string, Uint8Array>): void {
+  /** Throws `RangeError` for what is no network. */
+  #keysOf(ifindex: number, cidrs: readonly CidrText[]): SourceKeys {
+    const parsed = this.#parsed.get(ifindex);
+    if (parsed?.cidrs.length === cidrs.length && parsed.cidrs.every((cidr, at) => cidr === cidrs[at]))
+      return parsed.keys;
+    const keys = keysOf(ifindex, cidrs);
+    this.#parsed.set(ifindex, { cidrs, keys });
+    return keys;
+  }
+
+  #change(ifindex: number, wanted: SourceKeys): void {
     let firstError: unknown;
     try {
       this.#addSources(ifindex, wanted);
@@ -117,7 +130,7 @@ export class Announcements {
     }
   }
 
-  #addSources(ifindex: number, wanted: ReadonlyMap<string, Uint8Array>): void {
+  #addSources(ifindex: number, wanted: SourceKeys): void {
     const has = this.#sources.get(ifindex);
     for (const [text, key] of wanted) {
       if (has?.has(text) === true) continue;
@@ -126,7 +139,7 @@ export class Announcements {
     }
   }
 
-  #removeSources(ifindex: number, except: ReadonlyMap<string, Uint8Array>): void {
+  #removeSources(ifindex: number, except: SourceKeys): void {
     const has = this.#sources.get(ifindex);
     for (const [text, key] of has ?? []) {
       if (except.has(text)) continue;
@@ -145,10 +158,12 @@ export class Announcements {
   }
 }
 
+/** Keys of `sources` by their texts, so that two spellings of a prefix are one. */
+type SourceKeys = ReadonlyMap<string, Uint8Array>;
+
 const textOf = (key: Uint8Array): string => Buffer.from(key).toString('hex');
 
-/** Texts of the keys, so that two spellings of a prefix are one. */
-function keysOf(ifindex: number, cidrs: readonly CidrText[]): Map<string, Uint8Array> {
+function keysOf(ifindex: number, cidrs: readonly CidrText[]): SourceKeys {
   return new Map(
     cidrs.map((cidr) => {
       const key = sourceKey(ifindex, cidr);

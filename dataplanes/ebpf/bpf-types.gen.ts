@@ -1779,8 +1779,8 @@ export const mapShapes = {
   tortie_oneway6: { name: 'tortie_oneway6', type: 2, keySize: 4, valueSize: 12, maxEntries: 4097, flags: 0 },
   /** percpu_array: u32 -> u4800 */
   tortie_packet4: { name: 'tortie_packet4', type: 6, keySize: 4, valueSize: 600, maxEntries: 1, flags: 0 },
-  /** percpu_array: u32 -> u6784 */
-  tortie_packet6: { name: 'tortie_packet6', type: 6, keySize: 4, valueSize: 848, maxEntries: 1, flags: 0 },
+  /** percpu_array: u32 -> u6848 */
+  tortie_packet6: { name: 'tortie_packet6', type: 6, keySize: 4, valueSize: 856, maxEntries: 1, flags: 0 },
   /** array: u32 -> PodSlot */
   tortie_pods: { name: 'tortie_pods', type: 2, keySize: 4, valueSize: 56, maxEntries: 4096, flags: 1024 },
   /** array: u32 -> PortClasses */

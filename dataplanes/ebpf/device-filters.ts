@@ -1,7 +1,16 @@
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { probeBpf } from '#native/bpf.ts';
 import type { Link, Netlink } from '#native/types.ts';
-import { attach, type AttachedState, detach, type IngressQdiscError, podFilters, readAttached } from './filters.ts';
+import {
+  attach,
+  type AttachedState,
+  detach,
+  type IngressQdiscError,
+  type IngressQdiscs,
+  ingressQdiscs,
+  podFilters,
+  readAttached,
+} from './filters.ts';
 import { OthersPrograms } from './others-programs.ts';
 import type { Filters } from './programs.ts';
 import { type LinkPrograms, TcxLinks, type TcxLinksDeps } from './tcx-links.ts';
@@ -153,9 +162,12 @@ export class DeviceFilters implements AsyncDisposable {
     const entered: Link[] = [];
     const failures: { link: Link; reason: string }[] = [];
     let stayed = false;
+    // Once for all: each look is at all devices.
+    let known: Promise<IngressQdiscs> | undefined;
+    const qdiscs = (): Promise<IngressQdiscs> => (known ??= ingressQdiscs(this.#host));
     for (const link of links) {
       try {
-        const { attached } = await this.#put(link.index, filters);
+        const { attached } = await this.#put(link.index, filters, qdiscs);
         stayed ||= attached !== 'no';
         if (attached === 'no') entered.push(link);
       } catch (error) {
@@ -211,13 +223,13 @@ export class DeviceFilters implements AsyncDisposable {
     return { by: 'clsact', ...state };
   }
 
-  async #put(ifindex: number, filters: Filters): Promise<State> {
+  async #put(ifindex: number, filters: Filters, qdiscs?: () => Promise<IngressQdiscs>): Promise<State> {
     const state = await this.#read(ifindex, filters);
     if (state.attached === 'yes') return state;
     if (state.by === 'tcx') await this.#links.put(ifindex, linkPrograms(filters));
     else {
       try {
-        await attach(this.#host, ifindex, podFilters(filters), state);
+        await attach(this.#host, ifindex, podFilters(filters), state, qdiscs);
       } catch (error) {
         if ((error as Partial<IngressQdiscError>).code !== 'INGRESS_QDISC') throw error;
         await this.#link(ifindex, filters, (error as Error).message);

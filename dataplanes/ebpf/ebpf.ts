@@ -1,4 +1,3 @@
-import { cpus } from 'node:os';
 import { join } from 'node:path';
 import type { Clock } from '#api/clock.ts';
 import type { Conntrack } from '#native/conntrack.ts';
@@ -7,32 +6,30 @@ import type { MonitorGroup, Netlink, NetlinkEvent, NetlinkOp } from '#native/typ
 import type { ApplyReport, Counter, Dataplane, DeviceCounters, HostDeviceState } from '../contract.ts';
 import type { DataplaneFlows } from '../flows.ts';
 import type { Logger } from '../logger.ts';
-import type { DataplaneConfig, DataplaneUpdate, IpText } from '../messages.ts';
+import type { DataplaneConfig, DataplaneUpdate } from '../messages.ts';
 import type { InForceView, PacketQuestion, PacketView, ServicesView } from '../observe.ts';
 import type { RuleId } from '../policy.ts';
-import { ConntrackFlush } from '../shared/conntrack-flush.ts';
-import type { PodConfig } from './bpf-types.gen.ts';
-import { prepareBpffs, releaseBpffs } from './bpffs.ts';
+import { releaseBpffs } from './bpffs.ts';
 import { readCounters } from './counters.ts';
 import { DeviceEvents, type Monitor } from './device-events.ts';
 import { DeviceFilters } from './device-filters.ts';
 import { FlowEvents } from './events.ts';
-import { type FlowTimeouts, resolveTimeouts } from './flows/flow-timeouts.ts';
+import { FormerFlows } from './former-flows.ts';
 import { HostEndpoints } from './hosts/host-endpoints.ts';
-import { LoadedDataplane } from './loaded-dataplane.ts';
-import { type Handover, LoadedFlows } from './loaded-flows.ts';
+import type { LoadedDataplane } from './loaded-dataplane.ts';
+import { LoadedFlows } from './loaded-flows.ts';
 import { LoadedServices } from './loaded-services.ts';
-import { packetMarks } from './marks.ts';
+import { Loading } from './loading.ts';
 import { natPorts } from './nat-ports.ts';
 import { PacketPath } from './packet-path.ts';
 import { removePins } from './pins.ts';
 import { ShapedDevices } from './shaped-devices.ts';
-import type { DeviceSide, Outcome } from './pod-cycle.ts';
+import { type DeviceSide, newOutcome, type Outcome } from './pod-cycle.ts';
 import { PodEndpoints } from './pod-endpoints.ts';
+import { PodLinks } from './pod-links.ts';
 import { PolicyMessages } from './policy-messages.ts';
 import { probeEbpf } from './probe.ts';
-import { fittingSizes, layoutVersion, type ProgramPlace } from './programs.ts';
-import { areSameSizes, type MapEntries, mapEntries, shrinkError } from './sizes.ts';
+import { layoutVersion, type ProgramPlace } from './programs.ts';
 import { StackTables, type StackTablesDeps } from './stack-tables.ts';
 import { Ways } from './ways.ts';
 
@@ -56,15 +53,6 @@ export interface EbpfDeps extends StackTablesDeps {
 
 /** What is followed of pods' devices, and of the node's addresses. */
 const podGroups = ['link', 'addr4', 'addr6', 'tc'] as const satisfies readonly MonitorGroup[];
-
-/** What programs are loaded with. */
-const loadSettings = [
-  'ipv6Support',
-  'markMask',
-  'allowIpipFromWorkloads',
-  'allowVxlanFromWorkloads',
-  'vxlanPort',
-] as const satisfies readonly (keyof DataplaneConfig)[];
 
 const wordsOf = (error: unknown): string => (error as Error).message;
 
@@ -91,14 +79,16 @@ export class EbpfDataplane implements Dataplane {
   readonly programsServices = true;
   readonly flows: DataplaneFlows = new LoadedFlows(
     () => this.#loaded?.flows,
-    (handover) => this.#setHandover(handover),
+    (handover) => this.#loading.setHandover(handover),
   );
 
   readonly flowEvents = new FlowEvents(() => this.#loaded?.ring((ifindex) => this.#nameOf(ifindex)));
   readonly services: ServicesView = new LoadedServices(() => this.#loaded?.services);
 
   readonly #deps: EbpfDeps;
+  readonly #loading: Loading;
   readonly #endpoints = new PodEndpoints();
+  readonly #links: PodLinks;
   readonly #policy = new PolicyMessages();
   readonly #ways: Ways;
   readonly #filters: DeviceFilters;
@@ -106,8 +96,7 @@ export class EbpfDataplane implements Dataplane {
   readonly #stack: StackTables;
   readonly #hosts: HostEndpoints;
   readonly #path: PacketPath;
-  /** Flows of pods that are gone must not be those of the next one with the address. */
-  readonly #flush: ConntrackFlush;
+  readonly #formerFlows: FormerFlows;
   /** apply, activate, release and cleanup exclude each other. */
   readonly #turns = new Turns();
   /** Ifindexes of devices that are gone. */
@@ -117,18 +106,10 @@ export class EbpfDataplane implements Dataplane {
   /** What was said since the last apply began. */
   #inbox: DataplaneUpdate[] = [];
   #config: DataplaneConfig | undefined;
-  /** Of `#config`. Counting the processors reads /proc, longer the more there are: not for each apply. */
-  #sizes: MapEntries | undefined;
-  #loaded: LoadedDataplane | undefined;
   #events: DeviceEvents | undefined;
   #timer: Disposable | undefined;
   /** The maps say everything that was announced by the beginning of the last apply. */
   #isFilled = false;
-  #mustLoad = true;
-  /** Sizes that could not be had, and why: they are tried again with all that failed. */
-  #refusedSizes: { readonly wanted: MapEntries; readonly reason: string } | undefined;
-  /** Flows are being taken over into the maps in use, or handed over out of them. */
-  #handover: Handover | undefined;
   #mustRead = true;
   /** A setting of the node says them, which is read with everything else and not by each apply. */
   #mustReadPorts = true;
@@ -136,6 +117,7 @@ export class EbpfDataplane implements Dataplane {
 
   constructor(deps: EbpfDeps) {
     this.#deps = deps;
+    this.#links = new PodLinks(deps.host);
     this.#ways = new Ways(deps.nodeName);
     const { dir, netns } = deps.place;
     this.#filters = new DeviceFilters({
@@ -146,6 +128,21 @@ export class EbpfDataplane implements Dataplane {
     this.#shaped = new ShapedDevices(deps.host);
     this.#stack = new StackTables(deps, () => this.#listener());
     this.#hosts = new HostEndpoints(deps, () => this.#listener());
+    const { place, readSysctl, clock, log } = deps;
+    this.#loading = new Loading({
+      place,
+      readSysctl,
+      clock,
+      log,
+      endpoints: this.#endpoints,
+      links: this.#links,
+      hostParts: async () => {
+        // Tells what to load, and is looked at again when there are maps.
+        if (this.#loaded === undefined) await this.#hosts.look(newOutcome());
+        return this.#hosts.parts;
+      },
+      onDue: () => this.#listener(),
+    });
     this.#path = new PacketPath({
       host: deps.host,
       endpoints: this.#endpoints,
@@ -153,11 +150,22 @@ export class EbpfDataplane implements Dataplane {
       hosts: this.#hosts,
       stack: this.#stack,
       program: async (loaded) => {
-        await loaded.pods.program({ programmed: [], failed: [], repaired: [] }, this.#devicesOf(loaded));
+        await loaded.pods.program(newOutcome(), this.#devicesOf(loaded));
       },
       log: deps.log,
     });
-    this.#flush = new ConntrackFlush({ deleteOf: (addresses) => this.#deleteFlows(addresses) });
+    this.#formerFlows = new FormerFlows({
+      host: deps.host,
+      conntrack: deps.conntrack,
+      endpoints: this.#endpoints,
+      loaded: () => this.#loaded,
+      onDone: () => this.#listener(),
+    });
+  }
+
+  /** What is in use. */
+  get #loaded(): LoadedDataplane | undefined {
+    return this.#loading.loaded;
   }
 
   onUpdate(update: DataplaneUpdate): void {
@@ -179,17 +187,18 @@ export class EbpfDataplane implements Dataplane {
 
   apply({ retry }: { readonly retry: boolean } = { retry: true }): Promise<ApplyReport> {
     return this.#turns.run(async () => {
-      const outcome: Outcome = { programmed: [], failed: [], repaired: [] };
+      const outcome = newOutcome();
       this.#takeIn(outcome);
       const config = this.#config;
       // Without configuration the programs can't be loaded; it is the first thing calc says.
       if (config === undefined || this.#isClosed) return { ...outcome, removed: [] };
       try {
-        await this.#load(config);
+        await this.#load();
       } catch (error) {
         outcome.failed.push({ object: 'BPF programs', reason: wordsOf(error) });
       }
-      if (this.#loaded !== undefined && !this.#mustLoad) await this.#fitSizes(this.#loaded, config, retry, outcome);
+      const misfit = await this.#loading.fitSizes(retry, (former, next) => this.#replace(former, next));
+      if (misfit !== undefined) outcome.failed.push(misfit);
       const loaded = this.#loaded;
       if (loaded === undefined) {
         const reason = outcome.failed[0]?.reason ?? 'the BPF programs are not loaded';
@@ -204,7 +213,7 @@ export class EbpfDataplane implements Dataplane {
       await this.#forgetGone(loaded, outcome);
       // Once for the removal of what is gone, and for all that is announced.
       const isComplete = this.#endpoints.inSync;
-      this.#flush.begin();
+      this.#formerFlows.begin();
       await this.#hosts.look(outcome);
       this.#stack.setHosts(this.#hosts.needs);
       // Before that an earlier agent's rules stand: which of them are needed isn't known yet.
@@ -217,8 +226,8 @@ export class EbpfDataplane implements Dataplane {
       outcome.failed.push(...(await loaded.flushServices(this.#deps.nodeName, retry)));
       await this.#path.keep(loaded, this.#isFilled, outcome);
       loaded.settleSoon(isComplete && this.#path.state === 'yes');
-      if (isFlushed) await this.#forgetFlows(outcome);
-      const { pending } = this.#flush;
+      if (isFlushed) await this.#formerFlows.forget(this.#path.state, outcome);
+      const { pending } = this.#formerFlows;
       return { ...outcome, removed: this.#endpoints.takeRemoved((id) => !pending.has(id)) };
     });
   }
@@ -282,7 +291,7 @@ export class EbpfDataplane implements Dataplane {
   /** Rules, filters, then pins: a crash in between leaves what the next cleanup finds. */
   cleanup(): Promise<void> {
     return this.#turns.run(async () => {
-      this.#takeIn({ programmed: [], failed: [], repaired: [] });
+      this.#takeIn(newOutcome());
       await this.#release();
       await this.#letGo();
       await this.#stack.cleanup();
@@ -321,19 +330,13 @@ export class EbpfDataplane implements Dataplane {
     this.#policy.record(update);
     this.#ways.record(update);
     this.#hosts.record(update);
-    this.#flush.record(update);
+    this.#formerFlows.record(update);
     switch (update.type) {
       case 'configUpdate':
         this.#configure(update.config);
         break;
       case 'serviceRangesUpdate':
         this.#stack.setServiceRanges(update.cidrs);
-        break;
-      case 'workloadEndpointUpdate':
-        this.#flush.set(update.id, update.endpoint);
-        break;
-      case 'workloadEndpointRemove':
-        this.#flush.remove(update.id);
         break;
       case 'inSync':
         this.#mustRead = true;
@@ -357,30 +360,19 @@ export class EbpfDataplane implements Dataplane {
   #configure(config: DataplaneConfig): void {
     const before = this.#config;
     this.#config = config;
-    this.#sizes = sizesOf(config);
+    this.#loading.configure(config);
     this.#mustReadPorts = true;
     this.#stack.setConfig(config);
     if (before?.routeRefreshIntervalMs !== config.routeRefreshIntervalMs) this.#mustRead = true; // The new interval counts from now.
-    if (loadSettings.some((setting) => before?.[setting] !== config[setting])) this.#mustLoad = true;
   }
 
   /** Loads or adopts the programs. When that fails and older ones are there, they stay in force. */
-  async #load(config: DataplaneConfig): Promise<void> {
-    if (!this.#mustLoad) return;
-    const { place, log, openMonitor, clock } = this.#deps;
-    const unusable = prepareBpffs(place.dir);
-    if (unusable !== undefined) throw new Error(unusable);
-    if (this.#loaded === undefined) {
-      // Tells what to load, and is looked at again when there are maps.
-      await this.#hosts.look({ programmed: [], failed: [], repaired: [] });
-      this.#loaded = await this.#open(config);
-      this.#policy.useListeners({ classifier: this.#loaded.maps.classifier, services: this.#loaded.services });
-      this.#ways.useTable(this.#loaded.maps.hops);
-    } else {
-      await this.#loaded.reload(podConfigOf(config));
-    }
-    this.#mustLoad = false;
+  async #load(): Promise<void> {
+    const before = this.#loaded;
+    if (!(await this.#loading.load())) return;
+    if (before === undefined && this.#loaded !== undefined) this.#tell(this.#loaded);
     this.#mustRead = true;
+    const { openMonitor, clock, log } = this.#deps;
     // Before anything is read: what happens in between comes as an event.
     this.#events ??= new DeviceEvents(
       () => openMonitor(podGroups),
@@ -390,61 +382,10 @@ export class EbpfDataplane implements Dataplane {
     );
   }
 
-  #open(config: DataplaneConfig): Promise<LoadedDataplane> {
-    const { place, host, log, clock } = this.#deps;
-    return LoadedDataplane.open(
-      {
-        host,
-        place,
-        endpoints: this.#endpoints,
-        timeouts: () => this.#timeouts(),
-        clock,
-        log,
-        onDue: () => this.#listener(),
-      },
-      { config: podConfigOf(config), sizes: sizesOf(config), parts: this.#hosts.parts },
-    );
-  }
-
-  /**
-   * Other sizes: everything is loaded anew beside what is in force, told all that was said, filled by this apply as after a restart, and then entered.
-   * What can't be had leaves everything as it was.
-   */
-  async #fitSizes(former: LoadedDataplane, config: DataplaneConfig, retry: boolean, outcome: Outcome): Promise<void> {
-    const wanted = this.#sizes ?? sizesOf(config);
-    const refused = this.#refusedSizes;
-    this.#refusedSizes = undefined;
-    // What is taken over goes into maps that are in use, what is handed over comes from these.
-    if (areSameSizes(former.sizes, wanted) || this.#handover !== undefined) return;
-    const wasRefused = refused !== undefined && areSameSizes(refused.wanted, wanted);
-    try {
-      if (wasRefused && !retry) throw new Error(refused.reason);
-      const misfits = [...former.misfitsOf(wanted), ...(await fittingSizes(this.#deps.place, wanted)).misfits];
-      if (misfits.length > 0) throw shrinkError(misfits);
-      const next = await this.#open(config);
-      await former.settled();
-      if (this.#isHandingOver()) {
-        // It has begun meanwhile.
-        await next[Symbol.asyncDispose]();
-        return;
-      }
-      this.#replace(former, next);
-    } catch (error) {
-      const reason = wordsOf(error);
-      this.#refusedSizes = { wanted, reason };
-      outcome.failed.push({ object: 'sizes of the BPF maps', reason });
-      return;
-    }
-    try {
-      await former[Symbol.asyncDispose]();
-    } catch (error) {
-      this.#deps.log.warn('the BPF maps of before could not all be closed', { reason: wordsOf(error) });
-    }
-    this.#deps.log.info('the BPF maps get other sizes');
-  }
-
-  #isHandingOver(): boolean {
-    return this.#handover !== undefined;
+  /** These maps are to be filled from now on; `former`'s have been told what was said until now. */
+  #tell({ maps, services }: LoadedDataplane, former?: LoadedDataplane): void {
+    this.#policy.useListeners({ classifier: maps.classifier, services }, former?.said);
+    this.#ways.useTable(maps.hops);
   }
 
   /** In one turn: nothing is said in between, and nobody enters what knows nothing yet. */
@@ -454,16 +395,8 @@ export class EbpfDataplane implements Dataplane {
     this.#mustRead = true;
     this.#hosts.requestResync();
     for (const id of this.#endpoints.all) this.#endpoints.markDirty(id);
-    this.#loaded = next;
-    this.#policy.useListeners({ classifier: next.maps.classifier, services: next.services }, former.said);
-    this.#ways.useTable(next.maps.hops);
+    this.#tell(next, former);
     this.flowEvents.move();
-  }
-
-  #setHandover(handover: Handover | undefined): void {
-    this.#handover = handover;
-    this.#loaded?.maps.setHandover(handover);
-    if (handover === undefined) this.#listener(); // Other sizes may wait.
   }
 
   /** Compares maps, devices and filters with what is wanted, when it is time. What differs becomes dirty. */
@@ -471,6 +404,7 @@ export class EbpfDataplane implements Dataplane {
     if (this.#mustRead) {
       this.#mustRead = false;
       this.#mustReadPorts = true;
+      this.#links.clear();
       this.#hosts.requestResync();
       try {
         const { host } = this.#deps;
@@ -514,48 +448,6 @@ export class EbpfDataplane implements Dataplane {
     }
   }
 
-  /**
-   * When pods that are gone are out of the maps, so that no packet makes a new record. A walk through long tables takes time, so only an endpoint
-   * that has such an address now waits for it.
-   */
-  async #forgetFlows(outcome: Outcome): Promise<void> {
-    // While an earlier agent's programs judge on, flows of pods that go are to be forgotten, too.
-    if (this.#path.state === 'no' && this.#loaded?.filters.adopted !== true) this.#flush.skip();
-    if (!this.#endpoints.inSync) return;
-    if (this.#path.state === 'yes') await this.#flush.addUnheld(() => this.#deps.host.addresses());
-    const { pending, isDue } = this.#flush;
-    const waiting = [...pending].filter((id) => this.#endpoints.endpoint(id) !== undefined);
-    let reason = this.#flush.takeFailure();
-    if (reason === undefined && isDue) {
-      const ended = this.#flush.run();
-      if (waiting.length > 0) {
-        await ended;
-        reason = this.#flush.takeFailure();
-      } else void ended.then(() => this.#listener());
-    }
-    if (reason === undefined) return;
-    outcome.failed.push({ object: 'flows of pods that are gone', reason });
-    // Whoever has their addresses now isn't ready: packets of theirs would pass as its own.
-    for (const endpoint of waiting)
-      outcome.failed.push({
-        object: `endpoint ${endpoint}`,
-        endpoint,
-        reason: `flows of the pod that had its address: ${reason}`,
-      });
-  }
-
-  async #deleteFlows(addresses: readonly IpText[]): Promise<void> {
-    const failed = (await this.#loaded?.flows.delete({ addresses }))?.failed ?? [];
-    await this.#deps.conntrack.deleteOf(addresses);
-    if (failed.length > 0) throw new Error(failed.join('; '));
-  }
-
-  #timeouts(): FlowTimeouts {
-    const { flowTimeouts } = this.#config ?? {};
-    if (flowTimeouts === undefined) throw new Error('there is no configuration yet');
-    return resolveTimeouts(flowTimeouts, this.#deps.readSysctl);
-  }
-
   async #forgetGone(loaded: LoadedDataplane, outcome: Outcome): Promise<void> {
     const gone = [...this.#gone];
     this.#gone.clear(); // It may be used again, and gone again, meanwhile.
@@ -581,6 +473,7 @@ export class EbpfDataplane implements Dataplane {
   }
 
   #take(event: NetlinkEvent): void {
+    this.#links.follow(event);
     let matters = this.#ways.follow(event);
     switch (event.type) {
       case 'overrun':
@@ -636,30 +529,8 @@ export class EbpfDataplane implements Dataplane {
     this.#ways.useTable(undefined);
     await this.#hosts.letGo();
     await this.#filters[Symbol.asyncDispose]();
-    await this.#loaded?.[Symbol.asyncDispose]();
-    this.#loaded = undefined;
+    await this.#loading.letGo();
     this.#path.forget();
-    this.#handover = undefined;
     this.#isFilled = false;
-    this.#mustLoad = true;
   }
-}
-
-/** What programs are told when they are loaded. */
-function podConfigOf(config: DataplaneConfig): PodConfig {
-  const marks = packetMarks(config);
-  return {
-    ipv6Enabled: config.ipv6Support ? 1 : 0,
-    ipipDenied: config.allowIpipFromWorkloads ? 0 : 1,
-    vxlanDenied: config.allowVxlanFromWorkloads ? 0 : config.vxlanPort,
-    markSeen: marks.seen,
-    markHost: marks.host,
-    markNotLocal: marks.notLocal,
-    markUntracked: marks.untracked,
-    markPreAccepted: marks.preAccepted,
-  };
-}
-
-function sizesOf({ mapSizes }: DataplaneConfig): MapEntries {
-  return mapEntries(mapSizes, cpus().length);
 }

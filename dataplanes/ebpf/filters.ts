@@ -71,25 +71,78 @@ export class IngressQdiscError extends Error {
   }
 }
 
+/** Which devices have the qdisc `clsact`, and which `ingress`, by ifindex. */
+export type IngressQdiscs = ReadonlyMap<number, 'clsact' | 'ingress'>;
+
+/** Reads those of all devices. */
+export async function ingressQdiscs(host: Pick<Netlink, 'qdiscs'>): Promise<IngressQdiscs> {
+  return new Map(
+    (await host.qdiscs()).flatMap(({ kind, linkIndex }) =>
+      kind === 'clsact' || kind === 'ingress' ? [[linkIndex, kind]] : [],
+    ),
+  );
+}
+
 /**
- * Puts our filters on a device, or replaces older ones: each direction changes from one program to the other between two packets.
- * Throws the first NetlinkFailure, or IngressQdiscError.
+ * Puts our filters on a device, or replaces older ones: each direction changes from one program to the other between two packets. A qdisc that is made
+ * for them has the first of them from the system call that makes it, so that whose it is can be told whenever we are killed. `qdiscs` is asked where
+ * filters are missing; what it says may be old. Throws the first NetlinkFailure, or IngressQdiscError.
  */
-export async function attach(host: Netlink, ifindex: number, pair: FilterPair, state: AttachedState): Promise<void> {
-  // By itself: the kernel takes filters for clsact where `ingress` is, and gives both directions to what comes in.
-  const [clsact] = await host.batch([{ op: 'clsact.add', link: ifindex }]);
-  const isThere = clsact?.ok === false && clsact.error.code === 'EEXIST';
-  if (clsact?.ok === false && !isThere) throw clsact.error;
-  if (isThere && !(await host.hasClsact(ifindex))) throw new IngressQdiscError();
-  // If the qdisc was there without us, the names of our filters say so.
-  const isGuest = state.clsact === 'foreign' || (isThere && state.clsact === 'unknown');
-  throwFirst(await host.batch(filterOps(ifindex, pair, isGuest)));
+export async function attach(
+  host: Netlink,
+  ifindex: number,
+  pair: FilterPair,
+  state: AttachedState,
+  qdiscs: () => Promise<IngressQdiscs> = () => ingressQdiscs(host),
+): Promise<void> {
+  // Filters in both directions: their qdisc is known.
+  const qdisc = state.attached === 'stale' ? 'clsact' : (await qdiscs()).get(ifindex);
+  // The kernel takes filters for clsact where `ingress` is, and gives both directions to what comes in.
+  if (qdisc === 'ingress') throw new IngressQdiscError();
+  if (qdisc === 'clsact') {
+    // If the qdisc was there without us, the names of our filters say so.
+    throwFirst(await host.batch(filterOps(ifindex, pair, state.clsact !== 'ours')));
+    return;
+  }
+  const [ingress, egress] = filterOps(ifindex, pair, false);
+  // Egress not yet: should `ingress` have come meanwhile, it would judge what the pod sends.
+  const [made, first] = await host.batch([{ op: 'clsact.add', link: ifindex }, ingress]);
+  if (made?.ok === false) {
+    if (made.error.code !== 'EEXIST') throw made.error;
+    await attachBeside(host, ifindex, pair, first);
+    return;
+  }
+  if (first?.ok === false) {
+    if ((await filtersOn(host, ifindex)).length === 0) await host.run([{ op: 'clsact.del', link: ifindex }]);
+    throw first.error;
+  }
+  throwFirst(await host.batch([egress]));
+}
+
+/** Somebody's qdisc came between a look and an attempt to make ours, and has our filter (`first`: what came of it), named as if the qdisc were ours. */
+async function attachBeside(
+  host: Netlink,
+  ifindex: number,
+  pair: FilterPair,
+  first: OpResult | undefined,
+): Promise<void> {
+  if (await host.hasClsact(ifindex)) {
+    throwFirst(await host.batch(filterOps(ifindex, pair, true)));
+    return;
+  }
+  if (first?.ok === true) await host.run([{ op: 'filter.del', link: ifindex, direction: 'ingress', ...ourFilter }]);
+  throw new IngressQdiscError();
+}
+
+/** Everybody's, in both directions. */
+async function filtersOn(host: Netlink, ifindex: number): Promise<readonly Filter[]> {
+  return (await Promise.all(directions.map((direction) => host.filters(ifindex, direction)))).flat();
 }
 
 /** Takes our filters off, and the qdisc with them if we made it and nobody else uses it. True if there was something; a missing device is done. */
 export async function detach(host: Netlink, ifindex: number, names: FilterNames = podNames): Promise<boolean> {
   try {
-    const filters = (await Promise.all(directions.map((direction) => host.filters(ifindex, direction)))).flat();
+    const filters = await filtersOn(host, ifindex);
     const ours = filters.filter((filter) => isOurs(filter, names));
     if (ours.length === 0) return false;
     if (ours.length === filters.length && !ours.some(isGuestFilter)) {
@@ -100,7 +153,7 @@ export async function detach(host: Netlink, ifindex: number, names: FilterNames 
     const results = await host.batch(
       ours.map(({ direction, priority, handle }) => ({ op: 'filter.del', link: ifindex, direction, priority, handle })),
     );
-    const left = (await Promise.all(directions.map((direction) => host.filters(ifindex, direction)))).flat();
+    const left = await filtersOn(host, ifindex);
     // What counts is that they are gone; somebody may have been faster.
     if (left.some((filter) => isOurs(filter, names))) throwFirst(results);
     if (left.length === 0 && !ours.some(isGuestFilter)) await host.run([{ op: 'clsact.del', link: ifindex }]); // Others have left.
@@ -119,15 +172,21 @@ function isOurs(filter: Filter, names: FilterNames): boolean {
   );
 }
 
-function filterOps(link: string | number, { names, ingress, egress }: FilterPair, guest: boolean): FilterOp[] {
-  return directions.map((direction) => ({
+/** Ingress, egress. */
+function filterOps(
+  link: string | number,
+  { names, ingress, egress }: FilterPair,
+  guest: boolean,
+): readonly [FilterOp, FilterOp] {
+  const op = (direction: (typeof directions)[number], { fd }: Pick<BpfProgram, 'fd'>): FilterOp => ({
     op: 'filter.replace',
     link,
     direction,
     ...ourFilter,
     name: guest ? names[direction] + guestSuffix : names[direction],
-    fd: direction === 'ingress' ? ingress.fd : egress.fd,
-  }));
+    fd,
+  });
+  return [op('ingress', ingress), op('egress', egress)];
 }
 
 function isGuestFilter(filter: Filter): boolean {

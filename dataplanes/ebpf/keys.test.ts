@@ -18,13 +18,17 @@ describe('source keys', () => {
   });
 
   test('text that is no prefix is refused', () => {
-    for (const text of ['10.65.0.3', '10.65.0.3/33', 'pod', '']) expect(() => sourceKey(1, text)).toThrow();
+    for (const text of ['10.65.0.3', '10.65.0.3/33', '::ffff:10.65.0.3/128', 'pod', ''])
+      expect(() => sourceKey(1, text)).toThrow();
   });
 
   test('what was written is read back, whatever the prefix', () => {
     const prefix = fc.oneof(
       fc.tuple(fc.ipV4(), fc.integer({ min: 0, max: 32 })),
-      fc.tuple(fc.ipV6(), fc.integer({ min: 0, max: 128 })),
+      fc.tuple(
+        fc.ipV6().filter((address) => !address.includes('.')),
+        fc.integer({ min: 0, max: 128 }),
+      ),
     );
     fc.assert(
       fc.property(prefix, fc.integer({ min: 1, max: 2 ** 31 - 1 }), ([address, length], ifindex) => {

@@ -1,5 +1,5 @@
 import ipaddr from 'ipaddr.js';
-import { tryParseIp } from '#api/cidr.ts';
+import { type Family as IpFamily, tryParseIp, tryParseIpInNetwork } from '#api/cidr.ts';
 import type { CidrText, IpText } from '../messages.ts';
 import { Family, SourceKey } from './bpf-types.gen.ts';
 
@@ -32,10 +32,18 @@ export function macBytes(mac: string): Uint8Array {
 export function addressBytes(text: IpText | undefined, length: 4 | 16): Uint8Array {
   const bytes = new Uint8Array(length);
   const ip = text === undefined ? undefined : tryParseIp(text);
-  if (ip === undefined) return bytes;
-  let rest = BigInt(ip.value);
-  for (let index = length - 1; index >= 0; index -= 1, rest >>= 8n) bytes[index] = Number(rest & 0xffn);
+  if (ip !== undefined) writeAddress(new DataView(bytes.buffer), 0, length === 4 ? 4 : 6, ip.value);
   return bytes;
+}
+
+/** Writes an address as packets hold it: 4 or 16 bytes, the most significant one first. */
+export function writeAddress(view: DataView, at: number, family: IpFamily, value: number | bigint): void {
+  if (family === 4) {
+    view.setUint32(at, Number(value));
+    return;
+  }
+  view.setBigUint64(at, BigInt(value) >> 64n);
+  view.setBigUint64(at + 8, BigInt(value) & 0xffff_ffff_ffff_ffffn);
 }
 
 /** The number in a u32 key or value. */
@@ -43,17 +51,14 @@ export function readU32(bytes: Uint8Array): number {
   return new DataView(bytes.buffer, bytes.byteOffset, 4).getUint32(0, true);
 }
 
-/** The key under which a device may send from a prefix: `10.65.0.3/32`, `fd00::/64`. Bits behind the prefix are cleared. Throws on other text. */
+/** The key under which a device may send from a prefix: `10.65.0.3/32`, `fd00::/64`. Bits behind the prefix are cleared. Throws `RangeError` for other text. */
 export function sourceKey(ifindex: number, cidr: CidrText): Uint8Array {
-  const [address, length] = ipaddr.parseCIDR(cidr);
-  const parts = address.toByteArray();
-  const bytes = new Uint8Array(16);
-  for (const [index, part] of parts.entries()) {
-    const kept = Math.min(Math.max(length - index * 8, 0), 8);
-    bytes[index] = part & (0xff00 >> kept);
-  }
-  const family = parts.length === 4 ? Family.ipv4 : Family.ipv6;
-  return SourceKey.encode({ prefixLen: fixedBits + length, ifindex, family, address: bytes });
+  const network = tryParseIpInNetwork(cidr)?.network;
+  if (network === undefined) throw new RangeError(`${cidr} is no network`);
+  const address = new Uint8Array(16);
+  writeAddress(new DataView(address.buffer), 0, network.family, network.first);
+  const family = network.family === 4 ? Family.ipv4 : Family.ipv6;
+  return SourceKey.encode({ prefixLen: fixedBits + network.prefix, ifindex, family, address });
 }
 
 /** The device and prefix of a source key, for people and for comparing. */

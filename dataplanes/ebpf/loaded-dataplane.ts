@@ -1,7 +1,6 @@
 import { join } from 'node:path';
 import type { Clock } from '#api/clock.ts';
 import { bpfGrace, type BpfProgram, openBpfRing } from '#native/bpf.ts';
-import type { Netlink } from '#native/types.ts';
 import type { ApplyFailure } from '../contract.ts';
 import type { Logger } from '../logger.ts';
 import type { InForceView, PacketQuestion, PacketView } from '../observe.ts';
@@ -21,6 +20,7 @@ import { type HostPart, HostPrograms } from './hosts/host-programs.ts';
 import { NodeMaps } from './node-maps.ts';
 import { PodCycle } from './pod-cycle.ts';
 import type { PodEndpoints } from './pod-endpoints.ts';
+import type { PodLinks } from './pod-links.ts';
 import {
   enter,
   type EndpointMaps,
@@ -36,14 +36,14 @@ import {
   removeOlder,
 } from './programs.ts';
 import { ServiceTable, type ServiceUpdate } from './services/service-table.ts';
-import { type MapEntries, type MapName, type Misfit, settingOf } from './sizes.ts';
+import { areSameSizes, type MapEntries, type MapName, type Misfit, settingOf } from './sizes.ts';
 import { Underway } from './underway.ts';
 
 /** What it is loaded for. */
 export interface LoadedDeps {
-  readonly host: Netlink;
   readonly place: ProgramPlace;
   readonly endpoints: PodEndpoints;
+  readonly links: PodLinks;
   /** How long flows are remembered, now. */
   readonly timeouts: () => FlowTimeouts;
   readonly clock: Clock;
@@ -83,6 +83,8 @@ export class LoadedDataplane implements AsyncDisposable {
   #settling: Promise<void> | undefined;
   #mustSettle = false;
   #areServicesKnown = false;
+  /** What was asked of `hasSizes` last. */
+  #sizesAsked: { readonly wanted: MapEntries; readonly areThey: boolean } | undefined;
   #isSweeping = false;
   /** What the filters jump to may not be these programs. */
   #mustEnter = true;
@@ -112,8 +114,8 @@ export class LoadedDataplane implements AsyncDisposable {
     this.#sweeper = parts.sweeper;
     this.#handles = handles;
     this.#hosts = parts.hosts;
-    const { host, endpoints, place } = deps;
-    this.#pods = new PodCycle(host, endpoints, new Announcements(this.#filters, place.netns), this.maps);
+    const { links, endpoints, place } = deps;
+    this.#pods = new PodCycle(links, endpoints, new Announcements(this.#filters, place.netns), this.maps);
   }
 
   /** Throws as `openFilters` and `loadEndpointPrograms` do; then nothing that is pinned has changed. */
@@ -159,6 +161,12 @@ export class LoadedDataplane implements AsyncDisposable {
 
   get pods(): PodCycle {
     return this.#pods;
+  }
+
+  /** Whether the maps have these sizes. Asked at each apply, mostly of the same ones. */
+  hasSizes(wanted: MapEntries): boolean {
+    if (this.#sizesAsked?.wanted !== wanted) this.#sizesAsked = { wanted, areThey: areSameSizes(this.sizes, wanted) };
+    return this.#sizesAsked.areThey;
   }
 
   /** What the maps that packets meet would be too small for, were they made anew with these sizes. */

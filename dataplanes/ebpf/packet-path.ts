@@ -4,7 +4,7 @@ import type { DeviceFilters } from './device-filters.ts';
 import { newDeviceOps } from './filters.ts';
 import type { HostEndpoints } from './hosts/host-endpoints.ts';
 import type { LoadedDataplane } from './loaded-dataplane.ts';
-import type { Outcome } from './pod-cycle.ts';
+import { newOutcome, type Outcome } from './pod-cycle.ts';
 import type { PodEndpoints } from './pod-endpoints.ts';
 import type { StackTables } from './stack-tables.ts';
 
@@ -167,7 +167,7 @@ export class PacketPath {
       const id = endpoints.ofDevice(link.name);
       return `${link.name}${id === undefined ? '' : ` (endpoint ${id})`}: ${reason}`;
     });
-    const onHosts = await hosts.enforce(loaded, { programmed: [], failed: [], repaired: [] });
+    const onHosts = await hosts.enforce(loaded, newOutcome());
     words.push(...onHosts.map(({ object, reason }) => `${object}: ${reason}`));
     try {
       if (words.length > 0 && !stayed) throw new Error(`filters could not be attached: ${words.join('; ')}`);

@@ -1,10 +1,10 @@
 import { beforeEach, expect, test } from '@jest/globals';
-import type { Link, Netlink } from '#native/types.ts';
+import type { Link } from '#native/types.ts';
 import { testEndpoint } from '../shared/test-config.ts';
 import type { Announcements } from './announcements.ts';
 import type { Unit } from './classifier/units.ts';
 import type { NodeMaps } from './node-maps.ts';
-import { type DeviceSide, type Outcome, PodCycle } from './pod-cycle.ts';
+import { type DeviceSide, newOutcome, type Outcome, PodCycle } from './pod-cycle.ts';
 import { PodEndpoints } from './pod-endpoints.ts';
 
 const id = 'k8s/default/web/eth0';
@@ -29,14 +29,17 @@ beforeEach(() => {
     },
   } as unknown as NodeMaps;
   const announcements = { announce: nothing, withdraw: nothing } as unknown as Announcements;
-  const host = { link: (name: string) => ({ name, index: 7, mac: 'ee:ee:ee:ee:ee:ee' }) as Link } as unknown as Netlink;
+  const links = {
+    find: (name: string) => ({ name, index: 7, mac: 'ee:ee:ee:ee:ee:ee' }) as Link,
+    forget: nothing,
+  };
   endpoints = new PodEndpoints();
-  cycle = new PodCycle(host, endpoints, announcements, maps);
+  cycle = new PodCycle(links, endpoints, announcements, maps);
   endpoints.record({ type: 'workloadEndpointUpdate', id, endpoint: testEndpoint(1) });
 });
 
 async function program(): Promise<Outcome & { isFlushed: boolean }> {
-  const outcome: Outcome = { programmed: [], failed: [], repaired: [] };
+  const outcome = newOutcome();
   return { ...outcome, isFlushed: await cycle.program(outcome, devices) };
 }
 

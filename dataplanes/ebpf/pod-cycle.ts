@@ -1,9 +1,10 @@
-import type { Link, Netlink } from '#native/types.ts';
+import type { Link } from '#native/types.ts';
 import type { ApplyFailure } from '../contract.ts';
 import type { EndpointId } from '../messages.ts';
 import type { Announcements } from './announcements.ts';
 import type { NodeMaps } from './node-maps.ts';
 import type { PodEndpoints } from './pod-endpoints.ts';
+import type { PodLinks } from './pod-links.ts';
 import { PodWiring } from './pod-wiring.ts';
 
 /** What an apply did, while it is under way. */
@@ -12,6 +13,9 @@ export interface Outcome {
   readonly failed: ApplyFailure[];
   readonly repaired: string[];
 }
+
+/** Of an apply that has not done anything yet. */
+export const newOutcome = (): Outcome => ({ programmed: [], failed: [], repaired: [] });
 
 /** What is to be known of devices, and done to them. */
 export interface DeviceSide {
@@ -28,7 +32,7 @@ const wordsOf = (error: unknown): string => (error as Error).message;
  * the steps of `PodWiring`, so that a cycle costs two flushes however many there are, and one without dirty endpoints one.
  */
 export class PodCycle {
-  readonly #host: Netlink;
+  readonly #links: Pick<PodLinks, 'find' | 'forget'>;
   readonly #endpoints: PodEndpoints;
   readonly #announcements: Announcements;
   readonly #maps: NodeMaps;
@@ -36,8 +40,13 @@ export class PodCycle {
   /** Closed because a unit could not be made. */
   readonly #denied = new Set<EndpointId>();
 
-  constructor(host: Netlink, endpoints: PodEndpoints, announcements: Announcements, maps: NodeMaps) {
-    this.#host = host;
+  constructor(
+    links: Pick<PodLinks, 'find' | 'forget'>,
+    endpoints: PodEndpoints,
+    announcements: Announcements,
+    maps: NodeMaps,
+  ) {
+    this.#links = links;
     this.#endpoints = endpoints;
     this.#announcements = announcements;
     this.#maps = maps;
@@ -75,7 +84,7 @@ export class PodCycle {
     }
     for (const { name, ifindex } of this.#endpoints.takeAbandoned()) {
       try {
-        const index = ifindex ?? this.#host.link(name)?.index;
+        const index = ifindex ?? this.#links.find(name)?.index;
         // The ifindex may be another endpoint's by now.
         if (index !== undefined && this.#endpoints.ofIfindex(index) === undefined) this.#announcements.withdraw(index);
       } catch (error) {
@@ -100,6 +109,8 @@ export class PodCycle {
     const prepared: EndpointId[] = [];
     const fail = (endpoint: EndpointId, reason: string): void => {
       this.#endpoints.markDirty(endpoint);
+      // It may be another device by now.
+      this.#links.forget(this.#endpoints.device(endpoint) ?? '');
       outcome.failed.push({ object: `endpoint ${endpoint}`, endpoint, reason });
     };
     for (const id of this.#endpoints.takeDirty()) {
@@ -163,7 +174,7 @@ export class PodCycle {
   async #prepare(id: EndpointId, devices: DeviceSide): Promise<void> {
     const endpoint = this.#endpoints.endpoint(id);
     if (endpoint === undefined) throw new TypeError(`endpoint ${id} is dirty and not there`);
-    const link = this.#host.link(endpoint.ifaceName);
+    const link = this.#links.find(endpoint.ifaceName);
     if (link === undefined) {
       this.#wiring.close(id);
       throw new Error(`its device ${endpoint.ifaceName} is not there`);

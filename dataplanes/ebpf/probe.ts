@@ -4,6 +4,7 @@ import { probeBpf, type ProbeRequest } from '#native/bpf.ts';
 import { prepareBpffs } from './bpffs.ts';
 import { mapShapes } from './bpf-types.gen.ts';
 import { objectFiles } from './programs.ts';
+import { type KernelIdentity, runningKernel, softirqRefusal } from './softirqs.ts';
 
 /** BPF_PROG_TYPE_SCHED_CLS of linux/bpf.h. */
 const SCHED_CLS = 3;
@@ -21,15 +22,21 @@ const needs: readonly { readonly what: ProbeRequest; readonly text: string }[] =
 
 /**
  * Tries what the programs need, each by itself. Kernel type information (BTF) is not among it: the programs read only the stable
- * user-space ABI. Mounts a bpf file system if there is none where pins go. Empty when all is there.
+ * user-space ABI. Mounts a bpf file system if there is none where pins go. Empty when all is there. `kernel`: another than the running one, for tests.
  */
-export async function probeEbpf(dir: string, objects: string): Promise<readonly string[]> {
+export async function probeEbpf(
+  dir: string,
+  objects: string,
+  kernel: KernelIdentity = runningKernel(),
+): Promise<readonly string[]> {
   const missing: string[] = [];
   for (const { what, text } of needs) {
     const answer = await probeBpf(what);
     if (answer.answer === 'no') missing.push(`this kernel has no ${text}: ${answer.reason}`);
     if (answer.answer === 'unknown') missing.push(`could not try ${text}: ${answer.reason}`);
   }
+  const softirqs = softirqRefusal(kernel);
+  if (softirqs !== undefined) missing.push(softirqs);
   const bpffs = prepareBpffs(dir);
   if (bpffs !== undefined) missing.push(bpffs);
   try {

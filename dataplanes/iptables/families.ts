@@ -2,6 +2,7 @@ import type { Family } from '#native/types.ts';
 import type { ApplyFailure } from '../contract.ts';
 import type { CidrText, DataplaneConfig } from '../messages.ts';
 import type { Ipsets } from '../netfilter/ipsets.ts';
+import { LeavingFamilies } from '../netfilter/leaving-families.ts';
 import { removeLeftovers } from '../netfilter/leftovers.ts';
 import type { VariantChoice } from '../netfilter/variant-choice.ts';
 import type { Variant } from '../netfilter/xtables.ts';
@@ -21,8 +22,7 @@ export class Families implements Disposable {
   readonly #deps: FamiliesDeps;
   readonly #families: ReadonlyMap<Family, FamilyDataplane>;
   #made: { readonly variant: Variant; readonly families: readonly Family[] } | undefined;
-  /** Families that were switched off and may still have ours. */
-  readonly #leaving = new Set<Family>();
+  readonly #leaving = new LeavingFamilies();
   #lockTimeoutS = 0;
   #hooked: boolean | undefined;
   /** The other variant may hold rules of an earlier agent, or of ours from before a setting changed. */
@@ -59,23 +59,15 @@ export class Families implements Disposable {
     if (before?.variant !== variant || before.families.length !== families.length) this.#othersMayBeLeft = true;
     for (const family of families) this.#families.get(family)?.turnOn(variant, config, serviceRanges);
     this.#made = { variant, families };
-    for (const family of before?.families ?? []) this.#leaving.add(family);
-    for (const family of families) this.#leaving.delete(family);
-    for (const family of this.#leaving) this.#families.get(family)?.turnOff();
+    this.#leaving.change(before?.families ?? [], families);
+    for (const family of this.#leaving.all) this.#families.get(family)?.turnOff();
   }
 
   /** Removes what is ours of families that were switched off; what can't be removed is tried again by the next call. */
-  async leave(): Promise<readonly ApplyFailure[]> {
-    const failed: ApplyFailure[] = [];
-    for (const family of [...this.#leaving]) {
-      try {
-        await this.#families.get(family)?.remove(this.#lockTimeoutS);
-        this.#leaving.delete(family);
-      } catch (error) {
-        failed.push({ object: `rules of ours of IPv${family}, which is off`, reason: (error as Error).message });
-      }
-    }
-    return failed;
+  leave(): Promise<readonly ApplyFailure[]> {
+    return this.#leaving.remove('rules of ours', async (family) => {
+      await this.#families.get(family)?.remove(this.#lockTimeoutS);
+    });
   }
 
   allowRemoval(): void {

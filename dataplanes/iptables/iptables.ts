@@ -241,7 +241,6 @@ export class IptablesDataplane implements Dataplane {
     const { unitId, isNew } = this.#state.setEndpoint(id, endpoint);
     if (isNew) this.#wantUnitSets(unitId);
     this.#changeMembers(this.#members.set(id, endpoint, unitId));
-    this.#flush.set(id, endpoint);
     this.#dirtyEndpoints.add(id);
     this.#removedEndpoints.delete(id);
   }
@@ -249,7 +248,6 @@ export class IptablesDataplane implements Dataplane {
   #removeEndpoint(id: EndpointId): void {
     this.#state.removeEndpoint(id);
     this.#changeMembers(this.#members.remove(id));
-    this.#flush.remove(id);
     this.#dirtyEndpoints.delete(id);
     this.#removedEndpoints.add(id);
   }

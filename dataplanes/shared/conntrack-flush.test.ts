@@ -10,6 +10,13 @@ const route = (dst: string, type: 'localBlock' | 'borrowed' | 'remoteBlock'): Da
 const endpoint = (address: string, mac = '0a:58:00:00:00:01'): WorkloadEndpointInfo =>
   ({ ifaceName: 'cali1', mac, ipv4Nets: [`${address}/32`], ipv6Nets: [] }) as unknown as WorkloadEndpointInfo;
 
+const update = (id: string, info: WorkloadEndpointInfo): DataplaneUpdate => ({
+  type: 'workloadEndpointUpdate',
+  id,
+  endpoint: info,
+});
+const removal = (id: string): DataplaneUpdate => ({ type: 'workloadEndpointRemove', id });
+
 function bed() {
   const calls: (readonly string[])[] = [];
   const flush = new ConntrackFlush({
@@ -46,7 +53,7 @@ describe('connections of pods that went while no agent ran', () => {
   test('are forgotten, once: of all addresses that are nobody’s', async () => {
     const { flush, calls } = bed();
     flush.record(route('10.65.0.0/30', 'localBlock'));
-    flush.set('one', endpoint('10.65.0.1'));
+    flush.record(update('one', endpoint('10.65.0.1')));
     await flush.addUnheld(async () => [{ address: '10.65.0.0/32' }]);
     expect(flush.isDue).toBe(true);
     expect(flush.pending).toEqual(new Set());
@@ -66,7 +73,7 @@ describe('connections of pods that went while no agent ran', () => {
     const { flush, calls } = bed();
     flush.record(route('10.65.0.2/31', 'localBlock'));
     await flush.addUnheld(noDevices);
-    flush.set('two', endpoint('10.65.0.2'));
+    flush.record(update('two', endpoint('10.65.0.2')));
     expect(flush.pending).toEqual(new Set(['two']));
     flush.begin();
     await flush.run();
@@ -98,14 +105,14 @@ test('a deletion that had to wait for another leaves alone what became due after
     ['two', '10.65.0.2'],
     ['three', '10.65.0.3'],
   ] as const)
-    flush.set(id, endpoint(address));
+    flush.record(update(id, endpoint(address)));
   const runs: Promise<void>[] = [];
   for (const id of ['one', 'two']) {
-    flush.remove(id);
+    flush.record(removal(id));
     flush.begin();
     runs.push(flush.run());
   }
-  flush.remove('three');
+  flush.record(removal('three'));
   flush.begin(); // Its cycle has begun, and the sets still have its address.
   gate.resolve();
   await Promise.all(runs);

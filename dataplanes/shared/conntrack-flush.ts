@@ -39,30 +39,11 @@ export class ConntrackFlush {
     this.#conntrack = conntrack;
   }
 
-  /** Announces or replaces an endpoint. */
-  set(id: EndpointId, endpoint: WorkloadEndpointInfo): void {
-    const pod = `${endpoint.ifaceName} ${endpoint.mac}`;
-    const addresses = [...endpoint.ipv4Nets, ...endpoint.ipv6Nets].map(withoutPrefix);
-    const before = this.#byEndpoint.get(id) ?? [];
-    this.#byEndpoint.set(id, addresses);
-    for (const address of addresses) {
-      const holder = this.#holders.get(address);
-      this.#holders.set(address, { endpoint: id, pod });
-      if (holder !== undefined && holder.pod !== pod) this.#due.set(address, holder);
-      // It has come back before anybody else had its address.
-      else if (this.#due.get(address)?.pod === pod) this.#due.delete(address);
-    }
-    for (const address of before) if (!addresses.includes(address)) this.#leave(id, address);
-  }
-
-  remove(id: EndpointId): void {
-    for (const address of this.#byEndpoint.get(id) ?? []) this.#leave(id, address);
-    this.#byEndpoint.delete(id);
-  }
-
-  /** Follows which addresses are this node's; other updates are passed over. */
+  /** Follows endpoints, and which addresses are this node's; other updates are passed over. */
   record(update: DataplaneUpdate): void {
-    this.#blocks.record(update);
+    if (update.type === 'workloadEndpointUpdate') this.#set(update.id, update.endpoint);
+    else if (update.type === 'workloadEndpointRemove') this.#remove(update.id);
+    else this.#blocks.record(update);
   }
 
   /**
@@ -121,6 +102,27 @@ export class ConntrackFlush {
     const ready = this.#ready;
     this.#running = this.#running.then(() => this.#delete(ready));
     return this.#running;
+  }
+
+  /** Announces or replaces an endpoint. */
+  #set(id: EndpointId, endpoint: WorkloadEndpointInfo): void {
+    const pod = `${endpoint.ifaceName} ${endpoint.mac}`;
+    const addresses = [...endpoint.ipv4Nets, ...endpoint.ipv6Nets].map(withoutPrefix);
+    const before = this.#byEndpoint.get(id) ?? [];
+    this.#byEndpoint.set(id, addresses);
+    for (const address of addresses) {
+      const holder = this.#holders.get(address);
+      this.#holders.set(address, { endpoint: id, pod });
+      if (holder !== undefined && holder.pod !== pod) this.#due.set(address, holder);
+      // It has come back before anybody else had its address.
+      else if (this.#due.get(address)?.pod === pod) this.#due.delete(address);
+    }
+    for (const address of before) if (!addresses.includes(address)) this.#leave(id, address);
+  }
+
+  #remove(id: EndpointId): void {
+    for (const address of this.#byEndpoint.get(id) ?? []) this.#leave(id, address);
+    this.#byEndpoint.delete(id);
   }
 
   async #delete(ready: ReadonlyMap<IpText, Holder>): Promise<void> {

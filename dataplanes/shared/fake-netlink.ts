@@ -17,8 +17,6 @@ import type {
 import { metricOf } from './kernel-view.ts';
 import type { Monitor } from './monitor-follower.ts';
 
-const NO_STATS = { rxPackets: 0, txPackets: 0, rxBytes: 0, txBytes: 0, rxDropped: 0, txDropped: 0 };
-
 /**
  * A namespace's links, routes and neighbours in memory, for tests, with the kernel's manners as far as this folder depends on them: EEXIST
  * for a second route of one destination and metric, ESRCH, ENODEV, ENETDOWN; IPv4 routes go silently when their device does, replaced ones
@@ -45,7 +43,7 @@ export class FakeNetlink implements Netlink {
   addLink(name: string, up = true): number {
     const index = this.#nextIndex;
     this.#nextIndex += 1;
-    this.#putLink({ index, name, group: 0, mtu: 1500, up, running: up, stats: NO_STATS });
+    this.#putLink({ index, name, group: 0, mtu: 1500, up, running: up });
     return index;
   }
 

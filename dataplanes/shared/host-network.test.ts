@@ -500,28 +500,36 @@ describe('routes to blocks', () => {
     expect(host.dump().some((line) => line.includes('10.65.2.7'))).toBe(false);
   });
 
-  test('to a node behind a router fail with the reason, and come when the subnet does', async () => {
+  test.each([
+    { what: 'the subnet', block: '10.65.1.0/26', nodeIp: '198.51.100.9', subnet: '198.51.100.0/24' },
+    { what: 'a route to just the address', block: '10.65.1.0/26', nodeIp: '198.51.100.9', subnet: '198.51.100.9/32' },
+    { what: 'the IPv6 subnet', block: 'fd00:65:1::/122', nodeIp: '2001:db8:1::9', subnet: '2001:db8:1::/64' },
+    {
+      what: 'a route to just the IPv6 address',
+      block: 'fd00:65:1::/122',
+      nodeIp: '2001:db8::9',
+      subnet: '2001:db8::9/128',
+    },
+  ])('to a node behind a router fail with the reason, and come when $what does', async ({ block, nodeIp, subnet }) => {
     host.addLink('eth0');
-    host.runSync([
-      { op: 'route.add', dst: '192.0.2.0/24', link: 'eth0', protocol: 2, scope: 'link' },
-      { op: 'route.add', dst: '0.0.0.0/0', via: '192.0.2.1', link: 'eth0' },
-    ]);
+    const [router, everything] = nodeIp.includes(':') ? ['fe80::1', '::/0'] : ['192.0.2.1', '0.0.0.0/0'];
+    host.runSync([{ op: 'route.add', dst: everything, via: router, link: 'eth0' }]);
     const network = make();
-    tell(network, config(), remote('10.65.1.0/26', '198.51.100.9'), inSync);
-    expect((await network.apply()).failed).toEqual([
-      {
-        object: 'route 10.65.1.0/26',
-        reason:
-          'node b (198.51.100.9) is not in a shared subnet (it is reached by 0.0.0.0/0 via 192.0.2.1 dev eth0 proto 4 metric 0); VXLAN is not there yet',
-      },
-    ]);
+    tell(network, config(), remote(block, nodeIp), inSync);
+    const { failed } = await network.apply();
+    expect(failed.map(({ object }) => object)).toEqual([`route ${block}`]);
+    expect(failed[0]?.reason).toMatch(
+      new RegExp(
+        `^node b \\(${nodeIp}\\) is not in a shared subnet \\(it is reached by ${everything} via ${router} dev eth0 proto 4 metric \\d+\\); VXLAN is not there yet$`,
+      ),
+    );
     await events();
     disturbed = 0;
-    host.runSync([{ op: 'route.add', dst: '198.51.100.0/24', link: 'eth0', protocol: 2, scope: 'link' }]);
+    host.runSync([{ op: 'route.add', dst: subnet, link: 'eth0', protocol: 2, scope: 'link' }]);
     await events();
     expect(disturbed).toBeGreaterThan(0);
     expect((await network.apply()).failed).toEqual([]);
-    expect(host.dump()).toContain('unicast 10.65.1.0/26 via 198.51.100.9 dev eth0 proto 80 metric 1024');
+    expect(host.dump().some((line) => line.startsWith(`unicast ${block} via ${nodeIp} dev eth0 proto 80`))).toBe(true);
   });
 });
 

@@ -6,6 +6,7 @@ import type { ApplyFailure } from '../contract.ts';
 import type { Logger } from '../logger.ts';
 import type { DataplaneConfig, HostInfo, IpText, PoolInfo } from '../messages.ts';
 import { Ipsets, netMembers, setName, type SetKernel, temporaryName } from '../netfilter/ipsets.ts';
+import { LeavingFamilies } from '../netfilter/leaving-families.ts';
 import { removeLeftovers } from '../netfilter/leftovers.ts';
 import { settingsOf } from '../netfilter/table-settings.ts';
 import { Tables } from '../netfilter/tables.ts';
@@ -44,8 +45,7 @@ export class Masquerade implements Disposable {
   #config: DataplaneConfig | undefined;
   #made: { readonly variant: Variant; readonly families: readonly Family[] } | undefined;
   #changed = false;
-  /** Families that were switched off and may still have ours. */
-  readonly #leaving = new Set<Family>();
+  readonly #leaving = new LeavingFamilies();
   #inSync = false;
   #cleanOthers = false;
 
@@ -99,7 +99,10 @@ export class Masquerade implements Disposable {
       this.#changed = true;
       return { failed: [{ object: 'natOutgoing', reason: (error as Error).message }], repaired };
     }
-    const left = await this.#leaveFamilies();
+    const left = await this.#leaving.remove('nat rules of ours', async (family) => {
+      await this.#removeRules(['nft', 'legacy'], [family]);
+      for (const id of SET_IDS) this.#forgetSet(setName(family, id));
+    });
     const read = await this.#ipsets.read();
     this.#ipsets.begin();
     const sets = await this.#ipsets.applyAdditions();
@@ -153,8 +156,7 @@ export class Masquerade implements Disposable {
         this.#tables.push(new Tables(tools, ['nat'], settingsOf(config), this.#deps, this.#onDue));
       }
     }
-    for (const family of before?.families ?? []) this.#leaving.add(family);
-    for (const family of families) this.#leaving.delete(family);
+    this.#leaving.change(before?.families ?? [], families);
     this.#made = { variant, families };
     this.#ipsets.setRefreshInterval(config.ipsetsRefreshIntervalMs);
     for (const family of families) this.#tellSets(family, config);
@@ -198,21 +200,6 @@ export class Masquerade implements Disposable {
   #forgetSet(name: string): void {
     this.#ipsets.removeSet(name);
     this.#told.delete(name);
-  }
-
-  /** What can't be removed is tried again by the next cycle, and keeps nothing else from being done. */
-  async #leaveFamilies(): Promise<readonly ApplyFailure[]> {
-    const failed: ApplyFailure[] = [];
-    for (const family of [...this.#leaving]) {
-      try {
-        await this.#removeRules(['nft', 'legacy'], [family]);
-        for (const id of SET_IDS) this.#forgetSet(setName(family, id));
-        this.#leaving.delete(family);
-      } catch (error) {
-        failed.push({ object: `nat rules of ours of IPv${family}, which is off`, reason: (error as Error).message });
-      }
-    }
-    return failed;
   }
 
   async #removeOtherVariant(failed: ApplyFailure[]): Promise<void> {

@@ -1,4 +1,4 @@
-import { containsIp, familyOf, parseIp, tryParseCidr } from '#api/cidr.ts';
+import { containsIp, familyOf, parseIp, tryParseCidr, withoutPrefix, type Cidr } from '#api/cidr.ts';
 import type { Family, Netlink, OpResult, Route, RouteOp } from '#native/types.ts';
 import type { ApplyFailure } from '../contract.ts';
 import type { CidrText, DataplaneConfig, RouteInfo } from '../messages.ts';
@@ -337,13 +337,21 @@ export class RouteSync {
     return this.#config.removeExternalRoutes && route.protocol !== KERNEL_PROTOCOL;
   }
 
-  /** Wanted destinations over nodes whose address is inside `dst`. */
+  /** Wanted destinations over nodes whose address is inside `dst`. Each change of the kernel's asks, so nothing is parsed that need not be. */
   #overNodesWithin(dst: CidrText): CidrText[] {
-    const cidr = tryParseCidr(dst);
-    if (cidr === undefined) return []; // IPv4 inside IPv6: no node has such an address.
-    return [...this.#wishes.overNodes()].flatMap((route) =>
-      route.nodeIp !== undefined && containsIp(cidr, parseIp(route.nodeIp)) ? [route.dst] : [],
-    );
+    const family = familyOf(dst);
+    let cidr: Cidr | undefined;
+    const affected: CidrText[] = [];
+    for (const { nodeIp, dst: wanted } of this.#wishes.overNodes()) {
+      if (nodeIp === undefined || familyOf(nodeIp) !== family) continue;
+      cidr ??= tryParseCidr(dst);
+      if (cidr === undefined) return []; // IPv4 inside IPv6: no node has such an address.
+      // A pod's, nearly always; an IPv4 address has one text.
+      const isOneIpv4 = cidr.family === 4 && cidr.prefix === 32;
+      const isWithin = isOneIpv4 ? nodeIp === withoutPrefix(dst) : containsIp(cidr, parseIp(nodeIp));
+      if (isWithin) affected.push(wanted);
+    }
+    return affected;
   }
 
   #describe(route: Route): string {

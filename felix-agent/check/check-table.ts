@@ -124,6 +124,15 @@ export const checkTable = {
     severity: 'blocks',
     dataplane: 'ebpf',
   },
+  'bpf-softirqs': {
+    group: 'eBPF',
+    asks: 'A CPU ends its work on a packet before it begins with the next: no PREEMPT_RT kernel, or one that is older than 6.18 or has CONFIG_PREEMPT_RT_NEEDS_BH_LOCK.',
+    disables:
+      'the eBPF dataplane: its programs keep what they know of a packet by CPU, and one packet could be judged as another',
+    todo: 'boot a kernel without PREEMPT_RT or with CONFIG_PREEMPT_RT_NEEDS_BH_LOCK=y, or stay with the iptables dataplane (bpfEnabled: false)',
+    severity: 'blocks',
+    dataplane: 'ebpf',
+  },
   'bpf-tcx': {
     group: 'eBPF',
     asks: 'tcx links can be attached (Linux 6.6).',
@@ -281,7 +290,7 @@ export const checkTable = {
     group: 'node',
     asks: 'kube-proxy is there, in one mode.',
     disables:
-      'Services: node ports, external and load balancer addresses, and what the node itself opens; in iptables mode cluster IPs too (in eBPF mode pods reach those without it)',
+      'Services: node ports, external and load balancer addresses; in iptables mode cluster IPs too (in eBPF mode pods and the node itself reach those without it)',
     todo: 'install kube-proxy, mode iptables or nftables; after a change of its mode run kube-proxy --cleanup once, or restart the node',
     severity: 'degrades',
   },

@@ -2,6 +2,7 @@ import { accessSync, constants, existsSync, readFileSync, statfsSync } from 'nod
 import { dirname } from 'node:path';
 import { tryFeatures, type FeatureTrial } from '#dataplanes/iptables/probe.ts';
 import { mapShapes } from '#dataplanes/ebpf/bpf-types.gen.ts';
+import { type KernelIdentity, runningKernel, softirqRefusal } from '#dataplanes/ebpf/softirqs.ts';
 import type { Variant } from '#dataplanes/netfilter/xtables.ts';
 import { probeBpf, type ProbeRequest } from '#native/bpf.ts';
 import { helpers, mmapable, programTypes } from '#native/bpf-numbers.ts';
@@ -193,8 +194,19 @@ async function bpfSurroundings(bpffs: string): Promise<readonly Finding[]> {
     await tryCgroup(readFileSync('/proc/self/mountinfo', 'utf8')),
     await tryMemory(readFileSync('/proc/self/limits', 'utf8')),
     pinning(dirname(bpffs)),
+    softirqs(runningKernel()),
     { id: 'bpf-btf', outcome: existsSync(btf) ? 'yes' : 'no', detail: existsSync(btf) ? btf : `${btf} isn't there` },
   ];
+}
+
+/** `no` also where it can't be told: the agent goes by the same words. */
+export function softirqs(kernel: KernelIdentity): Finding {
+  const refusal = softirqRefusal(kernel);
+  return {
+    id: 'bpf-softirqs',
+    outcome: refusal === undefined ? 'yes' : 'no',
+    detail: refusal ?? `${kernel.release} ${kernel.version}`,
+  };
 }
 
 async function tryCgroup(mountinfo: string): Promise<Finding> {

@@ -45,6 +45,14 @@ test('devices with programs say what for, how they are attached, and why not by 
   const hostDevices = [
     { device: 'eth0', hostEndpoint: 'up', isUplink: false, attached: 'tcx', ...xdp },
     { device: 'eth1', hostEndpoint: null, isUplink: false, attached: 'clsact' },
+    {
+      device: 'lo',
+      hostEndpoint: 'lo',
+      isUplink: false,
+      attached: 'tcx',
+      xdp: 'generic',
+      xdpReason: 'the driver runs none',
+    },
     { device: 'eth2', hostEndpoint: 'up', isUplink: true, attached: 'tcx' },
     { device: 'eth3', hostEndpoint: null, isUplink: true, attached: 'tcx' },
     { device: 'eth4', hostEndpoint: null, isUplink: true, attached: 'tcx', viaStack: "others' programs are there" },
@@ -57,4 +65,5 @@ test('devices with programs say what for, how they are attached, and why not by 
   expect(lines).toContain('            - no device is an uplink');
   expect(lines).toContain('host device eth0: host endpoint up, by tcx, XDP off (another program is there)');
   expect(lines).toContain('host device eth1: what others let in, by clsact');
+  expect(lines).toContain('host device lo: host endpoint lo, by tcx, XDP generic (the driver runs none)');
 });

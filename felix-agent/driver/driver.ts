@@ -166,7 +166,8 @@ export class Driver implements AsyncDisposable {
     const waiting = this.#waiters.begin();
     const began = performance.now();
     const reports = await Promise.all(
-      [...this.#programmers].flatMap(([programmer, turns]) => {
+      // The dataplane, which comes after the host network, goes first: packets wait for what it does.
+      [...this.#programmers].reverse().flatMap(([programmer, turns]) => {
         const request = turns.take();
         return request === undefined ? [] : this.#apply(programmer, turns, request);
       }),

@@ -12,7 +12,6 @@ const link = (index: number, name: string, alias?: string): Link => ({
   up: true,
   running: true,
   ...(alias === undefined ? {} : { alias }),
-  stats: { rxPackets: 0, txPackets: 0, rxBytes: 0, txBytes: 0, rxDropped: 0, txDropped: 0 },
 });
 const route = (dst: string, linkIndex: number, table = 254): Route => ({
   family: dst.includes(':') ? 6 : 4,

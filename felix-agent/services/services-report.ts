@@ -35,6 +35,6 @@ export function reportServices(
   return {
     dataplane: kind,
     services,
-    note: "connections of pods to cluster IPs are translated here; node ports, external and load balancer addresses, and what the node itself opens, are kube-proxy's",
+    note: "connections to cluster IPs are translated here, those of pods always, the node's own where no kube-proxy has done it; node ports, external and load balancer addresses are kube-proxy's",
   };
 }

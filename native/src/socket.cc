@@ -162,7 +162,6 @@ std::vector<uint8_t> Socket::Get(Message message, const std::string &object)
 	Resolve(message, object);
 	const uint32_t sequence = ++sequence_;
 	message.header()->nlmsg_seq = sequence;
-	message.header()->nlmsg_flags |= NLM_F_ACK;
 	if (mnl_socket_sendto(socket_, message.bytes.data(), message.bytes.size()) < 0)
 		ThrowErrno("sendmsg", object);
 	std::vector<uint8_t> out;
@@ -177,7 +176,8 @@ std::vector<uint8_t> Socket::Get(Message message, const std::string &object)
 				    return;
 			    }
 			    const auto *from = reinterpret_cast<const uint8_t *>(reply);
-			    out.insert(out.end(), from, from + MNL_ALIGN(reply->nlmsg_len));
+			    out.assign(from, from + MNL_ALIGN(reply->nlmsg_len));
+			    answer = Answer{};
 		    },
 		    object);
 		if (!any)

@@ -40,7 +40,8 @@ class Socket
 	std::vector<Answer> Exchange(std::span<uint8_t> bytes, size_t count);
 	// Sends one request that isn't answered but acknowledged.
 	Answer Do(Message message);
-	// Sends one request and returns what it was answered with, before the acknowledgement.
+	// Sends one request that is answered with one message, and returns that. No acknowledgement is asked
+	// for: it would be a second system call.
 	std::vector<uint8_t> Get(Message message, const std::string &object);
 	// All messages of a dump. One that was interrupted by changes is taken again, up to `dumpTries`
 	// times; then EINTR.

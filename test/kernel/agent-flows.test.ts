@@ -1,12 +1,18 @@
 /** What a user sees of flows, policy and Services on a node as it is in use: `tortie flows`, `services`, `explain`, `status`, metrics. */
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { join } from 'node:path';
 import { askAgent, followAgent } from '#agent/admin/client.ts';
 import type { FlowLine } from '#agent/flows/flow-stream.ts';
 import type { Explanation } from '#agent/explain/explain.ts';
 import type { EndpointPolicyReport } from '#agent/explain/policy-report.ts';
 import type { ServicesReport } from '#agent/services/services-report.ts';
+import { Jump } from '#dataplanes/ebpf/bpf-types.gen.ts';
+import { readU32, u32Key } from '#dataplanes/ebpf/keys.ts';
+import { layoutVersion } from '#dataplanes/ebpf/programs.ts';
+import { openPinnedMap } from '#native/bpf.ts';
 import { endpointSlice } from '#test/contract/objects.ts';
 import { addressOf, eventually, families, startAgentLab, type FamilyRow } from '#test/lab/agent-lab.ts';
+import { must } from '#test/lab/exec.ts';
 import type { Lab } from '#test/lab/lab.ts';
 import type { LabNode } from '#test/lab/lab-node.ts';
 import type { LabPod } from '#test/lab/lab-pod.ts';
@@ -107,6 +113,12 @@ describe('eBPF', () => {
     await done;
     return flows;
   }
+  const bpftool = async <Answer>(...args: string[]) => JSON.parse(await must('bpftool', '-j', ...args)) as Answer;
+  /** Ids of what the filters of pods' devices go on with, for what pods send and for what they get. */
+  const programsInForce = (): readonly number[] => {
+    using jump = openPinnedMap(join(node.bpffs, layoutVersion, 'tortie_jump'));
+    return [Jump.podOut, Jump.podIn].map((place) => readU32(jump?.get(u32Key(place)) ?? u32Key(0)));
+  };
   const probe = async (to: string, port: number) => (await client.peer()).probe(to, { port, timeoutMs: 300 });
 
   describe.each(families)('$family', (family) => {
@@ -172,7 +184,8 @@ describe('eBPF', () => {
           verdict,
           notes: [],
           kernel: {
-            destination: { address: to, nextHop: expect.stringMatching(/^pod device cali/) },
+            source: { address: addressOf(client, family), class: expect.any(Number) },
+            destination: { address: to, class: expect.any(Number), nextHop: expect.stringMatching(/^pod device cali/) },
             legs: [
               { direction: 'egress', verdict: 'allow', rule: 'Profile kns.default egress 0' },
               { direction: 'ingress', verdict, unit: expect.any(Number) },
@@ -180,6 +193,11 @@ describe('eBPF', () => {
           },
         });
         expect(answer.kernel?.legs[1]?.unit).toBeGreaterThan(0);
+        const args = ['client', 'server', 'tcp', String(port), '--family', String(family.version)];
+        const { stdout } = await node.tortie('explain', ...args);
+        expect(stdout).toMatch(new RegExp(`^kernel +ingress at cali\\w+: unit \\d+ says ${verdict}, by .*\\w`, 'm'));
+        expect(stdout).toMatch(/^kernel +source \S+: class \d+; destination \S+: class \d+$/m);
+        expect(stdout).toMatch(/^next hop +pod device cali\w+ \(hop [1-9]\d*\); back: pod device cali/m);
       }
     });
 
@@ -194,6 +212,42 @@ describe('eBPF', () => {
         },
       });
     });
+  });
+
+  it('explain reads the very elements that packets meet: one that somebody takes away there is missing in it, too', async () => {
+    const [, id] = programsInForce();
+    const { map_ids: maps } = await bpftool<{ map_ids: number[] }>('prog', 'show', 'id', String(id));
+    const named = await Promise.all(
+      maps.map((map) => bpftool<{ id: number; name: string }>('map', 'show', 'id', String(map))),
+    );
+    const element = [
+      'id',
+      String(named.find(({ name }) => name === 'tortie_addr4')?.id),
+      'key',
+      ...server.ipv4.split('.'),
+    ];
+    const { value } = await bpftool<{ value: string[] }>('map', 'lookup', ...element);
+    const isWhole = { kernel: { destination: { nextHop: expect.stringMatching(/^pod device cali/) } }, notes: [] };
+    expect(await explain('server', 8080, families[0])).toMatchObject(isWhole);
+    await must('bpftool', 'map', 'delete', ...element);
+    try {
+      const { kernel } = await explain('server', 8080, families[0]);
+      expect(kernel?.destination).toMatchObject({
+        address: server.ipv4,
+        nextHop: expect.not.stringContaining('pod device'),
+      });
+    } finally {
+      await must(
+        'bpftool',
+        'map',
+        'update',
+        ...element,
+        'value',
+        'hex',
+        ...value.map((byte) => byte.replace('0x', '')),
+      );
+    }
+    expect(await explain('server', 8080, families[0])).toMatchObject(isWhole);
   });
 
   it('a drop that is not policy is told with its reason, and filters find it', async () => {
@@ -257,6 +311,8 @@ describe('eBPF', () => {
     const report = (await askAgent(node.runDir, '/policy?endpoint=server')) as EndpointPolicyReport;
     const rules = report.ingress.tiers.flatMap(({ policies }) => policies.flatMap(({ rules }) => rules));
     expect(rules[0]?.counter?.packets).toBeGreaterThan(0);
+    const { stdout: shown } = await node.tortie('policy', 'show', 'server');
+    expect(shown).toMatch(/^tier default +NetworkPolicy default\/guard +[1-9]\d* +[1-9]\d* +\S.*8081/m);
     expect((await node.tortie('endpoints')).stdout).toMatch(/to-pod policy \d+/);
     const { dataplane } = await node.waitFor(() => true);
     expect(dataplane.inForce?.failedUnits).toEqual([]);

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from '@jest/globals';
-import { buildTraffic, connects, ConnectWatch, repeat, serve, stream } from '../../bench/policy/traffic.ts';
+import { buildTraffic, connects, ConnectWatch, repeat, serve, SliceClient } from '../../bench/policy/traffic.ts';
 import { createNetns, type TestNetns } from '../lab/netns.ts';
 
 const here = '127.0.0.1';
@@ -19,7 +19,7 @@ afterAll(async () => {
   await netns[Symbol.asyncDispose]();
 });
 
-test.each(['connect', 'crr', 'rr'] as const)('%s: as many as asked, each with a time', async (kind) => {
+test.each(['connect', 'crr'] as const)('%s: as many as asked, each with a time', async (kind) => {
   const { us, perS } = await repeat(netns.path, kind, here, { count: 50, seconds: 20 });
   expect(us).toHaveLength(50);
   expect(us.every((time) => time > 0)).toBe(true);
@@ -28,14 +28,36 @@ test.each(['connect', 'crr', 'rr'] as const)('%s: as many as asked, each with a 
 });
 
 test('no longer than asked', async () => {
-  const { us } = await repeat(netns.path, 'rr', here, { count: 1_000_000, seconds: 0.1 });
+  const { us } = await repeat(netns.path, 'crr', here, { count: 1_000_000, seconds: 0.1 });
   expect(us.length).toBeLessThan(1_000_000);
 });
 
-test('a stream has a throughput, and costs CPU', async () => {
-  const { gbitPerS, cpuPerGbit } = await stream(netns.path, here, 0.3);
-  expect(gbitPerS).toBeGreaterThan(0);
-  expect(cpuPerGbit).toBeGreaterThan(0);
+test('slices of streams and requests take turns, two clients on the same servers', async () => {
+  using first = new SliceClient(netns.path, here);
+  using second = new SliceClient(netns.path, here);
+  for (const client of [first, second, first]) {
+    const { seconds, gbit, cpuS } = await client.stream({ warmS: 0.02, seconds: 0.1 });
+    expect(seconds).toBeGreaterThanOrEqual(0.1);
+    expect(gbit).toBeGreaterThan(0);
+    expect(cpuS).toBeGreaterThan(0);
+    for (const on of ['one CPU', 'two CPUs'] as const) {
+      const us = await client.requests(on, { warmS: 0.01, seconds: 0.05 });
+      expect(us.every((time) => time > 0)).toBe(true);
+      const sumUs = us.reduce((sum, time) => sum + time, 0);
+      expect(sumUs).toBeGreaterThan(0.049e6);
+    }
+  }
+});
+
+test('what does not listen any longer ends a client of slices', async () => {
+  using client = new SliceClient(netns.path, '127.0.0.2');
+  const refusal = ['-d', '127.0.0.2', '-p', 'tcp', '-j', 'REJECT', '--reject-with', 'tcp-reset'];
+  await netns.exec('iptables', '-I', 'INPUT', ...refusal);
+  try {
+    await expect(client.stream({ warmS: 0.01, seconds: 0.01 })).rejects.toThrow('has ended');
+  } finally {
+    await netns.exec('iptables', '-D', 'INPUT', ...refusal);
+  }
 });
 
 test('a connect that is dropped is none', async () => {

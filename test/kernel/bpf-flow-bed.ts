@@ -51,7 +51,7 @@ export class FlowBed extends FlowNode {
       if (own !== 'passed') return text(`back (${own})`, true);
       const hops = version === 4 ? 22 : 21;
       if (others.length === 0) {
-        const device = this.givenTo(mark, result.data.slice(0, 6));
+        const device = this.givenTo(mark, result.data.slice(0, 12));
         if (device !== undefined) return text(device);
         if (result.data[hops] !== (frame[hops] ?? 0) - 1) throw new Error(`${step}: hop limit ${result.data[hops]}`);
         if (mark !== marks.seen) throw new Error(`${step}: mark ${mark}`);
@@ -85,8 +85,8 @@ export class FlowBed extends FlowNode {
     await this.#program(isOut).run({ data: frame, context, repeat, netns: { path: this.netns.path } });
   }
 
-  /** The device that a packet with this mark was given to as if it had come by it, for that MAC; undefined: it wasn't. */
-  protected givenTo(_mark: number, _mac: Uint8Array): string | undefined {
+  /** The device that a packet with this mark and these MACs was given to as if it had come by it; undefined: it wasn't. */
+  protected givenTo(_mark: number, _macs: Uint8Array): string | undefined {
     return undefined;
   }
 

@@ -1,4 +1,5 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals';
+import { flowConstants, Hop, HopKind } from '#dataplanes/ebpf/bpf-types.gen.ts';
 import { sourceKey, u32Key } from '#dataplanes/ebpf/keys.ts';
 import { FlowBed } from './bpf-flow-bed.ts';
 import { type Pod, namesOf, pods } from './bpf-flow-names.ts';
@@ -17,10 +18,12 @@ beforeAll(async () => {
 afterAll(async () => await (bed as FlowBed | undefined)?.[Symbol.asyncDispose]());
 afterEach(async () => {
   for (const pod of pods) setSource(pod, true);
+  hopOfTwo(bed, hopInPool);
   for (const version of versions) for (const [i, pod] of pods.entries()) bed.address(version, pod, way(i + 1));
   await bed.reset();
 });
 
+const { hopInPool, hopShaped, podShaped } = flowConstants;
 const way = (hop: number) => ({ class: hop, hop });
 const nowhere = { class: 2, hop: 0 };
 const noAddress = { address4: new Uint8Array(4), address6: new Uint8Array(16) };
@@ -34,6 +37,10 @@ function setSource(pod: Pod, isAllowed: boolean): void {
   }
 }
 
+const hopOfTwo = (on: FlowBed, flags: number) => {
+  const ifindex = on.devices.get('two')?.ifindex ?? 0;
+  on.set('tortie_hops', 2, Hop.encode({ kind: HopKind.pod, flags, ifindex, slot: 2 }));
+};
 const withoutSources = () => {
   for (const pod of pods) setSource(pod, false);
 };
@@ -95,6 +102,24 @@ describe.each(versions)('IPv%i', (version) => {
           'one gets tcp SA away:8080 > one:40002 -> passed: tcp SA front:80 > one:40002',
           'one sends tcp A one:40002 > front:80 -> stack: tcp A one:40002 > away:8080',
           'one gets tcp A away:8080 > one:40002 -> passed: tcp A front:80 > one:40002',
+        ],
+      },
+    ],
+    [
+      'flows that were there before the receiver’s device had a qdisc keep their way to the last packet, a new one goes by it',
+      {
+        way: [
+          ...local,
+          (on) => {
+            on.patchSlot('two', { flags: podShaped });
+            hopOfTwo(on, hopInPool | hopShaped);
+          },
+          'one sends tcp PA one:40000 > two:80 -> pod two',
+          'one sends error one > two about tcp A two:80 > one:40000 -> pod two',
+          'one sends tcp FA one:40000 > two:80 -> pod two',
+          'two sends tcp FA two:80 > one:40000 -> pod one',
+          'one sends tcp S one:40000 > two:80 -> stack',
+          'one sends tcp S one:40003 > two:80 -> stack',
         ],
       },
     ],

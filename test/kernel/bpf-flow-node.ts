@@ -145,7 +145,8 @@ export class FlowNode implements AsyncDisposable {
     return this.#devices;
   }
 
-  protected set(name: ArrayName, index: number, bytes: Uint8Array): void {
+  /** Writes over an element. */
+  set(name: ArrayName, index: number, bytes: Uint8Array): void {
     this.array(name).value(index).set(bytes);
   }
 

@@ -20,8 +20,12 @@ const budgetMs = soakMs(0.8);
 jest.setTimeout(budgetMs + 180_000);
 const slow = (name: string) => new URL(`../../build/bpf/${name}-slow.bpf.o`, import.meta.url).pathname;
 
-/** The element of a flow of port `port`, with a cookie. */
-function element(port: number, cookie: bigint): { readonly key: Uint8Array; readonly value: Uint8Array } {
+/** The element of a flow of port `port`, with a cookie and flags. */
+function element(
+  port: number,
+  cookie: bigint,
+  flags: FlowFlag = FlowFlag.egressOk,
+): { readonly key: Uint8Array; readonly value: Uint8Array } {
   const end = [
     { address: addressBytes(v4.podOne), port },
     { address: addressBytes(v4.podTwo), port: 80 },
@@ -36,7 +40,7 @@ function element(port: number, cookie: bigint): { readonly key: Uint8Array; read
     packets: [0n, 0n],
     bytes: [0n, 0n],
     slot: [0, 0],
-    state: (cookie << 32n) | BigInt(FlowFlag.egressOk),
+    state: (cookie << 32n) | BigInt(flags),
   });
   return { key: value.slice(0, FlowRecord4.offsets.before), value };
 }
@@ -70,6 +74,21 @@ test('what was allowed of one flow is not noted in another that has its tuple by
   object.map('given').set(u32Key(1), own.value);
   expect(late()).toBe(1);
   expect(flags().filter((each) => each === (FlowFlag.egressOk | FlowFlag.ingressOk))).toHaveLength(1);
+});
+
+test('a pointer that leads nowhere is deleted, but none that was made in its place', async () => {
+  using object = await loadObject({ name: 'slow', elf: slow('track') });
+  const own = element(1, 11n, FlowFlag.pointer);
+  const other = element(1, 22n, FlowFlag.pointer);
+  const find = () => object.program('late_pointer').testRun({ data: ipv4({ from: v4.podOne }) }).returned;
+  const map = object.map(`tortie_flow4${['a', 'b', 'c', 'd'][flowShard(own.key)]}`);
+  object.map('given').set(u32Key(0), own.value);
+  object.map('given').set(u32Key(1), other.value);
+  expect(find()).toBe(0);
+  expect(map.get(own.key)).toEqual(other.value);
+  object.map('given').set(u32Key(1), own.value);
+  expect(find()).toBe(0);
+  expect(map.get(own.key)).toBeUndefined();
 });
 
 test('a sweep that is late deletes no flow that got the element of an expired one', async () => {

@@ -116,6 +116,35 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
       },
     ],
     [
+      'a SYN of who was asked, perhaps made up, is judged as one that asks, and takes nothing from the flow',
+      {
+        uplink: { in: 'deny', out: 'allow 80' },
+        way: [
+          'uplink out tcp S node:1000 > away:80 -> passed',
+          'uplink in tcp SA away:80 > node:1000 -> local',
+          'uplink out tcp A node:1000 > away:80 -> passed',
+          'uplink in tcp S away:80 > node:1000 -> not local',
+          'uplink in tcp PA away:80 > node:1000 -> local',
+          'uplink in tcp R away:80 > node:1000 -> local',
+          'uplink in tcp S away:80 > node:1000 -> not local',
+          'uplink in tcp PA away:80 > node:1000 -> local',
+        ],
+        records: ['answered node:1000 > away:80 answered established viaStack ofHost hostEgress'],
+      },
+    ],
+    [
+      'where policy lets it in, a flow that is over makes place for it',
+      {
+        uplink: { in: 'allow', out: 'allow' },
+        way: [
+          'uplink out tcp S node:1000 > away:80 -> passed',
+          'uplink in tcp RA away:80 > node:1000 -> local',
+          'uplink in tcp S away:80 > node:1000 -> local',
+        ],
+        records: ['new away:80 > node:1000 viaStack hostIngress'],
+      },
+    ],
+    [
       'an answer of ping without a request',
       { uplink: { in: 'deny' }, way: ['uplink in pong 7 away > node -> not local'], records: [] },
     ],

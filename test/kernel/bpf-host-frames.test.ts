@@ -5,7 +5,7 @@ import type { LoadedObject } from '#native/bpf.ts';
 import { arp, bytes, ethernet, icmpv6, ipv4, mld, v4, v6 } from '#test/lab/packets.ts';
 import { namesOf } from './bpf-flow-names.ts';
 import { frameOf } from './bpf-flow-words.ts';
-import { HostBed, type HostPolicy } from './bpf-host-bed.ts';
+import { HostBed, type HostPolicy, macOf } from './bpf-host-bed.ts';
 import { ip4, ip6, tagged, udp } from './header-frames.ts';
 
 /* What a frame must be for a host endpoint to have a say, in traffic control and in XDP, and the filters in front of the programs. */
@@ -133,6 +133,15 @@ describe.each([4, 6] as const)('XDP, IPv%i', (version) => {
       return `${packet} -> ${bed.run(version, `uplink frame ${packet}`)}`;
     });
     expect(lines).toEqual(steps);
+  });
+
+  test('leaves to traffic control what has the device’s own address, as what programs give to an uplink', () => {
+    bed.host('uplink', { 'untracked in': 'deny' });
+    const { frame } = frameOf(version, namesOf[version], 'tcp S away:1 > node:80');
+    const own = bytes(macBytes(macOf('uplink')), macBytes(macOf('uplink')), frame.slice(12));
+    expect(bed.runFrame('uplink', 'frame', own)).toBe('passed');
+    expect(bed.runFrame('uplink', 'in', own)).toBe('dropped: policy');
+    expect(bed.runFrame('uplink', 'frame', to(frame))).toBe('dropped');
   });
 
   test('counts a rule for what it drops, and none for what goes on', () => {

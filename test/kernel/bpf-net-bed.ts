@@ -176,7 +176,7 @@ export class NetBed extends HostBed {
    *     'net in given ...'                            (by a program of ours)
    *     'net out tcp S node:1 > front:80'             'on' (host endpoints' program is next), 'pod two: tcp ...', 'net: tcp ...',
    *                                                   'node: tcp ...' (given to the node, by this uplink), 'back (no-backend): ...', 'dropped: ...'
-   *     'net out from one ...'                        (forwarded), 'net out unmarked ...' (the node's, with another's address)
+   *     'net out from one ...'                        (by the stack), 'net out unmarked ...' (the node's, with another's address)
    *
    * Throws where checksums, marks, MACs, hop limits or counters aren't what they should be.
    */
@@ -198,7 +198,9 @@ export class NetBed extends HostBed {
       view.setUint32(skb.mark, OTHERS_MARK | brought | said, true);
       view.setUint32(skb.ingressIfindex, this.ifindexOf(device), true);
     } else {
-      view.setUint32(skb.mark, OTHERS_MARK | (from === undefined && how !== 'unmarked' ? marks.host : 0), true);
+      // What a pod sends comes by its program.
+      const brought = from === undefined ? marks.host : pods.includes(from as Pod) ? marks.seen : 0;
+      view.setUint32(skb.mark, OTHERS_MARK | (how === 'unmarked' ? 0 : brought), true);
       if (from !== undefined) view.setUint32(skb.ingressIfindex, this.ifindexOf(from), true);
     }
     const names = [...pods, ...hostDevices];
@@ -219,10 +221,10 @@ export class NetBed extends HostBed {
     return isChanged ? `${outcome}: ${wordsOf(version, namesOf[version], result.data)}` : outcome;
   }
 
-  protected override givenTo(mark: number, mac: Uint8Array): string | undefined {
+  protected override givenTo(mark: number, macs: Uint8Array): string | undefined {
     if ((mark & givenMark) !== givenMark) return undefined;
-    const device = hostDevices.find((one) => hasMac(mac, 0, macOf(one)));
-    if (device === undefined) throw new Error(`MAC ${mac.join()}`);
+    const device = hostDevices.find((one) => hasMac(macs, 0, macOf(one)) && hasMac(macs, 6, macOf(one)));
+    if (device === undefined) throw new Error(`MACs ${macs.join()}`);
     return device;
   }
 
@@ -246,7 +248,7 @@ export class NetBed extends HostBed {
     if (returned !== actions.redirect) throw new Error(`returned ${returned}`);
     if (first === '') {
       if ((mark & givenMark) !== givenMark) throw new Error(`mark ${mark}`);
-      const device = hostDevices.find((one) => hasMac(data, 0, macOf(one)));
+      const device = hostDevices.find((one) => hasMac(data, 0, macOf(one)) && hasMac(data, 6, macOf(one)));
       if (device === undefined) throw new Error(`MACs ${data.slice(0, 12).join()}`);
       return device;
     }

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
-import { FlowFlag, type Hop, HopKind } from '#dataplanes/ebpf/bpf-types.gen.ts';
+import { FlowFlag, flowConstants, type Hop, HopKind } from '#dataplanes/ebpf/bpf-types.gen.ts';
 import { type Case, check } from './bpf-flow-walk.ts';
 import { NetBed } from './bpf-net-bed.ts';
 
@@ -295,8 +295,24 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
           step((it) => it.shaped('one')),
           'net in tcp S away:5 > one:80 -> stack',
           async (it) => expect(await it.records(version)).toEqual([]),
+          step((it) => it.shaped('one', false)),
+        ],
+      },
+    ],
+    [
+      'but of the flows that were there before the qdisc, which keep their way to the last packet',
+      {
+        way: [
+          'net in tcp S away:5 > one:80 -> pod one',
+          step((it) => it.podSends(version, 'one', 'tcp SA one:80 > away:5')),
+          'net in tcp A away:5 > one:80 -> pod one',
           step(masqueraded(version)),
-          'net in tcp SA away:443 > node:61000 -> stack: tcp SA away:443 > one:5',
+          step((it) => it.shaped('one')),
+          step((it) => it.patchSlot('one', { flags: flowConstants.podShaped })),
+          'net in tcp PA away:5 > one:80 -> pod one',
+          'net in tcp FA away:5 > one:80 -> pod one',
+          'net in tcp SA away:443 > node:61000 -> pod one: tcp SA away:443 > one:5',
+          'net in tcp FA away:443 > node:61000 -> pod one: tcp FA away:443 > one:5',
           step((it) => it.shaped('one', false)),
         ],
       },

@@ -138,6 +138,49 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
       },
     ],
     [
+      'a pod’s datagrams that netfilter has translated: what answers them is the stack’s, which translates it back',
+      {
+        way: [
+          'net out from one udp one:5 > away:53 -> on',
+          'net out from one udp one:5 > away:53 -> on',
+          'net in udp away:53 > one:5 -> stack',
+          'net out from one sctp one:5 > away:53 -> on',
+          'net in sctp away:53 > one:5 -> stack',
+          // A connection's answers are told by their flags; what is masqueraded is the node's, and others' is theirs.
+          'net out from one tcp S one:6 > away:443 -> on',
+          'net out from one udp node:7 > away:53 -> on',
+          'net out from side udp away:5 > router:53 -> on',
+        ],
+        records: ['new one:5 > away:53 viaStack forwardOk', 'new one:5 > away:53 viaStack forwardOk'],
+      },
+    ],
+    [
+      'nothing is noted while flows are taken over: those have been allowed',
+      {
+        way: [
+          (it) => it.runState({ adopting: 1 }),
+          'net out from one udp one:5 > away:53 -> on',
+          (it) => it.runState({ adopting: 0 }),
+        ],
+        records: [],
+      },
+    ],
+    [
+      'policy is asked when the pod sends there itself: that netfilter led it there allows nothing',
+      {
+        legs: { 'one egress': 'deny' },
+        way: [
+          'net out from one udp one:5 > away:53 -> on',
+          'one sends udp one:5 > away:53 -> dropped: policy',
+          'net out from one udp one:5 > away:53 -> on',
+          'net in udp away:53 > one:5 -> stack',
+          (it) => it.policy({ 'one egress': 'allow' }),
+          'one sends udp one:5 > away:53 -> stack',
+        ],
+        records: ['new one:5 > away:53 egressOk viaStack forwardOk'],
+      },
+    ],
+    [
       'who answers is reached by no uplink: nothing is changed',
       {
         way: [
@@ -233,6 +276,17 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
     bed.run(version, 'net out tcp S node:5 > front:80');
     bed.podSends(version, 'two', 'tcp SA two:8080 > node:5');
     expect(bed.run(version, 'uplink in tcp SA front:80 > node:5')).toBe('local');
+  });
+
+  test('what netfilter has translated for a pod passes one that lets nothing in, and stays noted, as often as it is answered', async () => {
+    bed.uplink('uplink', { in: 'deny', 'forward in': 'deny', preDnat: 'deny' });
+    bed.run(version, 'net out from one udp one:5 > away:53');
+    expect(bed.run(version, 'uplink out from one udp one:5 > away:53')).toBe('passed');
+    for (let answer = 0; answer < 3; answer++) {
+      expect(bed.run(version, 'net in udp away:53 > one:5')).toBe('stack');
+      expect(bed.run(version, 'uplink in udp away:53 > one:5')).toBe('not local');
+    }
+    expect(bed.run(version, 'uplink in udp away:54 > one:5')).toBe('dropped: policy');
   });
 
   test('host endpoints’ programs go on with the uplinks’, and these with theirs', async () => {

@@ -95,6 +95,51 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
       },
     ],
     [
+      'nor a SYN alone, where a host endpoint’s program sees it first',
+      {
+        way: [
+          'one sends tcp S one:5 > away:80 -> net: tcp S node:any > away:80',
+          `net in tcp SA away:80 > node:${PORT} -> pod one: tcp SA away:80 > one:5`,
+          'one sends tcp A one:5 > away:80 -> net: tcp A node:any > away:80',
+          on((it) => it.uplink('uplink', { in: 'deny' })),
+          `uplink in tcp S away:80 > node:${PORT} -> not local`,
+          'one sends tcp PA one:5 > away:80 -> net: tcp PA node:any > away:80',
+          `net in tcp PA away:80 > node:${PORT} -> pod one: tcp PA away:80 > one:5`,
+        ],
+      },
+    ],
+    [
+      'where a host endpoint’s program sees them first, nothing that is made up changes what is known of a pod’s flow',
+      {
+        way: [
+          'net in tcp S away:5 > one:80 -> pod one',
+          'one sends tcp SA one:80 > away:5 -> net',
+          'net in tcp A away:5 > one:80 -> pod one',
+          on((it) => it.uplink('uplink', { in: 'deny' })),
+          'uplink in tcp F away:5 > one:80 -> not local',
+          'uplink in tcp R away:5 > one:80 -> not local',
+          'uplink in tcp S away:5 > one:80 -> not local',
+          'uplink in tcp FA one:80 > away:5 -> not local',
+          'uplink in tcp RA one:80 > away:5 -> not local',
+          'uplink in tcp S one:80 > away:5 -> not local',
+          'uplink in udp one:80 > away:5 -> not local',
+        ],
+        records: ['answered away:5 > one:80 ingressOk answered established byNet', 'new one:80 > away:5 viaStack'],
+      },
+    ],
+    [
+      'nor is a flow answered by it',
+      {
+        way: [
+          'net in udp away:5 > one:53 -> pod one',
+          'net in udp router:5 > one:53 -> stack',
+          on((it) => it.uplink('uplink', { in: 'deny' })),
+          'uplink in udp one:53 > away:5 -> not local',
+        ],
+        records: ['new away:5 > one:53 ingressOk byNet'],
+      },
+    ],
+    [
       'a SYN to the port from which the pod has asked is judged as it comes',
       {
         legs: { 'one ingress': 'deny' },

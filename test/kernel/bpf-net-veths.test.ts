@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { FlowFlag } from '#dataplanes/ebpf/bpf-types.gen.ts';
 import { macBytes } from '#dataplanes/ebpf/keys.ts';
-import { loadObject } from '#native/bpf.ts';
+import { attachXdp, loadObject } from '#native/bpf.ts';
 import { createNetns, type TestNetns } from '#test/lab/netns.ts';
 import { marks, namesOf, type Pod } from './bpf-flow-names.ts';
 import { macOf } from './bpf-host-bed.ts';
@@ -130,6 +130,20 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
       bed.service(version, 6, 80, [i % 2 === 0 ? 'away:8080' : 'two:8080']);
       expect(await hello(netns, front, 80, i % 2 === 0 ? far : pod('two'))).toBe('heard hello');
     }
+  });
+
+  test('untracked policy that lets nothing in, in XDP, too: what programs give to the uplink has not come by it', async () => {
+    const { netns } = bed;
+    const target = { ifindex: bed.ifindexOf('uplink'), netns: { path: netns.path } };
+    const { link } = await attachXdp(bed.xdpProgram, target, 'generic');
+    await using attached = link;
+    expect(await attached.info()).toMatchObject({ kind: 'xdp' });
+    bed.uplink('uplink', { 'untracked in': 'deny' });
+    expect(await say(far, one, 8080)).toBe('silence');
+    bed.service(version, 6, 80, ['two:8080']);
+    expect(await hello(netns, front, 80, pod('two'))).toBe('heard hello');
+    bed.service(version, 6, 80, []);
+    expect(await say(netns, front, 80)).toBe('ECONNREFUSED');
   });
 
   test('the node asks a Service, and the answer comes by another uplink than that by which it asked', async () => {

@@ -4,6 +4,7 @@ import { scheduler } from 'node:timers/promises';
 import { afterAll, afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { EbpfDataplane } from '#dataplanes/ebpf/ebpf.ts';
 import { ourFilter } from '#dataplanes/ebpf/filters.ts';
+import { probeEbpf } from '#dataplanes/ebpf/probe.ts';
 import { u32Key } from '#dataplanes/ebpf/keys.ts';
 import { VariantChoice } from '#dataplanes/netfilter/variant-choice.ts';
 import { silentLogger } from '#dataplanes/silent-logger.ts';
@@ -11,7 +12,7 @@ import { ALLOW_ALL, TEST_CONFIG } from '#dataplanes/shared/test-config.ts';
 import { loadObject, openPinnedMap } from '#native/bpf.ts';
 import { must } from '#test/lab/exec.ts';
 import { Peer } from '#test/lab/peer-client.ts';
-import { type BedPod, drive, EbpfBed, packetsOf } from './ebpf-bed.ts';
+import { type BedPod, drive, EbpfBed, ebpfObjects, packetsOf } from './ebpf-bed.ts';
 
 /*
  * The eBPF dataplane on a real kernel. Pods talk TCP and UDP with real programs in their namespaces:
@@ -465,6 +466,12 @@ describe('when a map is full', () => {
 describe('the probe', () => {
   test('finds nothing missing here', async () => {
     expect(await bed.idle().probe()).toEqual([]);
+  });
+
+  test('refuses a kernel whose softirqs interrupt each other, whatever it can', async () => {
+    const config = { path: '/proc/config.gz', text: '# CONFIG_PREEMPT_RT_NEEDS_BH_LOCK is not set\n' };
+    const kernel = { release: '6.18.2', version: '#1 SMP PREEMPT_RT', realtime: undefined, config: () => config };
+    expect(await probeEbpf(bed.bpffs, ebpfObjects, kernel)).toEqual([expect.stringContaining('PREEMPT_RT')]);
   });
 
   test('says where pins cannot go, and that programs are missing', async () => {

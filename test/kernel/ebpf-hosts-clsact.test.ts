@@ -97,6 +97,7 @@ describe('programs of host endpoints where the kernel has no tcx', () => {
     const dying = {
       links: () => host.links(),
       filtersSync: (...args: Parameters<Netlink['filtersSync']>) => host.filtersSync(...args),
+      qdiscs: () => host.qdiscs(),
       batch: async (ops: Parameters<Netlink['batch']>[0]) => {
         const results = await host.batch(ops);
         if (ops.some(({ op }) => op === 'filter.replace')) throw new Error('killed');
@@ -105,10 +106,11 @@ describe('programs of host endpoints where the kernel has no tcx', () => {
     } as unknown as Netlink;
     const { failed } = await enforce(dying).keep(loaded, [device], { enabled: false, generic: false });
     expect(failed[0]).toMatchObject({ reason: expect.stringContaining('killed') });
-    expect(await filters()).toEqual(['tortie_from_net', 'tortie_to_net']);
+    expect(await filters()).toEqual(['tortie_from_net']);
     const next = enforce(host);
     expect(next.mayBeAttached).toBe(true);
     await next.keep(loaded, [], { enabled: false, generic: false });
     expect(await filters()).toEqual([]);
+    expect(await host.hasClsact(ifindex)).toBe(false);
   });
 });

@@ -293,8 +293,12 @@ describe('XDP', () => {
       await apply(dataplane);
     };
     await configure({ enabled: true, generic: true });
-    expect(dataplane.hostDevices).toMatchObject([{ xdp: 'generic' }]);
+    const aloud = [{ xdp: 'generic', xdpReason: expect.stringMatching(/^the driver runs none: .*EOPNOTSUPP/) }];
+    expect(dataplane.hostDevices).toMatchObject(aloud);
     expect(await programsOn('lo', 'xdp')).toEqual(['tortie_xdp_in']);
+    dataplane.requestResync();
+    await apply(dataplane);
+    expect(dataplane.hostDevices).toMatchObject(aloud);
     await configure({ enabled: true, generic: false });
     expect(dataplane.hostDevices).toMatchObject([{ xdp: 'off' }]);
     expect(await programsOn('lo', 'xdp')).toEqual([]);

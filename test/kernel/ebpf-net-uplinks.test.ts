@@ -118,9 +118,27 @@ test('a pattern says them instead', async () => {
   await dataplane.activate();
   await apply(dataplane);
   expect(uplinks(dataplane)).toEqual(['eth1']);
+  expect([await namesOn('eth0'), await namesOn('eth1')]).toEqual([[], both]);
   dataplane.onUpdate({ type: 'configUpdate', config: { ...bed.config, uplinkPattern: '^eth' } });
   await apply(dataplane);
   expect(uplinks(dataplane)).toEqual(['eth0', 'eth1']);
+  expect([await namesOn('eth0'), await namesOn('eth1')]).toEqual([both, both]);
+  dataplane.onUpdate({ type: 'configUpdate', config: { ...bed.config, uplinkPattern: '^eth0$' } });
+  await apply(dataplane);
+  expect(uplinks(dataplane)).toEqual(['eth0']);
+  expect([await namesOn('eth0'), await namesOn('eth1')]).toEqual([both, []]);
+});
+
+test('of a bridge and its ports it is the bridge, by which the route leaves', async () => {
+  await bed.node.ip('link', 'add', 'br0', 'type', 'bridge');
+  await bed.node.ip('link', 'set', 'eth0', 'master', 'br0');
+  await bed.node.ip('addr', 'del', '192.0.2.1/24', 'dev', 'eth0');
+  await bed.node.ip('addr', 'add', '192.0.2.1/24', 'dev', 'br0');
+  await bed.node.ip('link', 'set', 'br0', 'up');
+  await byDefault('br0');
+  const dataplane = await started();
+  expect(uplinks(dataplane)).toEqual(['br0']);
+  expect([await namesOn('br0'), await namesOn('eth0')]).toEqual([both, []]);
 });
 
 test("a host endpoint's program comes and goes with it, on an uplink whose programs stay", async () => {

@@ -1,6 +1,7 @@
 /** BPF objects by their ids: which are an agent's, and which the kernel has still got. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { openNetlink } from '#native/netlink.ts';
+import { lostMaps } from '../../scripts/leftovers.mjs';
 import { must } from './exec.ts';
 
 const kinds = ['prog', 'map', 'link'] as const;
@@ -17,6 +18,7 @@ interface BpfOwner {
 /** As bpftool shows it. */
 interface Shown {
   readonly id: number;
+  readonly type?: string;
   readonly name?: string;
   readonly pinned?: readonly string[];
   /** A program's. */
@@ -50,11 +52,14 @@ export class BpfIds {
     }
   }
 
-  /** Those that the kernel has still got, as text. */
+  /** Those that somebody has still got, as text. */
   async left(): Promise<readonly string[]> {
     const shown = await showAll();
+    const lost = lostMaps(shown.prog, shown.map);
     return kinds.flatMap((kind) =>
-      shown[kind].filter(({ id }) => this.#ids[kind].has(id)).map(({ id, name }) => `${kind} ${id} ${name ?? ''}`),
+      shown[kind]
+        .filter(({ id }) => this.#ids[kind].has(id) && (kind !== 'map' || !lost.has(id)))
+        .map(({ id, name }) => `${kind} ${id} ${name ?? ''}`),
     );
   }
 }

@@ -176,7 +176,8 @@ export class Classifier {
 
   /**
    * Brings everything into force. Throws what the maps say (`WriteFailure`); the next call goes on where this one failed. May wait for a
-   * grace period, if a unit in force was replaced since the last. Others have turns while it plans: what they say then is the next flush's.
+   * grace period, if a unit in force was replaced since the last; settles where rules have room only in the words of what was replaced. Others have
+   * turns while it plans: what they say then is the next flush's.
    */
   async flush(): Promise<void> {
     await this.#turns.take(async () => {
@@ -184,6 +185,7 @@ export class Classifier {
       await this.#queue.drain();
       this.#tellNumbers();
     });
+    if (this.#units.postponed.size > 0) await this.settle();
   }
 
   /** Waits for lookups that may follow what was, frees it, and tidies up: as long as there is something. Calls don't overlap. */
@@ -255,9 +257,9 @@ export class Classifier {
 
   async #settleAll(): Promise<void> {
     await this.#tidy();
-    if (this.#units.failed.length === 0) return;
+    if (this.#units.failed.length === 0 && this.#units.postponed.size === 0) return;
     // What was freed may be what they lacked.
-    await this.#turns.take(() => inPieces(this.#plan('all')));
+    await this.#turns.take(() => inPieces(this.#plan('all', false)));
     await this.#tidy();
     this.#tellNumbers();
   }
@@ -331,8 +333,11 @@ export class Classifier {
     }
   }
 
-  /** Everything that has changed, as writes in the order of the note. If it throws, nothing that had changed is forgotten. */
-  *#plan(what: 'all' | 'tidying'): Pieces<void> {
+  /**
+   * Everything that has changed, as writes in the order of the note. If it throws, nothing that had changed is forgotten. `mayWait`: units are
+   * postponed for which there is room when what was replaced is freed.
+   */
+  *#plan(what: 'all' | 'tidying', mayWait = true): Pieces<void> {
     const [units, inForce] = [this.#units, this.#inForce];
     const pending: Pending = new Map();
     let elements: readonly Element[] = [];
@@ -343,7 +348,7 @@ export class Classifier {
         for (const unit of inForce.users.of([trait])) inForce.fail(unit, pending, error);
       }
       const room = what === 'all' ? (map: SizedMap) => this.#roomIn(map) : undefined;
-      for (const unit of units.takeDirty(room)) yield* inForce.compile(unit, pending);
+      for (const unit of units.takeDirty(room)) yield* inForce.compile(unit, pending, mayWait);
       if (what === 'tidying') {
         for (const { compiled } of this.#records.takeWasteful([this.#membership.addressSpace])) {
           inForce.renew(compiled.unit, pending);

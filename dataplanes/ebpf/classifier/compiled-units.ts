@@ -113,6 +113,12 @@ export class CompiledUnits {
     return sums;
   }
 
+  /** Whether so many words may have room once those are free that units have left, or that belong to units that nobody uses. */
+  mayHaveRoom(length: number): boolean {
+    const left = this.#written.filter(({ unit, form }) => unit.users === 0 || unit.published?.compiled.form !== form);
+    return left.length > 0 && length <= left.reduce((sum, { form }) => sum + form.words.length, this.free);
+  }
+
   get free(): number {
     return this.#words.free;
   }

@@ -3,7 +3,7 @@ import { bitsOf, type Family } from '#api/cidr.ts';
 import { bpfGrace, type BpfMap, type MappedArray } from '#native/bpf.ts';
 import { AddressInfo, NamedKey4, NamedKey6, NetKey4, NetKey6, RowKey, RuleHits, UnitRecord } from '../bpf-types.gen.ts';
 import type { Dimension } from '../bpf-types.gen.ts';
-import { u32Key } from '../keys.ts';
+import { u32Key, writeAddress } from '../keys.ts';
 import type { Counter } from '../../contract.ts';
 import {
   type AddressValue,
@@ -270,11 +270,6 @@ function isPassing(error: unknown): boolean {
 
 function addressBytes(family: Family, address: AddressValue): Uint8Array {
   const bytes = new Uint8Array(family === 4 ? 4 : 16);
-  const view = new DataView(bytes.buffer);
-  if (family === 4) view.setUint32(0, Number(address));
-  else {
-    view.setBigUint64(0, BigInt(address) >> 64n);
-    view.setBigUint64(8, BigInt(address) & 0xffff_ffff_ffff_ffffn);
-  }
+  writeAddress(new DataView(bytes.buffer), 0, family, address);
   return bytes;
 }

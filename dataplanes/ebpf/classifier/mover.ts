@@ -4,7 +4,7 @@ import type { MapSizes, MapWrite, SizedMap } from './classifier-maps.ts';
 import type { Element } from './element.ts';
 import { ClassifierFull } from './full-error.ts';
 import type { Membership, Space } from './membership.ts';
-import { countOf, groupMoves, type MoveGroup } from './moves.ts';
+import { groupMoves, type MoveGroup } from './moves.ts';
 import { each, type Pieces } from './pieces.ts';
 import type { Records } from './records.ts';
 import { difference } from './signature.ts';
@@ -214,7 +214,7 @@ export class Mover {
   #addNoticing(groups: readonly MoveGroup[], pending: Pending): void {
     const counts = new Map<Unit, number>();
     for (const group of groups) {
-      for (const unit of group.affected) counts.set(unit, (counts.get(unit) ?? 0) + countOf(group, unit));
+      for (const [unit, count] of group.affected) counts.set(unit, (counts.get(unit) ?? 0) + count);
     }
     for (const [unit, count] of counts) if (count > 1) this.#parts.units.renew(unit, pending);
   }
@@ -226,7 +226,7 @@ export class Mover {
   #findTarget(group: MoveGroup, pending: Pending): void {
     const { units } = this.#parts;
     const { space, from, to, isNamed, affected, elements } = group;
-    const kept = new Set(affected.filter((unit) => pending.has(unit)));
+    const kept = new Set([...affected.keys()].filter((unit) => pending.has(unit)));
     group.target = kept.size === 0 ? space.classes.primary(to, isNamed) : undefined;
     if (group.target !== undefined) return group.target.users.acquire();
     const entry = space.classes.create(to, isNamed);

@@ -14,8 +14,11 @@ export interface MoveGroup {
   readonly to: Signature;
   readonly isNamed: boolean;
   readonly elements: Element[];
-  /** The units in force whose packets notice. */
-  affected: readonly Unit[];
+  /**
+   * The units in force whose packets notice, and how many changes it is for them: one for each entry and dimension. A lookup reads the entry of a
+   * network that both ends are in twice, and between the two it may be written.
+   */
+  affected: ReadonlyMap<Unit, number>;
   /** Where they go; undefined: there is no room. */
   target: ClassEntry | undefined;
 }
@@ -77,29 +80,23 @@ export function* groupMoves(
     const key = `${space === membership.addressSpace ? 'a' : isNamed ? 'n' : 'p'}${from.key}>${to.key}`;
     const known = groups.get(key);
     if (known !== undefined) known.elements.push(element);
-    else groups.set(key, { space, from, to, isNamed, elements: [element], affected: [], target: undefined });
+    else groups.set(key, { space, from, to, isNamed, elements: [element], affected: none, target: undefined });
   }
   for (const group of groups.values()) {
     yield;
     const { space, from, to } = group;
-    group.affected = [...users.of(difference(from, to))].filter(
-      (unit) =>
-        (unit.published?.compiled.form.tellsApart(space.dimensions, from, to) ?? 0) > 0 &&
-        elementsOf(group, unit.lists.family) > 0,
-    );
+    const affected = new Map<Unit, number>();
+    for (const unit of users.of(difference(from, to))) {
+      const dimensions = unit.published?.compiled.form.tellsApart(space.dimensions, from, to) ?? 0;
+      const count = dimensions * elementsOf(group, unit.lists.family);
+      if (count > 0) affected.set(unit, count);
+    }
+    group.affected = affected;
   }
   return [...groups.values()];
 }
 
-/**
- * How many changes it is for the unit's packets: one for each entry and dimension. A lookup reads the entry of a network that both ends are
- * in twice, and between the two it may be written.
- */
-export function countOf(group: MoveGroup, { published, lists }: Unit): number {
-  const { space, from, to } = group;
-  const dimensions = published?.compiled.form.tellsApart(space.dimensions, from, to) ?? 0;
-  return dimensions * elementsOf(group, lists.family);
-}
+const none: MoveGroup['affected'] = new Map();
 
 function elementsOf({ elements }: MoveGroup, family: Family): number {
   return elements.reduce((sum, { family: own }) => (own === undefined || own === family ? sum + 1 : sum), 0);

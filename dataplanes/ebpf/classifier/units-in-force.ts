@@ -61,14 +61,17 @@ export class UnitsInForce {
     this.#parts = parts;
   }
 
-  /** Compiles the unit, or lets it fail. */
-  *compile(unit: Unit, pending: Pending): Pieces<void> {
-    const { units, sizes } = this.#parts;
+  /** Compiles the unit, or lets it fail. `mayWait`: where its words may have room once others are freed, it stays as it is until then. */
+  *compile(unit: Unit, pending: Pending, mayWait: boolean): Pieces<void> {
+    const { units, sizes, compiled } = this.#parts;
     try {
       if (!units.hasNumber(unit)) throw new ClassifierFull('tortie_units', sizes);
       pending.set(unit, yield* this.#compile(unit));
     } catch (error) {
-      this.fail(unit, pending, error);
+      const { cause } = error as Error;
+      const isFull = cause instanceof ClassifierFull && cause.map === 'tortie_rules';
+      if (mayWait && isFull && compiled.mayHaveRoom(cause.need)) units.postponed.add(unit);
+      else this.fail(unit, pending, error);
     }
   }
 

@@ -37,6 +37,8 @@ export interface Failure {
 export class Units {
   readonly policies = new Map<PolicyId, PolicyInfo>();
   readonly profiles = new Map<ProfileId, ProfileInfo>();
+  /** They are made anew when room is asked for again (`takeDirty`): what is being freed is what they lack. Until then they stay as they are. */
+  readonly postponed = new Set<Unit>();
   readonly #numbers: IdPool;
   readonly #byKey = new Map<string, Unit>();
   readonly #byPolicy = new Map<PolicyId, Set<Unit>>();
@@ -104,6 +106,10 @@ export class Units {
   takeDirty(room?: (map: SizedMap) => number): Unit[] {
     const dirty = this.#dirty;
     this.#dirty = new Set();
+    if (room !== undefined) {
+      for (const unit of this.postponed) dirty.add(unit);
+      this.postponed.clear();
+    }
     for (const [unit, { full }] of this.#failed) {
       if (full !== undefined && room !== undefined && room(full.map) > full.room) dirty.add(unit);
     }

@@ -6,7 +6,6 @@ import { testHostEndpoint } from '../../shared/test-config.ts';
 import { silentLogger } from '../../silent-logger.ts';
 import { HostDevices } from './host-devices.ts';
 
-const stats = { rxPackets: 0, txPackets: 0, rxBytes: 0, txBytes: 0, rxDropped: 0, txDropped: 0 };
 const link = (index: number, name: string, more: Partial<Link> = {}): Link => ({
   index,
   name,
@@ -15,7 +14,6 @@ const link = (index: number, name: string, more: Partial<Link> = {}): Link => ({
   up: true,
   running: true,
   mac: `02:00:00:00:00:0${index}`,
-  stats,
   ...more,
 });
 const address = (linkIndex: number, text: string): Address => ({

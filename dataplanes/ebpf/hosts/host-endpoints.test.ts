@@ -3,7 +3,7 @@ import { FakeClock } from '#api/fake-clock.ts';
 import type { Netlink, NetlinkEvent } from '#native/types.ts';
 import { TEST_CONFIG, testHostEndpoint } from '../../shared/test-config.ts';
 import { silentLogger } from '../../silent-logger.ts';
-import type { Outcome } from '../pod-cycle.ts';
+import { newOutcome } from '../pod-cycle.ts';
 import { HostEndpoints } from './host-endpoints.ts';
 
 const endpoint = testHostEndpoint({ ifaceName: 'eth0' });
@@ -33,7 +33,7 @@ function create() {
   const place = { dir: '/nowhere', objects: '/nowhere', sizes: { devices: 1, sources: 1 } };
   const hosts = new HostEndpoints({ host, openMonitor, place, nodeName: 'here', clock, log: silentLogger }, () => {});
   const look = async (): Promise<void> => {
-    const outcome: Outcome = { programmed: [], failed: [], repaired: [] };
+    const outcome = newOutcome();
     await hosts.look(outcome);
     expect(outcome.failed).toEqual([]);
   };

@@ -8,7 +8,7 @@ import type { HostEndpointInfo } from '../../policy.ts';
 import type { Monitor } from '../../shared/monitor-follower.ts';
 import type { LoadedDataplane } from '../loaded-dataplane.ts';
 import { hostMarksMissing } from '../marks.ts';
-import type { Outcome } from '../pod-cycle.ts';
+import { newOutcome, type Outcome } from '../pod-cycle.ts';
 import { layoutVersion, type ProgramPlace } from '../programs.ts';
 import type { HostNeeds } from '../stack-rules.ts';
 import { type HostDevice, HostDevices } from './host-devices.ts';
@@ -177,7 +177,7 @@ export class HostEndpoints implements AsyncDisposable {
     const devices = this.#resolved;
     if (this.#kept?.loaded === loaded && this.#kept.devices === devices && !this.#enforcement.hasSuspects) return [];
     this.#kept = undefined;
-    const failures: Outcome = { programmed: [], failed: [], repaired: [] };
+    const failures = newOutcome();
     // Where programs go, packets don't any more.
     this.#setDirect(loaded);
     try {

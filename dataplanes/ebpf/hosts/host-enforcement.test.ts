@@ -5,24 +5,12 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { Filter, Netlink } from '#native/types.ts';
 import { ourFilter } from '../filters.ts';
 import type { LoadedDataplane } from '../loaded-dataplane.ts';
+import { hostDevice } from './device-for-tests.ts';
 import { type EnforcedDevice, HostEnforcement } from './host-enforcement.ts';
 
 /** No device of this machine has it. */
 const ifindex = 0x7fffff00;
-const device: EnforcedDevice = {
-  ifindex,
-  name: 'eth0',
-  device: {
-    hasEthernet: true,
-    mac: new Uint8Array(6),
-    masquerade4: new Uint8Array(4),
-    masquerade6: new Uint8Array(16),
-  },
-  endpoint: 'up',
-  isUplink: false,
-  isJudged: true,
-  isUntracked: false,
-};
+const device: EnforcedDevice = { ...hostDevice(ifindex), isUntracked: false };
 const xdp = { enabled: false, generic: false };
 const loaded = {
   filters: { fromNet: { id: 1, fd: 11 }, toNet: { id: 2, fd: 12 } },

@@ -287,7 +287,7 @@ export class HostEnforcement implements AsyncDisposable {
       attached: kind,
       ...(this.#shared.has(ifindex) ? { viaStack: othersWords } : {}),
       ...(xdpState === undefined ? {} : { xdp: xdpState.mode }),
-      ...(xdpState?.mode === 'off' ? { xdpReason: xdpState.reason } : {}),
+      ...(xdpState !== undefined && 'reason' in xdpState ? { xdpReason: xdpState.reason } : {}),
     });
   }
 

@@ -2,23 +2,11 @@ import { beforeEach, describe, expect, test } from '@jest/globals';
 import { testHostEndpoint } from '../../shared/test-config.ts';
 import type { UnitLists } from '../classifier/unit-lists.ts';
 import type { Unit } from '../classifier/units.ts';
-import type { HostDevice } from './host-devices.ts';
+import { hostDevice } from './device-for-tests.ts';
 import { HostTables } from './host-tables.ts';
 import { DENY, type HostUnitNumbers } from './host-units.ts';
 
-const device: HostDevice = {
-  ifindex: 2,
-  name: 'eth0',
-  device: {
-    hasEthernet: true,
-    mac: new Uint8Array(6),
-    masquerade4: new Uint8Array(4),
-    masquerade6: new Uint8Array(16),
-  },
-  endpoint: 'up',
-  isUplink: false,
-  isJudged: true,
-};
+const device = hostDevice(2);
 const devices = [device];
 
 let units: Unit[];

@@ -3,8 +3,14 @@ import { join } from 'node:path';
 import { attachedPrograms, type AttachedProgram, type BpfProgram, openPinnedProgram } from '#native/bpf.ts';
 import type { Netlink, NetnsRef, XdpOp } from '#native/types.ts';
 
-/** How a device's untracked policy meets frames before the stack; `off`: traffic control alone decides, and why. */
-export type XdpState = { readonly mode: 'native' | 'generic' } | { readonly mode: 'off'; readonly reason: string };
+/**
+ * How a device's untracked policy meets frames before the stack; `off`: traffic control alone decides. `reason`: why not in the driver, or why not
+ * at all; absent where an earlier agent has found out.
+ */
+export type XdpState =
+  | { readonly mode: 'native' }
+  | { readonly mode: 'generic'; readonly reason?: string }
+  | { readonly mode: 'off'; readonly reason: string };
 
 export interface XdpDeps {
   readonly host: Pick<Netlink, 'batch' | 'links'>;
@@ -23,6 +29,8 @@ export class XdpPrograms implements Disposable {
   #current: BpfProgram | undefined;
   /** Of earlier agents, or of this one's former configurations: handles of pins. */
   readonly #former = new Map<number, BpfProgram>();
+  /** Why ours is not in the driver, by ifindex. */
+  readonly #notNative = new Map<number, string>();
 
   constructor(deps: XdpDeps) {
     this.#deps = deps;
@@ -52,9 +60,9 @@ export class XdpPrograms implements Disposable {
         await this.#set({ op: 'xdp.set', link: ifindex, mode, expected: former.fd });
         continue;
       }
-      if (former === program) return { mode };
+      if (former === program) return this.#stateOf(ifindex, mode);
       await this.#set({ op: 'xdp.set', link: ifindex, mode, fd: program.fd, expected: former.fd });
-      return { mode };
+      return this.#stateOf(ifindex, mode);
     }
     const native = await this.#try(ifindex, 'native', program);
     if (native === undefined) return { mode: 'native' };
@@ -62,13 +70,17 @@ export class XdpPrograms implements Disposable {
     const reason = `the driver runs none: ${native.message}`;
     if (!allowGeneric) return { mode: 'off', reason: `${reason}; genericXDPEnabled is false` };
     const generic = await this.#try(ifindex, 'generic', program);
-    if (generic === undefined) return { mode: 'generic' };
+    if (generic === undefined) {
+      this.#notNative.set(ifindex, reason);
+      return { mode: 'generic', reason };
+    }
     if (isTaken(generic)) return taken((await this.#attached(ifindex))[0]);
     return { mode: 'off', reason: `${reason}; nor does the stack: ${generic.message}` };
   }
 
   /** Takes ours off the device, whichever it is. Others stay. A device that is gone is done. */
   async remove(ifindex: number): Promise<boolean> {
+    this.#notNative.delete(ifindex);
     return await this.#remove(ifindex, (programId) =>
       programId === this.#current?.id ? this.#current : this.#former.get(programId),
     );
@@ -109,6 +121,11 @@ export class XdpPrograms implements Disposable {
     for (const program of this.#former.values()) program[Symbol.dispose]();
     this.#former.clear();
     this.#current = undefined;
+  }
+
+  #stateOf(ifindex: number, mode: 'native' | 'generic'): XdpState {
+    const reason = this.#notNative.get(ifindex);
+    return mode === 'native' || reason === undefined ? { mode } : { mode, reason };
   }
 
   async #remove(ifindex: number, ours: (programId: number) => BpfProgram | undefined): Promise<boolean> {

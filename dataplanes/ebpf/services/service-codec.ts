@@ -1,8 +1,9 @@
 /** How Services stand in the maps of bpf/service-maps.h. */
 import ipaddr from 'ipaddr.js';
-import { type Family, type Ip, parseIp } from '#api/cidr.ts';
+import { type Family, parseIp } from '#api/cidr.ts';
 import type { IpText } from '../../messages.ts';
 import { Backend4, Backend6, flowConstants, FrontendKey4, FrontendKey6 } from '../bpf-types.gen.ts';
+import { writeAddress } from '../keys.ts';
 
 /** Where a service is reached. */
 export interface ServiceAddress {
@@ -31,7 +32,7 @@ const backendCodecs = { 4: Backend4, 6: Backend6 } as const;
 export function frontendKey({ address, port, protocol }: ServiceAddress): Uint8Array {
   const ip = parseIp(address);
   const bytes = new Uint8Array(ip.family === 4 ? 4 : 16);
-  writeAddress(ip, new DataView(bytes.buffer), 0);
+  writeAddress(new DataView(bytes.buffer), 0, ip.family, ip.value);
   return keyCodecs[ip.family].encode({ address: bytes, port, protocol });
 }
 
@@ -58,7 +59,7 @@ export function backendBytes(family: Family, backends: readonly BackendAddress[]
   for (const [index, { address, port }] of backends.entries()) {
     const ip = parseIp(address);
     if (ip.family !== family) throw new RangeError(`${address} is no IPv${family} address`);
-    writeAddress(ip, view, index * stride + offsets.address);
+    writeAddress(view, index * stride + offsets.address, family, ip.value);
     view.setUint16(index * stride + offsets.port, port, true);
   }
   return bytes;
@@ -68,12 +69,4 @@ export function backendBytes(family: Family, backends: readonly BackendAddress[]
 export function readBackend(family: Family, value: Uint8Array): BackendAddress {
   const { address, port } = backendCodecs[family].read(new DataView(value.buffer, value.byteOffset, value.byteLength));
   return { address: ipaddr.fromByteArray([...address]).toString(), port };
-}
-
-function writeAddress(ip: Ip, view: DataView, at: number): void {
-  if (ip.family === 4) view.setUint32(at, ip.value);
-  else {
-    view.setBigUint64(at, ip.value >> 64n);
-    view.setBigUint64(at + 8, ip.value & 0xffff_ffff_ffff_ffffn);
-  }
 }

@@ -27,15 +27,20 @@ const longestLabelValue = 63;
 /** What Kubernetes takes when a Pod names no service account. */
 export const defaultAccount = 'default';
 
-/** Labels that no pod may give itself: where it belongs. The names of namespace and account hold whether or not there are objects. */
+/**
+ * Labels that no pod may give itself: where it belongs. The names of namespace and account hold whether or not there are objects. They are made when
+ * somebody asks: of the many pods of an account, and of a pod's changes, only the first needs them.
+ */
 export function podLayer(namespace: string, account: string): OverLayer {
   return {
     id: `pod ${namespace}/${account}`,
-    labels: {
-      ...namespaceLabels(namespace),
-      [labelKeys.orchestrator]: 'k8s',
-      ...(account.length > longestLabelValue ? {} : { [labelKeys.serviceAccount]: account }),
-      [labelKeys.serviceAccountPrefix + labelKeys.name]: account,
+    get labels() {
+      return {
+        ...namespaceLabels(namespace),
+        [labelKeys.orchestrator]: 'k8s',
+        ...(account.length > longestLabelValue ? {} : { [labelKeys.serviceAccount]: account }),
+        [labelKeys.serviceAccountPrefix + labelKeys.name]: account,
+      };
     },
   };
 }

@@ -49,9 +49,9 @@ export class Profiles {
   use(ids: readonly ProfileId[], user: ProfileUser): void {
     for (const id of ids) {
       const users = this.#users.get(id) ?? { pod: 0, container: 0, host: 0 };
-      users[user]++;
+      // What it means depends on who uses it, not on how many do.
+      if (users[user]++ === 0) this.#dirty.add(id);
       this.#users.set(id, users);
-      this.#dirty.add(id);
     }
   }
 
@@ -59,7 +59,7 @@ export class Profiles {
     for (const id of ids) {
       const users = this.#users.get(id);
       if (users === undefined) continue;
-      users[user]--;
+      if (--users[user] > 0) continue;
       if (users.pod + users.container + users.host === 0) this.#users.delete(id);
       this.#dirty.add(id);
     }

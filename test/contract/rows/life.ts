@@ -359,15 +359,29 @@ export const life: readonly Row[] = [
       },
     ],
   },
-  lacking(
+  provedElsewhere(
     'devices that do not match the pattern stay alone, and a changed pattern is followed',
     ['ebpf 10'],
-    'host programs whose devices a pattern chooses: ours are found from routes and host endpoints',
+    'test/kernel/ebpf-net-uplinks.test.ts',
+    'a pattern says them instead',
   ),
-  lacking(
-    'IPv4 only: what is IPv6 from a pod is dropped, and on the host untouched',
+  provedElsewhere(
+    'of devices of which one has the others, such as bonds, the one by which the route leaves has programs',
+    ['ebpf 10'],
+    'test/kernel/ebpf-net-uplinks.test.ts',
+    'of a bridge and its ports it is the bridge, by which the route leaves',
+  ),
+  provedElsewhere(
+    'IPv4 only: what is IPv6 from a pod, or to it, is dropped',
     ['ebpf 11'],
-    'a lab of one family',
+    'test/kernel/bpf-flow-link.test.ts',
+    'a node without IPv6',
+  ),
+  provedElsewhere(
+    'IPv4 only: what is IPv6 on the host is untouched',
+    ['ebpf 11'],
+    'test/kernel/bpf-host-frames.test.ts',
+    'a node without IPv6 has no say in it',
   ),
   lacking(
     'unprivileged BPF is switched off',
@@ -386,22 +400,40 @@ export const life: readonly Row[] = [
     'tables that grow: their sizes are settings, and what is full is said',
   ),
   provedElsewhere(
+    "other sizes of tables, and flows of another layout's, end no connection: sizes",
+    ['ebpf 40'],
+    'test/kernel/ebpf-dataplane.test.ts',
+    'takes a map of another size into use with what it held, under a running flow',
+  ),
+  provedElsewhere(
+    "other sizes of tables, and flows of another layout's, end no connection: layouts",
+    ['ebpf 40'],
+    'test/kernel/ebpf-layout.test.ts',
+    'an agent of ours takes them over: they go on where nothing new would be allowed',
+  ),
+  provedElsewhere(
+    'a node without its Node object is alive and not ready',
+    ['ebpf 40'],
+    'test/kernel/agent-input.test.ts',
+    'is not ready without its Node, and ready with it: health, status and STATUS say the same',
+  ),
+  provedElsewhere(
     'running agents change their dataplane and back, and connections go on',
     ['ebpf 39', 'cilium 38'],
     'test/kernel/agent-switch.test.ts',
     'flips running agents ${flips} times: no connection ends, no forged packet passes, new pods work',
   ),
   provedElsewhere(
-    'after the clean-up no program, map, pin or filter is left',
+    'after the clean-up devices, filters, maps, pins, routes, rules and sysctls are as before the install',
     ['cilium 39'],
-    'test/kernel/ebpf-dataplane.test.ts',
-    'cleanup by an agent that knows nothing leaves no filter, pin, program, map or mount',
+    'test/kernel/agent-cli.test.ts',
+    'refuses while the agent runs or pods are wired; forced, it leaves the node as it was before',
   ),
   provedElsewhere(
-    "others' filters on our devices stay",
+    "others' filters, tcx programs and XDP programs run on, on uplinks and on pods' devices, and stay when ours go",
     ['cilium 40'],
-    'test/kernel/ebpf-dataplane.test.ts',
-    'that were there before us stay as they were, and so does an empty qdisc',
+    'test/kernel/agent-others.test.ts',
+    'run on after cleanup in eBPF mode, of which no program, map, link, pin, qdisc or rule is left',
   ),
 ];
 

@@ -82,3 +82,35 @@ export function whileAgentIsDead(opener: string): readonly Phase[] {
     { do: [{ start: 'node1' }], expect },
   ];
 }
+
+/** What portmap does for a host port 30080 of web's, TCP and UDP, on its node: translation, and masquerade of what the pod sends to itself. */
+export function hostPort(action: '-A' | '-D'): string {
+  const rules = (program: string, to: string, pod: string): string[] => [
+    ...['tcp', 'udp'].flatMap((protocol) =>
+      ['PREROUTING', 'OUTPUT'].map(
+        (chain) =>
+          `${program} -t nat ${action} ${chain} -p ${protocol} --dport 30080 -m addrtype --dst-type LOCAL -j DNAT --to-destination "${to}"`,
+      ),
+    ),
+    `${program} -t nat ${action} POSTROUTING -s ${pod} -d ${pod} -j MASQUERADE`,
+  ];
+  return [...rules('$IPTABLES', '$WEB4:7777', '$WEB4'), ...rules('$IP6TABLES', '[$WEB6]:7777', '$WEB6')].join('; ');
+}
+
+/** What kube-proxy does for the bed's `vip` as a load balancer's address: port 88 is web's, 89 web2's. */
+export function balanced(action: '-A' | '-D'): string {
+  const rules = (program: string, vip: string, to: (pod: string) => string): string[] =>
+    ['tcp', 'udp'].flatMap((protocol) =>
+      [
+        ['88', 'WEB'],
+        ['89', 'WEB2'],
+      ].map(
+        ([port = '', pod = '']) =>
+          `${program} -t nat ${action} PREROUTING -d ${vip} -p ${protocol} --dport ${port} -j DNAT --to-destination "${to(pod)}"`,
+      ),
+    );
+  return [
+    ...rules('$IPTABLES', '198.51.100.200', (pod) => `$${pod}4:7777`),
+    ...rules('$IP6TABLES', '2001:db8:1::c8', (pod) => `[$${pod}6]:7777`),
+  ].join('; ');
+}

@@ -2,10 +2,19 @@
 import { must } from '#test/lab/exec.ts';
 import { tcpReset } from '#test/lab/raw-payloads.ts';
 import type { Bed } from '../bed.ts';
-import { clusterIpService, endpointSlices, globalPolicy, kubernetesPolicy, networkPolicy } from '../objects.ts';
+import {
+  bgpConfiguration,
+  clusterIpService,
+  endpointSlices,
+  globalPolicy,
+  kubernetesPolicy,
+  networkPolicy,
+} from '../objects.ts';
 import { lacking, type Family, type Row } from '../row.ts';
 import {
+  balanced,
   forgotten,
+  hostPort,
   marked,
   nowOf,
   ports,
@@ -684,7 +693,53 @@ export const services: readonly Row[] = [
     ['ebpf 31'],
     'a place for both: a flow is known by its tuple after translation, which the second one has before it (see ebpf-flows.md)',
   ),
-  lacking('hostPort and hostIP', ['cilium 26'], "portmap's"),
+  {
+    name: 'a host port leads to its pod from everywhere, also from pods of its node, and from the pod itself, while connections go on',
+    source: ['cilium 26', 'design 7'],
+    phases: [
+      {
+        do: [
+          { shell: hostPort('-A'), on: 'node1', undo: hostPort('-D') },
+          { flow: 'of this node', line: 'client > node1 tcp 30080' },
+          { flow: 'of another node', line: 'far > node1 tcp 30080' },
+          { flow: 'datagrams', line: 'client > node1 udp 30080' },
+          { flow: 'directly', line: 'client > web' },
+        ],
+        expect: {
+          reaches: [
+            'client,blue,outside > node1 tcp,udp 30080',
+            'far,red > node1 tcp,udp 30080 as node2',
+            'web > node1 tcp,udp 30080 as node1',
+          ],
+          flows: { 'of this node': 'runs', 'of another node': 'runs', datagrams: 'runs', directly: 'runs' },
+        },
+      },
+    ],
+  },
+  {
+    name: "a load balancer's address in the ranges that BGPConfiguration has is kube-proxy's: its pods are reached by it, on both nodes",
+    source: ['design 7'],
+    given: [
+      bgpConfiguration({ serviceLoadBalancerIPs: [{ cidr: '198.51.100.192/26' }, { cidr: '2001:db8:1::c0/122' }] }),
+    ],
+    phases: [
+      {
+        do: [
+          { shell: balanced('-A'), on: 'node1', undo: balanced('-D') },
+          { flow: 'near', line: 'client > web@vip tcp 88' },
+          { flow: 'away', line: 'client > web2@vip tcp 89' },
+          { flow: 'datagrams', line: 'client > web@vip udp 88' },
+          // kube-proxy leaves the sender its address where externalTrafficPolicy is Local.
+          { flow: 'datagrams away', line: 'client > web2@vip udp 89' },
+        ],
+        expect: {
+          reaches: ['client,blue > web@vip tcp,udp 88', 'client,web > web2@vip tcp,udp 89'],
+          flows: { near: 'runs', away: 'runs', datagrams: 'runs', 'datagrams away': 'runs' },
+        },
+      },
+    ],
+  },
+  lacking('hostIP', ['cilium 26'], "portmap's: an address in the rules above"),
   lacking('session affinity', ['ebpf 25', 'cilium 23', 'cilium 24'], 'session affinity'),
   lacking('Maglev', ['ebpf 33', 'cilium 25'], 'Maglev'),
   lacking(
