@@ -215,9 +215,13 @@ export class Http1Connection implements Connection {
   }
 }
 
-/** What went wrong with a socket. Several addresses tried make an error without a message of its own. */
+/**
+ * What went wrong with a socket. Several addresses tried make an error without a message of its own; where Node says it in
+ * words of its own ("socket hang up"), the system's name of the error is added, which is what people look for.
+ */
 export function reasonOf(error: unknown): string {
-  const { errors } = (error ?? {}) as { readonly errors?: unknown };
-  if (Array.isArray(errors) && errors.length > 0) return [...new Set(errors.map(messageOf))].join('; ');
-  return messageOf(error);
+  const { errors, code } = (error ?? {}) as { readonly errors?: unknown; readonly code?: unknown };
+  if (Array.isArray(errors) && errors.length > 0) return [...new Set(errors.map(reasonOf))].join('; ');
+  const why = messageOf(error);
+  return typeof code === 'string' && /^E[A-Z]+$/.test(code) && !why.includes(code) ? `${why} (${code})` : why;
 }
