@@ -39,8 +39,10 @@ __noinline int known_net_in(struct __sk_buff *skb, __u32 shared)
 
 	if (is_untracked(skb) || !read_known(skb, &known))
 		return GO_ON;
-	if (!find_known(&known))
-		return known.protocol == PROTOCOL_TCP && !known.element ? NOT_OURS : GO_ON;
+	if (!find_known(&known)) {
+		/* The opener's first word to the answer isn't known either, but its flow is. */
+		return known.protocol != PROTOCOL_TCP || has_element(&known.key) ? GO_ON : NOT_OURS;
+	}
 	if (!(known.state & FLOW_FLAG_BY_NET))
 		return NOT_OURS;
 	if (shared)

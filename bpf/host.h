@@ -216,7 +216,7 @@ __noinline int is_translated_answer(void)
 	return find_frontend(&key, &frontend) == FOUND_VALUE;
 }
 
-/* Finds the packet's flow. One that is answered for the first time keeps its place; if there is no room, the
+/* Finds the packet's flow. One that is to be promoted keeps its place; if there is no room, the
  * packet passes all the same: where it is a pod's, the pod's program refuses it. */
 static __always_inline int find_host_flow(void)
 {

@@ -44,10 +44,7 @@ static __always_inline int is_untracked(const struct __sk_buff *skb)
 
 #endif
 
-/*
- * Whether no flow of the packet's can be known, of which only one look is asked: in the midst of TCP it is
- * answered. (What isn't: a SYN, what answers it.)
- */
+/* Whether the packet is in the midst of a TCP flow that nobody here knows. */
 static __always_inline int is_unheard(const struct packet *packet)
 {
 	const struct flow_headers *headers = &packet->headers;
@@ -57,7 +54,7 @@ static __always_inline int is_unheard(const struct packet *packet)
 	    headers->fragment == FRAGMENT_KIND_LATER)
 		return 0;
 	key_of_tuple(&headers->tuple, &key);
-	return !answered_element(&key);
+	return !has_element(&key);
 }
 
 /* What is known of an address; NULL: nothing. */

@@ -25,6 +25,7 @@
 #define FLOW_MAP_OF(name, letter) FLOW_MAP_NAME(name, letter)
 #define FLOW_MAP_NAME(name, letter) name##letter
 #define answered_element OF_FAMILY(answered_element)
+#define has_element OF_FAMILY(has_element)
 #define add_answered OF_FAMILY(add_answered)
 #define delete_answered OF_FAMILY(delete_answered)
 #define delete_element OF_FAMILY(delete_element)
@@ -37,6 +38,7 @@
 #define is_counted OF_FAMILY(is_counted)
 #define touch_flow OF_FAMILY(touch_flow)
 #define may_be_one_way OF_FAMILY(may_be_one_way)
+#define is_worth_a_place OF_FAMILY(is_worth_a_place)
 #define use_element OF_FAMILY(use_element)
 #define look_up_flow OF_FAMILY(look_up_flow)
 #define find_flow OF_FAMILY(find_flow)
@@ -77,7 +79,7 @@ enum flow_use {
 	FLOW_USE_JUDGE = 2,
 	/* A SYN, and the flow is over. */
 	FLOW_USE_CLOSED = 3,
-	/* The first answer: promote_flow, and find it again. */
+	/* It is answered: promote_flow, and find it again. */
 	FLOW_USE_PROMOTE = 4,
 	FLOW_USE_POINTER = 5,
 };
@@ -105,6 +107,12 @@ static __always_inline struct flow_record *answered_element(const struct flow_ke
 	default:
 		return bpf_map_lookup_elem(&FLOW_MAP(d), key);
 	}
+}
+
+/* Whether there is a record or a pointer of this key, answered or not. */
+static __always_inline int has_element(const struct flow_key *key)
+{
+	return answered_element(key) || bpf_map_lookup_elem(&OF_FAMILY(tortie_new), key);
 }
 
 /* BPF_NOEXIST. */
@@ -271,6 +279,25 @@ __noinline int may_be_one_way(void)
 	       one_way_has_place(one_way_owner(&packet->record, packet->record.state));
 }
 
+/*
+ * Whether the packet of a new flow, which may pass, is what makes it one of the answered. Of TCP that isn't
+ * translated it is what the opener says to the answer: a flood of SYNs with made-up sources, which are all
+ * answered, takes no place. Nor does who is refused by a RST, or refuses so. A translated flow's answers are
+ * known by its pointer only, which must not be evicted.
+ */
+static __always_inline int is_worth_a_place(const struct packet *packet, __u64 state)
+{
+	const struct flow_headers *headers = &packet->headers;
+
+	if (headers->tuple.protocol != PROTOCOL_TCP)
+		return !packet->from_opener;
+	if (headers->tcp_flags & TCP_RST)
+		return 0;
+	if (is_translated(state))
+		return !packet->from_opener;
+	return packet->from_opener && state & FLOW_FLAG_ANSWERED && !(state & FLOW_FLAG_RESET_OTHER);
+}
+
 /* What the element means to the packet. FLOW_USE_NONE also if it isn't this key's any more. */
 static __always_inline enum flow_use use_element(struct packet *packet, struct flow_record *element,
 						 int is_new)
@@ -306,9 +333,7 @@ static __always_inline enum flow_use use_element(struct packet *packet, struct f
 		 * to the pod's own program, too. */
 		if (packet->place >= PLACE_HOST_IN && state & FLOW_LEGS_OF_PODS)
 			return FLOW_USE_OK;
-		/* Who is refused by a RST isn't worth a place among those that are answered. */
-		if (is_new && !packet->from_opener &&
-		    !(headers->tuple.protocol == PROTOCOL_TCP && headers->tcp_flags & TCP_RST))
+		if (is_new && is_worth_a_place(packet, state))
 			return FLOW_USE_PROMOTE;
 		if (is_new && headers->tuple.protocol == PROTOCOL_UDP &&
 		    bpf_ktime_get_coarse_ns() > packet->record.created + ONE_WAY_AFTER_NS && may_be_one_way())
@@ -421,7 +446,10 @@ __noinline int promote_flow(void)
 	if (!packet)
 		return FLOW_MADE_FULL;
 	record = &packet->record;
-	record->state |= packet->from_opener ? FLOW_FLAG_ONE_WAY : FLOW_FLAG_ANSWERED;
+	if (!packet->from_opener)
+		record->state |= FLOW_FLAG_ANSWERED;
+	else if (!(record->state & FLOW_FLAG_ANSWERED))
+		record->state |= FLOW_FLAG_ONE_WAY;
 	record->last_seen = bpf_ktime_get_coarse_ns();
 	before = bpf_map_lookup_elem(&OF_FAMILY(tortie_new), &record->key);
 	if (before) {
@@ -442,7 +470,7 @@ __noinline int promote_flow(void)
 		}
 		bpf_map_delete_elem(&OF_FAMILY(tortie_new), &packet->fresh.key);
 	}
-	if (packet->from_opener)
+	if (record->state & FLOW_FLAG_ONE_WAY)
 		add_one_way(record, record->state, 1);
 	/* What another CPU noted there meanwhile. */
 	before = bpf_map_lookup_elem(&OF_FAMILY(tortie_new), &record->key);

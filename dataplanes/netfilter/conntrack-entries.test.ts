@@ -119,6 +119,13 @@ describe('a flow as an entry', () => {
     });
   });
 
+  test('that is opened just now is of a connection, but lives as long as a handshake may take', () => {
+    expect(entryOfFlow({ ...flow, state: 'opening' }, timeouts)).toMatchObject({
+      timeoutSeconds: 60,
+      tcp: { state: 'established' },
+    });
+  });
+
   test('that closes is in fin-wait, and knows by whom', () => {
     const closing = { ...flow, state: 'closing' } as const;
     expect(entryOfFlow({ ...closing, finished: { opener: false, other: true } }, timeouts)).toMatchObject({
@@ -143,7 +150,13 @@ describe('a flow as an entry', () => {
 
   test('lives as long as the sysctls say', () => {
     const read = (path: string) => (path.endsWith('udp_timeout_stream') ? '77' : 'soon');
-    expect(entryTimeouts(read)).toEqual({ tcpEstablished: 432_000, tcpFinWait: 120, udpStream: 77, generic: 600 });
+    expect(entryTimeouts(read)).toEqual({
+      tcpSynRecv: 60,
+      tcpEstablished: 432_000,
+      tcpFinWait: 120,
+      udpStream: 77,
+      generic: 600,
+    });
     expect(entryOfFlow(flowOfEntry(udp), entryTimeouts(read))).toMatchObject({ timeoutSeconds: 77 });
     expect(entryOfFlow({ ...flow, protocol: 47 }, timeouts)).toMatchObject({ timeoutSeconds: 600 });
   });

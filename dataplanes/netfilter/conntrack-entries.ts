@@ -53,6 +53,7 @@ export function flowOfEntry(entry: ConntrackEntry): Flow {
 
 /** How long entries live without packets, in s: the namespace's sysctls of nf_conntrack. */
 export interface EntryTimeouts {
+  readonly tcpSynRecv: number;
   readonly tcpEstablished: number;
   readonly tcpFinWait: number;
   readonly udpStream: number;
@@ -61,6 +62,7 @@ export interface EntryTimeouts {
 
 /** Below net/netfilter, and the kernel's own defaults for where there is none. */
 const timeoutSysctls = {
+  tcpSynRecv: ['nf_conntrack_tcp_timeout_syn_recv', 60],
   tcpEstablished: ['nf_conntrack_tcp_timeout_established', 432_000],
   tcpFinWait: ['nf_conntrack_tcp_timeout_fin_wait', 120],
   udpStream: ['nf_conntrack_udp_timeout_stream', 120],
@@ -75,6 +77,7 @@ export function entryTimeouts(readSysctl: (path: string) => string | undefined):
     return text !== undefined && /^\d+$/.test(text) ? Number(text) : fallback;
   };
   return {
+    tcpSynRecv: seconds('tcpSynRecv'),
     tcpEstablished: seconds('tcpEstablished'),
     tcpFinWait: seconds('tcpFinWait'),
     udpStream: seconds('udpStream'),
@@ -92,13 +95,14 @@ export function entryOfFlow(flow: Flow, timeouts: EntryTimeouts): NewConntrackEn
   if (protocol === SCTP) return 'SCTP: its verification tags are not known';
   const { icmp: _, ...addressed } = asked;
   const isClosing = state === 'closing';
+  // (A handshake's entry is made as of a connection: its next packet, whatever it is, goes on from there.)
   const side = { flags: [], windowScale: 0 } as const;
   const closing = { ...side, flags: ['close-init'] } as const;
   return {
     family,
     original: { protocol, ...addressed },
     ...(!sameTuple(asked, delivered) && { nat: natOf(asked, delivered) }),
-    timeoutSeconds: timeoutOf(protocol, isClosing, timeouts),
+    timeoutSeconds: timeoutOf(protocol, state, timeouts),
     status: ['seen-reply', 'assured', 'confirmed'],
     ...(protocol === TCP && {
       tcp: {
@@ -110,8 +114,9 @@ export function entryOfFlow(flow: Flow, timeouts: EntryTimeouts): NewConntrackEn
   };
 }
 
-function timeoutOf(protocol: number, isClosing: boolean, timeouts: EntryTimeouts): number {
-  if (protocol === TCP) return isClosing ? timeouts.tcpFinWait : timeouts.tcpEstablished;
+function timeoutOf(protocol: number, state: FlowState, timeouts: EntryTimeouts): number {
+  if (protocol === TCP && state === 'opening') return timeouts.tcpSynRecv;
+  if (protocol === TCP) return state === 'closing' ? timeouts.tcpFinWait : timeouts.tcpEstablished;
   return protocol === UDP ? timeouts.udpStream : timeouts.generic;
 }
 

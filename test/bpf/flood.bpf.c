@@ -9,7 +9,7 @@
 #include <bpf/bpf_endian.h>
 
 #define FRAME_BYTES 128
-#define STEPS 2
+#define STEPS 3
 
 struct flood_step {
 	/* Bytes of the frame. */

@@ -189,7 +189,8 @@ describe.each([4, 6] as const)('full maps, IPv%i', (version) => {
     for (const [words, way] of established) expect(small.run(version, words)).toBe(way);
     await fillUp();
     expect(small.run(version, 'one sends tcp S one:40001 > two:80')).toBe('pod two');
-    expect(small.run(version, 'two sends tcp SA two:80 > one:40001')).toBe('dropped: conntrack-full');
+    expect(small.run(version, 'two sends tcp SA two:80 > one:40001')).toBe('pod one');
+    expect(small.run(version, 'one sends tcp A one:40001 > two:80')).toBe('dropped: conntrack-full');
     for (const [words, way] of established) expect(small.run(version, words)).toBe(way);
   });
 

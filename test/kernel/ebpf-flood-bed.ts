@@ -10,7 +10,7 @@ import type { Version } from './classifier-bed.ts';
 
 const elf = fileURLToPath(new URL('../../build/bpf/flood.bpf.o', import.meta.url));
 /** `struct flood` and `struct flood_step` (test/bpf/flood.bpf.c). */
-const layout = { steps: 4, first: 8, frame: 12, frameBytes: 128, most: 2 } as const;
+const layout = { steps: 4, first: 8, frame: 12, frameBytes: 128, most: 3 } as const;
 const stepBytes = layout.frame + layout.frameBytes;
 /** Of `ifindex` in `struct __sk_buff`. */
 const skb = { size: 192, ifindex: 40 } as const;
@@ -24,7 +24,7 @@ const placeOf: Readonly<Record<Version, Readonly<Record<Field, number>>>> = {
   6: { source: 36, destination: 52, 'source port': 54, 'destination port': 56 },
 };
 
-/** What one flow of a flood is made of: a packet, or one and its answer. */
+/** What one flow of a flood is made of: a packet, or one and what answers it. */
 export interface FloodStep {
   readonly way: 'sends' | 'gets';
   /** As `frameOf` reads it; all of a flood are of one length. */

@@ -175,22 +175,48 @@ describe.each(versions)('IPv%i', (version) => {
     using flood = await Flood.make(bed, version, 'one', [
       { way: 'sends', packet: 'tcp S one:0 > away:80', low: 'source port', high: 'destination' },
       { way: 'gets', packet: 'tcp SA away:80 > one:0', low: 'destination port', high: 'source' },
+      { way: 'sends', packet: 'tcp A one:0 > away:80', low: 'source port', high: 'destination' },
     ]);
     const flows = 4 * room * hashes(version).length;
     takeVerdicts(bed, 'one');
     await flood.run(flows);
-    const { 'in passed': taken = 0, 'in conntrack-full': refused = 0, ...others } = takeVerdicts(bed, 'one');
-    expect(others).toEqual({ 'out passed': flows });
-    expect(taken + refused).toBe(flows);
+    const { 'out passed': passed = 0, 'out conntrack-full': refused = 0, ...others } = takeVerdicts(bed, 'one');
+    expect(others).toEqual({ 'in passed': flows });
+    expect(passed + refused).toBe(2 * flows);
+    const taken = flows - refused;
     const after = new Set(await answered(bed, version));
     expect(after.size).toBe(before.length + taken);
     // All four are full: the flood is spread over them.
     expect(after.size).toBe(room * hashes(version).length);
     expect(before.filter((flow) => !after.has(flow))).toEqual([]);
     keepGoing(bed, version);
-    // Nobody gets a place; the ask itself takes none.
+    // Nobody gets a place; ask and answer take none.
     const [ask = '', answer = ''] = pairs[2].open(each + 1);
     expect(bed.run(version, ask)).toBe('passed');
-    expect(bed.run(version, answer)).toBe('dropped: conntrack-full');
+    expect(bed.run(version, answer)).toBe('stack');
+    expect(bed.run(version, pairs[2].go(each + 1)[0]?.[0] ?? '')).toBe('dropped: conntrack-full');
+  });
+
+  test(`${syns} SYNs with made-up sources to a port that answers them all take no place of those who mean it`, async () => {
+    establish(bed, version);
+    const before = await answered(bed, version);
+    using flood = await Flood.make(bed, version, 'one', [
+      { way: 'gets', packet: 'tcp S away:0 > one:80', low: 'source port', high: 'source' },
+      { way: 'sends', packet: 'tcp SA one:80 > away:0', low: 'destination port', high: 'destination' },
+    ]);
+    let verdicts = {};
+    for (let piece = 1; piece <= pieces; piece += 1) {
+      takeVerdicts(bed, 'one');
+      await flood.run(syns / pieces);
+      verdicts = added(verdicts, takeVerdicts(bed, 'one'));
+      keepGoing(bed, version);
+      // Who comes now is answered, and stays.
+      for (const { open, go } of pairs)
+        for (const step of [...open(each + piece), go(each + piece)[0]?.[0] ?? '']) bed.run(version, step);
+    }
+    expect(verdicts).toEqual({ 'in passed': syns, 'out passed': syns });
+    const after = new Set(await answered(bed, version));
+    expect(before.filter((flow) => !after.has(flow))).toEqual([]);
+    expect(after.size).toBe(before.length + pairs.length * pieces);
   });
 });

@@ -114,6 +114,21 @@ export class FlowBed implements Disposable {
 
 const stateAt = (family: Family): number => flowLayouts[family].Record.offsets.state;
 
+/**
+ * Times that are all different, and shorter than any machine that runs a test has been up: nothing is older than its start
+ * (the defaults: `flow-timeouts.test.ts`).
+ */
+export const shortTimeouts: FlowTimeouts = {
+  creation: 10 * nsPerSecond,
+  tcpSynSent: 20 * nsPerSecond,
+  tcpEstablished: 36 * nsPerSecond,
+  tcpFinsSeen: 16 * nsPerSecond,
+  tcpResetSeen: 24 * nsPerSecond,
+  udp: 28 * nsPerSecond,
+  icmp: 5 * nsPerSecond,
+  generic: 32 * nsPerSecond,
+};
+
 /** A flow whose last packet was so many seconds ago. */
 export function flowRecord(
   family: Family,
@@ -122,6 +137,8 @@ export function flowRecord(
   seconds: number,
   more: Partial<FlowRecord> = {},
 ): FlowRecord {
+  const at = process.hrtime.bigint() - BigInt(Math.round(seconds * nsPerSecond));
+  if (at < 0n) throw new RangeError(`${seconds} s ago this machine wasn't up`);
   return {
     family,
     protocol,
@@ -129,7 +146,7 @@ export function flowRecord(
     other: server[family],
     flags,
     cookie: 7,
-    at: process.hrtime.bigint() - BigInt(Math.round(seconds * nsPerSecond)),
+    at,
     ...more,
   };
 }

@@ -6,7 +6,7 @@ import { FlowTable } from '#dataplanes/ebpf/flows/flow-table.ts';
 import { entryOfFlow, entryTimeouts } from '#dataplanes/netfilter/conntrack-entries.ts';
 import type { Flow, FlowExportItem, FlowFilter } from '#dataplanes/flows.ts';
 import type { Family } from '#native/types.ts';
-import { client, defaultTimeouts, FlowBed, flowRecord, frontend, server } from './ebpf-flows-bed.ts';
+import { client, defaultTimeouts, FlowBed, flowRecord, frontend, server, shortTimeouts } from './ebpf-flows-bed.ts';
 
 const { answered, established, finOther, viaStack, adopted, egressOk, ingressOk, destination, byNet, ofHost } =
   FlowFlag;
@@ -220,6 +220,29 @@ describe.each([4, 6] as const)('IPv%i flows', (family) => {
     expect(elsewhere.skipped).toEqual({ 'no end is a pod of this node': 1 });
   });
 
+  test('a handshake under way is told last; one that nobody has gone on with is not', async () => {
+    using bed = await FlowBed.make();
+    const at = (port: number, seconds: number, flags: number) => {
+      const opener = { ...client[family], port };
+      const { record } = flowElements(flowRecord(family, 6, flags, seconds, { opener }));
+      bed.of(family).fresh.set(record.key, record.value);
+    };
+    at(1, 1, answered);
+    at(2, 25, answered);
+    at(3, 1, 0);
+    at(4, 1, answered | FlowFlag.resetOther);
+    bed.put(flowRecord(family, 6, up, 0));
+    const told = async (isLeaving: boolean) => {
+      const ports: (number | undefined)[] = [];
+      const scope = { ...scopeOf(client[family].address), isLeaving };
+      for await (const item of tableOf(bed).exportFlows(scope, new AbortController().signal))
+        if ('flows' in item) ports.push(...item.flows.map(({ asked }) => asked.sourcePort));
+      return ports;
+    };
+    expect(await told(false)).toEqual([client[family].port]);
+    expect(await told(true)).toEqual([1, client[family].port]);
+  });
+
   test('what went by the net is listed so, and handed out to be masqueraded as before', async () => {
     using bed = await FlowBed.make();
     const opener = { address: family === 4 ? '192.0.2.9' : '2001:db8::9', port: 33_000 };
@@ -275,9 +298,9 @@ describe.each([4, 6] as const)('IPv%i flows', (family) => {
     expect(await told(true)).toBe(1);
     expect(bed.flagsOf(family, pointer!.key)).toBeDefined();
     expect(await bed.sweep(family)).toMatchObject({ visited: 2, pointers: 1, marked: 0 });
-    bed.put({ ...asked, at: 1n });
-    expect(await bed.sweep(family)).toMatchObject({ marked: 1 });
-    expect(await bed.sweep(family)).toMatchObject({ deletedTcp: 1 });
+    bed.put(flowRecord(family, 6, flags, 40, { opener: node, before: frontend[family] }));
+    expect(await bed.sweep(family, shortTimeouts)).toMatchObject({ marked: 1 });
+    expect(await bed.sweep(family, shortTimeouts)).toMatchObject({ deletedTcp: 1 });
   });
 
   test('full maps: what does not fit is counted, and told of the first few', async () => {

@@ -13,7 +13,7 @@ import {
 /** The hashes of one family that flows are in. */
 export interface FamilyFlowMaps {
   readonly family: Family;
-  /** Flows that nobody has answered (LRU). */
+  /** Flows that nobody has answered, and TCP handshakes (LRU). */
   readonly fresh: BpfMap;
   /** Answered ones, by shard (`flowShard`). */
   readonly shards: readonly BpfMap[];

@@ -96,7 +96,7 @@ export class FlowTable implements DataplaneFlows {
   }
 
   /**
-   * Answered flows, once: what changes meanwhile is in the next export. A flow whose destination programs translate before the stack has it
+   * Answered flows, and at last handshakes that are under way, once: what changes meanwhile is in the next export. A flow whose destination programs translate before the stack has it
    * (`isTranslatedForStack`) is in nf_conntrack under its translated tuple. The entry that is to translate it can't stand beside that one: were it
    * made while translated packets still come, the next of them would get another source port, and TCP's other end would reset the connection. So
    * it is told last, and TCP's packets to the frontend, which has no pointer then, are dropped (`mid-flow`) until filters are off: they are sent again.
@@ -104,11 +104,14 @@ export class FlowTable implements DataplaneFlows {
   async *exportFlows(scope: FlowScope, signal: AbortSignal): AsyncGenerator<FlowExportItem, void, undefined> {
     const isLeaving = scope.isLeaving === true;
     for (const maps of this.#maps) {
-      for (const map of maps.shards) {
+      // First, so that no handshake is missed that ends in between; told last, since the entry's time is that of a handshake.
+      for (const [map, isShard] of mapsOf(maps)) {
+        if (!isShard && !isLeaving) continue;
         for await (const places of this.#read(maps.family, map, true, {})) {
           if (signal.aborted) return;
           const told = places.filter(
-            ({ flow }) => isInScope(flow, scope) && (isLeaving || !isTranslatedForStack(flow)),
+            ({ flow }) =>
+              isInScope(flow, scope) && (isLeaving || !isTranslatedForStack(flow)) && (isShard || isHandshake(flow)),
           );
           if (isLeaving) await this.#deletePointers(maps, true, pointersToHold(maps.family, told));
           if (told.length > 0) yield { type: 'flows', flows: told.map(({ flow }) => flow) };
@@ -187,6 +190,9 @@ const isTranslatedForStack = ({ crossesNetfilter, way, asked, delivered }: Flow)
     ? !sameTuple(asked, delivered)
     : way === 'net' &&
       (asked.destination !== delivered.destination || asked.destinationPort !== delivered.destinationPort);
+
+/** Whether it is TCP that was answered, which the opener may confirm any moment; what is older nobody has swept. */
+const isHandshake = ({ state, leftSeconds }: Flow): boolean => state === 'opening' && (leftSeconds ?? 0) > 0;
 
 /**
  * Without these no packet of a TCP flow that is translated for the stack gets there. Others' senders wouldn't send again; and the node's own packets,
