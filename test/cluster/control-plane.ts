@@ -1,5 +1,5 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type AddressInfo } from 'node:net';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -47,7 +47,8 @@ interface State {
   readonly verifyingKey: string;
 }
 
-const patienceMs = 60_000;
+/** Longest wait for one of both, on a slow machine. */
+const patienceMs = 150_000;
 
 /** A real etcd and a real kube-apiserver, with RBAC and the Node authorizer; nothing else: no controllers, no kubelets. */
 export class ControlPlane implements AsyncDisposable {
@@ -141,30 +142,10 @@ export class ControlPlane implements AsyncDisposable {
     await Daemon.find(this.dir, 'kube-apiserver')?.stop('SIGKILL');
   }
 
-  /** Starts the API server; resolves when it is ready. Clients find it where it was. */
+  /** Starts the API server unless it runs; resolves when it is ready. Clients find it where it was. */
   async startApiServer(): Promise<void> {
-    const { options, port, etcdPort, verifyingKey, signingKey } = this.#state;
-    const outside = options.netns !== undefined || this.address !== '127.0.0.1';
-    const daemon = this.#daemon('kube-apiserver', await kubernetesProgram('kube-apiserver'), [
-      `--etcd-servers=http://127.0.0.1:${etcdPort}`,
-      `--secure-port=${port}`,
-      `--bind-address=${outside ? '0.0.0.0' : this.address}`,
-      `--advertise-address=${this.address}`,
-      // No Service may lead to a loopback address.
-      ...(outside ? [] : ['--endpoint-reconciler-type=none']),
-      `--cert-dir=${join(this.dir, 'certificates')}`,
-      `--token-auth-file=${join(this.dir, 'tokens.csv')}`,
-      '--authorization-mode=Node,RBAC',
-      `--service-account-key-file=${verifyingKey}`,
-      `--service-account-signing-key-file=${signingKey}`,
-      '--service-account-issuer=https://kubernetes.default.svc',
-      `--service-cluster-ip-range=${(options.serviceCidrs ?? ['10.96.0.0/16']).join(',')}`,
-      '--enable-admission-plugins=NodeRestriction',
-      ...(options.controllers === true ? [] : ['--disable-admission-plugins=ServiceAccount']),
-      '--allow-privileged=true',
-      '--kubelet-preferred-address-types=InternalIP',
-      '--profiling=false',
-    ]);
+    const running = Daemon.find(this.dir, 'kube-apiserver');
+    const daemon = running?.isAlive() === true ? running : await this.#startApiServer();
     const deadline = Date.now() + patienceMs;
     for (;;) {
       this.#mustLive(daemon, deadline);
@@ -189,6 +170,31 @@ export class ControlPlane implements AsyncDisposable {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.stop();
+  }
+
+  async #startApiServer(): Promise<Daemon> {
+    const { options, port, etcdPort, verifyingKey, signingKey } = this.#state;
+    const outside = options.netns !== undefined || this.address !== '127.0.0.1';
+    return this.#daemon('kube-apiserver', await kubernetesProgram('kube-apiserver'), [
+      `--etcd-servers=http://127.0.0.1:${etcdPort}`,
+      `--secure-port=${port}`,
+      `--bind-address=${outside ? '0.0.0.0' : this.address}`,
+      `--advertise-address=${this.address}`,
+      // No Service may lead to a loopback address.
+      ...(outside ? [] : ['--endpoint-reconciler-type=none']),
+      `--cert-dir=${join(this.dir, 'certificates')}`,
+      `--token-auth-file=${join(this.dir, 'tokens.csv')}`,
+      '--authorization-mode=Node,RBAC',
+      `--service-account-key-file=${verifyingKey}`,
+      `--service-account-signing-key-file=${signingKey}`,
+      '--service-account-issuer=https://kubernetes.default.svc',
+      `--service-cluster-ip-range=${(options.serviceCidrs ?? ['10.96.0.0/16']).join(',')}`,
+      '--enable-admission-plugins=NodeRestriction',
+      ...(options.controllers === true ? [] : ['--disable-admission-plugins=ServiceAccount']),
+      '--allow-privileged=true',
+      '--kubelet-preferred-address-types=InternalIP',
+      '--profiling=false',
+    ]);
   }
 
   async #startEtcd(): Promise<void> {
@@ -233,7 +239,9 @@ export class ControlPlane implements AsyncDisposable {
       throw error;
     }
     const { status, stdout } = await this.kubectl.try(['get', '--raw=/readyz']);
-    return status === 0 && stdout === 'ok';
+    if (status !== 0 || stdout !== 'ok') return false;
+    // It makes them in the background.
+    return (await this.kubectl.try(['get', 'namespace', 'default', 'kube-system'])).status === 0;
   }
 
   async #serviceAccountToken(who: { namespace: string; serviceAccount: string; seconds?: number }): Promise<string> {
@@ -250,18 +258,24 @@ export class ControlPlane implements AsyncDisposable {
   }
 }
 
-/** Free TCP ports of the loopback address, at the time of asking. */
+/**
+ * Free TCP ports of the loopback address, at the time of asking; below those that the kernel gives to who wants any: while a server is away, its port
+ * must not become somebody else's. Processes begin at different ones.
+ */
 async function freePorts(count: number): Promise<readonly number[]> {
-  const servers = await Promise.all(
-    Array.from({ length: count }, async () => {
-      const server = createServer();
-      await new Promise<void>((resolve) => {
-        server.listen(0, '127.0.0.1', resolve);
-      });
-      return server;
-    }),
-  );
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
+  const ports: number[] = [];
+  while (ports.length < count) {
+    const port = 10_000 + (nextPort++ % 20_000);
+    if (await isFree(port)) ports.push(port);
+  }
   return ports;
+}
+let nextPort = process.pid * 16;
+
+function isFree(port: number): Promise<boolean> {
+  const server = createServer();
+  return new Promise((resolve) => {
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
 }
