@@ -57,6 +57,11 @@ static __always_inline int is_closed(__u64 state)
 	return state & (FLOW_FLAG_RESET_OPENER | FLOW_FLAG_RESET_OTHER) || (state & fins) == fins;
 }
 
+static __always_inline int is_translated(__u64 state)
+{
+	return (state & (FLOW_FLAG_DESTINATION | FLOW_FLAG_SOURCE)) != 0;
+}
+
 /* The flags that a packet adds to those of its flow. */
 static __always_inline __u64 flags_of_packet(__u64 state, int from_opener, __u8 protocol, __u8 tcp_flags)
 {
