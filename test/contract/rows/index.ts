@@ -8,6 +8,9 @@ import { nodeServices } from './node-services.ts';
 import { operate } from './operate.ts';
 import { rules } from './rules.ts';
 import { selectors } from './selectors.ts';
+import { serviceFlows } from './service-flows.ts';
+import { serviceOutside } from './service-outside.ts';
+import { servicePolicy } from './service-policy.ts';
 import { services } from './services.ts';
 import { tiers } from './tiers.ts';
 import { uplinks } from './uplinks.ts';
@@ -24,6 +27,9 @@ export const rows: readonly Row[] = [
   ...life,
   ...addresses,
   ...services,
+  ...servicePolicy,
+  ...serviceFlows,
+  ...serviceOutside,
   ...nodeServices,
   ...uplinks,
 ];

@@ -1,6 +1,6 @@
 /** What rows about Services are made of. */
 import { bgpConfiguration, clusterIpService, endpointSlices, type SliceEndpoint } from '../objects.ts';
-import type { Action, AddressBook, Manifest, Phase } from '../row.ts';
+import type { Action, AddressBook, Manifest, Phase, Row } from '../row.ts';
 
 /** What the rows' Services have, on ports of their own that nobody serves; SCTP's must be the pods' own (see ebpf-flows.md). */
 export const ports = [
@@ -114,3 +114,9 @@ export function balanced(action: '-A' | '-D'): string {
     ...rules('$IP6TABLES', '2001:db8:1::c8', (pod) => `[$${pod}6]:7777`),
   ].join('; ');
 }
+
+/** A row for dataplanes that translate Services for pods. */
+export const serviceRow = (row: Omit<Row, 'needs'> & { readonly needs?: Row['needs'] }): Row => ({
+  ...row,
+  needs: ['translatesServices', ...(row.needs ?? [])],
+});
