@@ -24,3 +24,10 @@ export class ValidationError extends Error {
     this.issues = issues;
   }
 }
+
+/** The text of whatever was thrown. */
+export function messageOf(error: unknown): string {
+  // Not by instanceof: the system's errors may come from another realm.
+  const { message } = (error ?? {}) as { readonly message?: unknown };
+  return typeof message === 'string' ? message : String(error);
+}

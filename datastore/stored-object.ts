@@ -1,5 +1,6 @@
 /** The rules of writing that are the same for every backend that keeps objects itself. */
 import { isDeepStrictEqual } from 'node:util';
+import { messageOf } from '#api/errors.ts';
 import { kinds, objectText, parseAs, type KindMap, type KindName } from '#api/kinds.ts';
 import type { ObjectKey, ObjectMeta } from '#api/meta.ts';
 import { parseJson, stringifyJson } from '#api/sequence.ts';
@@ -85,13 +86,6 @@ export function replacement<T extends AnyObject>(stored: T, object: T, nextResou
   const { uid, creationTimestamp, resourceVersion } = stored.metadata;
   const kept = withMetadata(object, { uid, creationTimestamp, resourceVersion });
   return isDeepStrictEqual(kept, stored) ? stored : withMetadata(kept, { resourceVersion: nextResourceVersion() });
-}
-
-/** The text of whatever was thrown. */
-export function messageOf(error: unknown): string {
-  // Not by instanceof: the system's errors may come from another realm.
-  const { message } = (error ?? {}) as { readonly message?: unknown };
-  return typeof message === 'string' ? message : String(error);
 }
 
 function checkStored(

@@ -1,3 +1,4 @@
+import { messageOf } from '#api/errors.ts';
 import type { Allocator, Assigned } from './allocator.ts';
 import type { BlockOwner } from './block.ts';
 import type { CachedBlocks } from './cached-blocks.ts';
@@ -6,7 +7,7 @@ import { IpamError, type Assignment } from './ipam.ts';
 import type { Journal } from './journal.ts';
 import { placeOf, type Ledger, type Owned } from './ledger.ts';
 import type { IpamFacts } from './pools.ts';
-import { afterUndo, asIpamError, assignmentOf, messageOf } from './requests.ts';
+import { afterUndo, asIpamError, assignmentOf } from './requests.ts';
 import { Slots } from './slots.ts';
 import type { WriteBehind } from './write-behind.ts';
 

@@ -1,5 +1,6 @@
 import type { Clock } from '#api/clock.ts';
 import { parseIp, type Family } from '#api/cidr.ts';
+import { messageOf } from '#api/errors.ts';
 import { hostAffinity } from '#api/names.ts';
 import type { Datastore } from '#datastore/datastore.ts';
 import { byHandle, type NodeAllocations } from './allocations.ts';
@@ -17,15 +18,7 @@ import { Journal } from './journal.ts';
 import { Ledger, type Owned } from './ledger.ts';
 import type { IpamFacts } from './pools.ts';
 import { reconcile, type NodeFacts } from './reconcile-node.ts';
-import {
-  asIpamError,
-  assignmentOf,
-  messageOf,
-  ownerOf,
-  parseRequested,
-  poolRequest,
-  wantedFamilies,
-} from './requests.ts';
+import { asIpamError, assignmentOf, ownerOf, parseRequested, poolRequest, wantedFamilies } from './requests.ts';
 import { ReserveGifts } from './reserve-gifts.ts';
 import { SpareBlocks } from './spare-blocks.ts';
 import { TakenBlocks } from './taken-blocks.ts';

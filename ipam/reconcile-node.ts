@@ -1,4 +1,5 @@
 import { containsIp, parseCidr, tryParseIp, type Ip } from '#api/cidr.ts';
+import { messageOf } from '#api/errors.ts';
 import { addressesIn, isWorkloadOf, reserveHandle, type AddressAllocation } from './allocations.ts';
 import type { Assigned } from './allocator.ts';
 import { allocationAt, touch, type BlockOwner, type BlockSpec } from './block.ts';
@@ -8,7 +9,6 @@ import { IpamError } from './ipam.ts';
 import type { Journal, JournalRecord } from './journal.ts';
 import { placeOf, type Ledger } from './ledger.ts';
 import { decide, type LiveState, type StoredState } from './reconcile.ts';
-import { messageOf } from './requests.ts';
 
 /** What is really on the node when its IPAM starts. */
 export interface NodeFacts {

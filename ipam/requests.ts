@@ -1,5 +1,6 @@
 /** What every implementation of `Ipam` does with requests, results and errors. */
 import { parseIp, type Family, type Ip } from '#api/cidr.ts';
+import { messageOf } from '#api/errors.ts';
 import type { BlockOwner } from './block.ts';
 import { IpamError, type AllocationOwner, type Assignment, type AutoAssignRequest } from './ipam.ts';
 import type { PoolRequest } from './pools.ts';
@@ -65,9 +66,4 @@ export function asIpamError(error: unknown): IpamError {
     return error;
   }
   return new IpamError('unavailable', messageOf(error), { cause: error });
-}
-
-/** The text of whatever was thrown. */
-export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -1,4 +1,5 @@
 import { containsIp, parseCidr, parseIp, type Family, type Ip } from '#api/cidr.ts';
+import { messageOf } from '#api/errors.ts';
 import type { AddressAllocation } from './allocations.ts';
 import type { BlockOwner } from './block.ts';
 import type { FactsSource } from './facts.ts';
@@ -13,7 +14,7 @@ import {
   type IpamFacts,
   type PoolRequest,
 } from './pools.ts';
-import { messageOf, poolRequest } from './requests.ts';
+import { poolRequest } from './requests.ts';
 import type { WriteBehind } from './write-behind.ts';
 
 /** What `ReserveGifts` works with. */

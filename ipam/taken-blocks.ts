@@ -1,4 +1,5 @@
 import { containsCidr, parseCidr } from '#api/cidr.ts';
+import { messageOf } from '#api/errors.ts';
 import { blockName } from '#api/names.ts';
 import type { Datastore } from '#datastore/datastore.ts';
 import { addressesIn, isWorkloadOf, missingIn, type AddressAllocation } from './allocations.ts';
@@ -9,7 +10,6 @@ import { challengeTo } from './challenge.ts';
 import type { BlockClaims } from './claims.ts';
 import type { FactsSource } from './facts.ts';
 import type { Ledger } from './ledger.ts';
-import { messageOf } from './requests.ts';
 import type { WriteBehind } from './write-behind.ts';
 
 /** What `TakenBlocks` works with. */

@@ -1,4 +1,5 @@
 import type { Clock } from '#api/clock.ts';
+import { messageOf } from '#api/errors.ts';
 import { addressesIn } from './allocations.ts';
 import { allocationAt, handOver, releaseOrdinals, takeExact, touch, type BlockSpec, type Cooling } from './block.ts';
 import type { FactsSource } from './facts.ts';
@@ -6,7 +7,6 @@ import type { HandleCounts } from './handles.ts';
 import type { Decision, GiveDecision, QuarantineDecision, ReleaseDecision } from './ledger.ts';
 import type { IpamFacts } from './pools.ts';
 import { Passes } from './passes.ts';
-import { messageOf } from './requests.ts';
 import type { ReservePlan } from './reserve-plan.ts';
 import { ReserveWrites, type Refill, type ReserveWritesDeps } from './reserve-writes.ts';
 

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { lstat, realpath, stat } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import type { Clock } from '#api/clock.ts';
+import { messageOf } from '#api/errors.ts';
 import { isKindName, kinds, objectText, type KindMap, type KindName } from '#api/kinds.ts';
 import { keyText, type ObjectKey } from '#api/meta.ts';
 import type { Datastore, DatastoreProblem, Listing, WatchEvent } from '../datastore.ts';
@@ -14,7 +15,6 @@ import {
   checkKey,
   checkUpdate,
   keyOf,
-  messageOf,
   replacement,
   validated,
   withMetadata,

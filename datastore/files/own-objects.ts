@@ -11,11 +11,12 @@ import {
 import { join } from 'node:path';
 import { setImmediate as yieldToOthers } from 'node:timers/promises';
 import type { Clock } from '#api/clock.ts';
+import { messageOf } from '#api/errors.ts';
 import { objectText, parseAs, type KindMap, type KindName } from '#api/kinds.ts';
 import { keyText, type ObjectKey } from '#api/meta.ts';
 import type { DatastoreProblem } from '../datastore.ts';
 import { DatastoreError } from '../errors.ts';
-import { keyOf, messageOf, type AnyObject } from '../stored-object.ts';
+import { keyOf, type AnyObject } from '../stored-object.ts';
 import type { FolderWatches } from './folder-watches.ts';
 import { fileOf, isErrno, isRacy, signatureOf } from './layout.ts';
 

@@ -2,11 +2,12 @@ import { closeSync, fdatasync, fstatSync, fsync, mkdirSync, openSync, writeFileS
 import { readdir, rename, rm, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { messageOf } from '#api/errors.ts';
 import { objectText, type KindName } from '#api/kinds.ts';
 import type { ObjectKey } from '#api/meta.ts';
 import { DatastoreError } from '../errors.ts';
 import type { FileLock } from '../lock.ts';
-import { messageOf, type AnyObject } from '../stored-object.ts';
+import { type AnyObject } from '../stored-object.ts';
 import { fileOf, forEachLimited, isErrno, lockFile, revisionFile, temporaryFolder, type Serial } from './layout.ts';
 import type { OwnObjects } from './own-objects.ts';
 import { RevisionCounter } from './revision.ts';

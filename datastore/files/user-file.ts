@@ -1,12 +1,13 @@
 import { hash } from 'node:crypto';
 import { isCollection, LineCounter, parseAllDocuments, type Document } from 'yaml';
+import { messageOf } from '#api/errors.ts';
 import { kindNameOf, kinds, kindsMeant, objectText, parseObject, type KindName } from '#api/kinds.ts';
 import type { ObjectKey } from '#api/meta.ts';
 import { closedPolicy } from '#api/policy/closed.ts';
 import type { Directions } from '#api/policy/types-of.ts';
 import type { DatastoreProblem } from '../datastore.ts';
 import { readJsonDocuments } from './json-documents.ts';
-import { keyOf, messageOf, withMetadata, type AnyObject } from '../stored-object.ts';
+import { keyOf, withMetadata, type AnyObject } from '../stored-object.ts';
 
 /** One place in a user's file that gives an object. */
 export interface Claim {

@@ -3,7 +3,7 @@ import type { ClientHttp2Session, ClientHttp2Stream, IncomingHttpHeaders } from 
 import type { Readable } from 'node:stream';
 import type { Socket } from 'node:net';
 import type { Clock } from '#api/clock.ts';
-import { messageOf } from '../stored-object.ts';
+import { messageOf } from '#api/errors.ts';
 
 /** A request as it goes out; `path` with its query. */
 export interface WireRequest {

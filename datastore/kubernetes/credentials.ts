@@ -10,8 +10,8 @@ import {
 import { ExecAuth } from '@kubernetes/client-node/dist/exec_auth.js';
 import { parseDocument } from 'yaml';
 import type { Clock } from '#api/clock.ts';
+import { messageOf } from '#api/errors.ts';
 import { DatastoreError } from '../errors.ts';
-import { messageOf } from '../stored-object.ts';
 
 /** Where a pod finds what its service account gives it. */
 export const serviceAccountDir = '/var/run/secrets/kubernetes.io/serviceaccount';

@@ -1,4 +1,5 @@
 import type { Clock } from '#api/clock.ts';
+import { messageOf } from '#api/errors.ts';
 import { kinds, objectText, type KindMap, type KindName } from '#api/kinds.ts';
 import type { ObjectKey } from '#api/meta.ts';
 import { parseWorkloadEndpointName } from '#api/names.ts';
@@ -7,7 +8,7 @@ import type { ClusterWrites } from '../cluster-writes.ts';
 import type { Datastore, DatastoreProblem, Listing, WatchEvent } from '../datastore.ts';
 import { DatastoreError, isDatastoreError } from '../errors.ts';
 import { ProblemLog } from '../problem-log.ts';
-import { checkCreate, checkKey, checkUpdate, keyOf, messageOf, validated } from '../stored-object.ts';
+import { checkCreate, checkKey, checkUpdate, keyOf, validated } from '../stored-object.ts';
 import { Credentials, serviceAccountDir } from './credentials.ts';
 import { workloadEndpointOf } from './derived.ts';
 import { InForce } from './in-force.ts';

@@ -1,8 +1,9 @@
+import { messageOf } from '#api/errors.ts';
 import { kinds, parseAs, type KindMap, type KindName } from '#api/kinds.ts';
 import type { ObjectKey } from '#api/meta.ts';
 import { closedPolicy } from '#api/policy/closed.ts';
 import type { Directions } from '#api/policy/types-of.ts';
-import { keyOf, messageOf, withMetadata, type AnyObject } from '../stored-object.ts';
+import { keyOf, withMetadata, type AnyObject } from '../stored-object.ts';
 import { slimmed, type Sharing } from './slim.ts';
 
 /** What the API server has under one name, as far as it can be used. */

@@ -1,10 +1,10 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import type { Readable } from 'node:stream';
 import type { Clock } from '#api/clock.ts';
+import { messageOf } from '#api/errors.ts';
 import { parseJson } from '#api/sequence.ts';
 import { Backoff } from '../backoff.ts';
 import { DatastoreError } from '../errors.ts';
-import { messageOf } from '../stored-object.ts';
 import { TransportError, type WireResponse } from './connection.ts';
 import type { Credentials, Identity } from './credentials.ts';
 import { refusal, statusOf, type Attempt } from './status.ts';

@@ -1,10 +1,10 @@
 import type { Readable } from 'node:stream';
 import type { Clock } from '#api/clock.ts';
+import { messageOf } from '#api/errors.ts';
 import type { KindName } from '#api/kinds.ts';
 import { parseJson } from '#api/sequence.ts';
 import { Backoff } from '../backoff.ts';
 import { DatastoreError } from '../errors.ts';
-import { messageOf } from '../stored-object.ts';
 import { linesOf } from './lines.ts';
 import { collectionPath } from './path.ts';
 import type { Requests } from './requests.ts';

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '#api/clock.ts';
+import { messageOf } from '#api/errors.ts';
 import type { Datastore } from '#datastore/datastore.ts';
 import type { NodeIpam } from '#ipam/node-ipam.ts';
 import type { Log } from '../log.ts';
@@ -200,8 +201,4 @@ export class AddressControllers implements AsyncDisposable {
     over.abort();
     if (isWoken) await clock.sleep(pauses.afterDeletion, signal).catch(() => {});
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
