@@ -57,9 +57,13 @@ static int send_syn(struct sockaddr_in from, const struct sockaddr_in *to)
 
 	if (fd < 0)
 		die("socket");
-	from.sin_port = htons(port);
-	port = port == 65535 ? 1024 : port + 1;
-	if (bind(fd, (struct sockaddr *)&from, sizeof(from)))
+	do {
+		from.sin_port = htons(port);
+		port = port == 65535 ? 1024 : port + 1;
+		errno = 0;
+		/* Some ports are servers'. */
+	} while (bind(fd, (struct sockaddr *)&from, sizeof(from)) && errno == EADDRINUSE);
+	if (errno != 0)
 		die("bind");
 	if (connect(fd, (const struct sockaddr *)to, sizeof(*to)) && errno != EINPROGRESS)
 		die("SYN");

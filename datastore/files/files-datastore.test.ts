@@ -126,7 +126,8 @@ describe("users' files", () => {
 
   test('changes are seen as one event each, whatever the editor does', async () => {
     put('a.yaml', yaml('a'), yaml('b'));
-    const store = await open();
+    // However long a busy machine takes between two of its steps.
+    const store = await open({ removalMs: 3_600_000 });
     const { resourceVersion } = await store.list('IPAMHandle');
     const seen = take(store, resourceVersion, 3);
     // Rename-over, as by sed -i.
@@ -159,14 +160,19 @@ describe("users' files", () => {
   test('a slow writer removes nothing on its way', async () => {
     const text = [yaml('a'), yaml('b'), yaml('c', 1)].join('---\n');
     put('a.yaml', yaml('a'), yaml('b'), yaml('c'));
-    const store = await open();
+    const { clock, advance } = manualClock();
+    const store = await open({ clock });
     const { resourceVersion } = await store.list('IPAMHandle');
-    const seen = take(store, resourceVersion, 1);
+    let isSeen = false;
+    const seen = take(store, resourceVersion, 1).finally(() => (isSeen = true));
+    // By the store's time longer than a removal takes, and each step shorter.
     for (let end = 0; end < text.length; end += 40) {
       writeFileSync(join(dir, 'a.yaml'), text.slice(0, end));
       await sleep(15);
+      advance(20);
     }
     put('a.yaml', text);
+    await until(() => advance(5) && isSeen);
     expect(await seen).toEqual(['modified c=1']);
     expect(await handles(store)).toEqual(['a=0', 'b=0', 'c=1']);
   });

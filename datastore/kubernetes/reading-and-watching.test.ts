@@ -183,16 +183,17 @@ describe('a watch', () => {
     ['broken by what is no JSON', (answering) => answering.write('<html>\n')],
     ['broken by an event without a point', (answering) => answering.write('{"type":"ADDED","object":{}}\n')],
   ])('%s is taken up from its last point, without listing', async (_what, end) => {
+    let texts: readonly string[] = [];
     onWatch((answering, turn) => {
       answering.begin();
       if (turn === 1) {
         answering.write(eventLine('ADDED', rawNamespace('a', '8')));
-        setTimeout(() => end(answering), 5);
+        void until(() => texts.includes('added a')).then(() => end(answering));
       } else {
         answering.write(eventLine('ADDED', rawNamespace('b', '9')));
       }
     });
-    const { texts } = follow('Namespace', '7');
+    ({ texts } = follow('Namespace', '7'));
     await until(() => texts.includes('added b'));
     expect(texts).toEqual(['(7)', 'added a', '(8)', 'added b']);
     expect(bed.server.asked.map(({ query }) => query.get('resourceVersion'))).toEqual(['7', '8']);

@@ -73,7 +73,7 @@ test('away for an hour: everything stays, a few lines, no growth; back again: ta
   expect(Number(lines[0]?.['awayMs'])).toBeGreaterThanOrEqual(3_600_000);
   namespaces?.write(eventLine('ADDED', rawNamespace('b', '8')));
   await until(() => store.of('Namespace').size === 2);
-});
+}, 900_000);
 
 test('back with a history that is too old: each kind lists once more, and only what differs is told', async () => {
   const changes: string[] = [];

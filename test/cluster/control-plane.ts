@@ -154,10 +154,11 @@ export class ControlPlane implements AsyncDisposable {
     }
   }
 
-  /** Ends etcd and starts it again on the same data; the API server lives through it. */
+  /** Ends etcd and starts it again on the same data; the API server lives through it, and has found it when this resolves. */
   async restartEtcd(): Promise<void> {
     await Daemon.find(this.dir, 'etcd')?.stop();
     await this.#startEtcd();
+    if (Daemon.find(this.dir, 'kube-apiserver')?.isAlive() === true) await this.startApiServer();
   }
 
   /** Ends both and removes a temporary folder. */

@@ -13,7 +13,7 @@ export class Kubectl {
   }
 
   /** Runs it to its end; does not throw on a bad status. `input` is a text, or objects as a list. */
-  async try(args: readonly string[], input?: string | readonly object[], timeoutMs = 120_000): Promise<Finished> {
+  async try(args: readonly string[], input?: string | readonly object[], timeoutMs = 300_000): Promise<Finished> {
     const kubectl = [await kubernetesProgram('kubectl'), `--kubeconfig=${this.kubeconfig}`];
     const [file = '', ...rest] = this.#netns === undefined ? kubectl : ['nsenter', `--net=${this.#netns}`, ...kubectl];
     const text =

@@ -20,7 +20,7 @@ afterAll(async () => {
 });
 
 test.each(['connect', 'crr'] as const)('%s: as many as asked, each with a time', async (kind) => {
-  const { us, perS } = await repeat(netns.path, kind, here, { count: 50, seconds: 20 });
+  const { us, perS } = await repeat(netns.path, kind, here, { count: 50, seconds: 50 });
   expect(us).toHaveLength(50);
   expect(us.every((time) => time > 0)).toBe(true);
   // The rate counts what lies between, too.
@@ -35,11 +35,12 @@ test('no longer than asked', async () => {
 test('slices of streams and requests take turns, two clients on the same servers', async () => {
   using first = new SliceClient(netns.path, here);
   using second = new SliceClient(netns.path, here);
+  let busyS = 0;
   for (const client of [first, second, first]) {
     const { seconds, gbit, cpuS } = await client.stream({ warmS: 0.02, seconds: 0.1 });
     expect(seconds).toBeGreaterThanOrEqual(0.1);
     expect(gbit).toBeGreaterThan(0);
-    expect(cpuS).toBeGreaterThan(0);
+    busyS += cpuS;
     for (const on of ['one CPU', 'two CPUs'] as const) {
       const us = await client.requests(on, { warmS: 0.01, seconds: 0.05 });
       expect(us.every((time) => time > 0)).toBe(true);
@@ -47,6 +48,8 @@ test('slices of streams and requests take turns, two clients on the same servers
       expect(sumUs).toBeGreaterThan(0.049e6);
     }
   }
+  // In one slice the ticks may say nothing.
+  expect(busyS).toBeGreaterThan(0);
 });
 
 test('what does not listen any longer ends a client of slices', async () => {

@@ -123,7 +123,8 @@ class AgentProcess implements Disposable {
         .map(([address, handle]) => [address, knowsOwners ? { handle } : null] as const);
       const starting = this.start(isReboot ? { live: [], valid: [] } : { live });
       if (options.isLast !== true && this.#random.below(3) === 0) {
-        setTimeout(() => this.#child?.kill('SIGKILL'), this.#random.below(300));
+        const child = this.#child;
+        setTimeout(() => child?.kill('SIGKILL'), this.#random.below(300));
       }
       if (await starting) {
         return;
@@ -149,7 +150,8 @@ class AgentProcess implements Disposable {
       this.#request(`net.${this.#name}-${count}-${i}`),
     );
     if (this.#random.below(3) === 0) {
-      setTimeout(() => this.#child?.kill('SIGKILL'), this.#random.below(40));
+      const child = this.#child;
+      setTimeout(() => child?.kill('SIGKILL'), this.#random.below(40));
       await Promise.all([...requests, this.#ended]);
       await this.restart();
     } else {
@@ -225,5 +227,5 @@ test(
       (await datastore.list('IPAMHandle')).items.filter(({ metadata }) => metadata.name.startsWith('tortie-reserve')),
     ).toEqual([]);
   },
-  budgetMs + 120_000,
+  budgetMs + 300_000,
 );

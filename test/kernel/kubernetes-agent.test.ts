@@ -35,7 +35,7 @@ describe('agents in a cluster', () => {
     from = await cluster.addPod(one, 'from');
     near = await cluster.addPod(one, 'near');
     far = await cluster.addPod(two, 'far');
-  }, 120_000);
+  }, 300_000);
   afterAll(async () => cluster?.[Symbol.asyncDispose]());
 
   it('make what the cluster needs, once', async () => {
@@ -92,8 +92,13 @@ describe('agents in a cluster', () => {
     );
     await far.peer();
     const peer = await from.peer();
-    expect(await peer.connect(far.ipv4, 3_000)).toMatchObject({ ok: true });
-    expect(await peer.connect(far.ipv6, 3_000)).toMatchObject({ ok: true });
+    // The other node's block is news that travels.
+    for (const address of [far.ipv4, far.ipv6]) {
+      await cluster.becomes(
+        () => peer.connect(address),
+        ({ ok }) => ok,
+      );
+    }
     const leaving = await cluster.addPod(cluster.node(0), 'leaving');
     const { container } = leaving;
     await cluster.becomes(
@@ -118,9 +123,8 @@ describe('agents in a cluster', () => {
     const node = cluster.node(0);
     const traffic = await Traffic.start(from, [near, far]);
     await cluster.plane.killApiServer();
-    const away = await node.waitFor(({ datastore }) => datastore.failures.length > 0);
+    const away = await node.waitFor(({ datastore }) => datastore.failures.join('\n').includes(cluster.plane.server));
     expect(away).toMatchObject({ ready: true, reasons: [] });
-    expect(away.datastore.failures.join('\n')).toContain(cluster.plane.server);
     await sleep(3_000);
     expect((await node.status()).ready).toBe(true);
     await cluster.plane.startApiServer();
@@ -146,7 +150,7 @@ describe('agents in a cluster', () => {
     await cluster.plane.kubectl.run('label', 'pod', 'from', 'may=pass');
     await cluster.becomes(passes, (ok) => ok);
     await cluster.plane.kubectl.run('delete', 'networkpolicy', 'closed');
-  }, 90_000);
+  }, 300_000);
 
   it('take over what an earlier agent left, and write nothing that stands', async () => {
     const node = cluster.node(0);
@@ -159,7 +163,7 @@ describe('agents in a cluster', () => {
     await node.startAgent();
     expect({ endpoints: addressesOf(await node.endpoints()), version: await versionOf() }).toEqual(before);
     expect(losses(await traffic.stop())).toEqual({});
-  }, 60_000);
+  }, 300_000);
 
   it('find their pods by Pods and devices when the state dir is lost', async () => {
     const node = cluster.node(0);
@@ -176,7 +180,7 @@ describe('agents in a cluster', () => {
     await fresh.del();
     await fresh.destroy();
     await cluster.plane.kubectl.run('delete', 'pod', 'fresh', '--force', '--grace-period=0');
-  }, 60_000);
+  }, 300_000);
 
   it('answer every question of the command line', async () => {
     const node = cluster.node(0);
@@ -186,7 +190,11 @@ describe('agents in a cluster', () => {
       return stdout;
     };
     expect(await ask('ipam', 'show')).toContain('default-ipv4-ippool');
-    expect(await ask('ipam', 'check')).toBe('nothing found\n');
+    // What the tests before have released is written a moment later.
+    await cluster.becomes(
+      () => node.tortie('ipam', 'check'),
+      (now) => isDeepStrictEqual(now, { status: 0, stdout: 'nothing found\n', stderr: '' }),
+    );
     expect(await ask('explain', 'from', far.ipv4, 'tcp', '80')).toContain('default/far');
     expect(await ask('policy', 'show', 'from')).toContain('from');
     expect(await ask('endpoints')).toContain(from.ipv4);
@@ -208,15 +216,15 @@ describe('agents in a cluster', () => {
     const peer = await from.peer();
     await far.peer();
     await set(true, 'ebpf');
-    expect(await peer.connect(far.ipv4, 3_000)).toMatchObject({ ok: true });
+    expect(await peer.connect(far.ipv4)).toMatchObject({ ok: true });
     await set(false, 'iptables');
-    expect(await peer.connect(far.ipv4, 3_000)).toMatchObject({ ok: true });
-  }, 60_000);
+    expect(await peer.connect(far.ipv4)).toMatchObject({ ok: true });
+  }, 300_000);
 
   it('follow a Node that is deleted and added again with another address', async () => {
     const [one, two] = [cluster.node(0), cluster.node(1)];
     const routes = () => one.exec('ip', '-4', 'route');
-    expect(await routes()).toContain(`via ${two.ipv4} `);
+    await cluster.becomes(routes, (now) => now.includes(`via ${two.ipv4} `));
     await cluster.plane.kubectl.run('delete', 'node', two.name);
     await cluster.becomes(routes, (now) => !now.includes(`via ${two.ipv4} `));
     await two.exec('ip', 'addr', 'add', '172.31.0.77/24', 'dev', 'uplink');
@@ -227,8 +235,8 @@ describe('agents in a cluster', () => {
       (now) => now === '172.31.0.77/24',
     );
     const peer = await from.peer();
-    expect(await peer.connect(far.ipv4, 3_000)).toMatchObject({ ok: true });
-  }, 60_000);
+    expect(await peer.connect(far.ipv4)).toMatchObject({ ok: true });
+  }, 300_000);
 });
 
 it('an agent waits for the API server and for the CRDs, and says what it waits for', async () => {
@@ -276,4 +284,4 @@ it('an agent waits for the API server and for the CRDs, and says what it waits f
   await pod.add();
   expect(pod.ipv4).toMatch(/^10\.77\./);
   await pod.del();
-}, 120_000);
+}, 300_000);

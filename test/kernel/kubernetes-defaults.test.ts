@@ -27,7 +27,7 @@ beforeAll(async () => {
   plane = await ControlPlane.start();
   const files = readdirSync(crds).map((name) => `--filename=${join(crds, name)}`);
   await plane.kubectl.run('apply', '--server-side', ...files);
-  await plane.kubectl.run('wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s');
+  await plane.kubectl.run('wait', '--for=condition=Established', 'crd', '--all', '--timeout=100s');
   await plane.apply(rbacObjects().map(({ object }) => object));
   kubeconfig = await plane.kubeconfigFor({ namespace: 'kube-system', serviceAccount: 'tortie-node' });
 });

@@ -9,9 +9,9 @@ import type { LabPod } from '#test/lab/lab-pod.ts';
 import { KubernetesLab } from './kubernetes-lab.ts';
 
 /** A deleted node's agent has the same time to answer. */
-const graceMs = 3_000;
+const graceMs = 6_000;
 /** A lease that nobody renews, two looks at it, a slow machine. */
-const takeoverMs = 90_000;
+const takeoverMs = 150_000;
 
 describe('agents in a cluster', () => {
   let cluster: KubernetesLab;
@@ -20,7 +20,7 @@ describe('agents in a cluster', () => {
     cluster = await KubernetesLab.create({ nodes: 3 });
     await Promise.all(cluster.lab.nodes.map((node) => cluster.register(node)));
     await Promise.all(cluster.lab.nodes.map(startAgent));
-  }, 120_000);
+  }, 300_000);
   afterAll(async () => cluster?.[Symbol.asyncDispose]());
 
   it('addresses of a pod that died without a DEL come back after the grace time, never while it lives', async () => {
@@ -45,11 +45,11 @@ describe('agents in a cluster', () => {
     await deletePod('listed');
     await becomesFree(ofListed);
     expect(await kept(ofUnlisted, ofLives)).toBe(4);
-    expect((await node.status()).endpoints).toBe(2);
+    await node.waitFor(({ endpoints }) => endpoints === 2);
     await Promise.all([lives.del(), unlisted.del()]);
     await becomesFree([...(ofUnlisted ?? []), ...(ofLives ?? [])]);
     await deletePod('lives');
-  }, 120_000);
+  }, 400_000);
 
   it("a deleted node's blocks and addresses come back", async () => {
     // Its agent may be the one that collects: another takes over.
@@ -77,7 +77,7 @@ describe('agents in a cluster', () => {
       async () => `${(await left()).join(', ')}\n${cluster.lab.nodes.map((one) => one.logTail()).join('\n')}`,
       takeoverMs,
     );
-  }, 180_000);
+  }, 500_000);
 
   it('a Node that is deleted while its agent is alive, and added again, loses nothing', async () => {
     const alive = cluster.lab.nodes.filter((node) => node.agentPid !== undefined);
@@ -89,8 +89,9 @@ describe('agents in a cluster', () => {
     // Nothing but the agent's answer keeps them.
     for (const pod of pods) await deletePod(pod.name);
     await cluster.plane.kubectl.run('delete', 'node', node.name);
-    const isAsked = () => leading.log().includes('a node that was deleted is alive');
-    await eventually(isAsked, () => leading.logTail(), takeoverMs);
+    // On a slow machine another may lead by now.
+    const isAsked = () => alive.some((one) => one.log().includes('a node that was deleted is alive'));
+    await eventually(isAsked, () => alive.map((one) => one.logTail()).join('\n'), takeoverMs);
     await cluster.register(node);
     const more = await Promise.all(['d', 'e', 'f'].map((name) => cluster.addPod(leading, `new-${name}`)));
     const addresses = [...pods, ...more].flatMap(addressesOf);
@@ -99,8 +100,8 @@ describe('agents in a cluster', () => {
     expect((await owners()).filter(([address]) => stays.has(address))).toEqual(
       before.filter(([address]) => stays.has(address)),
     );
-    expect((await leading.status()).addresses).toMatchObject({ leads: true });
-  }, 180_000);
+    await eventuallyLeading(alive);
+  }, 500_000);
 
   function startAgent(node: LabNode): Promise<void> {
     return node.startAgent({ env: { TORTIE_IPAM_LEAK_GRACE: `${graceMs}ms` } });
@@ -118,7 +119,9 @@ describe('agents in a cluster', () => {
   }
 
   async function written(pod: LabPod): Promise<void> {
-    await cluster.becomes(owners, (now) => now.some(([address, handle]) => address === pod.ipv4 && !isReserve(handle)));
+    await cluster.becomes(owners, (now) =>
+      addressesOf(pod).every((mine) => now.some(([address, handle]) => address === mine && !isReserve(handle))),
+    );
   }
 
   /** What is allocated: address, handle and node. */

@@ -62,7 +62,7 @@ export class KubernetesLab implements AsyncDisposable {
     // As manifests/tortie.yaml: without ClusterNetworkPolicy, which is a file of its own.
     const files = readdirSync(crds).filter((name) => name.startsWith('projectcalico.org_'));
     await this.plane.kubectl.run('apply', '--server-side', ...files.map((name) => `--filename=${join(crds, name)}`));
-    await this.plane.kubectl.run('wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s');
+    await this.plane.kubectl.run('wait', '--for=condition=Established', 'crd', '--all', '--timeout=100s');
   }
 
   node(index: number): LabNode {

@@ -5,7 +5,7 @@ import { exec, type Finished } from '#test/lab/exec.ts';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
 /** What a slow machine may take, in seconds, and then for taking everything down. */
-const limit = { whole: 180, end: 60 } as const;
+const limit = { whole: 400, end: 100 } as const;
 /** Where a scene begins, in the order in which they come. */
 const marks = {
   opened: /^ {2}a connection from \S+ to \S+ is open/m,
