@@ -7,12 +7,12 @@ import type { EndpointReport } from '#agent/endpoints/endpoint-report.ts';
 import type { IpamUsage } from '#ipam/report.ts';
 import { dataplanes, eventually, startAgentLab } from '#test/lab/agent-lab.ts';
 import { BpfIds } from '#test/lab/bpf-objects.ts';
-import { inUseBecomes, objectsOf } from '#test/lab/cluster-view.ts';
+import { checkFindsNothing, inUseBecomes, objectsOf } from '#test/lab/cluster-view.ts';
 import { distDir } from '#test/lab/dist.ts';
 import { exec } from '#test/lab/exec.ts';
 import { Lab } from '#test/lab/lab.ts';
 import type { LabPod } from '#test/lab/lab-pod.ts';
-import { snapshotOf } from '#test/lab/node-snapshot.ts';
+import { settledSnapshotOf, snapshotOf } from '#test/lab/node-snapshot.ts';
 import { globalPolicy, hostEndpoint } from '../contract/objects.ts';
 
 /** Of what a node has only with host endpoints: programs on its uplink, and rules in table raw. */
@@ -79,6 +79,8 @@ describe('the command line', () => {
       { name: 'v6', inUse: 2 },
     ]);
     expect(await run('ipam', 'show')).toMatch(/^pool v4 +10\.65\.0\.0\/16/m);
+    // What is decided is written a little later, and not all at once.
+    await checkFindsNothing(lab);
     expect(await run('ipam', 'check')).toBe('nothing found\n');
     expect(await run('ipam', 'check', '-o', 'json')).toBe('[]\n');
   });
@@ -111,6 +113,8 @@ describe('the command line', () => {
     const pod = await first.addPod('pod');
     const lost = await second.addPod('lost', { isPod: false });
     await inUseBecomes(lab, 4);
+    const endpoints = () => objectsOf(lab, 'WorkloadEndpoint');
+    await eventually(() => endpoints().length === 2, endpoints);
     expect(await first.tortie('ipam', 'release', pod.ipv4)).toMatchObject({
       status: 1,
       stderr: expect.stringContaining('in use'),
@@ -156,7 +160,13 @@ describe('the command line', () => {
 
       await ids.note(node);
       for (const kind of ['prog', 'map'] as const) expect(ids.count(kind)).toBeGreaterThan(0);
-      const running = await snapshotOf(node);
+      // A dataplane is active before the other one has been removed.
+      const left = bpfEnabled ? /wl-src|cali-(PREROUTING|FORWARD|wl-link-local)/ : /tortie|clsact/;
+      const running = await settledSnapshotOf(node, (now) =>
+        Object.entries(now).every(
+          ([kind, lines]) => /^links$| dir$/.test(kind) || !lines.some((line) => left.test(line)),
+        ),
+      );
       for (const kind of ['iptables-nft', 'ip6tables-nft'])
         expect(running[kind]?.join('\n')).toContain('-j CT --notrack');
       if (bpfEnabled) expect(running['BPF programs']?.join('\n')).toMatch(/^uplink /m);

@@ -13,8 +13,11 @@ export interface HttpAnswer {
 /** Asks inside the node's namespace, as kubelet and Prometheus do. `at`: `PORT/PATH`. */
 export async function getFrom(node: LabNode, at: string): Promise<HttpAnswer> {
   const program = `
-    const answer = await fetch('http://localhost:${at}').catch(() => undefined);
-    console.log(JSON.stringify({ status: answer?.status ?? 0, text: (await answer?.text()) ?? '' }));`;
+    const ask = async () => {
+      const answer = await fetch('http://localhost:${at}');
+      return { status: answer.status, text: await answer.text() };
+    };
+    console.log(JSON.stringify(await ask().catch(() => ({ status: 0, text: '' }))));`;
   const { stdout } = await exec('nsenter', [
     `--net=${node.netnsPath}`,
     join(distDir, 'bin/node'),

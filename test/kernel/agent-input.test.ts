@@ -73,7 +73,7 @@ describe('an agent', () => {
       () => node.agentPid === undefined,
       () => node.logTail(),
     );
-    expect(node.logTail()).toMatch(/FELIX_INTERFACEPREFIX/);
+    await saysInLog(node, /FELIX_INTERFACEPREFIX/);
   });
 
   it('waits while another one has its run dir, says so, and takes over when that ends', async () => {
@@ -133,7 +133,10 @@ describe('an agent', () => {
       async () => (await getFrom(node, '9098/readiness')).status === 200,
       () => getFrom(node, '9098/readiness'),
     );
-    expect(await getFrom(node, '9099/readiness')).toMatchObject({ status: 0 });
+    await eventually(
+      async () => (await getFrom(node, '9099/readiness')).status === 0,
+      () => getFrom(node, '9099/readiness'),
+    );
     lab.configure({ healthEnabled: false });
     await eventually(
       async () => (await getFrom(node, '9098/readiness')).status === 0,

@@ -31,7 +31,7 @@ describe('addresses', () => {
     });
     await inUseBecomes(lab, 0);
     await checkFindsNothing(lab);
-  }, 300_000);
+  }, 600_000);
 
   it.each(dataplanes)(
     "are borrowed from another node's block when there is no other: routed on both nodes, $dataplane",

@@ -39,7 +39,10 @@ describe('metrics of an agent in iptables mode', () => {
   afterAll(() => lab[Symbol.asyncDispose]());
 
   /** By how much each value has grown that has, of those that don't change by themselves. */
-  const grown = async (deed: () => Promise<unknown>, done: (now: Readonly<Record<string, number>>) => boolean) => {
+  const grown = async (
+    deed: () => Promise<unknown>,
+    done: (now: Readonly<Record<string, number>>, growth: Readonly<Record<string, number>>) => boolean,
+  ) => {
     const before = await scrape(node);
     await deed();
     let now = before;
@@ -49,7 +52,7 @@ describe('metrics of an agent in iptables mode', () => {
           .map(([name, value]): [string, number] => [name, value - (before[name] ?? 0)])
           .filter(([name, difference]) => difference !== 0 && !/^process_|_sum|quantile=|felix_exec_time/.test(name)),
       );
-    await eventually(async () => done((now = await scrape(node))), delta);
+    await eventually(async () => done((now = await scrape(node)), delta()), delta);
     return delta();
   };
 
@@ -75,14 +78,14 @@ describe('metrics of an agent in iptables mode', () => {
       async () => {
         web = await node.addPod('web', { labels: { app: 'web' } });
       },
-      (now) => now['felix_cluster_num_workload_endpoints'] === 1,
+      (now, growth) => now['felix_cluster_num_workload_endpoints'] === 1 && 'felix_active_local_endpoints' in growth,
     );
     expect(first).toMatchObject({ felix_active_local_endpoints: 1, felix_cluster_num_workload_endpoints: 1 });
     const second = await grown(
       async () => {
         client = await node.addPod('client', { labels: { app: 'client' } });
       },
-      (now) => now['felix_cluster_num_workload_endpoints'] === 2,
+      (now, growth) => now['felix_cluster_num_workload_endpoints'] === 2 && 'felix_active_local_endpoints' in growth,
     );
     expect(second).toMatchObject({
       felix_active_local_endpoints: 1,
@@ -92,12 +95,14 @@ describe('metrics of an agent in iptables mode', () => {
   });
 
   it('a policy counts, and its sets, messages and writes; one that selects nobody here is the cluster’s only', async () => {
+    const written = ['felix_iptables_restore_calls', 'felix_int_dataplane_apply_time_seconds_count'];
     const delta = await grown(
       async () => {
         lab.apply('policy', [webFromClient]);
         await Promise.resolve();
       },
-      (now) => allowRule in now && (now['felix_iptables_restore_calls'] ?? 0) > 0,
+      // The rules are there before the turn that wrote them has ended.
+      (now, growth) => allowRule in now && written.every((name) => name in growth),
     );
     expect(delta).toMatchObject({
       felix_active_local_policies: 1,
@@ -164,7 +169,7 @@ describe('metrics of an agent in iptables mode', () => {
     lab.configure({ bpfEnabled: false, iptablesRefreshInterval: '1s' });
     const delta = await grown(
       () => node.exec('sh', '-c', '$(command -v iptables-nft) -F cali-FORWARD'),
-      (now) => (now['tortie_repairs_total'] ?? 0) > 0,
+      (_, growth) => ['tortie_repairs_total', 'felix_iptables_restore_calls'].every((name) => name in growth),
     );
     expect(delta).toMatchObject({
       tortie_repairs_total: expect.any(Number),
@@ -189,7 +194,11 @@ describe('metrics of an agent in iptables mode', () => {
         ]);
         await Promise.resolve();
       },
-      (now) => now['felix_cluster_num_tiers'] !== undefined && now['tortie_conversion_problems'] === 1,
+      (now, growth) =>
+        now['tortie_conversion_problems'] === 1 &&
+        ['felix_cluster_num_tiers', 'felix_cluster_num_host_endpoints', 'felix_active_local_endpoints'].every(
+          (name) => name in growth,
+        ),
     );
     expect(delta).toMatchObject({
       felix_cluster_num_tiers: 1,

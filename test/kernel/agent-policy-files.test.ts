@@ -6,7 +6,7 @@ import { eventually, startAgentLab } from '#test/lab/agent-lab.ts';
 import { distDir } from '#test/lab/dist.ts';
 import { exec } from '#test/lab/exec.ts';
 import { Lab } from '#test/lab/lab.ts';
-import { snapshotOf } from '#test/lab/node-snapshot.ts';
+import { settledSnapshotOf, snapshotOf } from '#test/lab/node-snapshot.ts';
 
 const v3 = 'projectcalico.org/v3';
 const policy = {
@@ -109,7 +109,12 @@ describe('tortie diags', () => {
     );
     const kubeconfig = join(lab.dir, 'kubeconfig');
     writeFileSync(kubeconfig, JSON.stringify({ users: [{ user: { token: secrets.kubeconfig } }] }));
-    const before = await snapshotOf(node);
+    // Said is not yet programmed.
+    const before = await settledSnapshotOf(node, (now) =>
+      ['iptables-nft', 'ip6tables-nft'].every((kind) =>
+        now[kind]?.some((line) => line.includes('GlobalNetworkPolicy web')),
+      ),
+    );
 
     const dir = join(lab.dir, 'diags');
     const { status, stdout, stderr } = await exec(

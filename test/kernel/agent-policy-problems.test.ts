@@ -144,6 +144,7 @@ describe('an invalid policy', () => {
         .log()
         .slice(logged)
         .split('\n')
+        .slice(0, -1) // What is behind the last newline may be half a line.
         .filter((line) => line.includes('"msg":"GlobalNetworkPolicy web: '))
         .map((line) => JSON.parse(line) as { level: number; object: string; msg: string });
     const http = { action: 'Allow', http: { methods: ['GET'] } };
@@ -215,12 +216,14 @@ describe('readiness', () => {
     await Promise.all([web.peer(), client.peer()]);
     const statusFiles = () => node.exec('ls', join(lab.dir, node.name, 'calico', 'endpoint-status'));
     const bothFiles = 'k8s default%2Fclient eth0\nk8s default%2Fweb eth0\n';
-    expect(await statusFiles()).toBe(bothFiles);
+    /** They come a moment after status has it. */
+    const statusFilesAre = (files: string) => eventually(async () => (await statusFiles()) === files, statusFiles);
+    await statusFilesAre(bothFiles);
     const isMended = async () => {
       await node.waitFor(({ ready }) => ready);
       expect(await readiness(node)).toEqual({ status: 200, text: 'ok\n' });
       expect((await scrape(node))['tortie_objects_not_programmed']).toBe(0);
-      expect(await statusFiles()).toBe(bothFiles);
+      await statusFilesAre(bothFiles);
       for (const address of web.addresses)
         expect(await (await client.peer()).connect(address)).toMatchObject({ ok: true });
     };
@@ -230,7 +233,7 @@ describe('readiness', () => {
     const pools = () => node.exec('ipset', 'list', '-t', 'cali40masq-ipam-pools');
     await eventually(async () => / maxelem 16 /.test(await pools()), pools);
     lab.apply('policy', [toWeb([{ action: 'Deny', source: { nets } }, { action: 'Allow' }])]);
-    const full = await node.waitFor(({ ready }) => !ready);
+    const full = await node.waitFor(({ reasons }) => reasons.length === 2);
     const reason = /ipset cali40s-\S+ \(40 networks\): .*the set is full.*\(24 members are refused\)$/;
     expect(full.reasons).toEqual([
       expect.stringMatching(reason),
@@ -238,7 +241,7 @@ describe('readiness', () => {
     ]);
     expect((await readiness(node)).text).toBe(`${full.reasons.join('\n')}\n`);
     expect((await readiness(node)).status).toBe(503);
-    expect(await statusFiles()).toBe('k8s default%2Fclient eth0\n');
+    await statusFilesAre('k8s default%2Fclient eth0\n');
     expect((await node.tortie('policy', 'show', 'web')).stdout).toMatch(
       /^note +endpoint k8s\/default\/web\/eth0 is not programmed/m,
     );
@@ -251,7 +254,7 @@ describe('readiness', () => {
     expect(tooSmall.reasons).toEqual([
       expect.stringMatching(/^ipset cali40s-\S+ \(40 networks\): 24 members did not go into the new set, .*full/),
     ]);
-    expect(await statusFiles()).toBe(bothFiles);
+    await statusFilesAre(bothFiles);
     lab.configure({ bpfEnabled: false });
     await isMended();
 

@@ -41,6 +41,11 @@ describe("the agent's pre-flight", () => {
   test('is taken again when somebody asks: status, metrics and log say what came, and that it is gone', async () => {
     lab = await startAgentLab({ bpfEnabled: false, nodes: 1 });
     const node = lab.node(0);
+    // Its own look is over: who asks while it looks gets the same answer.
+    await eventually(
+      async () => (await node.status()).preflight !== null,
+      () => node.logTail(),
+    );
     await inNode(node, 'nft', 'add table inet firewalld');
     expect(await check(node)).toMatchObject({ status: 1 });
     expect((await node.status()).preflight).toEqual(

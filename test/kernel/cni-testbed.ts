@@ -10,7 +10,6 @@ import {
   readdirSync,
   rmSync,
   statSync,
-  writeFileSync,
 } from 'node:fs';
 import { createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -28,6 +27,7 @@ import { exec, type Finished } from '../lab/exec.ts';
 import { askAgent } from '#agent/admin/client.ts';
 import type { AgentStatus } from '#agent/status.ts';
 import { distDir } from '#test/lab/dist.ts';
+import { replaceFile } from '#test/lab/replace-file.ts';
 import { until } from '#test/lab/until.ts';
 import { createNetns, uniqueName, type TestNetns } from '../lab/netns.ts';
 
@@ -297,11 +297,13 @@ export class CniTestbed implements AsyncDisposable {
     const log = openSync(join(this.dir, 'agent.log'), 'a');
     const agent = spawn('nsenter', [`--net=${this.node.path}`, join(distDir, 'bin/tortie'), 'agent', ...settings], {
       stdio: ['ignore', log, log],
+      // By default all nodes of a machine would write their files to one directory.
+      env: { ...process.env, FELIX_ENDPOINTSTATUSPATHPREFIX: join(this.dir, 'calico') },
     });
     closeSync(log);
     this.#agent = agent;
     for (let isReady = false; !isReady;) {
-      if (agent.exitCode !== null)
+      if (agent.exitCode !== null || agent.signalCode !== null)
         throw new Error(`the agent ended: ${readFileSync(join(this.dir, 'agent.log'), 'utf8')}`);
       await new Promise((resolve) => setTimeout(resolve, 20));
       const status = await askAgent(run, '/status').catch(() => undefined);
@@ -374,7 +376,7 @@ export class CniTestbed implements AsyncDisposable {
   #write(file: string, object: object): void {
     this.#manifests.set(file, object);
     mkdirSync(join(this.dir, 'cluster'), { recursive: true });
-    writeFileSync(join(this.dir, 'cluster', `${file}.yaml`), `${JSON.stringify(object)}\n`);
+    replaceFile(join(this.dir, 'cluster'), `${file}.yaml`, `${JSON.stringify(object)}\n`);
   }
 
   #writeCluster(poolSize: number): void {

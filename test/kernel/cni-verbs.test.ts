@@ -5,6 +5,7 @@
  */
 import { afterEach, describe, expect, test } from '@jest/globals';
 import { createHash } from 'node:crypto';
+import { until } from '../lab/until.ts';
 import { CniTestbed, containerId, podArgs, type CallOptions, type Mode } from './cni-testbed.ts';
 
 const modes: readonly Mode[] = ['agent', 'standalone'];
@@ -59,8 +60,11 @@ describe.each(modes)('CNI verbs, %s', (mode) => {
     const device = caliName('web-1');
     const result = await add(pod.path, id, { conf: { ...dual, mtu: 1440 }, env: podArgs('web-1') });
 
-    const [eth0] = await pod.ip<LinkInfo[]>('addr', 'show', 'dev', 'eth0');
-    const [host] = await bed.node.ip<LinkInfo[]>('-d', 'addr', 'show', 'dev', device);
+    const inPod = async () => (await pod.ip<LinkInfo[]>('addr', 'show', 'dev', 'eth0'))[0];
+    const onNode = async () => (await bed.node.ip<LinkInfo[]>('-d', 'addr', 'show', 'dev', device))[0];
+    // The kernel says that a device is up when its worker has got to it.
+    await until(async () => [await inPod(), await onNode()].every((link) => link?.operstate === 'UP'));
+    const [eth0, host] = [await inPod(), await onNode()];
     expect(result).toMatchObject({
       cniVersion: '1.0.0',
       interfaces: [
@@ -124,7 +128,7 @@ describe.each(modes)('CNI verbs, %s', (mode) => {
     bed.pod('web-2');
     const second = await add(other.path, containerId('b'), { conf: dual, env: podArgs('web-2') });
     await bed.node.exec('sysctl', '-qw', 'net.ipv4.ip_forward=1', 'net.ipv6.conf.all.forwarding=1');
-    for (const { address } of second.ips) await pod.exec('ping', '-c1', '-W2', address.split('/')[0] ?? '');
+    for (const { address } of second.ips) await pod.exec('ping', '-c3', '-i0.2', '-W20', address.split('/')[0] ?? '');
   });
 
   test('a container that is no pod gets a device by its id, and forwarding if the conf says so', async () => {
@@ -463,8 +467,10 @@ describe.each(modes)('CNI verbs, %s', (mode) => {
       spec: { datastoreReady: false },
     });
     let refused = await bed.call('STATUS', '', '', { conf });
-    for (let tries = 0; refused.status === 0 && tries < 100; tries++)
+    await until(async () => {
       refused = await bed.call('STATUS', '', '', { conf });
+      return refused.status !== 0;
+    });
     expect(refused).toMatchObject({ status: 1, json: { code: 50, msg: expect.stringContaining('datastoreReady') } });
     expect(await bed.call('ADD', (await bed.container()).path, containerId('x'))).toMatchObject({
       status: 1,

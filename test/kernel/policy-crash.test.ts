@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { eventually, seededRandom, soakMs } from '#test/lab/agent-lab.ts';
-import { snapshotOf } from '#test/lab/node-snapshot.ts';
+import { settledSnapshotOf, snapshotOf } from '#test/lab/node-snapshot.ts';
 import { globalNetworkSet, globalPolicy, kubernetesPolicy, networkPolicy, tier } from '../contract/objects.ts';
 import type { Manifest } from '../contract/row.ts';
 import { enforcing, PolicyLab } from './policy-lab.ts';
@@ -102,6 +102,7 @@ describe.each(enforcing)('kill -9 under traffic and changes of policy, $name', (
     'of both agents at random moments: no flow dies, nothing denied passes, and the state is right afterwards',
     async () => {
       const random = seededRandom(`policy and kills, ${combination.name}`);
+      await Promise.all(bed.lab.nodes.map((node) => settledSnapshotOf(node)));
       const before = await stateOf();
       const leaked = await bed.leaked();
       const traffic = await bed.traffic();
@@ -146,6 +147,6 @@ describe.each(enforcing)('kill -9 under traffic and changes of policy, $name', (
       expect(report.forgedHeard).toBe(0);
       expect(await bed.wrong()).toEqual([]);
     },
-    240_000 + soakMs(12),
+    600_000 + soakMs(12),
   );
 });

@@ -143,9 +143,10 @@ export class LabNode {
     agent.stdout.pipe(log, { end: false });
     agent.stderr.pipe(log, { end: false });
     agent.once('exit', () => {
-      log.end();
       if (this.#agent === agent) this.#agent = undefined;
     });
+    // Its last words may come after its end.
+    agent.once('close', () => log.end());
     this.#agent = agent;
     if (options.wait !== false) await this.waitFor((status) => status.ready);
   }

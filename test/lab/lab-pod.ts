@@ -1,9 +1,10 @@
 import { randomBytes } from 'node:crypto';
-import { rmSync, writeFileSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { exec, must, type Finished } from './exec.ts';
 import { distDir } from './dist.ts';
 import { Peer } from './peer-client.ts';
+import { replaceFile } from './replace-file.ts';
 
 /** A port that the pod's container names. */
 export interface NamedPort {
@@ -201,7 +202,7 @@ export class LabPod {
         containers: [{ name: 'main', ports }],
       },
     };
-    writeFileSync(this.#manifestPath, `${JSON.stringify(manifest)}\n`);
+    replaceFile(this.#podsDir, `${this.name}.yaml`, `${JSON.stringify(manifest)}\n`);
   }
 
   /** The Pod is deleted from the cluster. */

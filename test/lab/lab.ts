@@ -1,7 +1,8 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { must } from './exec.ts';
+import { replaceFile } from './replace-file.ts';
 import { uniqueName } from './netns.ts';
 import { LabNode } from './lab-node.ts';
 import { Peer } from './peer-client.ts';
@@ -108,7 +109,7 @@ export class Lab implements AsyncDisposable {
   /** Writes a file of objects into the datastore, as a user would. */
   apply(name: string, objects: readonly object[]): void {
     const text = objects.map((object) => JSON.stringify(object)).join('\n---\n');
-    writeFileSync(join(this.datastoreDir, `${name}.yaml`), `${text}\n`);
+    replaceFile(this.datastoreDir, `${name}.yaml`, `${text}\n`);
   }
 
   /** The lab's own pools, with these fields besides: `disabled` keeps further pods out of them. */

@@ -1,8 +1,11 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { isDeepStrictEqual } from 'node:util';
 import { attachedPrograms, type Direction, probeBpf } from '#native/bpf.ts';
 import { openNetlink } from '#native/netlink.ts';
 import type { Link } from '#native/types.ts';
+import { eventually } from './agent-lab.ts';
 import { exec } from './exec.ts';
 
 /** What a node's namespace and directories hold, as sorted lines by kind: two snapshots can be compared as they are. */
@@ -71,6 +74,27 @@ export async function snapshotOf(node: SnapshotSource): Promise<NodeSnapshot> {
     'run dir': filesBelow(node.runDir),
     'state dir': filesBelow(node.stateDir),
   };
+}
+
+/**
+ * The same, once nothing changes by itself any more and `isIt`: what an agent does after it is ready (another node's routes, what the other dataplane
+ * has left) is done.
+ */
+export async function settledSnapshotOf(
+  node: SnapshotSource,
+  isIt: (now: NodeSnapshot) => boolean = () => true,
+): Promise<NodeSnapshot> {
+  let now = await snapshotOf(node);
+  let before: NodeSnapshot;
+  await eventually(
+    async () => {
+      await sleep(300);
+      [before, now] = [now, await snapshotOf(node)];
+      return isDeepStrictEqual(now, before) && isIt(now);
+    },
+    () => `${node.name} does not settle:\n${differences(before, now).join('\n')}`,
+  );
+  return now;
 }
 
 /** What has gone (-) and what has come (+), by kind. Files change with the agent's own doings. */

@@ -19,7 +19,7 @@ export interface StreamOptions extends Partial<Omit<StreamTarget, 'host' | 'ever
 }
 
 /** How long an answer is waited for unless told otherwise, in ms: long enough for a slow machine and for a packet that is repeated. */
-const usualPatienceMs = 10_000;
+const usualPatienceMs = 20_000;
 
 /** How a probe differs from the plainest one: TCP, the peers' port, an answer sooner or later. */
 export type ProbeOptions = Partial<Omit<ProbeTarget, 'host'>>;

@@ -34,7 +34,7 @@ export interface ProbeOutcome {
 }
 
 /** Longest wait for the first byte on a connection that the kernels have agreed on, in ms: how busy the server is proves nothing. */
-const greetingMs = 5_000;
+const greetingMs = 20_000;
 
 /** IPv4 addresses as such, also when an IPv6 socket has seen them. */
 export function plainAddress(address: string): string {

@@ -2,6 +2,9 @@
 import { createSocket, type Socket } from 'node:dgram';
 import { connect } from 'node:net';
 
+/** What waits for a process that doesn't run just now is not lost, in bytes; the kernel gives what it may (net.core.rmem_max). */
+export const datagramRoom = 4 << 20;
+
 /** What a running connection saw. Times in ms. */
 export interface StreamReport {
   readonly sent: number;
@@ -59,7 +62,7 @@ export function openStream({ host, port, from, sourcePort, everyMs, burst = 1 }:
     progress: () => tally.report(),
     stop: async () => {
       clearInterval(timer);
-      await tally.allAnswered(2_000);
+      await tally.allAnswered(10_000);
       const report = tally.report();
       socket.removeAllListeners('close').destroy();
       return report;
@@ -93,7 +96,8 @@ export async function openDatagrams({
     progress: () => tally.report(),
     stop: async () => {
       clearInterval(timer);
-      await tally.allAnswered(500);
+      // Nobody waits long for answers to what is denied.
+      await tally.allAnswered(answered.size === 0 ? 500 : 3_000);
       socket.close();
       return tally.report();
     },
@@ -106,6 +110,7 @@ async function boundSocket(host: string, from: string | undefined, sourcePort = 
     socket.once('error', reject);
     socket.bind({ port: sourcePort, ...(from === undefined ? {} : { address: from }) }, resolve);
   });
+  socket.setRecvBufferSize(datagramRoom);
   return socket.removeAllListeners('error');
 }
 
@@ -143,9 +148,11 @@ class Tally {
     };
   }
 
-  async allAnswered(timeoutMs: number): Promise<void> {
-    const deadline = performance.now() + timeoutMs;
-    while (this.#answered < this.#sent && this.#failure === null && performance.now() < deadline) {
+  /** Resolves also when no further answer has come for so long. */
+  async allAnswered(quietMs: number): Promise<void> {
+    const began = performance.now();
+    const isQuiet = () => performance.now() - Math.max(began, this.#lastAnswer) >= quietMs;
+    while (this.#answered < this.#sent && this.#failure === null && !isQuiet()) {
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
   }

@@ -7,7 +7,7 @@ import { createSocket } from 'node:dgram';
 import { createServer } from 'node:net';
 import { createInterface } from 'node:readline';
 import { plainAddress, probe, type ProbeTarget } from './peer-probe.ts';
-import { openDatagrams, openStream, type Stream, type StreamTarget } from './peer-streams.ts';
+import { datagramRoom, openDatagrams, openStream, type Stream, type StreamTarget } from './peer-streams.ts';
 
 /** Every peer serves TCP and UDP echo here. */
 export const peerPort = 7777;
@@ -91,6 +91,7 @@ async function serveUdp(port: number): Promise<void> {
   await new Promise<void>((resolve) => {
     udp.bind(port, '::', resolve);
   });
+  udp.setRecvBufferSize(datagramRoom);
 }
 
 function hear(source: string): void {
