@@ -100,6 +100,8 @@ export interface MapSizeSettings {
   readonly flows: number;
   /** For each CPU, in place of `flows` (bpfMapSizePerCpuConntrack); 0: `flows` holds. */
   readonly flowsPerCpu: number;
+  /** Twice as many where they are nearly all in use: bpfMapSizeConntrackScaling. */
+  readonly doubleFlows: boolean;
   /** Services' addresses and ports: bpfMapSizeNATFrontend. */
   readonly frontends: number;
   /** bpfMapSizeNATBackend. */

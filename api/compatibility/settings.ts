@@ -47,7 +47,9 @@ const noted: { readonly [K in FelixFieldName]?: FieldSupport } = {
     'answered flows of each address family; for those that nobody has answered an eighth more',
   ),
   bpfMapSizePerCpuConntrack: yes,
-  bpfMapSizeConntrackScaling: no('a full table stays as large as the settings say, and refuses new flows', 'Disabled'),
+  bpfMapSizeConntrackScaling: yesBut(
+    'where a sweep leaves 90 % in use, the flows of both families get twice the places, up to 4 million; a restart keeps them',
+  ),
   bpfMapSizeConntrackCleanupQueue: kept('nothing waits in a queue: old records go where they are found'),
   bpfMapSizeNATFrontend: yesBut('of each address family'),
   bpfMapSizeNATBackend: yesBut('of each address family'),

@@ -10,7 +10,7 @@ import type { FlowRing } from './events.ts';
 import { AskProgram, type ExplainNames } from './explain.ts';
 import type { ClassifierUpdate } from './classifier/classifier.ts';
 import { type FamilyFlowMaps, flowMapsOf } from './flows/flow-maps.ts';
-import { FlowSweeper } from './flows/flow-sweeper.ts';
+import { FlowSweeper, type FlowSweeperDeps } from './flows/flow-sweeper.ts';
 import { FlowTable } from './flows/flow-table.ts';
 import type { FlowTimeouts } from './flows/flow-timeouts.ts';
 import { forgetStaleDatagrams } from './flows/stale-datagrams.ts';
@@ -50,6 +50,8 @@ export interface LoadedDeps {
   readonly log: Logger;
   /** Called when something is to be done that no message or event asks for. */
   readonly onDue: () => void;
+  /** As FlowSweeper's. */
+  readonly onNearlyFull: FlowSweeperDeps['onNearlyFull'];
 }
 
 /** What programs and maps are made for. */
@@ -123,7 +125,7 @@ export class LoadedDataplane implements AsyncDisposable {
     deps: LoadedDeps,
     { config, sizes: wanted, parts: hostParts }: LoadSettings,
   ): Promise<LoadedDataplane> {
-    const { place, timeouts, clock, log } = deps;
+    const { place, timeouts, clock, log, onNearlyFull } = deps;
     using handles = new DisposableStack();
     const { sizes } = await fittingSizes(place, wanted);
     const filters = handles.use(await openFilters(place, sizes));
@@ -142,7 +144,8 @@ export class LoadedDataplane implements AsyncDisposable {
     handles.use(sweep);
     const maps = handles.use(new NodeMaps(programs));
     const services = handles.use(new ServiceTable(programs.map, settingOf));
-    const sweeper = new FlowSweeper({ program: sweep, timeouts, maxElements: capacityOf(flowMaps), clock, log });
+    const maxElements = capacityOf(flowMaps);
+    const sweeper = new FlowSweeper({ program: sweep, timeouts, maxElements, onNearlyFull, clock, log });
     log.info(filters.adopted ? 'adopted the pinned BPF filters' : 'loaded the BPF filters', {
       fromPod: filters.fromPod.id,
       toPod: filters.toPod.id,

@@ -1,8 +1,10 @@
 import { cpus } from 'node:os';
 import type { Clock } from '#api/clock.ts';
+import type { Family } from '#native/types.ts';
 import type { ApplyFailure } from '../contract.ts';
 import type { Logger } from '../logger.ts';
-import type { DataplaneConfig } from '../messages.ts';
+import type { FamilyFlowStats } from '../flows.ts';
+import type { DataplaneConfig, MapSizeSettings } from '../messages.ts';
 import type { PodConfig } from './bpf-types.gen.ts';
 import { prepareBpffs } from './bpffs.ts';
 import { resolveTimeouts } from './flows/flow-timeouts.ts';
@@ -12,8 +14,8 @@ import type { Handover } from './loaded-flows.ts';
 import { packetMarks } from './marks.ts';
 import type { PodEndpoints } from './pod-endpoints.ts';
 import type { PodLinks } from './pod-links.ts';
-import { fittingSizes, type ProgramPlace } from './programs.ts';
-import { areSameSizes, type MapEntries, mapEntries, shrinkError } from './sizes.ts';
+import { fittingSizes, pinnedFlowEntries, type ProgramPlace } from './programs.ts';
+import { areSameSizes, doublingsFor, type MapEntries, mapEntries, mayDouble, shrinkError } from './sizes.ts';
 
 /** What programs and maps are loaded for. */
 export interface LoadingDeps {
@@ -38,17 +40,35 @@ const loadSettings = [
   'vxlanPort',
 ] as const satisfies readonly (keyof DataplaneConfig)[];
 
+/** What is configured, and what sizes come from it. */
+interface Wanted {
+  readonly config: DataplaneConfig;
+  readonly cpus: number;
+  /** How often the flows' maps got twice the size. */
+  readonly doublings: number;
+  readonly sizes: MapEntries;
+}
+
+function wantedOf(config: DataplaneConfig, cpus: number, doublings: number): Wanted {
+  return { config, cpus, doublings, sizes: mapEntries(config.mapSizes, cpus, doublings) };
+}
+
+/** Settings that begin anew with how often flows are doubled. */
+const flowSettings = ['flows', 'flowsPerCpu', 'doubleFlows'] as const satisfies readonly (keyof MapSizeSettings)[];
+
 /** The programs and maps in use: loads or adopts them, loads programs anew for other settings, and everything for other sizes. */
 export class Loading {
   readonly #deps: LoadingDeps;
   /** Counting the processors, for the sizes, reads /proc, longer the more there are: not for each apply. */
-  #wanted: { readonly config: DataplaneConfig; readonly sizes: MapEntries } | undefined;
+  #wanted: Wanted | undefined;
   #loaded: LoadedDataplane | undefined;
   #mustLoad = true;
   /** Sizes that could not be had, and why: they are tried again with all that failed. */
   #refused: { readonly wanted: MapEntries; readonly reason: string } | undefined;
   /** Flows are being taken over into the maps in use, or handed over out of them. */
   #handover: Handover | undefined;
+  /** False once the kernel has refused larger maps of flows. */
+  #mayGrow = true;
 
   constructor(deps: LoadingDeps) {
     this.#deps = deps;
@@ -62,7 +82,9 @@ export class Loading {
   /** It counts from the next `load`. */
   configure(config: DataplaneConfig): void {
     const before = this.#wanted?.config;
-    this.#wanted = { config, sizes: mapEntries(config.mapSizes, cpus().length) };
+    const areAnew = flowSettings.some((setting) => before?.mapSizes[setting] !== config.mapSizes[setting]);
+    if (areAnew) this.#mayGrow = true;
+    this.#wanted = wantedOf(config, cpus().length, areAnew ? 0 : (this.#wanted?.doublings ?? 0));
     if (loadSettings.some((setting) => before?.[setting] !== config[setting])) this.#mustLoad = true;
   }
 
@@ -82,8 +104,10 @@ export class Loading {
     const { config } = this.#configured();
     const unusable = prepareBpffs(this.#deps.place.dir);
     if (unusable !== undefined) throw new Error(unusable);
-    if (this.#loaded === undefined) this.#loaded = await this.#open();
-    else await this.#loaded.reload(podConfigOf(config));
+    if (this.#loaded === undefined) {
+      this.#adoptGrowth();
+      this.#loaded = await this.#open();
+    } else await this.#loaded.reload(podConfigOf(config));
     this.#mustLoad = false;
     return true;
   }
@@ -121,6 +145,7 @@ export class Loading {
       replace(former, next);
     } catch (error) {
       const reason = (error as Error).message;
+      if (this.#takeBackGrowth(former, reason)) return undefined;
       this.#refused = { wanted, reason };
       return { object: 'sizes of the BPF maps', reason };
     }
@@ -141,7 +166,41 @@ export class Loading {
     this.#mustLoad = true;
   }
 
-  #configured(): { readonly config: DataplaneConfig; readonly sizes: MapEntries } {
+  /** An earlier agent's maps of flows may have grown: they stay as large as they are. */
+  #adoptGrowth(): void {
+    const { config, cpus: count } = this.#configured();
+    const entries = pinnedFlowEntries(this.#deps.place);
+    if (entries === undefined) return;
+    this.#wanted = wantedOf(config, count, doublingsFor(config.mapSizes, count, entries));
+  }
+
+  /** Flows fill their maps: the next `fitSizes` gives these twice the size, if they may have it. */
+  #grow({ elements, maxElements }: FamilyFlowStats, family: Family): void {
+    const { config, cpus: count, doublings, sizes } = this.#configured();
+    // Other sizes are due already, or were refused.
+    if (!this.#mayGrow || this.#loaded?.hasSizes(sizes) !== true || !mayDouble(config.mapSizes, count, doublings))
+      return;
+    this.#wanted = wantedOf(config, count, doublings + 1);
+    this.#deps.log.warn(
+      `IPv${family} flows take ${elements} of ${maxElements} places: their maps get twice the size (bpfMapSizeConntrackScaling)`,
+    );
+    this.#deps.onDue();
+  }
+
+  /** Whether all that was wanted was twice the flows, and isn't any more. */
+  #takeBackGrowth(former: LoadedDataplane, reason: string): boolean {
+    const { config, cpus: count, doublings } = this.#configured();
+    const before = wantedOf(config, count, doublings - 1);
+    if (doublings === 0 || !former.hasSizes(before.sizes)) return false;
+    this.#wanted = before;
+    this.#mayGrow = false;
+    this.#deps.log.error(
+      `the maps of flows can't get twice the size: ${reason}. They stay as they are until bpfMapSizeConntrack changes or the agent starts again; flows that find no room are refused`,
+    );
+    return true;
+  }
+
+  #configured(): Wanted {
     if (this.#wanted === undefined) throw new Error('there is no configuration yet');
     return this.#wanted;
   }
@@ -156,7 +215,16 @@ export class Loading {
     const timeouts = () => resolveTimeouts(this.#configured().config.flowTimeouts, readSysctl);
     const parts = await hostParts();
     return await LoadedDataplane.open(
-      { place, endpoints, links, timeouts, clock, log, onDue },
+      {
+        place,
+        endpoints,
+        links,
+        timeouts,
+        clock,
+        log,
+        onDue,
+        onNearlyFull: (stats, family) => this.#grow(stats, family),
+      },
       { config: podConfigOf(config), sizes, parts },
     );
   }

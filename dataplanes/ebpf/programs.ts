@@ -120,6 +120,12 @@ export async function fittingSizes(
   return { sizes: { ...sizes, ...kept }, misfits };
 }
 
+/** How many flows one of the pinned hashes holds; undefined: none is pinned. */
+export function pinnedFlowEntries({ dir }: ProgramPlace): number | undefined {
+  using map = openPinnedMap(join(dir, layoutVersion, 'tortie_flow4a'));
+  return map?.shape.maxEntries;
+}
+
 /**
  * Opens what an earlier agent pinned under `<dir>/v2`, or loads it; `pin` makes that what the next agent finds.
  *

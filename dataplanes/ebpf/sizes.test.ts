@@ -1,7 +1,16 @@
-import { expect, test } from '@jest/globals';
+import { describe, expect, test } from '@jest/globals';
 import { TEST_CONFIG } from '../shared/test-config.ts';
 import { mapShapes } from './bpf-types.gen.ts';
-import { areSameSizes, mapEntries, type MapName, settingOf, shrinkError, sizeSetting } from './sizes.ts';
+import {
+  areSameSizes,
+  doublingsFor,
+  mapEntries,
+  type MapName,
+  mayDouble,
+  settingOf,
+  shrinkError,
+  sizeSetting,
+} from './sizes.ts';
 
 const { mapSizes } = TEST_CONFIG;
 
@@ -32,6 +41,7 @@ test('every map that a setting makes larger names it, and no other does', () => 
     {
       flows: flows * 2,
       flowsPerCpu: 0,
+      doubleFlows: true,
       frontends: frontends * 2,
       backends: backends * 2,
       addresses: addresses * 2,
@@ -44,6 +54,39 @@ test('every map that a setting makes larger names it, and no other does', () => 
   for (const name of Object.keys(mapShapes) as MapName[])
     expect([name, sizeSetting(name) !== undefined]).toEqual([name, grows(name)]);
   expect(settingOf('tortie_frag4')).toBe('of this build');
+});
+
+describe('twice the flows', () => {
+  test('is twice the places for answered and for new ones', () => {
+    const wanted = { ...mapSizes, flows: 80_000 };
+    expect(mapEntries(wanted, 1, 2)).toMatchObject({
+      tortie_flow4a: 80_000,
+      tortie_flow6d: 80_000,
+      tortie_new4: 40_000,
+    });
+    expect(mapEntries(wanted, 1, 2).tortie_back4).toBe(mapEntries(wanted, 1).tortie_back4);
+  });
+
+  test.each([
+    ['as often as there are no more than 4 million', { flows: 512_000 }, 1, 3],
+    ['by processors', { flows: 8, flowsPerCpu: 100_000 }, 16, 1],
+    ['not where the setting has more', { flows: 5_000_000 }, 1, 0],
+    ['not where it is switched off', { flows: 512_000, doubleFlows: false }, 1, 0],
+  ])('may be had %s', (_, more, cpus, times) => {
+    const wanted = { ...mapSizes, ...more };
+    expect([0, 1, 2, 3, 4, 5].filter((doublings) => mayDouble(wanted, cpus, doublings))).toHaveLength(times);
+    expect(doublingsFor(wanted, cpus, 2 ** 30)).toBe(times);
+  });
+
+  test.each([
+    [100, 0],
+    [128, 0],
+    [255, 0],
+    [256, 1],
+    [1100, 3],
+  ])('hashes of %i are those of 128 doubled %i times', (entries, times) => {
+    expect(doublingsFor({ ...mapSizes, flows: 512 }, 1, entries)).toBe(times);
+  });
 });
 
 test('sizes are the same if all are', () => {

@@ -11,6 +11,8 @@ export type MapEntries = Readonly<Partial<Record<MapName, number>>>;
 const shards: typeof flowConstants.flowShards = 4;
 /** The least room for unanswered flows: below that the kernel evicts what each CPU holds in reserve. */
 const leastFresh = 1024;
+/** Nothing is doubled beyond it: flows of one family. */
+const mostFlows = 4_194_304;
 /** Source prefixes of one device, on average. */
 const sourcesPerDevice = 4;
 
@@ -34,10 +36,31 @@ export function settingOf(map: string): string {
   return sizeSetting(map) ?? 'of this build';
 }
 
-/** The maps' sizes as the settings have them. `cpus`: of this machine. */
-export function mapEntries(wanted: MapSizeSettings, cpus: number): MapEntries {
+/** The flows of a family that the settings have room for. */
+function flowsOf({ flows, flowsPerCpu }: MapSizeSettings, cpus: number): number {
+  return flowsPerCpu > 0 ? flowsPerCpu * cpus : flows;
+}
+
+/** Whether flows that were doubled so often may be doubled once more. */
+export function mayDouble(wanted: MapSizeSettings, cpus: number, doublings: number): boolean {
+  return wanted.doubleFlows && flowsOf(wanted, cpus) * 2 ** (doublings + 1) <= mostFlows;
+}
+
+/** How often flows were doubled for maps that an earlier agent has left with `entries` in one of a family's hashes. */
+export function doublingsFor(wanted: MapSizeSettings, cpus: number, entries: number): number {
+  let doublings = 0;
+  while (
+    mayDouble(wanted, cpus, doublings) &&
+    (mapEntries(wanted, cpus, doublings + 1).tortie_flow4a ?? Infinity) <= entries
+  )
+    doublings += 1;
+  return doublings;
+}
+
+/** The maps' sizes as the settings have them. `cpus`: of this machine; `doublings`: how often flows got twice the size. */
+export function mapEntries(wanted: MapSizeSettings, cpus: number, doublings = 0): MapEntries {
   const { frontends, backends, addresses, networks, devices } = wanted;
-  const flows = wanted.flowsPerCpu > 0 ? wanted.flowsPerCpu * cpus : wanted.flows;
+  const flows = flowsOf(wanted, cpus) * 2 ** doublings;
   const shard = Math.ceil(flows / shards);
   const fresh = Math.max(leastFresh, Math.ceil(flows / 8));
   return {

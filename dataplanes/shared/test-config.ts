@@ -45,6 +45,7 @@ export const TEST_CONFIG: DataplaneConfig = {
   mapSizes: {
     flows: 512_000,
     flowsPerCpu: 0,
+    doubleFlows: true,
     frontends: 65_536,
     backends: 262_144,
     addresses: 262_144,

@@ -97,6 +97,7 @@ function dataplaneConfig(settings: FelixSettings): DataplaneConfig {
     mapSizes: {
       flows: settings.bpfMapSizeConntrack,
       flowsPerCpu: settings.bpfMapSizePerCpuConntrack,
+      doubleFlows: settings.bpfMapSizeConntrackScaling === 'DoubleIfFull',
       frontends: settings.bpfMapSizeNATFrontend,
       backends: settings.bpfMapSizeNATBackend,
       addresses: settings.bpfMapSizeRoute,

@@ -1,10 +1,12 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { systemClock } from '#api/clock.ts';
+import { scheduler } from 'node:timers/promises';
+import { type Clock, systemClock } from '#api/clock.ts';
 import type { DeviceCounters } from '#dataplanes/contract.ts';
 import { EbpfDataplane } from '#dataplanes/ebpf/ebpf.ts';
 import type { DataplaneConfig, DataplaneUpdate, MapSizeSettings, WorkloadEndpointInfo } from '#dataplanes/messages.ts';
+import type { Logger } from '#dataplanes/logger.ts';
 import { silentLogger } from '#dataplanes/silent-logger.ts';
 import { ALLOW_ALL, TEST_CONFIG } from '#dataplanes/shared/test-config.ts';
 import { VariantChoice } from '#dataplanes/netfilter/variant-choice.ts';
@@ -28,6 +30,15 @@ export interface BedPod {
   readonly ipv6: string;
   readonly netns: TestNetns;
   readonly endpoint: WorkloadEndpointInfo;
+}
+
+/** What an instance has otherwise than the agent's. */
+interface IdleOptions {
+  readonly hasTcx?: boolean;
+  /** Where the programs are. */
+  readonly objects?: string;
+  readonly clock?: Clock;
+  readonly log?: Logger;
 }
 
 /**
@@ -84,10 +95,9 @@ export class EbpfBed implements AsyncDisposable {
       sizes?: Partial<MapSizeSettings>;
       config?: Partial<DataplaneConfig>;
       inSync?: boolean;
-      hasTcx?: boolean;
-    } = {},
+    } & IdleOptions = {},
   ): Promise<EbpfDataplane> {
-    const dataplane = this.idle(more.hasTcx);
+    const dataplane = this.idle(more);
     const mapSizes = { ...this.config.mapSizes, ...more.sizes };
     dataplane.onUpdate({ type: 'configUpdate', config: { ...this.config, mapSizes, ...more.config } });
     for (const update of this.profiles) dataplane.onUpdate(update);
@@ -98,7 +108,7 @@ export class EbpfBed implements AsyncDisposable {
   }
 
   /** An instance that was told nothing. */
-  idle(hasTcx?: boolean): EbpfDataplane {
+  idle({ hasTcx, objects = ebpfObjects, clock = systemClock, log = silentLogger }: IdleOptions = {}): EbpfDataplane {
     const { path } = this.node;
     const dataplane = new EbpfDataplane({
       host: this.host,
@@ -111,7 +121,7 @@ export class EbpfBed implements AsyncDisposable {
       openMonitor: (groups) => openMonitor(groups, { path }),
       place: {
         dir: this.bpffs,
-        objects: ebpfObjects,
+        objects,
         netns: { path },
       },
       nodeName: 'node',
@@ -120,8 +130,8 @@ export class EbpfBed implements AsyncDisposable {
       hasIpv6: () => true,
       readSysctl: () => undefined,
       ...(hasTcx === undefined ? {} : { hasTcx }),
-      clock: systemClock,
-      log: silentLogger,
+      clock,
+      log,
     });
     this.#dataplanes.push(dataplane);
     return dataplane;
@@ -178,6 +188,8 @@ export class EbpfBed implements AsyncDisposable {
       { op: 'route.add', dst: 'default', family: 4, via: '169.254.1.1', link: 'eth0' },
       { op: 'route.add', dst: 'default', family: 6, via: 'fe80::1', link: 'eth0' },
     ]);
+    // The kernel tells of the carrier in its own time; an event that comes while an apply opens the device makes the next one look again.
+    while (this.host.link(device)?.running === false) await scheduler.wait(5);
   }
 
   /** Sends a frame out of a pod's eth0 as it is; `vlan` tags it. */

@@ -85,7 +85,7 @@ describe('what had no room', () => {
     expect([report.programmed, failure?.endpoint]).toEqual([[one.id], two.id]);
     expect(failure?.reason).toContain('raise bpfMapSizeIfState');
     expect(await resize(dataplane, { devices: 8 })).toMatchObject({ failed: [] });
-    for (const host of [two.ipv4, two.ipv6]) expect(await onePeer.connect(host, 5_000)).toMatchObject({ ok: true });
+    for (const host of [two.ipv4, two.ipv6]) expect(await onePeer.connect(host, 20_000)).toMatchObject({ ok: true });
   });
 
   test('a Service is served when there is room for its frontend', async () => {
@@ -174,7 +174,7 @@ test('flows outlive agents that are killed between putting maps aside and enteri
     await killed.activate();
     await killed[Symbol.asyncDispose]();
   }
-  const next = await bed.dataplane([one, two], { sizes: { flows: 4096 }, inSync: false });
+  const next = await bed.dataplane([one, two], { sizes: { flows: 4096, doubleFlows: false }, inSync: false });
   next.onUpdate(denyAll);
   next.onUpdate({ type: 'inSync' });
   await next.apply();

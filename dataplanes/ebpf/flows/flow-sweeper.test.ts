@@ -3,7 +3,7 @@ import { FakeClock } from '#api/fake-clock.ts';
 import type { Family } from '#native/types.ts';
 import type { Logger } from '../../logger.ts';
 import { TEST_CONFIG } from '../../shared/test-config.ts';
-import { FlowSweeper, sweepPauseMs } from './flow-sweeper.ts';
+import { FlowSweeper, type FlowSweeperDeps, sweepPauseMs } from './flow-sweeper.ts';
 import { type FlowTimeouts, resolveTimeouts } from './flow-timeouts.ts';
 import type { SweepResult } from './sweep-program.ts';
 
@@ -48,8 +48,11 @@ function make() {
   const say = (message: string): void => void said.push(message);
   const log: Logger = { debug: say, info: say, warn: say, error: say };
   const maxElements = { 4: 400, 6: 600 };
-  const sweeper = new FlowSweeper({ program, timeouts: () => timeouts, maxElements, clock, log });
-  return { clock, program, said, sweeper };
+  const full: string[] = [];
+  const onNearlyFull: FlowSweeperDeps['onNearlyFull'] = ({ elements, maxElements: most }, family) =>
+    full.push(`IPv${family}: ${elements} of ${most}`);
+  const sweeper = new FlowSweeper({ program, timeouts: () => timeouts, maxElements, onNearlyFull, clock, log });
+  return { clock, program, said, full, sweeper };
 }
 
 /** All that is ready to run has run. */
@@ -102,6 +105,25 @@ describe('the sweeper', () => {
     held.resolve(result());
     await settled();
     expect(program.calls).toEqual(all);
+    await sweeper[Symbol.asyncDispose]();
+  });
+
+  test('tells of hashes that it leaves nearly full, each time', async () => {
+    const { clock, program, full, sweeper } = make();
+    let visited = 89;
+    program.answer = (family) => Promise.resolve(result({ visited: family === 4 ? visited : 149, deletedTcp: 14 }));
+    sweeper.start();
+    const sweep = async () => {
+      clock.advance(sweepPauseMs);
+      await settled();
+    };
+    await sweep();
+    visited = 103;
+    await sweep();
+    expect(full).toEqual(['IPv6: 540 of 600', 'IPv6: 540 of 600']);
+    visited = 104;
+    await sweep();
+    expect(full.slice(2)).toEqual(['IPv4: 360 of 400', 'IPv6: 540 of 600']);
     await sweeper[Symbol.asyncDispose]();
   });
 

@@ -14,12 +14,17 @@ export interface FlowSweeperDeps {
   readonly timeouts: () => FlowTimeouts;
   /** How many elements a family's hashes hold together. */
   readonly maxElements: Readonly<Record<Family, number>>;
+  /** Called after each sweep that leaves a family's hashes nearly full. */
+  readonly onNearlyFull: (stats: FamilyFlowStats, family: Family) => void;
   readonly clock: Clock;
   readonly log: Logger;
 }
 
 /** From the end of a sweep to the next, in ms. */
 export const sweepPauseMs = 10_000;
+
+/** Where hashes are nearly full: a flow more may find its own one full. */
+const nearlyFull = 0.9;
 
 const families = [4, 6] as const;
 const none = { tcp: 0, udp: 0, icmp: 0, other: 0, pointer: 0 };
@@ -101,6 +106,10 @@ export class FlowSweeper implements AsyncDisposable {
       ...(failure !== undefined && { failure }),
     };
     this.#tell(failure);
+    for (const family of families) {
+      const stats = this.#stats[family];
+      if (stats.elements >= nearlyFull * stats.maxElements) this.#deps.onNearlyFull(stats, family);
+    }
   }
 
   /** Each reason once, and once that it is over. */
