@@ -39,6 +39,11 @@ describe.each(dataplanes)('a node in $dataplane mode', ({ bpfEnabled }) => {
     const old = pods.map(({ container: id }) => id);
     await node.killAgent();
     for (const pod of pods) await pod.loseNamespace();
+    // The kernel removes what was in them in its own time.
+    await eventually(
+      async () => (await containerDevices(node)).length === 0,
+      () => containerDevices(node),
+    );
     await forgetKernelState(node);
     rmSync(node.runDir, { recursive: true });
 
