@@ -56,7 +56,7 @@ export class Bed implements AsyncDisposable {
         await eventually(
           async () => ((await rules()).match(/^:KUBE-PROXY-CANARY/gm) ?? []).length === 6,
           rules,
-          60_000,
+          150_000,
         );
       }
       const bed = new Bed(cluster, await snapshots(cluster), await readyConditions(cluster));
@@ -132,7 +132,7 @@ export class Bed implements AsyncDisposable {
   }
 
   /** Waits until each node's agent says so; throws with what they say instead. */
-  async statusBecomes(isWanted: (status: AgentStatus) => boolean, timeoutMs = 60_000): Promise<void> {
+  async statusBecomes(isWanted: (status: AgentStatus) => boolean, timeoutMs = 150_000): Promise<void> {
     for (const node of this.nodes) {
       let last: unknown;
       const isSo = async () => {
@@ -168,7 +168,7 @@ export class Bed implements AsyncDisposable {
     await eventually(
       async () => (number = await isSo()) !== undefined,
       () => last,
-      60_000,
+      150_000,
     );
     return number ?? 0;
   }

@@ -158,7 +158,7 @@ export class Cluster implements AsyncDisposable {
     await eventually(
       async () => (await registered()).length === this.nodes.length,
       async () => `registered: ${(await registered()).join(', ')}; logs: ${this.dir}/nodes/*/kubelet.log`,
-      60_000,
+      150_000,
     );
   }
 

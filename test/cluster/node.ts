@@ -88,7 +88,9 @@ export class ClusterNode {
 
   /** Gives its containerd what a docker-archive file holds. */
   async importImage(archive: string): Promise<void> {
-    await this.exec('ctr', '--namespace=k8s.io', 'images', 'import', archive);
+    const command = [...this.#enter, 'ctr', '--namespace=k8s.io', 'images', 'import', archive];
+    const { status, stderr } = await exec('nsenter', command, { timeoutMs: 300_000 });
+    if (status !== 0) throw new Error(`${this.name}: ${archive} is not imported: ${stderr}`);
   }
 
   async startKubelet(kubeconfig: string): Promise<void> {

@@ -51,8 +51,8 @@ export class TestPod implements AsyncDisposable {
   async ready(): Promise<void> {
     const { kubectl } = this.#cluster;
     // A kubelet that has lost its API server looks for it every minute or so.
-    const wait = ['wait', '--for=condition=Ready', `pod/${this.name}`, '--timeout=150s'];
-    const { status } = await kubectl.try(wait, undefined, 180_000);
+    const wait = ['wait', '--for=condition=Ready', `pod/${this.name}`, '--timeout=240s'];
+    const { status } = await kubectl.try(wait, undefined, 300_000);
     if (status !== 0) {
       const { stdout } = await kubectl.try(['describe', 'pod', this.name]);
       throw new Error(`the pod ${this.name} does not become Ready:\n${stdout}`);

@@ -30,10 +30,10 @@ export async function installTortie(cluster: Cluster, say: Say = () => {}): Prom
 /** Resolves when the agents run, the nodes are Ready and the name server answers. */
 export async function waitForTortie(kubectl: Kubectl, say: Say = () => {}): Promise<void> {
   const system = '--namespace=kube-system';
-  await kubectl.run('rollout', 'status', system, 'daemonset/tortie-node', '--timeout=120s');
+  await kubectl.run('rollout', 'status', system, 'daemonset/tortie-node', '--timeout=240s');
   say('agents run on every node');
-  await kubectl.run('wait', '--for=condition=Ready', 'nodes', '--all', '--timeout=60s');
+  await kubectl.run('wait', '--for=condition=Ready', 'nodes', '--all', '--timeout=240s');
   say('every node is Ready');
-  await kubectl.run('rollout', 'status', system, 'deployment/coredns', '--timeout=120s');
+  await kubectl.run('rollout', 'status', system, 'deployment/coredns', '--timeout=240s');
   say('the name server answers');
 }

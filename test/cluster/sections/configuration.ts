@@ -14,7 +14,7 @@ export function configuration(bed: () => Bed): void {
     beforeAll(async () => {
       const [one, two] = [bed().cluster.node(1), bed().cluster.node(2)];
       pods = await bed().createPods({ switch1: { node: one }, switch2: { node: two } });
-    }, 120_000);
+    }, 300_000);
     afterAll(async () => {
       await bed().configure({ bpfEnabled: false });
       await bed().deletePods(pods);
@@ -29,7 +29,7 @@ export function configuration(bed: () => Bed): void {
       await bed().statusBecomes(({ dataplane }) => dataplane.active === 'iptables' && dataplane.wanted === 'iptables');
       // Each node switches in its own time; a datagram between two may meet one of them in between.
       expect(await flow.stop(lostPerSwitch * 2)).toEqual([]);
-    }, 120_000);
+    }, 600_000);
 
     it('a policy holds in both, and while every node goes from one to the other and back', async () => {
       const [from, to] = pods as [TestPod, TestPod];
@@ -64,6 +64,6 @@ export function configuration(bed: () => Bed): void {
       expect(opened).toBe(0);
       await bed().kubectl.run('delete', 'networkpolicy.networking.k8s.io', 'closed');
       await eventually(reaches, () => 'it stayed closed');
-    }, 180_000);
+    }, 600_000);
   });
 }

@@ -16,11 +16,11 @@ export function ebpf(bed: () => Bed): void {
     beforeAll(async () => {
       await bed().configure({ bpfEnabled: true });
       await bed().statusBecomes(({ ready, dataplane }) => ready && dataplane.active === 'ebpf');
-    }, 120_000);
+    }, 600_000);
     afterAll(async () => {
       await bed().configure({ bpfEnabled: false });
       await bed().statusBecomes(({ ready, dataplane }) => ready && dataplane.active === 'iptables');
-    }, 120_000);
+    }, 600_000);
 
     describe('beside kube-proxy', () => {
       traffic(bed);
@@ -36,23 +36,23 @@ export function ebpf(bed: () => Bed): void {
           ...[`--from-literal=KUBERNETES_SERVICE_HOST=${hostname}`, `--from-literal=KUBERNETES_SERVICE_PORT=${port}`],
         );
         await bed().kubectl.run('rollout', 'restart', namespace, 'daemonset/tortie-node');
-        await bed().kubectl.run('rollout', 'status', namespace, 'daemonset/tortie-node', '--timeout=120s');
+        await bed().kubectl.run('rollout', 'status', namespace, 'daemonset/tortie-node', '--timeout=240s');
         await bed().statusBecomes(({ ready, dataplane }) => ready && dataplane.active === 'ebpf');
         const kubeProxy = await kubernetesProgram('kube-proxy');
         for (const node of bed().nodes) {
           await node.stop('kube-proxy');
           await node.exec(kubeProxy, '--cleanup');
         }
-      }, 180_000);
+      }, 900_000);
       afterAll(async () => {
         for (const node of bed().nodes) await bed().cluster.startProxy(node);
         const isBack = async () => {
           const saved = await Promise.all(bed().nodes.map((node) => node.exec('iptables-save')));
           return saved.every((rules) => rules.includes('KUBE-SERVICES'));
         };
-        await eventually(isBack, () => 'kube-proxy wrote no rules', 60_000);
+        await eventually(isBack, () => 'kube-proxy wrote no rules', 150_000);
         await bed().kubectl.run('delete', 'configmap', endpointConfigMap, namespace);
-      }, 120_000);
+      }, 600_000);
 
       it('nothing of it is left on the nodes', async () => {
         for (const node of bed().nodes) {

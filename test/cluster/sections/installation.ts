@@ -13,7 +13,7 @@ export function installation(bed: () => Bed): void {
           message: expect.stringContaining('cni plugin not initialized'),
         });
       }
-      const ready = await bed().kubectl.run('wait', '--for=condition=Ready', 'nodes', '--all', '--timeout=1s');
+      const ready = await bed().kubectl.run('wait', '--for=condition=Ready', 'nodes', '--all', '--timeout=60s');
       expect(ready.trim().split('\n')).toHaveLength(bed().nodes.length);
     });
 

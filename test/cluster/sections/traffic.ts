@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { addressOf, eventually, families } from '../../lab/agent-lab.ts';
-import { exec } from '../../lab/exec.ts';
+import { exec, type Finished } from '../../lab/exec.ts';
 import type { Bed } from '../bed.ts';
 import { kubernetesProgram } from '../binaries.ts';
 import { agnhostImage } from '../images.ts';
@@ -8,16 +8,29 @@ import type { ClusterNode } from '../node.ts';
 import type { TestPod } from '../test-pod.ts';
 
 const http = ['netexec', '--http-port=8080', '--udp-port=8081'];
+/** A busy machine may take long to start a program or to answer: by default the kubelet restarts a container after three seconds of that. */
+const patient = { periodSeconds: 1, timeoutSeconds: 20 };
 const probes = {
-  startupProbe: { exec: { command: ['/agnhost', 'connect', '127.0.0.1:8080'] }, periodSeconds: 1 },
-  readinessProbe: { httpGet: { path: '/healthz', port: 8080 }, periodSeconds: 1 },
-  livenessProbe: { tcpSocket: { port: 8080 }, periodSeconds: 1 },
+  startupProbe: { exec: { command: ['/agnhost', 'connect', '127.0.0.1:8080'] }, ...patient, failureThreshold: 120 },
+  readinessProbe: { httpGet: { path: '/healthz', port: 8080 }, ...patient },
+  livenessProbe: { tcpSocket: { port: 8080 }, ...patient },
 };
 
 /** Whether somebody serves node ports, and ClusterIPs for the nodes' own processes (default: true). */
 export interface Served {
   readonly nodePorts?: boolean;
   readonly forNodes?: boolean;
+}
+
+/** Who leads to Services hears of their pods a moment after these are Ready; once it does, every try must succeed. */
+async function answers(target: string, connect: () => Promise<Finished>): Promise<void> {
+  let last: Finished | undefined;
+  await eventually(
+    async () => (last = await connect()).status === 0,
+    () => `${target}: ${last?.stderr}`,
+  );
+  const { status, stderr } = await connect();
+  expect({ target, status, stderr }).toEqual({ target, status: 0, stderr: '' });
 }
 
 /** Pods, Services, names and probes. */
@@ -100,7 +113,7 @@ export function traffic(bed: () => Bed, { nodePorts = true, forNodes = true }: S
         there: { node: cluster.node(2) },
         client: { node: cluster.node(1) },
       })) as [TestPod, TestPod, TestPod];
-    }, 120_000);
+    }, 300_000);
 
     afterAll(async () => {
       await bed().deletePods([here, there, client]);
@@ -116,7 +129,7 @@ export function traffic(bed: () => Bed, { nodePorts = true, forNodes = true }: S
           [there, here],
         ] as const) {
           await to.peer();
-          const answer = await (await from.peer()).connect(addressOf(to, family), 3_000);
+          const answer = await (await from.peer()).connect(addressOf(to, family));
           expect({ from: from.name, to: to.name, answer }).toEqual({
             from: from.name,
             to: to.name,
@@ -127,7 +140,7 @@ export function traffic(bed: () => Bed, { nodePorts = true, forNodes = true }: S
     );
 
     it('a Deployment is rolled out: exec, HTTP and TCP probes reach its pods on both nodes', async () => {
-      await bed().kubectl.run('rollout', 'status', 'deployment/web', '--timeout=60s');
+      await bed().kubectl.run('rollout', 'status', 'deployment/web', '--timeout=150s');
       const nodes = await bed().kubectl.run(
         'get',
         'pods',
@@ -157,8 +170,7 @@ export function traffic(bed: () => Bed, { nodePorts = true, forNodes = true }: S
       for (const pod of [here, there]) {
         for (const host of ['web', 'web.default.svc.cluster.local', ...ips.spec.clusterIPs]) {
           const target = host.includes(':') ? `[${host}]:80` : `${host}:80`;
-          const { status, stderr } = await bed().exec(pod.name, '/agnhost', 'connect', '--timeout=5s', target);
-          expect({ pod: pod.name, target, status, stderr }).toEqual({ pod: pod.name, target, status: 0, stderr: '' });
+          await answers(target, () => bed().exec(pod.name, '/agnhost', 'connect', '--timeout=20s', target));
         }
       }
     });
@@ -170,14 +182,10 @@ export function traffic(bed: () => Bed, { nodePorts = true, forNodes = true }: S
         const agnhost = await kubernetesProgram('agnhost');
         for (const { ipv4, ipv6 } of bed().nodes) {
           for (const target of [`${ipv4}:30080`, `[${ipv6}]:30080`]) {
-            const connect = ['connect', '--timeout=5s', target];
-            const inside = await bed().exec(client.name, '/agnhost', ...connect);
-            const outside = await exec('nsenter', [`--net=${bed().cluster.fabric.netnsPath}`, agnhost, ...connect]);
-            expect({ target, inside: inside.stderr, outside: outside.stderr }).toEqual({
-              target,
-              inside: '',
-              outside: '',
-            });
+            const connect = ['connect', '--timeout=20s', target];
+            await answers(`${target}, from a pod`, () => bed().exec(client.name, '/agnhost', ...connect));
+            const fromOutside = [`--net=${bed().cluster.fabric.netnsPath}`, agnhost, ...connect];
+            await answers(`${target}, from outside`, () => exec('nsenter', fromOutside));
           }
         }
       },
@@ -193,16 +201,14 @@ export function traffic(bed: () => Bed, { nodePorts = true, forNodes = true }: S
       const web = (await ipsOf('web')).map(at(80)).flatMap((target) => [target, target, target, target]);
       const targets = [...web, ...(await ipsOf('kubernetes')).map(at(443))];
       const ask = async (node: ClusterNode, target: string) => {
-        const { status, stderr } = await node.try(agnhost, 'connect', '--timeout=5s', target);
-        return status === 0 ? [] : [`${node.name} > ${target}: ${stderr}`];
+        await answers(`${target}, from ${node.name}`, () => node.try(agnhost, 'connect', '--timeout=20s', target));
       };
-      const asked = bed().nodes.flatMap((node) => targets.map((target) => ask(node, target)));
-      expect((await Promise.all(asked)).flat()).toEqual([]);
+      await Promise.all(bed().nodes.flatMap((node) => targets.map((target) => ask(node, target))));
     });
 
     it('a pod reaches the API server by its Service', async () => {
-      const { status, stderr } = await bed().exec(there.name, '/agnhost', 'connect', '--timeout=5s', 'kubernetes:443');
-      expect({ status, stderr }).toEqual({ status: 0, stderr: '' });
+      const target = 'kubernetes:443';
+      await answers(target, () => bed().exec(there.name, '/agnhost', 'connect', '--timeout=20s', target));
     });
   });
 }
