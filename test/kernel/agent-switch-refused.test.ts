@@ -45,7 +45,7 @@ it('is asked for eBPF where pins can not go: the agent stays, says why, and goes
   const stream = await peer.stream(open.ipv4, 10);
 
   lab.setBpfEnabled(ebpf.bpfEnabled);
-  const { reasons, dataplane } = await node.waitFor(({ ready }) => !ready);
+  const { reasons, dataplane } = await node.waitFor(({ ready, dataplane: { wanted } }) => !ready && wanted === 'ebpf');
   const why = expect.stringMatching(
     /^ebpf: .* is on no bpf file system, and one mounted there would hide what is in it \(others/,
   );

@@ -1,10 +1,11 @@
 /** `bpfEnabled` flips running agents from one dataplane to the other, under traffic. */
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
+import { isDeepStrictEqual } from 'node:util';
 import { dataplanes, eventually, saysInLog, startAgentLab } from '#test/lab/agent-lab.ts';
 import type { Lab } from '#test/lab/lab.ts';
 import type { LabNode } from '#test/lab/lab-node.ts';
 import type { LabPod } from '#test/lab/lab-pod.ts';
-import { snapshotOf } from '#test/lab/node-snapshot.ts';
+import { settledSnapshotOf, snapshotOf } from '#test/lab/node-snapshot.ts';
 import { Traffic } from '#test/lab/traffic.ts';
 
 const [iptables, ebpf] = dataplanes;
@@ -61,13 +62,15 @@ describe('the bpfEnabled field', () => {
   }, 600_000);
 
   it('leaves nothing of the other dataplane behind', async () => {
-    const pins = async () => (await snapshotOf(lab.node(0)))['bpf pins'];
     await flipTo(iptables);
     // A dataplane is active before the other one has been removed.
-    await eventually(async () => (await pins())?.length === 0, pins);
-    const before = await snapshotOf(lab.node(0));
-    expect(before['BPF programs']).toEqual([]);
-    expect(before['qdiscs']?.filter((line) => line.includes('clsact'))).toEqual([]);
+    const before = await settledSnapshotOf(
+      lab.node(0),
+      (now) =>
+        now['bpf pins']?.length === 0 &&
+        now['BPF programs']?.length === 0 &&
+        !now['qdiscs']?.some((line) => line.includes('clsact')),
+    );
     expect(before['iptables-nft']?.join('\n')).toContain('cali-PREROUTING');
 
     await flipTo(ebpf);
@@ -83,11 +86,17 @@ describe('the bpfEnabled field', () => {
     expect(during['BPF programs']?.length).toBeGreaterThanOrEqual(4);
 
     await flipTo(iptables);
-    await eventually(async () => (await pins())?.length === 0, pins);
     // The state dir's journal may have been compacted meanwhile; what is programmed is the same.
-    const { 'state dir': _, ...after } = await snapshotOf(lab.node(0));
-    const { 'state dir': __, ...expected } = before;
-    expect(after).toEqual(expected);
+    const { 'state dir': _, ...expected } = before;
+    const present = async () => {
+      const { 'state dir': __, ...now } = await snapshotOf(lab.node(0));
+      return now;
+    };
+    let after = await present();
+    await eventually(
+      async () => isDeepStrictEqual((after = await present()), expected),
+      () => expect(after).toEqual(expected),
+    );
   });
 
   it('is overruled by FELIX_BPFENABLED, and status says so', async () => {

@@ -199,7 +199,7 @@ describe('tortie check', () => {
       node: "docker's policy in legacy, where others' rules are in nft",
       bring: async () => {
         for (const _ of [1, 2]) await ns.exec('iptables-nft', '-A', 'INPUT', '-j', 'ACCEPT');
-        await ns.exec('iptables-legacy', '-P', 'FORWARD', 'DROP');
+        await ns.exec('iptables-legacy', '-w', '-P', 'FORWARD', 'DROP');
       },
       id: 'forward-policy',
       subject: 'iptables-legacy, IPv4',
@@ -260,7 +260,7 @@ describe('tortie check', () => {
       node: 'rules of others in both variants',
       bring: async () => {
         await ns.exec('iptables-nft', '-A', 'INPUT', '-j', 'ACCEPT');
-        await ns.exec('iptables-legacy', '-A', 'INPUT', '-j', 'ACCEPT');
+        await ns.exec('iptables-legacy', '-w', '-A', 'INPUT', '-j', 'ACCEPT');
       },
       id: 'iptables-variants',
       result: { outcome: 'no', severity: 'note', detail: 'nft: 1 rules of others, legacy: 1 rules of others' },

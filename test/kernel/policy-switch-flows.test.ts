@@ -62,7 +62,7 @@ beforeAll(async () => {
   for (const to of bed.served) {
     for (const family of families) {
       for (const protocol of protocols) {
-        const sourcePort = 41_000 + running.length;
+        const sourcePort = 31_000 + running.length; // Below those that the kernel chooses, above those of probes.
         const stream = await peer.stream(addressOf(to, family), everyMs, { protocol, sourcePort });
         running.push({ name: `${to.name} ${protocol} ${family.family}`, to, sourcePort, stream });
       }
