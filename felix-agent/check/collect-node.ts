@@ -84,7 +84,7 @@ async function collectSave(commands: CommandRunner, variant: Variant, family: Fa
 }
 
 /** Where kube-proxy serves its metrics and its mode, and how long it may take, in ms. */
-const PROXY_MODE = { url: 'http://127.0.0.1:10249/proxyMode', timeoutMs: 300 };
+const PROXY_MODE = { url: 'http://127.0.0.1:10249/proxyMode', timeoutMs: 2_000 };
 
 /** kube-proxy's mode by its own word; undefined when nobody, or somebody else, answers. */
 export function askProxyMode(): Promise<Known<string | undefined>> {
