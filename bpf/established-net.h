@@ -41,7 +41,7 @@ __noinline int known_net_in(struct __sk_buff *skb, __u32 shared)
 		return GO_ON;
 	if (!find_known(&known)) {
 		/* The opener's first word to the answer isn't known either, but its flow is. */
-		return known.protocol != PROTOCOL_TCP || has_element(&known.key) ? GO_ON : NOT_OURS;
+		return known.protocol != PROTOCOL_TCP || is_heard_of(&known.key) ? GO_ON : NOT_OURS;
 	}
 	if (!(known.state & FLOW_FLAG_BY_NET))
 		return NOT_OURS;

@@ -20,7 +20,7 @@
 #define TORTIE_FLOW_ELEMENTS_H
 
 #define answered_element OF_FAMILY(answered_element)
-#define has_element OF_FAMILY(has_element)
+#define is_heard_of OF_FAMILY(is_heard_of)
 #define add_answered OF_FAMILY(add_answered)
 #define delete_answered OF_FAMILY(delete_answered)
 #define delete_element OF_FAMILY(delete_element)
@@ -46,10 +46,20 @@ static __always_inline struct flow_record *answered_element(const struct flow_ke
 	}
 }
 
-/* Whether there is a record or a pointer of this key, answered or not. */
-static __always_inline int has_element(const struct flow_key *key)
+/*
+ * Whether a TCP packet without SYN may be of a flow that is known: of an answered one, or of a handshake
+ * whose opener goes on. A translated flow is answered before it is heard of.
+ */
+static __always_inline int is_heard_of(const struct flow_key *key)
 {
-	return answered_element(key) || bpf_map_lookup_elem(&OF_FAMILY(tortie_new), key);
+	const struct flow_record *element;
+
+	if (answered_element(key))
+		return 1;
+	element = bpf_map_lookup_elem(&OF_FAMILY(tortie_new), key);
+	return element && (*(const volatile __u64 *)&element->state &
+			   (FLOW_FLAG_ANSWERED | FLOW_FLAG_POINTER | FLOW_FLAG_DESTINATION |
+			    FLOW_FLAG_SOURCE)) == FLOW_FLAG_ANSWERED;
 }
 
 /* BPF_NOEXIST. */

@@ -64,6 +64,12 @@ enum flow_flag {
 /* Hashes that the answered flows of a family are spread over. */
 #define FLOW_SHARDS 4
 
+/*
+ * How long TCP that was never promoted counts without a packet, if it isn't translated: nf_conntrack's time
+ * of a SYN, after which nobody repeats one, or its answer.
+ */
+#define HANDSHAKE_SECONDS 120
+
 /* Elements of the answered flows' hashes that unanswered flows take: of one share, or of all together. */
 struct one_way_share {
 	/* As far as it is known; what the sweep that is under way has met, and what has come since it began.

@@ -142,8 +142,12 @@ __noinline int flow_net_in(struct __sk_buff *skb)
 		return VERDICT_PASSED;
 	if (use == FLOW_USE_PROMOTE) {
 		/* The node's own keeps its place among the new ones. */
-		if (promote_flow() == FLOW_MADE_FULL && packet->record.state & FLOW_FLAG_BY_NET)
+		if (promote_flow() == FLOW_MADE_FULL && packet->record.state & FLOW_FLAG_BY_NET) {
+			/* Told as the pod's. */
+			plan_translation(packet, 0);
+			look_for_hop();
 			return VERDICT_CONNTRACK_FULL;
+		}
 		use = find_flow();
 		if (use == FLOW_USE_NONE || use == FLOW_USE_POINTER)
 			goto unknown;

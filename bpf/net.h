@@ -54,7 +54,7 @@ static __always_inline int is_unheard(const struct packet *packet)
 	    headers->fragment == FRAGMENT_KIND_LATER)
 		return 0;
 	key_of_tuple(&headers->tuple, &key);
-	return !has_element(&key);
+	return !is_heard_of(&key);
 }
 
 /* What is known of an address; NULL: nothing. */

@@ -27,6 +27,7 @@
 #define may_be_one_way OF_FAMILY(may_be_one_way)
 #define is_worth_a_place OF_FAMILY(is_worth_a_place)
 #define use_element OF_FAMILY(use_element)
+#define is_given_up OF_FAMILY(is_given_up)
 #define look_up_flow OF_FAMILY(look_up_flow)
 #define find_flow OF_FAMILY(find_flow)
 
@@ -149,6 +150,20 @@ static __always_inline enum flow_use use_element(struct packet *packet, struct f
 }
 
 /*
+ * Whether an element of the new flows' is a handshake that nobody goes on with. What was allowed then is too
+ * long ago, and no sweep comes here.
+ */
+static __always_inline int is_given_up(const struct flow_record *element)
+{
+	const __u64 others = FLOW_FLAG_POINTER | FLOW_FLAG_DESTINATION | FLOW_FLAG_SOURCE;
+
+	return element->key.protocol == PROTOCOL_TCP &&
+	       !(*(const volatile __u64 *)&element->state & others) &&
+	       *(const volatile __u64 *)&element->last_seen + HANDSHAKE_SECONDS * 1000000000ULL <
+		   bpf_ktime_get_coarse_ns();
+}
+
+/*
  * Looks up packet->key. Answered flows first; a flow that is promoted between both lookups is found by the
  * third.
  */
@@ -167,7 +182,9 @@ __noinline int look_up_flow(void)
 			return use;
 	}
 	element = bpf_map_lookup_elem(&OF_FAMILY(tortie_new), &packet->key);
-	if (element) {
+	if (element && is_given_up(element)) {
+		bpf_map_delete_elem(&OF_FAMILY(tortie_new), &packet->key);
+	} else if (element) {
 		use = use_element(packet, element, 1);
 		if (use != FLOW_USE_NONE)
 			return use;

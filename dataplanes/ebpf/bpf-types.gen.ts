@@ -1920,6 +1920,7 @@ export const flowMapShapes = {
 /** The numbers that the C of the flow defines. */
 export const flowConstants = {
   flowShards: 4,
+  handshakeSeconds: 120,
   oneWayShares: 4096,
   unitEgress: 0,
   unitIngress: 2,

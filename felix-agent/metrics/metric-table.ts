@@ -88,7 +88,7 @@ export const metricTable = {
   felix_bpf_conntrack_sweep_duration: { type: 'gauge', help: 'How long the last sweep took, in ns.' },
   tortie_flow_table_size: {
     type: 'gauge',
-    help: 'How many elements these tables have room for. A full one drops packets of flows that are answered for the first time.',
+    help: 'How many elements these tables have room for. A full one drops packets by which new flows become answered ones, of TCP the last one of the handshake.',
     labels: ['family'],
   },
   tortie_flow_table_elements: {

@@ -432,3 +432,20 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
     expect(await bed.records(version)).toEqual([]);
   });
 });
+
+describe.each([4, 6] as const)('full maps, IPv%i', (version) => {
+  test('a handshake that finds no place by an uplink is told of as the pod’s', async () => {
+    const shards = ['a', 'b', 'c', 'd'].map((letter) => `tortie_flow${version}${letter}`);
+    await using small = await NetBed.create(Object.fromEntries(shards.map((name) => [name, 1])));
+    await small.reset();
+    for (const name of shards) {
+      const map = small.map(name);
+      map.set(new Uint8Array(map.shape.keySize).fill(200), new Uint8Array(map.shape.valueSize));
+    }
+    expect(small.run(version, 'net in tcp S away:5 > one:80')).toBe('pod one');
+    expect(small.run(version, 'one sends tcp SA one:80 > away:5')).toBe('net');
+    expect(small.run(version, 'net in tcp A away:5 > one:80')).toBe('one refuses: conntrack-full');
+    await small.empty(version);
+    expect(small.run(version, 'net in tcp A away:5 > one:80')).toBe('pod one');
+  });
+});

@@ -1,4 +1,6 @@
 import { afterAll, afterEach, beforeAll, describe, test } from '@jest/globals';
+import { scheduler } from 'node:timers/promises';
+import { flowConstants } from '#dataplanes/ebpf/bpf-types.gen.ts';
 import { FlowBed } from './bpf-flow-bed.ts';
 import { type Case, check } from './bpf-flow-walk.ts';
 
@@ -16,6 +18,13 @@ beforeAll(async () => {
 });
 afterAll(async () => await (bed as FlowBed | undefined)?.[Symbol.asyncDispose]());
 afterEach(async () => await bed.reset());
+
+/** All that is remembered was seen two minutes ago and a bit; nothing is older than the machine's start. */
+async function longAgo(on: FlowBed, version: 4 | 6): Promise<void> {
+  const ns = BigInt(flowConstants.handshakeSeconds + 1) * 1_000_000_000n;
+  while (process.hrtime.bigint() < ns) await scheduler.wait(1000);
+  await on.patchRecords(version, ({ lastSeen }) => ({ lastSeen: lastSeen - ns }));
+}
 
 describe.each([4, 6] as const)('through the stack, IPv%i', (version) => {
   test.each<[string, Case]>([
@@ -132,6 +141,25 @@ describe.each([4, 6] as const)('through the stack, IPv%i', (version) => {
           'new away:7 > one:80 ingressOk answered established viaStack resetOther',
           'answered away:8 > one:80 ingressOk answered established viaStack',
         ],
+      },
+    ],
+    [
+      'a handshake that nobody has gone on with for two minutes: policy is asked again, and the tuple is free',
+      {
+        way: [
+          'one gets tcp S away:5 > one:80 -> passed',
+          'one sends tcp SA one:80 > away:5 -> stack',
+          'one gets tcp S away:6 > one:80 -> passed',
+          'one sends tcp SA one:80 > away:6 -> stack',
+          async (on) => await longAgo(on, version),
+          (on) => on.policy({ 'one ingress': 'deny' }),
+          'one gets tcp A away:5 > one:80 -> dropped: policy',
+          (on) => on.policy(),
+          'one gets tcp S away:6 > one:80 -> passed',
+          'one sends tcp SA one:80 > away:6 -> stack',
+          'one gets tcp A away:6 > one:80 -> passed',
+        ],
+        records: ['answered away:6 > one:80 ingressOk answered established viaStack'],
       },
     ],
     [

@@ -37,8 +37,8 @@ type EndText = string;
 export class NetBed extends HostBed {
   #net: LoadedObject | undefined;
 
-  static override async create(): Promise<NetBed> {
-    return await FlowNode.make((netns, object) => new NetBed(netns, object), {});
+  static override async create(more: Readonly<Record<string, number>> = {}): Promise<NetBed> {
+    return await FlowNode.make((netns, object) => new NetBed(netns, object), more);
   }
 
   get netPrograms(): LoadedObject {

@@ -206,6 +206,17 @@ describe.each([4, 6] as const)('IPv%i', (version) => {
       },
     ],
     [
+      'what goes on in the midst of a connection is none of the flow’s that got its port and has no answer yet',
+      {
+        way: [
+          'one sends tcp S one:5 > away:80 -> net: tcp S node:any > away:80',
+          `net in tcp A away:80 > node:${PORT} -> stack`,
+          `net in tcp FA away:80 > node:${PORT} -> stack`,
+          `net in tcp SA away:80 > node:${PORT} -> pod one: tcp SA away:80 > one:5`,
+        ],
+      },
+    ],
+    [
       'what the node says of a pod’s flow, or forwards, takes nothing',
       {
         way: [

@@ -14,7 +14,7 @@ import {
   isInScope,
   sameTuple,
 } from '../../flows.ts';
-import { FlowFlag, flowFlagTexts } from '../bpf-types.gen.ts';
+import { flowConstants, FlowFlag, flowFlagTexts } from '../bpf-types.gen.ts';
 import { FlowImporter } from './flow-import.ts';
 import { type FamilyFlowMaps, flowLayouts, flowShard } from './flow-maps.ts';
 import { pointerKeyOf, readFlow, TCP } from './flow-record.ts';
@@ -107,7 +107,7 @@ export class FlowTable implements DataplaneFlows {
       // First, so that no handshake is missed that ends in between; told last, since the entry's time is that of a handshake.
       for (const [map, isShard] of mapsOf(maps)) {
         if (!isShard && !isLeaving) continue;
-        for await (const places of this.#read(maps.family, map, true, {})) {
+        for await (const places of this.#read(maps.family, map, isShard, {})) {
           if (signal.aborted) return;
           const told = places.filter(
             ({ flow }) =>
@@ -165,7 +165,8 @@ export class FlowTable implements DataplaneFlows {
         const i = next;
         if (sieve?.(values, i * Record.size) === false) continue;
         read += 1;
-        const flow = readFlow(family, view, i * Record.size, reading);
+        const found = readFlow(family, view, i * Record.size, reading);
+        const flow = isSwept || found === undefined ? found : newFlow(found);
         if (flow === undefined) continue;
         places.push({
           flow,
@@ -191,8 +192,15 @@ const isTranslatedForStack = ({ crossesNetfilter, way, asked, delivered }: Flow)
     : way === 'net' &&
       (asked.destination !== delivered.destination || asked.destinationPort !== delivered.destinationPort);
 
-/** Whether it is TCP that was answered, which the opener may confirm any moment; what is older nobody has swept. */
-const isHandshake = ({ state, leftSeconds }: Flow): boolean => state === 'opening' && (leftSeconds ?? 0) > 0;
+/** Whether it is TCP that was answered, which the opener may confirm any moment. */
+const isHandshake = ({ protocol, state }: Flow): boolean => protocol === TCP && state !== 'new' && state !== 'closed';
+
+/** A flow of the new ones, which nobody sweeps; undefined: one that programs pass over (`is_given_up` in bpf/track.h). */
+function newFlow(flow: Flow): Flow | undefined {
+  if (flow.protocol !== TCP || !sameTuple(flow.asked, flow.delivered)) return flow;
+  const leftSeconds = flowConstants.handshakeSeconds - (flow.idleSeconds ?? 0);
+  return leftSeconds > 0 ? { ...flow, leftSeconds } : undefined;
+}
 
 /**
  * Without these no packet of a TCP flow that is translated for the stack gets there. Others' senders wouldn't send again; and the node's own packets,
