@@ -1,7 +1,7 @@
 import { expect, test } from '@jest/globals';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
@@ -43,7 +43,7 @@ test('what a killed agent has set going on the kernel ends before the next agent
       const { KernelFileLock } = await import('#native/flock.ts');
       const { systemCommandRunner } = await import('#native/command-runner.ts');
       await lockNode(${JSON.stringify(wanted)}, new KernelFileLock(), { warn() {} });
-      void systemCommandRunner.run('sh', ['-c', 'echo $$; sleep 0.3; echo done >${dir}/change'], { changes: true });
+      void systemCommandRunner.run('sh', ['-c', 'echo $$; while [ ! -e ${dir}/go ]; do sleep 0.05; done; sleep 0.3; echo done >${dir}/change'], { changes: true });
       process.stdout.write('going');
       setInterval(() => {}, 1000);`;
     const root = new URL('..', import.meta.url).pathname;
@@ -55,7 +55,9 @@ test('what a killed agent has set going on the kernel ends before the next agent
     agent.kill('SIGKILL');
     await once(agent, 'exit');
     expect(existsSync(join(dir, 'change'))).toBe(false);
-    using _next = await lockNode(wanted, new KernelFileLock(), silent);
+    const next = lockNode(wanted, new KernelFileLock(), silent);
+    writeFileSync(join(dir, 'go'), '');
+    using _next = await next;
     expect(readFileSync(join(dir, 'change'), 'utf8')).toBe('done\n');
   } finally {
     rmSync(dir, { recursive: true });

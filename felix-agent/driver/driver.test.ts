@@ -142,7 +142,7 @@ describe('the driver', () => {
     const gate = Promise.withResolvers<void>();
     dataplane.gate = gate.promise;
     let answeredAfter = 0;
-    const waiting = driver.programmed('e', AbortSignal.timeout(5_000)).then(() => (answeredAfter = dataplane.applies));
+    const waiting = driver.programmed('e', AbortSignal.timeout(60_000)).then(() => (answeredAfter = dataplane.applies));
     const before = dataplane.applies;
     await until(() => dataplane.applies === before + 1);
     driver.push([endpoint('e', '02:00:00:00:00:02')]);

@@ -87,7 +87,7 @@ async function limited(pod: BedPod): Promise<{ sent: number; got: number }> {
 }
 
 const ping = async (from: BedPod, to: string, count = 1): Promise<boolean> =>
-  (await exec('ip', ['netns', 'exec', from.netns.name, 'ping', '-c', `${count}`, '-i', '0.01', '-W', '5', to]))
+  (await exec('ip', ['netns', 'exec', from.netns.name, 'ping', '-c', `${count}`, '-i', '0.01', '-W', '30', to]))
     .status === 0;
 
 async function announce(dataplane: EbpfDataplane, ...pods: BedPod[]): Promise<void> {

@@ -12,6 +12,7 @@ import { ALLOW_ALL, TEST_CONFIG } from '#dataplanes/shared/test-config.ts';
 import { loadObject, openPinnedMap } from '#native/bpf.ts';
 import { must } from '#test/lab/exec.ts';
 import { Peer } from '#test/lab/peer-client.ts';
+import { until } from '#test/lab/until.ts';
 import { type BedPod, drive, EbpfBed, ebpfObjects, packetsOf } from './ebpf-bed.ts';
 
 /*
@@ -49,7 +50,10 @@ async function twoPods(dataplane: EbpfDataplane): Promise<{ one: BedPod; two: Be
 
 async function announce(dataplane: EbpfDataplane, ...pods: BedPod[]): Promise<void> {
   for (const { id, endpoint } of pods) dataplane.onUpdate({ type: 'workloadEndpointUpdate', id, endpoint });
-  expect(await dataplane.apply()).toMatchObject({ programmed: pods.map(({ id }) => id), failed: [] });
+  expect(await dataplane.apply()).toMatchObject({
+    programmed: expect.arrayContaining(pods.map(({ id }) => id)),
+    failed: [],
+  });
 }
 
 async function active(): Promise<EbpfDataplane> {
@@ -89,8 +93,8 @@ describe('a pod', () => {
       [two.ipv4, one.ipv4],
       [two.ipv6, one.ipv6],
     ] as const) {
-      expect(await onePeer.connect(host, 5_000)).toEqual({ ok: true, seenAs });
-      expect(await onePeer.datagram(host, 5_000)).toEqual({ ok: true, seenAs });
+      expect(await onePeer.connect(host, 20_000)).toEqual({ ok: true, seenAs });
+      expect(await onePeer.datagram(host, 20_000)).toEqual({ ok: true, seenAs });
     }
     for (const device of ['cali1', 'cali2']) {
       for (const direction of ['from-pod', 'to-pod'] as const)
@@ -103,7 +107,7 @@ describe('a pod', () => {
     const { one, two, onePeer } = await twoPods(dataplane);
     await announce(dataplane, one, two);
     // The gateways are resolved by this: a neighbour solicitation in a foreign name would be dropped, and counted, in a ping's place.
-    for (const host of [two.ipv4, two.ipv6]) expect(await onePeer.connect(host, 5_000)).toMatchObject({ ok: true });
+    for (const host of [two.ipv4, two.ipv6]) expect(await onePeer.connect(host, 20_000)).toMatchObject({ ok: true });
     await one.netns.ip('addr', 'add', '203.0.113.9/32', 'dev', 'eth0');
     await one.netns.ip('addr', 'add', '2001:db8::9/128', 'dev', 'eth0', 'nodad');
     const spoofedBefore = (await packetsOf(dataplane, 'cali1', 'from-pod'))['spoofed-source'] ?? 0;
@@ -112,10 +116,13 @@ describe('a pod', () => {
       '-c',
       `ping -c 3 -i 0.01 -W 0.2 -I 203.0.113.9 ${two.ipv4}; ping -c 2 -i 0.01 -W 0.2 -I 2001:db8::9 ${two.ipv6}; true`,
     );
-    expect((await packetsOf(dataplane, 'cali1', 'from-pod'))['spoofed-source']).toBe(spoofedBefore + 5);
+    // The last ones may be under way.
+    const spoofed = async () => (await packetsOf(dataplane, 'cali1', 'from-pod'))['spoofed-source'] ?? 0;
+    await until(async () => (await spoofed()) >= spoofedBefore + 5);
+    expect(await spoofed()).toBe(spoofedBefore + 5);
     expect(await echoesIn(two)).toEqual([0, 0]);
-    await one.netns.exec('ping', '-c', '1', '-W', '5', two.ipv4);
-    await one.netns.exec('ping', '-c', '1', '-W', '5', two.ipv6);
+    await one.netns.exec('ping', '-c', '1', '-W', '30', two.ipv4);
+    await one.netns.exec('ping', '-c', '1', '-W', '30', two.ipv6);
     expect(await echoesIn(two)).toEqual([1, 1]);
   });
 
@@ -128,8 +135,11 @@ describe('a pod', () => {
       one.netns.exec('sh', '-c', 'ping -c 1 -W 0.1 -I 198.51.100.7 169.254.1.1; true');
     await one.netns.ip('addr', 'add', '198.51.100.7/32', 'dev', 'eth0');
     await one.netns.exec('sh', '-c', 'ping -c 1 -W 0.1 -I 10.65.0.1 169.254.1.1; true'); // Resolves the gateway first.
+    await until(async () => 'lladdr' in ((await one.netns.ip('neigh', 'show', '169.254.1.1'))[0] ?? {}));
     await ping();
-    expect((await packetsOf(dataplane, 'cali1', 'from-pod'))['spoofed-source']).toBe(1);
+    const spoofed = async () => (await packetsOf(dataplane, 'cali1', 'from-pod'))['spoofed-source'] ?? 0;
+    await until(async () => (await spoofed()) > 0);
+    expect(await spoofed()).toBe(1);
     dataplane.onUpdate({ type: 'configUpdate', config: { ...TEST_CONFIG, workloadSourceSpoofing: 'any' } });
     expect(await dataplane.apply()).toMatchObject({ programmed: [one.id], failed: [] });
     await ping();
@@ -140,16 +150,22 @@ describe('a pod', () => {
     const dataplane = await active();
     const { one, two, onePeer } = await twoPods(dataplane);
     await announce(dataplane, one, two);
-    expect(await onePeer.connect(two.ipv4, 5_000)).toMatchObject({ ok: true });
+    expect(await onePeer.connect(two.ipv4, 20_000)).toMatchObject({ ok: true });
     dataplane.onUpdate({ type: 'workloadEndpointRemove', id: one.id });
-    // Its flows are forgotten behind that: only then it counts as removed.
-    const disturbed = new Promise<void>((resolve) => {
-      dataplane.onDisturbed(resolve);
-    });
+    // Its flows are forgotten behind that: only then it counts as removed. Events disturb, too.
+    let disturbed = Promise.withResolvers<void>();
+    dataplane.onDisturbed(() => disturbed.resolve());
     expect(await dataplane.apply()).toMatchObject({ removed: [], failed: [] });
     expect(await onePeer.connect(two.ipv4, 300)).toMatchObject({ ok: false });
-    await disturbed;
-    expect(await dataplane.apply()).toMatchObject({ removed: [one.id], failed: [] });
+    let removed: readonly string[] = [];
+    while (removed.length === 0) {
+      await disturbed.promise;
+      disturbed = Promise.withResolvers();
+      const report = await dataplane.apply();
+      expect(report.failed).toEqual([]);
+      ({ removed } = report);
+    }
+    expect(removed).toEqual([one.id]);
     await bed.host.run([{ op: 'link.del', link: 'cali1' }]);
     dataplane.requestResync();
     await dataplane.apply();
@@ -253,7 +269,7 @@ describe('an agent that comes after another', () => {
     const before = await attachedIds('cali1');
     const stream = await onePeer.stream(two.ipv4, 1);
     const second = await bed.dataplane([one, two], { config: { ipv6Support: false } });
-    expect(await onePeer.connect(two.ipv6, 5_000)).toMatchObject({ ok: true }); // The first agent's still.
+    expect(await onePeer.connect(two.ipv6, 20_000)).toMatchObject({ ok: true }); // The first agent's still.
     await second.activate();
     expect(await attachedIds('cali1')).toEqual(before);
     const report = await stream.stop();
@@ -284,7 +300,7 @@ describe('an agent that comes after another', () => {
     await announce(first, one, two);
     const second = await bed.dataplane([two], { inSync: false });
     await second.activate();
-    expect(await onePeer.connect(two.ipv4, 5_000)).toMatchObject({ ok: true });
+    expect(await onePeer.connect(two.ipv4, 20_000)).toMatchObject({ ok: true });
     second.onUpdate({ type: 'inSync' });
     await second.apply();
     expect(await onePeer.connect(two.ipv4, 300)).toMatchObject({ ok: false });
@@ -306,7 +322,7 @@ describe('what somebody else changes', () => {
     await bed.node.exec('tc', ...command);
     expect(await repaired).toEqual({ repaired: ['BPF filters of cali1'], failed: [] });
     expect(await attachedIds('cali1')).toEqual(before);
-    expect(await onePeer.connect(two.ipv4, 5_000)).toMatchObject({ ok: true });
+    expect(await onePeer.connect(two.ipv4, 20_000)).toMatchObject({ ok: true });
     await driven.idle();
   });
 
@@ -342,12 +358,12 @@ describe("another program's filters", () => {
       { op: 'filter.replace', link: 'cali1', direction: 'ingress', priority: 77, handle: 1, name: 'other', fd },
     ]);
     await bed.node.exec('tc', 'filter', 'add', 'dev', 'cali2', 'egress', 'pref', '78', ...otherKind);
-    expect(await onePeer.connect(two.ipv4, 5_000)).toMatchObject({ ok: true });
+    expect(await onePeer.connect(two.ipv4, 20_000)).toMatchObject({ ok: true });
     // What is given to the node's stack; what goes to a pod of this node is redirected, and comes by nobody else.
     await one.netns.exec('sh', '-c', 'ping -c 3 -i 0.01 -W 0.1 198.51.100.1; true');
-    expect(
-      new DataView((other.map('seen').get(u32Key(0)) ?? new Uint8Array(8)).buffer).getBigUint64(0, true),
-    ).toBeGreaterThan(2n);
+    await until(
+      () => new DataView((other.map('seen').get(u32Key(0)) ?? new Uint8Array(8)).buffer).getBigUint64(0, true) > 2n,
+    );
     await dataplane.release();
     expect(await bed.host.filters('cali1', 'ingress')).toMatchObject([{ kind: 'bpf', priority: 77, name: 'other' }]);
     expect(await bed.host.filters('cali1', 'egress')).toEqual([]);
@@ -424,7 +440,9 @@ describe('entering and leaving the path', () => {
     // The kernel frees what nobody holds in its own time; what is held stays until this test's time is up.
     const isLeft = async (kind: string, ids: readonly (number | undefined)[]): Promise<boolean> =>
       (JSON.parse(await must('bpftool', '-j', kind, 'show')) as { id: number }[]).some(({ id }) => ids.includes(id));
-    while ((await isLeft('prog', programs)) || (await isLeft('map', [sources?.id]))) await scheduler.wait(20);
+    // Not at once: what bpftool opens in its last moments may stay for good (ebpf-leaks.test.ts).
+    do await scheduler.wait(300);
+    while ((await isLeft('prog', programs)) || (await isLeft('map', [sources?.id])));
     await bed.idle().cleanup(); // Twice is once.
   });
 });

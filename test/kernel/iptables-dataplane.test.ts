@@ -125,7 +125,7 @@ describe.each(variants)('the iptables dataplane on the kernel (iptables-%s)', (v
     await first.activate();
     const [restores, before] = [lab.restores, await lab.snapshot()];
 
-    const flood = one.netns.exec('ping', '-q', '-i', '0.005', '-c', '150', '-W', '1', '10.65.0.2');
+    const flood = one.netns.exec('ping', '-q', '-i', '0.005', '-c', '150', '-W', '30', '10.65.0.2');
     const second = lab.dataplane();
     tell(second, labConfig(variant), ALLOW_ALL, announce(1, one));
     await second.apply();

@@ -250,9 +250,9 @@ function withoutEmptyTables(save: string): string {
     .replaceAll(/^#.*\n|\[\d+:\d+\]/gm, '');
 }
 
-/** Pings from the namespace until one is answered, for at most 5 s; `source` is the source address. Rejects when none is. */
+/** Pings from the namespace until one is answered, for at most 30 s; `source` is the source address. Rejects when none is. */
 export async function reaches(from: TestNetns, to: string, source?: string): Promise<void> {
-  await from.exec('ping', '-c', '1', '-w', '5', ...(source === undefined ? [] : ['-I', source]), to);
+  await from.exec('ping', '-c', '1', '-w', '30', ...(source === undefined ? [] : ['-I', source]), to);
 }
 
 /** Rejects if one of three pings is answered. Only worth something where `reaches` succeeds before or after. */

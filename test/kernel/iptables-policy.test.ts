@@ -100,7 +100,7 @@ describe.each(cases)('policy in the kernel, iptables-$variant, IPv$family', ({ v
     const flood = pods[0].netns.exec(
       'sh',
       '-c',
-      `for i in $(seq 1 60); do ping -q -c 1 -W 1 ${prefix}2 >/dev/null || echo lost; done`,
+      `for i in $(seq 1 60); do ping -q -c 1 -W 30 ${prefix}2 >/dev/null || echo lost; done`,
     );
     for (let turn = 0; turn < 12; turn += 1) {
       tell(dataplane, announce(2, pods[1], { tiers: turn % 2 === 0 ? [] : selected }));
@@ -112,6 +112,9 @@ describe.each(cases)('policy in the kernel, iptables-$variant, IPv$family', ({ v
   test('connections of a pod that is removed are gone when it is reported so; those of others stay', async () => {
     await using lab = await NodeLab.create();
     const { dataplane, pods } = await start(lab, ingress([rule(0)]));
+    // Else they end by themselves after half a minute.
+    const timeout = family === 4 ? 'icmp' : 'icmpv6';
+    await lab.node.exec('sysctl', '-qw', `net.netfilter.nf_conntrack_${timeout}_timeout=600`);
     await reaches(pods[0].netns, `${prefix}2`);
     await reaches(pods[2].netns, `${prefix}2`);
     const connections = async (): Promise<string> =>
@@ -181,7 +184,7 @@ describe.each(['nft', 'legacy'] as const)('policy under bad conditions (iptables
     const flood = pods[0]?.netns.exec(
       'sh',
       '-c',
-      'for i in $(seq 1 40); do ping -q -c 1 -W 1 10.65.0.2 || exit 1; done',
+      'for i in $(seq 1 40); do ping -q -c 1 -W 30 10.65.0.2 || exit 1; done',
     );
     const second = lab.dataplane();
     // In pieces, a cycle after each: what isn't known yet must not be taken away.

@@ -72,7 +72,10 @@ export class RouterLab implements AsyncDisposable {
     return { path: this.router.path };
   }
 
-  /** Rules that translate the service to the server and the client to the router; `ct state invalid` is counted. */
+  /**
+   * Rules that translate the service to the server and the client to the router; `ct state invalid` is counted. What comes from the server and isn't
+   * translated back, while there is no entry, is lost: the router's own TCP would reset the connection.
+   */
   async translate({ table, service, server, toServer }: RouterFamily): Promise<void> {
     const target = table === 'ip' ? `${server}:${serverPort}` : `[${server}]:${serverPort}`;
     await this.router.exec(
@@ -85,6 +88,7 @@ export class RouterLab implements AsyncDisposable {
         }
         chain post { type nat hook postrouting priority 100; ${table} daddr ${server} snat to ${toServer}; }
         chain watch { type filter hook forward priority 0; ct state invalid counter name invalid drop; }
+        chain own { type filter hook input priority 0; ${table} saddr ${server} meta l4proto { tcp, udp } drop; }
       }`,
     );
   }

@@ -353,7 +353,8 @@ describe('a table', () => {
           }
         }
       }),
-      { numRuns: 500, interruptAfterTimeLimit: 1_500 },
+      // No time limit: fast-check fails when not even one run fits into it.
+      { numRuns: 200 },
     );
   });
 

@@ -402,29 +402,25 @@ describe('garbage', () => {
       { weight: 1, arbitrary: value },
     );
     const seen = { ok: 0, refused: 0, failed: 0 };
-    fc.assert(
-      fc.property(fc.array(op, { maxLength: 20 }), (ops) => {
-        const results = netlink.batchSync(ops as NetlinkOp[]);
-        expect(results).toHaveLength(ops.length);
-        for (const result of results) {
-          if (result.ok) {
-            seen.ok += 1;
-            continue;
-          }
-          seen[result.error.syscall === 'encode' ? 'refused' : 'failed'] += 1;
-          expect(result.error).toMatchObject({
-            code: expect.stringMatching(/^E/),
-            errno: expect.any(Number),
-            object: expect.any(String),
-          });
+    const check = fc.property(fc.array(op, { maxLength: 20 }), (ops) => {
+      const results = netlink.batchSync(ops as NetlinkOp[]);
+      expect(results).toHaveLength(ops.length);
+      for (const result of results) {
+        if (result.ok) {
+          seen.ok += 1;
+          continue;
         }
-      }),
-      { interruptAfterTimeLimit: 1000, numRuns: 3000 },
-    );
-    // It got past the checks, too.
-    expect(seen.ok).toBeGreaterThan(0);
-    expect(seen.failed).toBeGreaterThan(0);
-    expect(seen.refused).toBeGreaterThan(0);
+        seen[result.error.syscall === 'encode' ? 'refused' : 'failed'] += 1;
+        expect(result.error).toMatchObject({
+          code: expect.stringMatching(/^E/),
+          errno: expect.any(Number),
+          object: expect.any(String),
+        });
+      }
+    });
+    // Until it got past the checks, too, however slow the machine is.
+    do fc.assert(check, { interruptAfterTimeLimit: 1000, numRuns: 3000 });
+    while (Math.min(seen.ok, seen.failed, seen.refused) === 0);
     expect(netlink.link(1)).toBeDefined();
   });
 });
