@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from '@jest/globals';
 import { attachXdp } from '#native/bpf.ts';
 import { createNetns, type TestNetns } from '#test/lab/netns.ts';
+import { until } from '#test/lab/until.ts';
 import { namesOf } from './bpf-flow-names.ts';
 import { HostBed } from './bpf-host-bed.ts';
 
@@ -89,8 +90,8 @@ describe('XDP on a device', () => {
     }
   });
 
-  const pings = async (to: string): Promise<boolean> =>
-    await far.exec('ping', '-c', '1', '-W', '1', to).then(
+  const pings = async (to: string, seconds: number): Promise<boolean> =>
+    await far.exec('ping', '-c', '1', '-W', `${seconds}`, to).then(
       () => true,
       () => false,
     );
@@ -104,12 +105,14 @@ describe('XDP on a device', () => {
       expect(await link.info()).toMatchObject({ kind: 'xdp' });
       for (const to of ['198.51.100.1', 'fd51::1']) {
         bed.host('uplink', { 'untracked in': 'allow' });
-        expect(await pings(to)).toBe(true);
+        expect(await pings(to, 30)).toBe(true);
         bed.host('uplink', { 'untracked in': 'deny' });
         await far.exec('ip', 'neigh', 'flush', 'dev', 'uplink-far');
-        expect(await pings(to)).toBe(false);
-        const [neighbour] = await far.ip<{ lladdr?: string }[]>('neigh', 'show', to, 'dev', 'uplink-far');
-        expect(neighbour?.lladdr).toBe('ee:ee:ee:ee:ff:00');
+        expect(await pings(to, 1)).toBe(false);
+        await until(async () => {
+          const [neighbour] = await far.ip<{ lladdr?: string }[]>('neigh', 'show', to, 'dev', 'uplink-far');
+          return neighbour?.lladdr === 'ee:ee:ee:ee:ff:00';
+        });
       }
     },
   );

@@ -72,5 +72,5 @@ test('is open while every worker is busy: it waits for no grace period, whoever 
   using _busy = makeWorkersBusy();
   say(two);
   expect(await dataplane.apply()).toMatchObject({ programmed: expect.arrayContaining([two.id]), failed: [] });
-  for (const host of [two.ipv4, two.ipv6]) expect(await peer.connect(host, 5_000)).toMatchObject({ ok: true });
+  for (const host of [two.ipv4, two.ipv6]) expect(await peer.connect(host, 20_000)).toMatchObject({ ok: true });
 });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from '@jest/globals';
 import { FlowFlag } from '#dataplanes/ebpf/bpf-types.gen.ts';
-import { FlowBed, flowRecord, frontend, shortTimeouts } from './ebpf-flows-bed.ts';
+import { FlowBed, flowRecord, frontend, nsPerSecond, shortTimeouts } from './ebpf-flows-bed.ts';
 
 const { answered, established, finOpener, finOther, resetOpener, resetOther, marked, oneWay } = FlowFlag;
 const up = answered | established;
@@ -25,8 +25,15 @@ describe.each([4, 6] as const)('the sweep of IPv%i flows', (family) => {
     '%s is marked when its time is over, and deleted by the next sweep',
     async (_, protocol, flags, seconds, kind) => {
       using bed = await FlowBed.make();
-      const young = bed.put(flowRecord(family, protocol, flags, seconds - 5));
-      expect(await bed.sweep(family, shortTimeouts)).toMatchObject({ visited: 1, marked: 0, [kind]: 0 });
+      const putYoung = () => bed.put(flowRecord(family, protocol, flags, seconds - 5));
+      let [young, report, began] = [putYoung(), {}, 0];
+      // Once more if it has grown old before it was looked at.
+      do {
+        began = performance.now();
+        young = putYoung();
+        report = await bed.sweep(family, shortTimeouts);
+      } while (performance.now() - began > 4_000);
+      expect(report).toMatchObject({ visited: 1, marked: 0, [kind]: 0 });
       expect(bed.flagsOf(family, young.record.key)! & marked).toBe(0);
       const old = bed.put(flowRecord(family, protocol, flags, seconds + 5));
       expect(await bed.sweep(family, shortTimeouts)).toMatchObject({ visited: 1, marked: 1, [kind]: 0 });
@@ -40,7 +47,7 @@ describe.each([4, 6] as const)('the sweep of IPv%i flows', (family) => {
   test('nothing is over before it is as old as a flow must be, whatever its own time', async () => {
     using bed = await FlowBed.make();
     bed.put(flowRecord(family, 17, answered, 8));
-    const short = { ...shortTimeouts, udp: 1 };
+    const short = { ...shortTimeouts, creation: 100 * nsPerSecond, udp: 1 };
     expect(await bed.sweep(family, short)).toMatchObject({ visited: 1, marked: 0 });
     expect(await bed.sweep(family, { ...short, creation: 1 })).toMatchObject({ marked: 1 });
   });

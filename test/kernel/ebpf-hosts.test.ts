@@ -368,7 +368,7 @@ describe('XDP', () => {
     await apply(dataplane);
     await dataplane.activate();
     expect(await programsOn('eth0', 'xdp')).toEqual(['tortie_xdp_in']);
-    await expect(outside.exec('ping', '-c1', '-W2', 'fd00:1::1')).resolves.toContain('1 received');
+    await expect(outside.exec('ping', '-c1', '-W30', 'fd00:1::1')).resolves.toContain('1 received');
     await expect(outside.exec('ping', '-c1', '-W1', '192.0.2.1')).rejects.toThrow();
   });
 

@@ -140,7 +140,7 @@ describe('a pod’s device', () => {
       [one, two],
       [two, one],
     ] as const) {
-      const args = ['-c', `${pings}`, '-i', '0.01', '-W', '5', to.ipv4];
+      const args = ['-c', `${pings}`, '-i', '0.01', '-W', '30', to.ipv4];
       expect(await exec('ip', ['netns', 'exec', from.netns.name, 'ping', ...args])).toMatchObject({ status: 0 });
     }
     return seen() - before >= 2 * pings;

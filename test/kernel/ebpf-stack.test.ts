@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import type { EbpfDataplane } from '#dataplanes/ebpf/ebpf.ts';
 import type { DataplaneConfig } from '#dataplanes/messages.ts';
 import { Peer } from '#test/lab/peer-client.ts';
+import { until } from '#test/lab/until.ts';
 import { type BedPod, EbpfBed, packetsOf } from './ebpf-bed.ts';
 
 /*
@@ -72,7 +73,7 @@ describe('the node and its pods', () => {
     async (endpointToHostAction, ok) => {
       const { onePeer } = await wired({ endpointToHostAction });
       for (const host of [node.ipv4, node.ipv6])
-        expect(await onePeer.connect(host, ok ? 5_000 : 300)).toMatchObject({ ok });
+        expect(await onePeer.connect(host, ok ? 20_000 : 300)).toMatchObject({ ok });
     },
   );
 
@@ -84,7 +85,7 @@ describe('the node and its pods', () => {
       dataplane.onUpdate({ type: 'workloadEndpointUpdate', id, endpoint: { ...endpoint, tiers } });
     expect(await dataplane.apply()).toMatchObject({ programmed: [one.id, two.id], failed: [] });
     for (const host of [two.ipv4, two.ipv6]) {
-      expect(await nodePeer.connect(host, 5_000)).toMatchObject({ ok: true });
+      expect(await nodePeer.connect(host, 20_000)).toMatchObject({ ok: true });
       expect(await onePeer.connect(host, 300)).toMatchObject({ ok: false });
     }
   });
@@ -100,12 +101,14 @@ describe('what the node sends', () => {
     // Of IPv6 only: an IPv4 route is found for own addresses.
     await bed.node.exec('sysctl', '-qw', 'net.ipv6.ip_nonlocal_bind=1');
     await nodePeer.datagram(two.ipv6, 100, '2001:db8:9::9');
-    expect((await packetsOf(dataplane, 'cali2', 'to-pod'))['policy']).toBe(1);
+    const refused = async () => (await packetsOf(dataplane, 'cali2', 'to-pod'))['policy'] ?? 0;
+    await until(async () => (await refused()) > 0);
+    expect(await refused()).toBe(1);
     for (const [host, from] of [
       [two.ipv4, node.ipv4],
       [two.ipv6, node.ipv6],
     ] as const)
-      expect(await nodePeer.connect(host, 5_000, from)).toMatchObject({ ok: true });
+      expect(await nodePeer.connect(host, 20_000, from)).toMatchObject({ ok: true });
   });
 });
 
@@ -114,7 +117,7 @@ describe('what is forwarded', () => {
     await bed.node.exec('iptables-nft', '-P', 'FORWARD', 'DROP');
     await bed.node.exec('ip6tables-nft', '-P', 'FORWARD', 'DROP');
     const { onePeer, two } = await wired();
-    for (const host of [two.ipv4, two.ipv6]) expect(await onePeer.connect(host, 5_000)).toMatchObject({ ok: true });
+    for (const host of [two.ipv4, two.ipv6]) expect(await onePeer.connect(host, 20_000)).toMatchObject({ ok: true });
   });
 
   test('from a device whose filters somebody has removed is nothing, until they are back', async () => {
@@ -123,7 +126,7 @@ describe('what is forwarded', () => {
     for (const host of [two.ipv4, two.ipv6]) expect(await onePeer.connect(host, 300)).toMatchObject({ ok: false });
     dataplane.requestResync();
     expect((await dataplane.apply()).repaired).toEqual(['BPF filters of cali1', 'BPF filters of cali2']);
-    for (const host of [two.ipv4, two.ipv6]) expect(await onePeer.connect(host, 5_000)).toMatchObject({ ok: true });
+    for (const host of [two.ipv4, two.ipv6]) expect(await onePeer.connect(host, 20_000)).toMatchObject({ ok: true });
   });
 });
 

@@ -22,7 +22,8 @@ async function holder(path: string): Promise<{ end(): Promise<void>; kill(): Pro
     stdio: ['pipe', 'pipe', 'inherit'],
     detached: true,
   });
-  const exit = once(child, 'exit');
+  // With its pipes: others count descriptors.
+  const exit = once(child, 'close');
   await once(child.stdout, 'data');
   return {
     end: async () => {
