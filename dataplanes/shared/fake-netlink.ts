@@ -31,6 +31,8 @@ export class FakeNetlink implements Netlink {
   #nextIndex = 1;
   /** Runs once, before the next batch, as another program that acts at the same moment. */
   beforeBatch: (() => void) | undefined;
+  /** Runs once, after the next batch was done and before its answer arrives. */
+  duringBatch: (() => Promise<void>) | undefined;
   /** Runs once, after the next dump of routes was made and before its answer arrives. */
   duringDump: (() => Promise<void>) | undefined;
   /** How many batches, ops and dumps were asked for. */
@@ -134,11 +136,14 @@ export class FakeNetlink implements Netlink {
     });
   }
 
-  batch(ops: readonly NetlinkOp[]): Promise<readonly OpResult[]> {
-    const before = this.beforeBatch;
+  async batch(ops: readonly NetlinkOp[]): Promise<readonly OpResult[]> {
+    const { beforeBatch, duringBatch } = this;
     this.beforeBatch = undefined;
-    before?.();
-    return Promise.resolve(this.batchSync(ops));
+    beforeBatch?.();
+    const results = this.batchSync(ops);
+    this.duringBatch = undefined;
+    await duringBatch?.();
+    return results;
   }
 
   runSync(ops: readonly NetlinkOp[]): void {

@@ -381,7 +381,7 @@ export class HostNetwork implements Programmer {
       case 'neigh.new':
       case 'neigh.del': {
         const link = this.#view.linkByIndex(event.neighbour.linkIndex);
-        return link !== undefined && this.#neighbours.kernelChanged(link.name);
+        return link !== undefined && this.#neighbours.kernelChanged(link.name, event.neighbour);
       }
       case 'addr.new':
       case 'addr.del': {

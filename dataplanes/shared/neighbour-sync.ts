@@ -1,5 +1,5 @@
 import { familyOf, withoutPrefix } from '#api/cidr.ts';
-import type { NeighOp, Netlink, OpResult } from '#native/types.ts';
+import type { Neighbour, NeighOp, Netlink, OpResult } from '#native/types.ts';
 import type { ApplyFailure } from '../contract.ts';
 import type { EndpointId } from '../messages.ts';
 import type { KernelView } from './kernel-view.ts';
@@ -24,6 +24,8 @@ export class NeighbourSync {
   readonly #changed = new Set<EndpointId>();
   /** Devices that have lost their endpoint; their permanent neighbours go. */
   readonly #abandoned = new Set<string>();
+  /** Neighbours of which the kernel has told since a batch was sent: what it says next of them is newer than the batch's answer. */
+  readonly #heard = new Set<string>();
   #mayRemove = false;
 
   /** `isPods` tells a pod's device by its name. */
@@ -66,7 +68,8 @@ export class NeighbourSync {
   }
 
   /** The permanent neighbours of this device changed. True if they are not as wanted: a cycle is due. */
-  kernelChanged(ifaceName: string): boolean {
+  kernelChanged(ifaceName: string, { linkIndex, address }: Neighbour): boolean {
+    this.#heard.add(placeOf(linkIndex, address));
     const id = this.#wishes.idOf(ifaceName);
     if (id === undefined || this.#plan(id).length === 0) return false;
     this.#dirty.add(id);
@@ -80,6 +83,7 @@ export class NeighbourSync {
     if (this.#mayRemove) await this.#leaveAbandoned(failed);
     const all = planned.flatMap(({ ops }) => ops);
     let results: readonly OpResult[] = [];
+    this.#heard.clear();
     try {
       if (all.length > 0) results = await this.#host.batch(all);
     } catch (error) {
@@ -92,7 +96,7 @@ export class NeighbourSync {
       for (const op of ops) {
         const result = results[at] as OpResult;
         at += 1;
-        if (result.ok || (op.op === 'neigh.del' && isGone(result))) this.#remember(op);
+        if (result.ok || (op.op === 'neigh.del' && isGone(result))) this.#remember(op, result);
         else failures.push({ object: `neighbour ${op.address}`, endpoint: id, reason: result.error.message });
       }
       if (this.#changed.has(id)) continue;
@@ -133,11 +137,12 @@ export class NeighbourSync {
     }
     this.#abandoned.clear();
     if (ops.length === 0) return;
+    this.#heard.clear();
     const results = await this.#host.batch(ops);
     for (const [index, op] of ops.entries()) {
       const result = results[index] as OpResult;
       if (result.ok || isGone(result)) {
-        this.#remember(op);
+        this.#remember(op, result);
         continue;
       }
       failed.push({ object: `neighbour ${op.address}`, reason: result.error.message });
@@ -165,8 +170,10 @@ export class NeighbourSync {
     return ops;
   }
 
-  #remember(op: NeighOp): void {
+  #remember(op: NeighOp, result: OpResult): void {
     const linkIndex = op.link as number;
+    // What somebody did right behind it may have been heard of before its answer.
+    if (result.ok && this.#heard.has(placeOf(linkIndex, op.address))) return;
     if (op.op === 'neigh.del') this.#view.dropNeighbour(linkIndex, op.address);
     else {
       this.#view.putNeighbour({
@@ -179,4 +186,8 @@ export class NeighbourSync {
       });
     }
   }
+}
+
+function placeOf(linkIndex: number, address: string): string {
+  return `${linkIndex} ${address}`;
 }

@@ -55,6 +55,8 @@ export class RouteSync {
   readonly #toNodes = new Map<string, Route | undefined>();
   /** Destinations whose wish changed while a cycle runs: what it says of them is out of date. */
   readonly #changed = new Set<CidrText>();
+  /** Routes of which the kernel has told since a batch was sent: what it says next of them is newer than the batch's answer. */
+  readonly #heard = new Set<string>();
   #config: RouteSettings | undefined;
   #mayRemove = false;
 
@@ -101,6 +103,7 @@ export class RouteSync {
   /** The kernel's routes to `dst` changed. True if they are not as wanted: a cycle is due. Devices of unknown pods wait for `lookAtAll`. */
   kernelChanged(route: Route): boolean {
     const { dst } = route;
+    this.#heard.add(placeOf(route));
     const isOurs = this.#isOurs(route);
     if (!isOurs) this.#toNodes.clear();
     const affected = isOurs ? [] : this.#overNodesWithin(dst);
@@ -193,6 +196,7 @@ export class RouteSync {
       }
     }
     if (ops.length === 0) return [];
+    this.#heard.clear();
     const results = await this.#host.batch(ops.map(({ op }) => op));
     const stale = new Set<CidrText>();
     for (const [index, { dst, op, route, replaces }] of ops.entries()) {
@@ -200,6 +204,8 @@ export class RouteSync {
       const isGone = op.op === 'route.del' && !result.ok && ['ESRCH', 'ENODEV', 'ENOENT'].includes(result.error.code);
       if (result.ok || isGone) {
         if (replaces !== undefined) this.#view.dropRoute(replaces);
+        // What somebody did right behind it may have been heard of before its answer.
+        if (result.ok && this.#heard.has(placeOf(route))) continue;
         if (op.op === 'route.del') this.#view.dropRoute(route);
         else this.#view.putRoute(route);
       } else if (op.op === 'route.add' && result.error.code === 'EEXIST') {
@@ -367,6 +373,11 @@ export class RouteSync {
       `proto ${route.protocol} metric ${metricOf(route)}`,
     ].join(' ');
   }
+}
+
+/** The kernel has one route in such a place; of IPv6 several, which are one multipath route. */
+function placeOf(route: Route): string {
+  return `${route.dst} ${metricOf(route)}`;
 }
 
 /** Equal in all that a packet or another program would see. IPv6 has no scope, and hangs a blackhole on the loopback device. */
