@@ -91,8 +91,14 @@ const own: Readonly<
   ebpf: {
     noticed: [
       {
-        deed: "deletes a device's filters",
-        script: 'tc filter del dev $DEV ingress; tc filter del dev $DEV egress',
+        // (One of them: by the other the agent knows that it made the qdisc, which is named otherwise if it can't know.)
+        deed: 'deletes the filter of what a device brings',
+        script: 'tc filter del dev $DEV ingress',
+        says: /repaired[^"]*BPF filters of \$DEV/,
+      },
+      {
+        deed: 'deletes the filter of what a device gets',
+        script: 'tc filter del dev $DEV egress',
         says: /repaired[^"]*BPF filters of \$DEV/,
       },
       {
