@@ -47,6 +47,13 @@ test.each([
   },
   { title: 'no total is printed', tests: 'exit 0', last: '0 passed, 1 failed, 0 skipped', status: 1, says: 'no total' },
   {
+    title: 'no test ran',
+    tests: 'echo 0 passed, 0 failed, 3 skipped',
+    last: '0 passed, 1 failed, 3 skipped',
+    status: 1,
+    says: 'FAILED: npm test: no test ran',
+  },
+  {
     title: 'a failure is in the status only',
     tests: `${TOTAL}; exit 1`,
     last: '5 passed, 1 failed, 1 skipped',

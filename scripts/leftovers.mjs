@@ -41,6 +41,16 @@ export function keyOf(trace) {
   return `${trace.kind} ${trace.name}`;
 }
 
+/** The kind of trace that names a source that could not be read: nobody knows what is in it. */
+export const UNREAD = 'could not look:';
+
+/** What is there, and as traces of their own the sources that could not be read. @returns {Trace[]} */
+export function tracesAndProblems() {
+  /** @type {Trace[]} */
+  const unread = [];
+  return [...traces((name) => unread.push({ kind: UNREAD, name })), ...unread];
+}
+
 /**
  * Must run as root in the machine's own namespaces; without root only what anybody can see is listed.
  * @param {(problem: string) => void} onProblem told about each source that could not be read

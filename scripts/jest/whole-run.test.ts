@@ -61,6 +61,20 @@ test('what is left behind fails the run by name, though every test passed', () =
   }
 });
 
+test('what could be looked at before the tests, and can not any more, fails the run', () => {
+  const bin = mkdtempSync(join(tmpdir(), 'attic-'));
+  try {
+    const tool = join(bin, 'ip');
+    writeFileSync(tool, '#!/bin/sh\necho "[]"\n', { mode: 0o755 });
+    const source = `test('a', () => writeFileSync('${tool}', '#!/bin/sh\\necho no memory >&2; exit 3\\n'));`;
+    const outcome = run(source, { PATH: `${bin}:${process.env['PATH']}` });
+    expect(outcome).toMatchObject({ status: 1, last: '1 passed, 1 failed, 0 skipped' });
+    expect(outcome.stderr).toContain('could not look: ip: no memory');
+  } finally {
+    rmSync(bin, { recursive: true });
+  }
+});
+
 test('a run that is one of several writes its total to a file instead of saying it', () => {
   const file = join(mkdtempSync(join(tmpdir(), 'attic-')), 'total');
   try {
