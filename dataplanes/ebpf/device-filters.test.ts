@@ -45,6 +45,20 @@ test.each<[string, (devices: DeviceFilters) => Promise<unknown>]>([
   expect(turns).toBeGreaterThan(4);
 });
 
+test('many devices that have lost their filters are looked at with one dump of the qdiscs of all', async () => {
+  let dumps = 0;
+  const ok = { ok: true };
+  const bare = {
+    filtersSync: () => [],
+    qdiscs: async () => ((dumps += 1), []),
+    batch: async (ops: readonly unknown[]) => ops.map(() => ok),
+  } as unknown as Netlink;
+  await using devices = new DeviceFilters({ host: bare, links: { dir: '/nowhere' } });
+  const qdiscs = devices.qdiscsOnce();
+  for (const { index } of links) expect(await devices.check(index, filters, qdiscs)).toEqual({ outcome: 'repaired' });
+  expect(dumps).toBe(1);
+});
+
 test('what happens to a device while it is looked at is looked at again', async () => {
   await using devices = new DeviceFilters({ host, links: { dir: '/nowhere' } });
   devices.suspect(7);

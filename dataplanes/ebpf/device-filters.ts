@@ -88,11 +88,17 @@ export class DeviceFilters implements AsyncDisposable {
     return [...this.#suspects];
   }
 
+  /** For looks at many devices: asks the kernel for the qdiscs of all of them once, when the first has no filters. */
+  qdiscsOnce(): () => Promise<IngressQdiscs> {
+    let known: Promise<IngressQdiscs> | undefined;
+    return () => (known ??= ingressQdiscs(this.#host));
+  }
+
   /** Looks at a device's filters and puts them right. What fails stays a suspect. */
-  async check(ifindex: number, filters: Filters): Promise<FilterCheck> {
+  async check(ifindex: number, filters: Filters, qdiscs = this.qdiscsOnce()): Promise<FilterCheck> {
     this.#suspects.delete(ifindex); // What happens meanwhile makes it one again.
     try {
-      const { attached } = await this.#put(ifindex, filters);
+      const { attached } = await this.#put(ifindex, filters, qdiscs);
       return { outcome: attached === 'yes' ? 'as they were' : attached === 'no' ? 'repaired' : 'replaced' };
     } catch (error) {
       if (isGone(error)) {
@@ -162,9 +168,7 @@ export class DeviceFilters implements AsyncDisposable {
     const entered: Link[] = [];
     const failures: { link: Link; reason: string }[] = [];
     let stayed = false;
-    // Once for all: each look is at all devices.
-    let known: Promise<IngressQdiscs> | undefined;
-    const qdiscs = (): Promise<IngressQdiscs> => (known ??= ingressQdiscs(this.#host));
+    const qdiscs = this.qdiscsOnce();
     for (const link of links) {
       try {
         const { attached } = await this.#put(link.index, filters, qdiscs);
@@ -223,7 +227,7 @@ export class DeviceFilters implements AsyncDisposable {
     return { by: 'clsact', ...state };
   }
 
-  async #put(ifindex: number, filters: Filters, qdiscs?: () => Promise<IngressQdiscs>): Promise<State> {
+  async #put(ifindex: number, filters: Filters, qdiscs: () => Promise<IngressQdiscs>): Promise<State> {
     const state = await this.#read(ifindex, filters);
     if (state.attached === 'yes') return state;
     if (state.by === 'tcx') await this.#links.put(ifindex, linkPrograms(filters));

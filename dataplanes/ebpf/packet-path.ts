@@ -105,8 +105,9 @@ export class PacketPath {
   async look(loaded: LoadedDataplane, outcome: Outcome): Promise<void> {
     const { host, endpoints, filters } = this.#parts;
     if (this.#state !== 'yes' || !filters.mustLook) return;
+    const qdiscs = filters.qdiscsOnce();
     for (const ifindex of filters.suspects) {
-      const check = await filters.check(ifindex, loaded.filters);
+      const check = await filters.check(ifindex, loaded.filters, qdiscs);
       const name = host.link(ifindex)?.name ?? `#${ifindex}`;
       if (check.outcome === 'repaired') outcome.repaired.push(`BPF filters of ${name}`);
       if (check.outcome !== 'failed') continue;

@@ -302,6 +302,11 @@ describe('what others change', () => {
       'route 10.65.0.1/32 had been changed',
     ],
     [
+      'a replaced IPv6 route',
+      () => host.runSync([{ op: 'route.replace', dst: 'fd00:65::1/128', link: 'cali2', protocol: 3, metric: 1024 }]),
+      'route fd00:65::1/128 had been changed',
+    ],
+    [
       'a deleted neighbour',
       () => host.runSync([{ op: 'neigh.del', link: 'cali1', address: '10.65.0.1' }]),
       'neighbour 10.65.0.1 had been changed',

@@ -2,12 +2,19 @@ import { familyOf, withoutPrefix } from '#api/cidr.ts';
 import type { Neighbour, NeighOp, Netlink, OpResult } from '#native/types.ts';
 import type { ApplyFailure } from '../contract.ts';
 import type { EndpointId } from '../messages.ts';
+import { HeardSince } from './heard-since.ts';
 import type { KernelView } from './kernel-view.ts';
 import { netsOf, type RouteWishes } from './route-wishes.ts';
 
 /** Deleting what isn't there (any more, or its device) is success. */
 const isGone = (result: OpResult): boolean =>
   !result.ok && (result.error.code === 'ENOENT' || result.error.code === 'ENODEV');
+
+/** What is to be done for one endpoint. */
+interface PlannedOps {
+  readonly id: EndpointId;
+  readonly ops: readonly NeighOp[];
+}
 
 /**
  * Keeps a permanent neighbour (pod address to pod MAC) on each pod's device, so that the node never asks the pod who it is and a pod
@@ -24,8 +31,7 @@ export class NeighbourSync {
   readonly #changed = new Set<EndpointId>();
   /** Devices that have lost their endpoint; their permanent neighbours go. */
   readonly #abandoned = new Set<string>();
-  /** Neighbours of which the kernel has told since a batch was sent: what it says next of them is newer than the batch's answer. */
-  readonly #heard = new Set<string>();
+  readonly #heard = new HeardSince();
   #mayRemove = false;
 
   /** `isPods` tells a pod's device by its name. */
@@ -69,7 +75,7 @@ export class NeighbourSync {
 
   /** The permanent neighbours of this device changed. True if they are not as wanted: a cycle is due. */
   kernelChanged(ifaceName: string, { linkIndex, address }: Neighbour): boolean {
-    this.#heard.add(placeOf(linkIndex, address));
+    this.#heard.hear(placeOf(linkIndex, address));
     const id = this.#wishes.idOf(ifaceName);
     if (id === undefined || this.#plan(id).length === 0) return false;
     this.#dirty.add(id);
@@ -81,15 +87,21 @@ export class NeighbourSync {
     const repaired: string[] = [];
     const planned = this.#takeDirty();
     if (this.#mayRemove) await this.#leaveAbandoned(failed);
-    const all = planned.flatMap(({ ops }) => ops);
-    let results: readonly OpResult[] = [];
-    this.#heard.clear();
     try {
-      if (all.length > 0) results = await this.#host.batch(all);
+      this.#heard.begin();
+      await this.#send(planned, failed, repaired);
     } catch (error) {
       for (const { id } of planned) this.#dirty.add(id);
       throw error;
+    } finally {
+      this.#heard.end();
     }
+    return { failed, repaired };
+  }
+
+  async #send(planned: readonly PlannedOps[], failed: ApplyFailure[], repaired: string[]): Promise<void> {
+    const all = planned.flatMap(({ ops }) => ops);
+    const results: readonly OpResult[] = all.length > 0 ? await this.#host.batch(all) : [];
     let at = 0;
     for (const { id, ops } of planned) {
       const failures: ApplyFailure[] = [];
@@ -105,11 +117,10 @@ export class NeighbourSync {
       else if (this.#right.has(id)) repaired.push(...ops.map((op) => `neighbour ${op.address} had been changed`));
       else if (this.#wishes.endpoint(id) !== undefined) this.#right.add(id);
     }
-    return { failed, repaired };
   }
 
   /** What is to be done for the dirty endpoints; those without a device stay dirty, and what they'll get is nothing repaired. */
-  #takeDirty(): { readonly id: EndpointId; readonly ops: readonly NeighOp[] }[] {
+  #takeDirty(): PlannedOps[] {
     const ids = [...this.#dirty];
     this.#dirty.clear();
     this.#changed.clear();
@@ -137,17 +148,21 @@ export class NeighbourSync {
     }
     this.#abandoned.clear();
     if (ops.length === 0) return;
-    this.#heard.clear();
-    const results = await this.#host.batch(ops);
-    for (const [index, op] of ops.entries()) {
-      const result = results[index] as OpResult;
-      if (result.ok || isGone(result)) {
-        this.#remember(op, result);
-        continue;
+    this.#heard.begin();
+    try {
+      const results = await this.#host.batch(ops);
+      for (const [index, op] of ops.entries()) {
+        const result = results[index] as OpResult;
+        if (result.ok || isGone(result)) {
+          this.#remember(op, result);
+          continue;
+        }
+        failed.push({ object: `neighbour ${op.address}`, reason: result.error.message });
+        const name = this.#view.linkByIndex(op.link)?.name;
+        if (name !== undefined) this.#abandoned.add(name);
       }
-      failed.push({ object: `neighbour ${op.address}`, reason: result.error.message });
-      const name = this.#view.linkByIndex(op.link)?.name;
-      if (name !== undefined) this.#abandoned.add(name);
+    } finally {
+      this.#heard.end();
     }
   }
 

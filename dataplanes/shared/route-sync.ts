@@ -2,6 +2,7 @@ import { containsIp, familyOf, parseIp, tryParseCidr, withoutPrefix, type Cidr }
 import type { Family, Netlink, OpResult, Route, RouteOp } from '#native/types.ts';
 import type { ApplyFailure } from '../contract.ts';
 import type { CidrText, DataplaneConfig, RouteInfo } from '../messages.ts';
+import { HeardSince } from './heard-since.ts';
 import { BLOCK_PROTOCOL, type KernelView, MAIN_TABLE, metricOf } from './kernel-view.ts';
 import type { RouteWishes } from './route-wishes.ts';
 
@@ -55,8 +56,7 @@ export class RouteSync {
   readonly #toNodes = new Map<string, Route | undefined>();
   /** Destinations whose wish changed while a cycle runs: what it says of them is out of date. */
   readonly #changed = new Set<CidrText>();
-  /** Routes of which the kernel has told since a batch was sent: what it says next of them is newer than the batch's answer. */
-  readonly #heard = new Set<string>();
+  readonly #heard = new HeardSince();
   #config: RouteSettings | undefined;
   #mayRemove = false;
 
@@ -103,7 +103,7 @@ export class RouteSync {
   /** The kernel's routes to `dst` changed. True if they are not as wanted: a cycle is due. Devices of unknown pods wait for `lookAtAll`. */
   kernelChanged(route: Route): boolean {
     const { dst } = route;
-    this.#heard.add(placeOf(route));
+    if (route.table === MAIN_TABLE) this.#heard.hear(placeOf(route));
     const isOurs = this.#isOurs(route);
     if (!isOurs) this.#toNodes.clear();
     const affected = isOurs ? [] : this.#overNodesWithin(dst);
@@ -196,30 +196,43 @@ export class RouteSync {
       }
     }
     if (ops.length === 0) return [];
-    this.#heard.clear();
-    const results = await this.#host.batch(ops.map(({ op }) => op));
-    const stale = new Set<CidrText>();
-    for (const [index, { dst, op, route, replaces }] of ops.entries()) {
-      const result = results[index] as OpResult;
-      const isGone = op.op === 'route.del' && !result.ok && ['ESRCH', 'ENODEV', 'ENOENT'].includes(result.error.code);
-      if (result.ok || isGone) {
-        if (replaces !== undefined) this.#view.dropRoute(replaces);
-        // What somebody did right behind it may have been heard of before its answer.
-        if (result.ok && this.#heard.has(placeOf(route))) continue;
-        if (op.op === 'route.del') this.#view.dropRoute(route);
-        else this.#view.putRoute(route);
-      } else if (op.op === 'route.add' && result.error.code === 'EEXIST') {
-        stale.add(dst);
-      } else {
-        failed.set(dst, { object: `route ${dst}`, reason: result.error.message });
-      }
-    }
+    const stale = await this.#send(ops, failed);
     for (const dst of wrong) {
       if (stale.has(dst) || failed.has(dst)) continue;
       if (this.#right.has(dst)) repaired.push(`route ${dst} had been changed`); // Not if its wish changed meanwhile.
       this.#done(dst);
     }
     return [...stale];
+  }
+
+  /** Does these and remembers what came of them. Returns destinations where the kernel had a route that the view doesn't. */
+  async #send(
+    ops: readonly (PlannedOp & { readonly dst: CidrText })[],
+    failed: Map<CidrText, ApplyFailure>,
+  ): Promise<ReadonlySet<CidrText>> {
+    const stale = new Set<CidrText>();
+    this.#heard.begin();
+    try {
+      const results = await this.#host.batch(ops.map(({ op }) => op));
+      for (const [index, { dst, op, route, replaces }] of ops.entries()) {
+        const result = results[index] as OpResult;
+        const isGone = op.op === 'route.del' && !result.ok && ['ESRCH', 'ENODEV', 'ENOENT'].includes(result.error.code);
+        if (result.ok || isGone) {
+          // What somebody did right behind it may have been heard of before its answer.
+          if (result.ok && this.#heard.has(placeOf(route))) continue;
+          if (replaces !== undefined) this.#view.dropRoute(replaces);
+          if (op.op === 'route.del') this.#view.dropRoute(route);
+          else this.#view.putRoute(route);
+        } else if (op.op === 'route.add' && result.error.code === 'EEXIST') {
+          stale.add(dst);
+        } else {
+          failed.set(dst, { object: `route ${dst}`, reason: result.error.message });
+        }
+      }
+    } finally {
+      this.#heard.end();
+    }
+    return stale;
   }
 
   #done(dst: CidrText): void {
