@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { FakeClock } from '#api/fake-clock.ts';
@@ -68,6 +68,12 @@ describe('a kubeconfig', () => {
     expect((await credentials.identity()).tls.ca).toBe('ca 1');
     credentials.renew();
     expect((await credentials.identity()).tls.ca).toBe('ca 1');
+    expect(credentials.notTaken).toEqual([
+      expect.stringMatching(/certificate authority: .*ENOENT.*what was read before is used/),
+    ]);
+    writeFileSync(join(dir, 'ca'), 'ca 2');
+    expect((await credentials.identity()).tls.ca).toBe('ca 2');
+    expect(credentials.notTaken).toEqual([]);
   });
 
   test('with an exec plugin: it is asked once until it is refused, and told what to answer', async () => {
@@ -110,11 +116,61 @@ describe('a kubeconfig', () => {
     expect(attempt).not.toThrow(secret);
   });
 
-  test('that is replaced by something broken changes nothing', async () => {
+  const replace = (text: string) => {
+    writeFileSync(path, text);
+    utimesSync(path, 1, 1);
+  };
+
+  test.each<[string, () => void, RegExp]>([
+    ['nothing', () => rmSync(path), /ENOENT/],
+    ['something broken', () => replace(`a: b: ${secret}: [`), /it is no YAML/],
+    ['what wants a proxy', () => replace(config({ token: secret }, { 'proxy-url': 'http://p' })), /proxy-url is not/],
+    [
+      'one with an auth-provider',
+      () => replace(config({ 'auth-provider': { name: 'oidc' } })),
+      /oidc is not supported/,
+    ],
+    [
+      'one for another server',
+      () => replace(config({ token: 'new' }, { server: `https://me:${secret}@10.0.0.2:6443` })),
+      /https:\/\/10\.0\.0\.2:6443.*https:\/\/10\.0\.0\.1:6443.*restart/,
+    ],
+  ])('that is replaced by %s changes nothing and says so, until it is good again', async (_what, change, words) => {
     const credentials = open(config({ token: secret }));
-    rmSync(path);
+    expect(credentials.notTaken).toEqual([]);
+    change();
+    for (let turn = 0; turn < 2; turn++) {
+      credentials.renew();
+      expect((await credentials.identity()).authorization).toBe(`Bearer ${secret}`);
+      expect(credentials.notTaken).toEqual([expect.stringMatching(words)]);
+    }
+    expect(credentials.notTaken[0]).toContain(path);
+    expect(credentials.notTaken[0]).toContain('what was read before is used');
+    expect(credentials.notTaken[0]).not.toContain(secret);
+    replace(config({ token: 'new' }));
+    credentials.renew();
+    expect(credentials.notTaken).toEqual([]);
+    expect((await credentials.identity()).authorization).toBe('Bearer new');
+  });
+
+  test('whose token file can not be read any more says so, until it can or another is named', async () => {
+    writeFileSync(join(dir, 'token'), secret);
+    const credentials = open(config({ tokenFile: 'token' }));
+    rmSync(join(dir, 'token'));
     credentials.renew();
     expect((await credentials.identity()).authorization).toBe(`Bearer ${secret}`);
+    expect(credentials.notTaken).toEqual([expect.stringMatching(/token file .*ENOENT.*what was read before is used/)]);
+    writeFileSync(join(dir, 'token'), 'new');
+    expect((await credentials.identity()).authorization).toBe('Bearer new');
+    expect(credentials.notTaken).toEqual([]);
+    rmSync(join(dir, 'token'));
+    credentials.renew();
+    await credentials.identity();
+    expect(credentials.notTaken).toHaveLength(1);
+    replace(config({ token: 'newer' }));
+    credentials.renew();
+    expect((await credentials.identity()).authorization).toBe('Bearer newer');
+    expect(credentials.notTaken).toEqual([]);
   });
 });
 

@@ -67,6 +67,7 @@ export class Credentials {
   #accessMtimeMs: number;
   #token: { readonly file: string; readonly text: string; readonly readAt: number } | undefined;
   #tls: { readonly material: TlsMaterial; readonly readAt: number } | undefined;
+  readonly #notTaken = new Map<'kubeconfig' | 'token' | 'certificates', string>();
   #exec = new ExecAuth();
   /** A plugin is a process: all who ask at once wait for the same. */
   #asking: Promise<Identity> | undefined;
@@ -87,6 +88,11 @@ export class Credentials {
       const hint = source.kubeconfig === undefined ? '; outside of a pod give --kubeconfig (KUBECONFIG)' : '';
       throw new DatastoreError('unavailable', `use ${where}: ${messageOf(cause)}${hint}`, { cause });
     }
+  }
+
+  /** Why what stands there now is not used, but what was read before: for each what was tried, and the words. Empty when all is as it stands there. */
+  get notTaken(): readonly string[] {
+    return [...this.#notTaken.values()];
   }
 
   /** Throws what keeps files from being read, or an exec plugin's failure; never with a secret in the message. */
@@ -119,7 +125,7 @@ export class Credentials {
     };
   }
 
-  /** The server has refused them: everything is read again. A file that can't be read at the moment changes nothing. */
+  /** The server has refused them: everything is read again. What can't be used changes nothing; `notTaken` says so. */
   renew(): void {
     this.#exec = new ExecAuth();
     if (this.#token !== undefined) this.#token = { ...this.#token, readAt: Number.NEGATIVE_INFINITY };
@@ -127,15 +133,32 @@ export class Credentials {
     if (this.#source.kubeconfig === undefined) return;
     try {
       const mtimeMs = this.#mtimeMs();
+      this.#notTaken.delete('kubeconfig');
       if (mtimeMs === this.#accessMtimeMs) return;
       const access = readAccess(this.#source);
       refuseUnsupported(access);
-      if (serverOf(access.cluster).href !== this.server.href) return;
+      const server = serverOf(access.cluster);
+      if (server.href !== this.server.href) {
+        throw new Error(
+          `its server is ${addressOf(server)} now, ours is ${addressOf(this.server)}: restart to change over`,
+        );
+      }
       this.#access = access;
       this.#accessMtimeMs = mtimeMs;
-    } catch {
+      // Of files that may no longer be named.
+      this.#notTaken.clear();
+    } catch (error) {
       // Half written, or gone for the moment: what was read before is tried until there is something better.
+      this.#keep('kubeconfig', `kubeconfig ${this.#source.kubeconfig}`, error);
     }
+  }
+
+  /** `subject`: the file. */
+  #keep(what: 'kubeconfig' | 'token' | 'certificates', subject: string, error: unknown): void {
+    this.#notTaken.set(
+      what,
+      `read ${subject} again: ${messageOf(error)}; what was read before is used until it is mended`,
+    );
   }
 
   #mtimeMs(): number {
@@ -156,11 +179,13 @@ export class Credentials {
         rejectUnauthorized: !cluster.skipTLSVerify,
       };
       this.#tls = { material, readAt: now };
+      this.#notTaken.delete('certificates');
       return material;
     } catch (error) {
       // Being replaced, or the volume is gone for the moment.
-      if (this.#tls !== undefined) return this.#tls.material;
-      throw error;
+      if (this.#tls === undefined) throw error;
+      this.#keep('certificates', `the certificates (${sourcesOf(this.#access)})`, error);
+      return this.#tls.material;
     }
   }
 
@@ -179,11 +204,13 @@ export class Credentials {
       const text = headerText(readFileSync(file, 'utf8').trim(), file);
       if (text === '') throw new Error(`the token file ${file} is empty`);
       this.#token = { file, text, readAt: now };
+      this.#notTaken.delete('token');
       return text;
     } catch (error) {
       // Being replaced, or the volume is gone for the moment: the server says whether the old one is still good.
-      if (this.#token?.file === file) return this.#token.text;
-      throw error;
+      if (this.#token?.file !== file) throw error;
+      this.#keep('token', `the token file ${file}`, error);
+      return this.#token.text;
     }
   }
 }
@@ -262,6 +289,11 @@ function serverOf({ name, server }: Cluster): URL {
     throw new Error(`cluster ${name}: server must be https://HOST:PORT`);
   }
   return url;
+}
+
+/** Without what may be a secret in it. */
+function addressOf({ origin, pathname }: URL): string {
+  return origin + pathname.replace(/\/+$/, '');
 }
 
 /** As client-go does: plugins look there for the version to answer in. */

@@ -178,6 +178,46 @@ describe.each<FakeProtocol>(['HTTP/2', 'HTTP/1.1 over TLS', 'HTTP/1.1'])('over %
     expect(await store.get('IPAMHandle', { name: 'a' })).toBeDefined();
   });
 
+  test('a 401 says too why a replaced kubeconfig is not followed, until it is good again', async () => {
+    bed.server.script = ({ headers }, answering) =>
+      headers['authorization'] === `Bearer ${secret}-new`
+        ? answering.json(200, stored)
+        : answering.json(401, statusBody(401, 'Unauthorized', 'said by the server'));
+    const store = await bed.open({ token: `${secret}-old` });
+    const failure = () => bed.failure(store.get('IPAMHandle', { name: 'a' }));
+    const plain = await failure();
+    expect(plain.message).not.toContain(bed.kubeconfig);
+    writeFileSync(bed.kubeconfig, bed.server.kubeconfig({ 'auth-provider': { name: 'oidc' } }));
+    utimesSync(bed.kubeconfig, 1, 1);
+    const { code, message } = await failure();
+    expect(code).toBe('unavailable');
+    expect(message).toMatch(/^get IPAMHandle a: said by the server \(HTTP 401 Unauthorized\); /);
+    expect(message).toContain(`read kubeconfig ${bed.kubeconfig} again: user tester: auth-provider oidc is not`);
+    writeFileSync(bed.kubeconfig, bed.server.kubeconfig({ token: `${secret}-other` }));
+    utimesSync(bed.kubeconfig, 2, 2);
+    expect(await failure()).toMatchObject({ message: plain.message });
+    writeFileSync(bed.kubeconfig, bed.server.kubeconfig({ token: `${secret}-new` }));
+    utimesSync(bed.kubeconfig, 3, 3);
+    expect(await store.get('IPAMHandle', { name: 'a' })).toBeDefined();
+  });
+
+  test('a 401 says too why the credential plugin gave no other credentials', async () => {
+    bed.server.script = (_asked, answering) =>
+      answering.json(401, statusBody(401, 'Unauthorized', 'said by the server'));
+    const broken = join(bed.dir, 'broken');
+    const script = `if [ -e ${broken} ]; then echo the vault is sealed >&2; exit 1; fi; echo '{"status":{"token":"${secret}"}}'`;
+    const exec = { apiVersion: 'client.authentication.k8s.io/v1', command: 'sh', args: ['-c', script] };
+    const store = await bed.open({ exec });
+    expect((await bed.failure(store.get('IPAMHandle', { name: 'a' }))).message).not.toContain('plugin');
+    bed.server.script = (_asked, answering) => {
+      writeFileSync(broken, '');
+      answering.json(401, statusBody(401, 'Unauthorized', 'said by the server'));
+    };
+    const { message } = await bed.failure(store.get('IPAMHandle', { name: 'a' }));
+    expect(message).toMatch(/said by the server \(HTTP 401 Unauthorized\)/);
+    expect(message).toMatch(/credential plugin of user tester failed: .*the vault is sealed/);
+  });
+
   test('a server that is away: no reason to refuse opening; each request says so; it is found again', async () => {
     answers(says(200, stored));
     const store = await bed.open();

@@ -88,7 +88,8 @@ export class Requests {
       const { error, again, pauseMs = 0 } = outcome;
       if (left === 0 || this.#closing.aborted || call.signal?.aborted === true) throw error;
       if (typeof again === 'object') {
-        if (isRenewed || !(await this.#renewed(again.refused))) throw error;
+        const renewal = isRenewed ? { isNew: false } : await this.#renewed(again.refused);
+        if (!renewal.isNew) throw this.#explained(error, renewal.why);
         isRenewed = true;
         continue;
       }
@@ -158,19 +159,25 @@ export class Requests {
     };
   }
 
-  /** True if there are now others than those that were refused: another request may have renewed them already. */
-  async #renewed({ authorization, tls }: Identity): Promise<boolean> {
+  /** Whether there are now others than those that were refused: another request may have renewed them already. `why`: what failed at it. */
+  async #renewed({ authorization, tls }: Identity): Promise<{ readonly isNew: boolean; readonly why?: string }> {
     const differs = async () => {
       const now = await this.#credentials.identity();
       return now.authorization !== authorization || now.tls.cert !== tls.cert;
     };
     try {
-      if (await differs()) return true;
+      if (await differs()) return { isNew: true };
       this.#credentials.renew();
-      return await differs();
-    } catch {
-      return false; // The server's own words say more.
+      return { isNew: await differs() };
+    } catch (error) {
+      return { isNew: false, why: `get other credentials: ${messageOf(error)}` };
     }
+  }
+
+  /** With what keeps us from having credentials that the server takes. */
+  #explained(error: DatastoreError, why?: string): DatastoreError {
+    const reasons = [...(why === undefined ? [] : [why]), ...this.#credentials.notTaken];
+    return reasons.length === 0 ? error : new DatastoreError(error.code, [error.message, ...reasons].join('; '));
   }
 
   async #pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
