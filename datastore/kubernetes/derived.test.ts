@@ -1,6 +1,6 @@
 import { expect, test } from '@jest/globals';
 import { parseAs, type KindMap } from '#api/kinds.ts';
-import { workloadEndpointOf } from './derived.ts';
+import { flawOf, workloadEndpointOf } from './derived.ts';
 
 function pod(spec: object = {}, status: object = {}, metadata: object = {}): KindMap['Pod'] {
   return parseAs('Pod', {
@@ -90,11 +90,29 @@ test.each<[string, KindMap['Pod'], readonly string[] | undefined]>([
   expect(workloadEndpointOf(object)?.spec.ipNetworks).toEqual(networks);
 });
 
-test('an annotation that makes no sense says nothing', () => {
-  const wrong = { 'cni.projectcalico.org/allowedSourcePrefixes': 'nonsense' };
-  expect(workloadEndpointOf(pod({}, {}, { annotations: wrong }))?.spec.allowSpoofedSourcePrefixes).toBeUndefined();
-  const right = { 'cni.projectcalico.org/allowedSourcePrefixes': '["10.1.0.0/16"]' };
+const allowed = 'cni.projectcalico.org/allowedSourcePrefixes';
+
+test('an annotation that makes no sense takes only its own prefixes, and is told with the Pod', () => {
+  const wrong = pod({}, {}, { annotations: { ...annotations, [allowed]: 'nonsense' } });
+  expect(workloadEndpointOf(wrong)?.spec).toMatchObject({ ipNetworks: ['10.0.0.2/32', 'fd00::2/128'] });
+  expect(workloadEndpointOf(wrong)?.spec.allowSpoofedSourcePrefixes).toBeUndefined();
+  expect(flawOf(wrong)).toMatch(
+    /^Pod "?shop\/web-0"?: annotation cni\.projectcalico\.org\/allowedSourcePrefixes must be .*nonsense.*WorkloadEndpoint/,
+  );
+});
+
+test('allowed sources are read whatever the other annotations say', () => {
+  const right = { [allowed]: '["10.1.0.0/16"]', 'cni.projectcalico.org/hwAddr': 'nonsense' };
   expect(workloadEndpointOf(pod({}, {}, { annotations: right }))?.spec.allowSpoofedSourcePrefixes).toEqual([
     '10.1.0.0/16',
   ]);
+  expect(flawOf(pod({}, {}, { annotations: right }))).toBe('');
+});
+
+test.each<[string, object, object]>([
+  ['has no node', { nodeName: undefined }, {}],
+  ['is in the network of its host', { hostNetwork: true }, {}],
+  ['has run to its end', {}, { phase: 'Succeeded' }],
+])('of a Pod that %s nothing is wrong: it stands for no WorkloadEndpoint', (_what, spec, status) => {
+  expect(flawOf(pod(spec, status, { annotations: { [allowed]: 'nonsense' } }))).toBe('');
 });

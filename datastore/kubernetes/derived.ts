@@ -1,5 +1,6 @@
 import { annotation, parsePodAnnotations } from '#api/annotations.ts';
-import { parseAs, type KindMap } from '#api/kinds.ts';
+import { messageOf } from '#api/errors.ts';
+import { objectText, parseAs, type KindMap } from '#api/kinds.ts';
 import { hostDeviceName, workloadEndpointObjectName } from '#api/names.ts';
 import { hasLeftNetwork, podNets } from '#api/pod-network.ts';
 import { v3 } from '#api/v3/group.ts';
@@ -16,11 +17,12 @@ const devicePrefix = 'cali';
  */
 export function workloadEndpointOf(pod: Pod): WorkloadEndpoint | undefined {
   const { metadata, spec } = pod;
-  if (!spec.nodeName || spec.hostNetwork || hasLeftNetwork(pod)) return undefined;
+  if (!hasEndpoint(pod)) return undefined;
   const { namespace, name } = metadata;
   const serviceAccountName = spec.serviceAccountName || 'default';
   const containerID = metadata.annotations?.[annotation.containerID];
-  const sources = allowedSources(pod);
+  // What is wrong with the annotation is told with the Pod.
+  const { prefixes } = allowedSources(pod);
   return parseAs('WorkloadEndpoint', {
     apiVersion: v3,
     kind: 'WorkloadEndpoint',
@@ -49,9 +51,14 @@ export function workloadEndpointOf(pod: Pod): WorkloadEndpoint | undefined {
       profiles: [`kns.${namespace}`, `ksa.${namespace}.${serviceAccountName}`],
       interfaceName: hostDeviceName(devicePrefix, `${namespace}.${name}`),
       ports: portsOf(pod),
-      ...(sources === undefined ? {} : { allowSpoofedSourcePrefixes: sources }),
+      ...(prefixes === undefined ? {} : { allowSpoofedSourcePrefixes: prefixes }),
     },
   }).object;
+}
+
+function hasEndpoint(pod: Pod): boolean {
+  const { nodeName, hostNetwork } = pod.spec;
+  return Boolean(nodeName) && !hostNetwork && !hasLeftNetwork(pod);
 }
 
 /** What the WorkloadEndpoint of a Pod that has a node is called. */
@@ -73,11 +80,25 @@ function portsOf({ spec }: Pod): unknown[] {
     .map(({ containerPort, ...port }) => ({ ...port, port: containerPort }));
 }
 
-/** An annotation that can't be used is reported when the pod is wired; here it says nothing. */
-function allowedSources({ metadata }: Pod): readonly string[] | undefined {
+/** Why the WorkloadEndpoint of a Pod lacks something that the Pod asks for, and what holds meanwhile; empty if it lacks nothing, or the Pod stands for none. */
+export function flawOf(pod: Pod): string {
+  if (!hasEndpoint(pod)) return '';
+  const { wrong } = allowedSources(pod);
+  if (wrong === '') return '';
+  return `${objectText('Pod', pod.metadata)}: ${wrong}; it is ignored: a WorkloadEndpoint made of this Pod has no allowed sources`;
+}
+
+/** `wrong`: why the annotation can't be used; empty if it can. */
+function allowedSources({ metadata }: Pod): {
+  readonly prefixes: readonly string[] | undefined;
+  readonly wrong: string;
+} {
+  const value = metadata.annotations?.[annotation.allowedSourcePrefixes];
+  if (value === undefined) return { prefixes: undefined, wrong: '' };
   try {
-    return parsePodAnnotations(metadata.annotations).allowedSourcePrefixes;
-  } catch {
-    return undefined;
+    const only = { [annotation.allowedSourcePrefixes]: value };
+    return { prefixes: parsePodAnnotations(only).allowedSourcePrefixes, wrong: '' };
+  } catch (error) {
+    return { prefixes: undefined, wrong: messageOf(error) };
   }
 }

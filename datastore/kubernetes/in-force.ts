@@ -25,6 +25,8 @@ export class InForce<K extends KindName> {
   readonly #kind: K;
   #valid = new Map<string, KindMap[K]>();
   #unusable = new Map<string, Unusable<K>>();
+  /** Of objects that can be used, what can't be. */
+  #flaws = new Map<string, { readonly key: ObjectKey; readonly flaw: string }>();
 
   constructor(kind: K) {
     this.#kind = kind;
@@ -35,6 +37,7 @@ export class InForce<K extends KindName> {
     const before = this.#valid;
     this.#valid = new Map();
     this.#unusable = new Map();
+    this.#flaws = new Map();
     return readings.flatMap((reading) => this.#take(reading, before) ?? []);
   }
 
@@ -56,6 +59,7 @@ export class InForce<K extends KindName> {
     if (type === 'DELETED') {
       this.#valid.delete(text);
       this.#unusable.delete(text);
+      this.#flaws.delete(text);
       return { type: 'deleted', object: reading.object ?? before ?? nameOf(reading), resourceVersion };
     }
     const now = this.#take(reading, this.#valid);
@@ -70,22 +74,26 @@ export class InForce<K extends KindName> {
   }
 
   problems(): DatastoreProblem[] {
-    return [...this.#unusable.values()].map(({ key, wrong, effect, replacement }) => ({
-      source: objectPath(this.#kind, key),
-      objects: [objectText(this.#kind, key)],
-      message: `${wrong}; ${meanwhileText(this.#kind, effect, replacement?.denies)}`,
-      effect,
-    }));
+    const unusable = [...this.#unusable.values()].map(({ key, wrong, effect, replacement }) =>
+      this.#problem(key, `${wrong}; ${meanwhileText(this.#kind, effect, replacement?.denies)}`, effect),
+    );
+    return [...unusable, ...[...this.#flaws.values()].map(({ key, flaw }) => this.#problem(key, flaw, 'ignored'))];
   }
 
   get hasProblems(): boolean {
-    return this.#unusable.size > 0;
+    return this.#unusable.size + this.#flaws.size > 0;
+  }
+
+  #problem(key: ObjectKey, message: string, effect: ProblemEffect): DatastoreProblem {
+    return { source: objectPath(this.#kind, key), objects: [objectText(this.#kind, key)], message, effect };
   }
 
   /** What is in force of an object now. `before`: what was valid until now. */
   #take(reading: Reading<K>, before: ReadonlyMap<string, KindMap[K]>): KindMap[K] | undefined {
-    const { key, object, wrong, replacement } = reading;
+    const { key, object, wrong, flaw, replacement } = reading;
     const text = keyText(key);
+    if (flaw === '') this.#flaws.delete(text);
+    else this.#flaws.set(text, { key, flaw });
     if (object !== undefined) {
       this.#unusable.delete(text);
       this.#valid.set(text, object);

@@ -23,7 +23,8 @@ beforeEach(async () => {
     if (query.has('watch')) {
       answering.begin();
       watching = answering;
-    } else if (path.endsWith('policies') || path.endsWith('blocks')) answering.json(200, page(items, '7'));
+    } else if (path.endsWith('pods') || path.endsWith('policies') || path.endsWith('blocks'))
+      answering.json(200, page(items, '7'));
     else answering.json(200, items[0]);
   };
 });
@@ -166,4 +167,50 @@ test('fields that nobody knows are said once for a kind, not for each object', a
   items = [policy('a', '5', { ...good, colour: 'red' }), policy('b', '6', { ...good, colour: 'red' })];
   await listed();
   expect(bed.log.filter((line) => line.includes('spec.colour'))).toHaveLength(1);
+});
+
+test("a Pod's annotation that can't be used is a problem while it stands there; Pod and WorkloadEndpoint stay", async () => {
+  const pod = (resourceVersion: string, prefixes: string): object => ({
+    metadata: {
+      name: 'web',
+      namespace: 'default',
+      uid: 'u',
+      resourceVersion,
+      annotations: { 'cni.projectcalico.org/allowedSourcePrefixes': prefixes },
+    },
+    spec: { nodeName: 'n', containers: [] },
+    status: { podIPs: [{ ip: '10.0.0.1' }] },
+  });
+  items = [pod('5', 'nonsense')];
+  const { resourceVersion } = await store.list('Pod');
+  const problem = {
+    source: '/api/v1/namespaces/default/pods/web',
+    objects: ['Pod default/web'],
+    message: expect.stringContaining('annotation cni.projectcalico.org/allowedSourcePrefixes must be'),
+    effect: 'ignored',
+  };
+  expect(store.problems()).toEqual([problem]);
+  const events = store.watch('Pod', { resourceVersion, signal: abort.current.signal })[Symbol.asyncIterator]();
+  const next = async (type: string, object: object) => {
+    watching?.write(eventLine(type, object));
+    return (await events.next()).value;
+  };
+  await events.next();
+  expect(await next('MODIFIED', pod('8', '["10.1.0.0/16"]'))).toMatchObject({ type: 'modified' });
+  expect(store.problems()).toEqual([]);
+  expect(await next('MODIFIED', pod('9', 'nonsense'))).toMatchObject({ type: 'modified' });
+  expect(store.problems()).toEqual([problem]);
+  items = [pod('9', 'nonsense')];
+  const [endpoint] = (await store.list('WorkloadEndpoint')).items;
+  expect(endpoint?.spec).toMatchObject({ ipNetworks: ['10.0.0.1/32'] });
+  expect(await next('DELETED', pod('10', 'nonsense'))).toMatchObject({ type: 'deleted' });
+  expect(store.problems()).toEqual([]);
+  items = [pod('11', 'nonsense')];
+  abort.current.abort();
+  await events.next();
+  await store.list('Pod');
+  expect(store.problems()).toHaveLength(1);
+  items = [];
+  await store.list('Pod');
+  expect(store.problems()).toEqual([]);
 });

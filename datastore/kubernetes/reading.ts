@@ -4,6 +4,7 @@ import type { ObjectKey } from '#api/meta.ts';
 import { closedPolicy } from '#api/policy/closed.ts';
 import type { Directions } from '#api/policy/types-of.ts';
 import { keyOf, withMetadata, type AnyObject } from '../stored-object.ts';
+import { flawOf } from './derived.ts';
 import { slimmed, type Sharing } from './slim.ts';
 
 /** What the API server has under one name, as far as it can be used. */
@@ -16,6 +17,8 @@ export interface Reading<K extends KindName = KindName> {
   readonly unknownFields: readonly string[];
   /** Why it can't be used; empty if it can. */
   readonly wrong: string;
+  /** What of it can't be used although it can, and what holds meanwhile; empty if nothing. */
+  readonly flaw: string;
   /** What stands in for it then. */
   readonly replacement: Replacement<K> | undefined;
 }
@@ -39,6 +42,7 @@ export function readObject<K extends KindName>(kind: K, raw: Record<string, unkn
       object: sharing.share(kind, object),
       unknownFields,
       wrong: '',
+      flaw: kind === 'Pod' ? flawOf(object as KindMap['Pod']) : '',
       replacement: undefined,
     };
   } catch (error) {
@@ -51,6 +55,7 @@ export function readObject<K extends KindName>(kind: K, raw: Record<string, unkn
       object: undefined,
       unknownFields: [],
       wrong: messageOf(error),
+      flaw: '',
       replacement: closed && {
         denies: closed.denies,
         object: withMetadata<AnyObject>(closed.object, { uid, resourceVersion }) as KindMap[K],
