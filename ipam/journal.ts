@@ -41,11 +41,14 @@ export class Journal implements Disposable {
   #fd: number;
   #size = 0;
 
-  /** Opens or creates the file. Throws the file system's error. */
-  constructor(path: string) {
+  /** Opens or creates the file; `log` is told of lines that are no records. Throws the file system's error. */
+  constructor(path: string, log: (level: 'error', message: string) => void) {
     this.#path = path;
     mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    this.#remember(readRecords(path));
+    const { records, strange } = readRecords(path);
+    // Said now, because the file is written anew without them.
+    if (strange.length > 0) log('error', strangeText(path, strange));
+    this.#remember(records);
     this.#fd = this.#rewrite();
   }
 
@@ -117,25 +120,56 @@ function lineOf(record: JournalRecord): string {
   return `${JSON.stringify(record)}\n`;
 }
 
-/** The whole records of a file; the last one may have been cut off by a crash before it was acted upon. */
-function readRecords(path: string): readonly JournalRecord[] {
+/** What a file holds. */
+interface Contents {
+  readonly records: readonly JournalRecord[];
+  /** Whole lines that are no records: nothing that we do leaves them. */
+  readonly strange: readonly string[];
+}
+
+/** Reads a file; the last line, if it has no end, may have been cut off by a crash before it was acted upon, and is passed over. */
+function readRecords(path: string): Contents {
   let text: string;
   try {
     text = readFileSync(path, 'utf8');
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') {
-      return [];
+      return { records: [], strange: [] };
     }
     throw error;
   }
-  return text.split('\n').flatMap((line) => {
-    try {
-      const value: unknown = JSON.parse(line);
-      return isRecord(value) ? [value] : [];
-    } catch {
-      return []; // Cut off, or (after a power failure) zeros: nobody was told of what it would have said.
+  const records: JournalRecord[] = [];
+  const strange: string[] = [];
+  const lines = text.split('\n');
+  for (const [index, line] of lines.entries()) {
+    const record = recordOf(line);
+    if (record !== undefined) {
+      records.push(record);
+      continue;
     }
-  });
+    // The last was cut off, or is (after a power failure) zeros: nobody was told of what it would have said.
+    if (index < lines.length - 1) strange.push(line);
+  }
+  return { records, strange };
+}
+
+function recordOf(line: string): JournalRecord | undefined {
+  try {
+    const value: unknown = JSON.parse(line);
+    return isRecord(value) ? value : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function strangeText(path: string, strange: readonly string[]): string {
+  const [first = ''] = strange;
+  const shown = JSON.stringify(first.length > 120 ? `${first.slice(0, 117)}...` : first);
+  const lines = strange.length === 1 ? '1 line is no record' : `${strange.length} lines are no records`;
+  return (
+    `read the journal ${path}: ${lines} (the first: ${shown}); what stood there of addresses is lost, unless ` +
+    "the datastore has it already: after a power failure the pods are gone too; else somebody has written to the file, or its disk is damaged: run 'tortie ipam check'"
+  );
 }
 
 function isRecord(value: unknown): value is JournalRecord {

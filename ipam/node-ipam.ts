@@ -81,7 +81,7 @@ export class NodeIpam implements Ipam, AsyncDisposable {
     this.#blocks = new CachedBlocks(datastore, this.#claims, direct, cooling, (before, now) =>
       this.#taken.onTaken(before, now),
     );
-    this.#journal = new Journal(options.journalPath);
+    this.#journal = new Journal(options.journalPath, log);
     this.#ledger = new Ledger(nodeName, this.#blocks, this.#journal);
     this.#allocator = new Allocator({
       nodeName,
