@@ -1,4 +1,4 @@
-/** Two projects: pure tests, and tests on the real kernel (root, namespaces, processes). */
+/** Three projects: pure tests, tests on the real kernel (root, namespaces, processes), tests on a real Kubernetes. */
 const common = {
   rootDir: '.',
   extensionsToTreatAsEsm: ['.ts'],
@@ -17,7 +17,6 @@ export default {
       displayName: 'unit',
       testMatch: [
         '<rootDir>/!(test)/**/*.test.ts',
-        '<rootDir>/test/unit/**/*.test.ts',
         '<rootDir>/test/oracle/!(kernel)*.test.ts',
       ],
     },

@@ -44,6 +44,6 @@ export const differences: readonly Difference[] = [
   { area: 'Dataplanes', calico: 'eBPF: `sessionAffinity: ClientIP` is kept.', tortie: 'Not kept in eBPF mode: each connection that Tortie leads gets any backend. `tortie services` and the log name such Services.', why: 'not there yet' },
   { area: 'Dataplanes', calico: 'eBPF: a Log rule writes to the kernel\'s trace.', tortie: 'It counts, and writes nothing; `tortie flows` shows new flows and refusals with their rules.', why: 'one reader, names instead of numbers' },
   { area: 'Operation', calico: 'Typha, BIRD, confd and kube-controllers run beside Felix.', tortie: 'One agent per node.', why: 'fewer parts' },
-  { area: 'API', calico: 'crd.projectcalico.org/v1 behind an aggregated API server, or native projectcalico.org/v3.', tortie: 'Native projectcalico.org/v3 definitions only, with CEL rules; Kubernetes 1.30 or newer.', why: 'one kind, one name, checked where it is written' },
+  { area: 'API', calico: 'crd.projectcalico.org/v1 behind an aggregated API server, or native projectcalico.org/v3.', tortie: 'Native projectcalico.org/v3 definitions only, with CEL rules; Kubernetes 1.31 or newer.', why: 'one kind, one name, checked where it is written' },
   { area: 'API', calico: 'Fields that a definition doesn\'t know are dropped.', tortie: 'They are kept in what programs write and in FelixConfiguration, and listed; in what people write `kubectl` refuses them.', why: 'a program must lose nothing that a newer one wrote; a misspelt field of a policy makes it wider' },
 ];

@@ -101,7 +101,9 @@ export const clusterTables = {
   },
   BGPConfiguration: {
     ...each(
-      yesBut("of the object default: where the services' addresses are, for serviceLoopPrevention"),
+      yesBut(
+        "of the object default: where the services' addresses are, for serviceLoopPrevention; in eBPF mode also which are left to kube-proxy",
+      ),
       'spec.serviceClusterIPs[].cidr',
       'spec.serviceExternalIPs[].cidr',
       'spec.serviceLoadBalancerIPs[].cidr',

@@ -62,7 +62,7 @@ export const ebpfFields = {
   bpfMapSizeNATAffinity: field('BPFMapSizeNATAffinity', mapSize, '65536', 'Clients with session affinity.'),
   bpfMapSizeRoute: field('BPFMapSizeRoute', mapSize, '262144', 'Routes.'),
   bpfMapSizeIPSets: field('BPFMapSizeIPSets', mapSize, '1048576', 'Members of IP sets.'),
-  bpfMapSizeIfState: field('BPFMapSizeIfState', mapSize, '4096', 'Devices.'),
+  bpfMapSizeIfState: field('BPFMapSizeIfState', mapSize, '4096', 'Devices.', { differs: '1000: its entries are devices of one kind, ours bound every table by pod' }),
 
   // Logs
   bpfLogLevel: field('BPFLogLevel', oneOf('Off', 'Info', 'Debug'), 'Off', "What the programs write to the kernel's trace pipe."),

@@ -136,7 +136,8 @@ export const checkTable = {
   'bpf-tcx': {
     group: 'eBPF',
     asks: 'tcx links can be attached (Linux 6.6).',
-    disables: 'the order among programs of several owners on a host device: clsact is used instead',
+    disables:
+      'the order among programs of several owners on a host device (clsact is used instead), and pods with a limit of bandwidth on what they send (their ADD fails in eBPF mode)',
     todo: perhapsNewerKernel,
     severity: 'note',
     dataplane: 'ebpf',
