@@ -4,7 +4,6 @@ import type { Conntrack } from '#native/conntrack.ts';
 import { Turns } from '#native/turns.ts';
 import type { MonitorGroup, Netlink, NetlinkEvent, NetlinkOp } from '#native/types.ts';
 import type { ApplyReport, Counter, Dataplane, DeviceCounters, HostDeviceState } from '../contract.ts';
-import type { DataplaneFlows } from '../flows.ts';
 import type { Logger } from '../logger.ts';
 import type { DataplaneConfig, DataplaneUpdate } from '../messages.ts';
 import type { InForceView, PacketQuestion, PacketView, ServicesView } from '../observe.ts';
@@ -77,10 +76,12 @@ export class EbpfDataplane implements Dataplane {
   };
 
   readonly programsServices = true;
-  readonly flows: DataplaneFlows = new LoadedFlows(
-    () => this.#loaded?.flows,
-    (handover) => this.#loading.setHandover(handover),
-  );
+  readonly flows = new LoadedFlows({
+    loaded: () => this.#loaded,
+    inTurn: (work) => this.#turns.run(work),
+    onHandover: (handover) => this.#loading.setHandover(handover),
+    onTold: () => this.#listener(),
+  });
 
   readonly flowEvents = new FlowEvents(() => this.#loaded?.ring((ifindex) => this.#nameOf(ifindex)));
   readonly services: ServicesView = new LoadedServices(() => this.#loaded?.services);
@@ -97,7 +98,7 @@ export class EbpfDataplane implements Dataplane {
   readonly #hosts: HostEndpoints;
   readonly #path: PacketPath;
   readonly #formerFlows: FormerFlows;
-  /** apply, activate, release and cleanup exclude each other. */
+  /** apply, activate, release and cleanup exclude each other, and what must find all flows begins between them. */
   readonly #turns = new Turns();
   /** Ifindexes of devices that are gone. */
   readonly #gone = new Set<number>();
@@ -197,7 +198,10 @@ export class EbpfDataplane implements Dataplane {
       } catch (error) {
         outcome.failed.push({ object: 'BPF programs', reason: wordsOf(error) });
       }
-      const misfit = await this.#loading.fitSizes(retry, (former, next) => this.#replace(former, next));
+      // Whoever tells flows reads the maps that would be closed.
+      const misfit = this.flows.areTold
+        ? undefined
+        : await this.#loading.fitSizes(retry, (former, next) => this.#replace(former, next));
       if (misfit !== undefined) outcome.failed.push(misfit);
       const loaded = this.#loaded;
       if (loaded === undefined) {

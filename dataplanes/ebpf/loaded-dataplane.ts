@@ -88,6 +88,8 @@ export class LoadedDataplane implements AsyncDisposable {
   /** What was asked of `hasSizes` last. */
   #sizesAsked: { readonly wanted: MapEntries; readonly areThey: boolean } | undefined;
   #isSweeping = false;
+  /** All that the older maps have stands in ours. */
+  #isCarried = false;
   /** What the filters jump to may not be these programs. */
   #mustEnter = true;
   /** What of Services is done otherwise, as it was logged. */
@@ -307,15 +309,22 @@ export class LoadedDataplane implements AsyncDisposable {
     };
   }
 
+  /** Whether all flows are in these maps: a flow that is deleted here now stands nowhere else, from where it would be carried. */
+  get hasAllFlows(): boolean {
+    return this.#older.isEmpty || this.#isCarried;
+  }
+
   /**
    * Takes over the flows of maps that these programs don't have: once before they are entered, and once when nothing works on those maps any more. Throws
    * what the maps say.
    */
   async carryFlows(when: 'before' | 'after'): Promise<void> {
     if (this.#older.isEmpty) return;
+    this.#isCarried = false;
     // Programs that are still at work on a packet.
     if (when === 'after') await bpfGrace();
     const report = await this.#older.carry(flowMapsOf(this.#programs.map));
+    this.#isCarried = when === 'after';
     this.#logCarried(report, when);
   }
 

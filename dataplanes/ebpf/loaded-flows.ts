@@ -12,34 +12,77 @@ import type {
 /** Flows are being taken over from the other dataplane, or handed over to it. */
 export type Handover = 'in' | 'out';
 
-/** The flows of a dataplane whose maps may not be open: then every question is an error (`code` `NOT_LOADED`). */
-export class LoadedFlows implements DataplaneFlows {
-  readonly #source: () => DataplaneFlows | undefined;
-  readonly #onHandover: (handover: Handover | undefined) => void;
+/** What is in use. */
+interface FlowMaps {
+  readonly flows: DataplaneFlows;
+  /** Whether all flows are in its maps: none stand in former ones any more. */
+  readonly hasAllFlows: boolean;
+  /** Takes over those that stand in former ones. */
+  carryFlows(when: 'before'): Promise<void>;
+}
 
-  /** `onHandover` is told when flows begin and end to be taken over, and when they begin to be handed over for good: that ends with the dataplane. */
-  constructor(source: () => DataplaneFlows | undefined, onHandover: (handover: Handover | undefined) => void) {
-    this.#source = source;
-    this.#onHandover = onHandover;
+export interface LoadedFlowsDeps {
+  /** What is in use; undefined: nothing. */
+  readonly loaded: () => FlowMaps | undefined;
+  /** Does it when nothing replaces or fills what is in use, which begins only when it has ended. */
+  readonly inTurn: <Result>(work: () => Promise<Result>) => Promise<Result>;
+  /** Flows begin and end to be taken over, or begin to be handed over for good: that ends with the dataplane. */
+  readonly onHandover: (handover: Handover | undefined) => void;
+  /** `areTold` isn't true any more. */
+  readonly onTold: () => void;
+}
+
+/**
+ * The flows of a dataplane whose maps may not be open (then every question is an error, `code` `NOT_LOADED`), and may get others in their place: while these
+ * are being filled, they have no flows yet. What must find all waits for its turn.
+ */
+export class LoadedFlows implements DataplaneFlows {
+  readonly #deps: LoadedFlowsDeps;
+  /** Exports under way, but for those for good. */
+  #telling = 0;
+
+  constructor(deps: LoadedFlowsDeps) {
+    this.#deps = deps;
   }
 
   /** Undefined while nothing is loaded. */
   get stats(): FlowTableStats | undefined {
-    return this.#source()?.stats;
+    return this.#deps.loaded()?.flows.stats;
+  }
+
+  /** Flows are being told, of maps that must stay open for it. */
+  get areTold(): boolean {
+    return this.#telling > 0;
   }
 
   list(filter: FlowFilter): AsyncIterable<readonly Flow[]> {
-    return this.#flows.list(filter);
+    return this.#maps.flows.list(filter);
   }
 
-  delete(filter: FlowFilter): Promise<FlowDeletion> {
-    return this.#flows.delete(filter);
+  async delete(filter: FlowFilter): Promise<FlowDeletion> {
+    const { flows } = await this.#deps.inTurn(() => Promise.resolve(this.#maps));
+    return await flows.delete(filter);
   }
 
-  exportFlows(scope: FlowScope, signal: AbortSignal): AsyncIterable<FlowExportItem> {
-    const flows = this.#flows;
-    if (scope.isLeaving === true) this.#onHandover('out');
-    return flows.exportFlows(scope, signal);
+  async *exportFlows(scope: FlowScope, signal: AbortSignal): AsyncGenerator<FlowExportItem, void, undefined> {
+    const { inTurn, onHandover, onTold } = this.#deps;
+    const isLeaving = scope.isLeaving === true;
+    const flows = await inTurn(async () => {
+      const maps = this.#maps;
+      // They have not been entered yet: what packets meet are the former ones.
+      if (!maps.hasAllFlows) await maps.carryFlows('before');
+      if (isLeaving) onHandover('out');
+      else this.#telling += 1;
+      return maps.flows;
+    });
+    try {
+      yield* flows.exportFlows(scope, signal);
+    } finally {
+      if (!isLeaving) {
+        this.#telling -= 1;
+        if (!this.areTold) onTold();
+      }
+    }
   }
 
   async importFlows(
@@ -47,18 +90,19 @@ export class LoadedFlows implements DataplaneFlows {
     scope: FlowScope,
     onWhole?: (report: FlowImportReport) => void,
   ): Promise<FlowImportReport> {
-    const flows = this.#flows;
-    this.#onHandover('in');
+    const { flows } = this.#maps;
+    const { onHandover } = this.#deps;
+    onHandover('in');
     try {
       return await flows.importFlows(items, scope, onWhole);
     } finally {
-      this.#onHandover(undefined);
+      onHandover(undefined);
     }
   }
 
-  get #flows(): DataplaneFlows {
-    const flows = this.#source();
-    if (flows !== undefined) return flows;
+  get #maps(): FlowMaps {
+    const maps = this.#deps.loaded();
+    if (maps !== undefined) return maps;
     throw Object.assign(new Error('the BPF programs are not loaded: there are no flows'), { code: 'NOT_LOADED' });
   }
 }

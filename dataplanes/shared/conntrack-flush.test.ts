@@ -122,3 +122,18 @@ test('a deletion that had to wait for another leaves alone what became due after
   expect(calls.at(-1)).toEqual(['10.65.0.3']);
   expect(flush.isDue).toBe(false);
 });
+
+test('a deletion that failed is no failure any more when the next one has done it', async () => {
+  const results = [new Error('no memory'), undefined];
+  const flush = new ConntrackFlush({
+    deleteOf: async () => {
+      const error = results.shift();
+      if (error !== undefined) throw error;
+    },
+  });
+  flush.record(update('one', endpoint('10.65.0.1')));
+  flush.record(removal('one'));
+  flush.begin();
+  await Promise.all([flush.run(), flush.run()]);
+  expect([flush.takeFailure(), flush.isDue]).toEqual([undefined, false]);
+});

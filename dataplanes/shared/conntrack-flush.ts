@@ -131,6 +131,8 @@ export class ConntrackFlush {
     try {
       await this.#conntrack.deleteOf(due.map(([address]) => address));
       for (const [address, holder] of due) if (this.#due.get(address) === holder) this.#done(address);
+      // What an earlier one left, this one did, too.
+      this.#failure = undefined;
     } catch (error) {
       this.#failure = (error as Error).message;
     }

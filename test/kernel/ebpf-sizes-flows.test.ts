@@ -1,0 +1,141 @@
+/** Maps of flows get another size while somebody tells or forgets flows. */
+import { join } from 'node:path';
+import { scheduler } from 'node:timers/promises';
+import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { FlowFlag } from '#dataplanes/ebpf/bpf-types.gen.ts';
+import type { EbpfDataplane } from '#dataplanes/ebpf/ebpf.ts';
+import { flowShard, shardNames } from '#dataplanes/ebpf/flows/flow-maps.ts';
+import { flowElements } from '#dataplanes/ebpf/flows/flow-record.ts';
+import { FlowTable } from '#dataplanes/ebpf/flows/flow-table.ts';
+import { layoutVersion } from '#dataplanes/ebpf/programs.ts';
+import type { FlowExportItem } from '#dataplanes/flows.ts';
+import { openPinnedMap } from '#native/bpf.ts';
+import { type BedPod, EbpfBed } from './ebpf-bed.ts';
+import { flowRecord } from './ebpf-flows-bed.ts';
+
+let bed: EbpfBed;
+const deleteFlows = Object.getOwnPropertyDescriptor(FlowTable.prototype, 'delete') ?? {};
+
+beforeEach(async () => {
+  bed = await EbpfBed.create();
+});
+
+afterEach(async () => {
+  Object.defineProperty(FlowTable.prototype, 'delete', deleteFlows);
+  await bed[Symbol.asyncDispose]();
+});
+
+/** A dataplane in force with a pod, of which a connection with somebody outside is known. */
+async function start(): Promise<{ dataplane: EbpfDataplane; pod: BedPod }> {
+  const dataplane = await bed.dataplane([], { sizes: { flows: 4096 } });
+  await dataplane.activate();
+  const pod = await bed.pod(1, dataplane);
+  dataplane.onUpdate({ type: 'workloadEndpointUpdate', id: pod.id, endpoint: pod.endpoint });
+  expect(await dataplane.apply()).toMatchObject({ failed: [] });
+  const { record, name } = connection(pod);
+  using map = openPinnedMap(join(bed.bpffs, layoutVersion, name));
+  map?.set(record.key, record.value);
+  return { dataplane, pod };
+}
+
+function connection({ ipv4 }: BedPod) {
+  const { egressOk, answered, established, viaStack } = FlowFlag;
+  const opener = { address: ipv4, port: 40_000 };
+  const other = { address: '192.0.2.1', port: 80 };
+  const { record } = flowElements(flowRecord(4, 6, egressOk | answered | established | viaStack, 0, { opener, other }));
+  return { record, name: shardNames(4)[flowShard(record.key)] as string };
+}
+
+function isKnown(pod: BedPod): boolean {
+  const { record, name } = connection(pod);
+  using map = openPinnedMap(join(bed.bpffs, layoutVersion, name));
+  return map?.get(record.key) !== undefined;
+}
+
+function pinnedSize(): number | undefined {
+  using map = openPinnedMap(join(bed.bpffs, layoutVersion, 'tortie_flow4a'));
+  return map?.shape.maxEntries;
+}
+
+/** Doubles flows. `whileEmpty` is done once, when the new maps are in use and have no flows yet. */
+async function grow(dataplane: EbpfDataplane, whileEmpty: () => Promise<unknown> = () => Promise.resolve()) {
+  const links = bed.host.links.bind(bed.host);
+  let isDone = false;
+  Object.assign(bed.host, {
+    // The first that the apply asks when the former maps are closed.
+    links: async () => {
+      if (!isDone) {
+        isDone = true;
+        await whileEmpty();
+      }
+      return await links();
+    },
+  });
+  const mapSizes = { ...bed.config.mapSizes, flows: 8192 };
+  dataplane.onUpdate({ type: 'configUpdate', config: { ...bed.config, mapSizes } });
+  try {
+    return await dataplane.apply();
+  } finally {
+    Object.assign(bed.host, { links });
+  }
+}
+
+async function toldBy(items: AsyncIterable<FlowExportItem>): Promise<number> {
+  let flows = 0;
+  for await (const item of items) if (item.type === 'flows') flows += item.flows.length;
+  return flows;
+}
+
+test.each([false, true])(
+  'an export that begins while the new maps are empty tells all (isLeaving: %s)',
+  async (isLeaving) => {
+    const { dataplane, pod } = await start();
+    let telling: Promise<number> | undefined;
+    const { failed } = await grow(dataplane, async () => {
+      const scope = { local: new Set([pod.ipv4]), isLeaving };
+      telling = toldBy(dataplane.flows.exportFlows(scope, new AbortController().signal));
+      await scheduler.wait(200);
+    });
+    expect([failed, pinnedSize()]).toEqual([[], 2048]);
+    expect(await telling).toBe(1);
+  },
+);
+
+test('an export reads its maps to the end, and then they get the size that is wanted', async () => {
+  const { dataplane, pod } = await start();
+  const { promise: isDue, resolve } = Promise.withResolvers<void>();
+  dataplane.onDisturbed(resolve);
+  const telling = dataplane.flows.exportFlows({ local: new Set([pod.ipv4]) }, new AbortController().signal);
+  const first = await telling.next();
+  expect(first.value).toMatchObject({ type: 'flows' });
+  expect(await grow(dataplane)).toMatchObject({ failed: [] });
+  expect(pinnedSize()).toBe(1024);
+  for await (const item of telling) expect(item).toEqual({ type: 'whole' });
+  await isDue;
+  expect(await dataplane.apply()).toMatchObject({ failed: [] });
+  expect([pinnedSize(), isKnown(pod)]).toEqual([2048, true]);
+});
+
+test('flows of a pod that is gone are forgotten, though its deletion met closed maps, and the next one empty ones', async () => {
+  const { dataplane, pod } = await start();
+  const gate = Promise.withResolvers<void>();
+  const { value: deleteAll } = deleteFlows as { value: FlowTable['delete'] };
+  Object.assign(FlowTable.prototype, {
+    async delete(this: FlowTable, ...args: Parameters<FlowTable['delete']>) {
+      await gate.promise;
+      return await deleteAll.apply(this, args);
+    },
+  });
+  dataplane.onUpdate({ type: 'workloadEndpointRemove', id: pod.id });
+  for (let n = 0; n < 2; n += 1) expect(await dataplane.apply()).toMatchObject({ failed: [], removed: [] });
+  const { failed } = await grow(dataplane, async () => {
+    gate.resolve();
+    await scheduler.wait(500);
+  });
+  expect([failed, pinnedSize()]).toEqual([[], 2048]);
+  const { promise: isGone, resolve } = Promise.withResolvers<void>();
+  dataplane.onDisturbed(() => void dataplane.apply().then(({ removed }) => removed.includes(pod.id) && resolve()));
+  const { removed } = await dataplane.apply();
+  if (!removed.includes(pod.id)) await isGone;
+  expect(isKnown(pod)).toBe(false);
+});
