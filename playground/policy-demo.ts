@@ -98,8 +98,8 @@ export async function endPolicies(lab: Lab, pods: readonly LabPod[]): Promise<vo
 }
 
 async function checkMatrix(report: Report, pods: readonly LabPod[], allowed: Scene['allowed']): Promise<void> {
-  await until(async () => (await differences(pods, allowed)).length === 0);
-  const wrong = await differences(pods, allowed);
+  let wrong: readonly string[] = [];
+  await until(async () => (wrong = await differences(pods, allowed)).length === 0);
   const width = Math.max(...pods.map(({ name }) => name.length));
   report.line(`  ${' '.repeat(width)}  ${pods.map(({ name }) => name).join('  ')}`);
   for (const from of pods) {
@@ -124,10 +124,14 @@ async function differences(pods: readonly LabPod[], allowed: Scene['allowed']): 
 
 const pair = (from: LabPod, to: LabPod): string => `${from.name} -> ${to.name}`;
 
-/** Waits until it is so, or until patience ends: whoever called looks again and says what is wrong. */
-export async function until(isSo: () => Promise<boolean>): Promise<void> {
+/** Waits until it is so, or until patience ends; returns whether it was, at the last look. One look more might meet a packet that a switch still loses. */
+export async function until(isSo: () => Promise<boolean>): Promise<boolean> {
   const deadline = Date.now() + patienceMs;
-  while (!(await isSo()) && Date.now() < deadline) await new Promise((resolve) => setTimeout(resolve, 50));
+  while (!(await isSo())) {
+    if (Date.now() >= deadline) return false;
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  return true;
 }
 
 /** The connection that only the Kubernetes policy denies: its answer must name that policy or tier. */

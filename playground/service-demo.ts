@@ -23,8 +23,7 @@ export async function serviceDemo(report: Report, lab: Lab, pods: readonly LabPo
     const answers = await Promise.all(clusterIps.map((host) => peer.probe(host, { port: 80, timeoutMs: 250 })));
     return answers.every(({ verdict }) => verdict === 'reaches');
   };
-  await until(() => reaches(front));
-  report.check(await reaches(front), `${front.name} reaches it by both addresses`, 'no answer');
+  report.check(await until(() => reaches(front)), `${front.name} reaches it by both addresses`, 'no answer');
   report.check(!(await reaches(test)), `${test.name}, which policy cuts off, does not`, 'it did');
   lab.apply('service', []);
 }
