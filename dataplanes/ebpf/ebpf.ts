@@ -142,6 +142,7 @@ export class EbpfDataplane implements Dataplane {
         if (this.#loaded === undefined) await this.#hosts.look(newOutcome());
         return this.#hosts.parts;
       },
+      isFilled: () => this.#isFilled,
       onDue: () => this.#listener(),
     });
     this.#path = new PacketPath({

@@ -70,7 +70,8 @@ export class LoadedDataplane implements AsyncDisposable {
   readonly flows: FlowTable;
   /** The maps' sizes; what had no room in the size that was wanted has kept its own. */
   readonly sizes: MapEntries;
-  readonly #older: OlderFlows;
+  /** What is carried over; none before `pin`. */
+  #older: OlderFlows | undefined;
   readonly #sweeper: FlowSweeper;
   readonly #handles: DisposableStack;
   readonly #filters: Filters;
@@ -99,7 +100,6 @@ export class LoadedDataplane implements AsyncDisposable {
     deps: LoadedDeps,
     parts: Pick<LoadedDataplane, 'filters' | 'maps' | 'services' | 'flows' | 'sizes'> & {
       readonly programs: EndpointPrograms;
-      readonly older: OlderFlows;
       readonly config: PodConfig;
       readonly sweeper: FlowSweeper;
       readonly hosts: HostPrograms;
@@ -114,7 +114,6 @@ export class LoadedDataplane implements AsyncDisposable {
     this.services = parts.services;
     this.flows = parts.flows;
     this.sizes = parts.sizes;
-    this.#older = parts.older;
     this.#sweeper = parts.sweeper;
     this.#handles = handles;
     this.#hosts = parts.hosts;
@@ -122,7 +121,7 @@ export class LoadedDataplane implements AsyncDisposable {
     this.#pods = new PodCycle(links, endpoints, new Announcements(this.#filters, place.netns), this.maps);
   }
 
-  /** Throws as `openFilters` and `loadEndpointPrograms` do; then nothing that is pinned has changed. */
+  /** Throws as `openFilters` and `loadEndpointPrograms` do. Nothing that is pinned changes before `pin`. */
   static async open(
     deps: LoadedDeps,
     { config, sizes: wanted, parts: hostParts }: LoadSettings,
@@ -153,11 +152,19 @@ export class LoadedDataplane implements AsyncDisposable {
       toPod: filters.toPod.id,
     });
     const flows = new FlowTable(flowMaps, timeouts, () => sweeper.stats);
-    filters.pin();
-    programs.pin();
-    const older = handles.use(OlderFlows.find(place.dir, layoutVersion));
-    const parts = { filters, programs, config, maps, services, flows, sweeper, older, sizes, hosts };
+    const parts = { filters, programs, config, maps, services, flows, sweeper, sizes, hosts };
     return new LoadedDataplane(deps, parts, handles.move());
+  }
+
+  /**
+   * These are what the next agent finds; what they take the place of is kept beside them until it is carried over. Once, before they are entered.
+   * `former`: what is in use until then, whose figures of flows stay.
+   */
+  pin(former?: LoadedDataplane): void {
+    this.#filters.pin();
+    this.#programs.pin();
+    this.#older = this.#handles.use(OlderFlows.find(this.#deps.place.dir, layoutVersion));
+    if (former !== undefined) this.#sweeper.goOnFrom(former.#sweeper.stats);
   }
 
   get filters(): Filters {
@@ -311,7 +318,7 @@ export class LoadedDataplane implements AsyncDisposable {
 
   /** Whether all flows are in these maps: a flow that is deleted here now stands nowhere else, from where it would be carried. */
   get hasAllFlows(): boolean {
-    return this.#older.isEmpty || this.#isCarried;
+    return this.#older === undefined || this.#older.isEmpty || this.#isCarried;
   }
 
   /**
@@ -319,7 +326,7 @@ export class LoadedDataplane implements AsyncDisposable {
    * what the maps say.
    */
   async carryFlows(when: 'before' | 'after'): Promise<void> {
-    if (this.#older.isEmpty) return;
+    if (this.#older === undefined || this.#older.isEmpty) return;
     this.#isCarried = false;
     // Programs that are still at work on a packet.
     if (when === 'after') await bpfGrace();
@@ -331,7 +338,7 @@ export class LoadedDataplane implements AsyncDisposable {
   /** What was put aside, and what builds of other layouts pinned, goes; nothing of them may be on a device any more. */
   removeOlder(): void {
     removeOlder(this.#deps.place.dir);
-    this.#older[Symbol.dispose]();
+    this.#older?.[Symbol.dispose]();
   }
 
   /**

@@ -7,6 +7,7 @@ import type { FamilyFlowStats } from '../flows.ts';
 import type { DataplaneConfig, MapSizeSettings } from '../messages.ts';
 import type { PodConfig } from './bpf-types.gen.ts';
 import { prepareBpffs } from './bpffs.ts';
+import { FlowGrowth } from './flow-growth.ts';
 import { resolveTimeouts } from './flows/flow-timeouts.ts';
 import type { HostPart } from './hosts/host-programs.ts';
 import { LoadedDataplane } from './loaded-dataplane.ts';
@@ -15,7 +16,16 @@ import { packetMarks } from './marks.ts';
 import type { PodEndpoints } from './pod-endpoints.ts';
 import type { PodLinks } from './pod-links.ts';
 import { fittingSizes, pinnedFlowEntries, type ProgramPlace } from './programs.ts';
-import { areSameSizes, doublingsFor, type MapEntries, mapEntries, mayDouble, shrinkError } from './sizes.ts';
+import {
+  areSameSizes,
+  doublingsFor,
+  doublingsToHold,
+  type MapEntries,
+  mapEntries,
+  mayDouble,
+  type Misfit,
+  shrinkError,
+} from './sizes.ts';
 
 /** What programs and maps are loaded for. */
 export interface LoadingDeps {
@@ -27,6 +37,8 @@ export interface LoadingDeps {
   readonly log: Logger;
   /** Looks which programs of uplinks and host endpoints will be entered, before anything is loaded. */
   readonly hostParts: () => Promise<readonly HostPart[]>;
+  /** Whether all that was said is in the maps: only then are larger ones, which have to be filled with the same, entered. */
+  readonly isFilled: () => boolean;
   /** Called when something is to be done that no message or event asks for. */
   readonly onDue: () => void;
 }
@@ -56,6 +68,9 @@ function wantedOf(config: DataplaneConfig, cpus: number, doublings: number): Wan
 /** Settings that begin anew with how often flows are doubled. */
 const flowSettings = ['flows', 'flowsPerCpu', 'doubleFlows'] as const satisfies readonly (keyof MapSizeSettings)[];
 
+/** Called in the turn in which `next` becomes what is in use. */
+type Replace = (former: LoadedDataplane, next: LoadedDataplane) => void;
+
 /** The programs and maps in use: loads or adopts them, loads programs anew for other settings, and everything for other sizes. */
 export class Loading {
   readonly #deps: LoadingDeps;
@@ -67,11 +82,11 @@ export class Loading {
   #refused: { readonly wanted: MapEntries; readonly reason: string } | undefined;
   /** Flows are being taken over into the maps in use, or handed over out of them. */
   #handover: Handover | undefined;
-  /** False once the kernel has refused larger maps of flows. */
-  #mayGrow = true;
+  readonly #growth: FlowGrowth;
 
   constructor(deps: LoadingDeps) {
     this.#deps = deps;
+    this.#growth = new FlowGrowth(deps);
   }
 
   /** What is in use; undefined: nothing. */
@@ -83,7 +98,7 @@ export class Loading {
   configure(config: DataplaneConfig): void {
     const before = this.#wanted?.config;
     const areAnew = flowSettings.some((setting) => before?.mapSizes[setting] !== config.mapSizes[setting]);
-    if (areAnew) this.#mayGrow = true;
+    if (areAnew) this.#growth.beginAnew();
     this.#wanted = wantedOf(config, cpus().length, areAnew ? 0 : (this.#wanted?.doublings ?? 0));
     if (loadSettings.some((setting) => before?.[setting] !== config[setting])) this.#mustLoad = true;
   }
@@ -105,57 +120,52 @@ export class Loading {
     const unusable = prepareBpffs(this.#deps.place.dir);
     if (unusable !== undefined) throw new Error(unusable);
     if (this.#loaded === undefined) {
-      this.#adoptGrowth();
-      this.#loaded = await this.#open();
+      await this.#adoptGrowth();
+      await using opened = new AsyncDisposableStack();
+      const loaded = opened.use(await this.#open());
+      loaded.pin();
+      opened.move();
+      this.#loaded = loaded;
     } else await this.#loaded.reload(podConfigOf(config));
     this.#mustLoad = false;
     return true;
   }
 
   /**
-   * Where other sizes are wanted, everything is loaded anew beside what is in force; it is to be told all that was said, to be filled as after a restart,
-   * and then entered. `replace` is called when it is there, in the turn in which it becomes what is in use. What can't be had leaves everything as it was.
-   * `retry`: also what was refused before.
+   * Where other sizes are wanted, or flows fill their maps, everything is loaded anew beside what is in force; it is to be told all that was said, to be
+   * filled as after a restart, and then entered. `replace` is called when it is there. What can't be had leaves everything as it was. `retry`: also what was
+   * refused before.
    */
-  async fitSizes(
-    retry: boolean,
-    replace: (former: LoadedDataplane, next: LoadedDataplane) => void,
-  ): Promise<ApplyFailure | undefined> {
+  async fitSizes(retry: boolean, replace: Replace): Promise<ApplyFailure | undefined> {
     const former = this.#loaded;
     if (former === undefined || this.#mustLoad) return undefined;
-    const { sizes: wanted } = this.#configured();
     const refused = this.#refused;
     this.#refused = undefined;
+    const nearlyFull = this.#growth.take();
     // What is taken over goes into maps that are in use, what is handed over comes from these.
-    if (former.hasSizes(wanted) || this.#handover !== undefined) return undefined;
-    const wasRefused = refused !== undefined && areSameSizes(refused.wanted, wanted);
-    const { place, log } = this.#deps;
-    try {
-      if (wasRefused && !retry) throw new Error(refused.reason);
-      const misfits = [...former.misfitsOf(wanted), ...(await fittingSizes(place, wanted)).misfits];
-      if (misfits.length > 0) throw shrinkError(misfits);
-      const next = await this.#open();
-      await former.settled();
-      if (this.#isHandingOver()) {
-        // It has begun meanwhile.
-        await next[Symbol.asyncDispose]();
+    if (this.#handover !== undefined) return undefined;
+    const { sizes } = this.#configured();
+    if (former.hasSizes(sizes)) {
+      if (nearlyFull !== undefined && this.#mayGrow(former)) await this.#grow(former, nearlyFull, replace);
+      return undefined;
+    }
+    let reason = refused !== undefined && areSameSizes(refused.wanted, sizes) ? refused.reason : undefined;
+    if (reason === undefined || retry) {
+      try {
+        const misfits = [...former.misfitsOf(sizes), ...(await this.#misfits())];
+        if (misfits.length > 0) throw shrinkError(misfits);
+        if (!former.hasSizes(this.#configured().sizes)) await this.#change(former, replace);
         return undefined;
+      } catch (error) {
+        reason = (error as Error).message;
       }
-      this.#loaded = next;
-      replace(former, next);
-    } catch (error) {
-      const reason = (error as Error).message;
-      if (this.#takeBackGrowth(former, reason)) return undefined;
-      this.#refused = { wanted, reason };
-      return { object: 'sizes of the BPF maps', reason };
     }
-    try {
-      await former[Symbol.asyncDispose]();
-    } catch (error) {
-      log.warn('the BPF maps of before could not all be closed', { reason: (error as Error).message });
-    }
-    log.info('the BPF maps get other sizes');
-    return undefined;
+    const { config, cpus: count, doublings, sizes: wanted } = this.#configured();
+    this.#refused = { wanted, reason };
+    const more = mayDouble(config.mapSizes, count, doublings)
+      ? ". Until these sizes can be had or are taken back, flows' maps don't grow either (bpfMapSizeConntrackScaling)"
+      : '';
+    return { object: 'sizes of the BPF maps', reason: `${reason}${more}` };
   }
 
   /** Closes handles: what is pinned and attached stays. The next `load` begins anew. */
@@ -166,38 +176,73 @@ export class Loading {
     this.#mustLoad = true;
   }
 
-  /** An earlier agent's maps of flows may have grown: they stay as large as they are. */
-  #adoptGrowth(): void {
+  /** An earlier agent's maps of flows may have grown: they stay as large as they are, or as what is in them needs. */
+  async #adoptGrowth(): Promise<void> {
     const { config, cpus: count } = this.#configured();
     const entries = pinnedFlowEntries(this.#deps.place);
     if (entries === undefined) return;
     this.#wanted = wantedOf(config, count, doublingsFor(config.mapSizes, count, entries));
+    await this.#misfits();
   }
 
-  /** Flows fill their maps: the next `fitSizes` gives these twice the size, if they may have it. */
-  #grow({ elements, maxElements }: FamilyFlowStats, family: Family): void {
+  /** Which pinned maps have no room in the sizes that are wanted. Flows get twice theirs until they have, if they may. */
+  async #misfits(): Promise<readonly Misfit[]> {
     const { config, cpus: count, doublings, sizes } = this.#configured();
-    // Other sizes are due already, or were refused.
-    if (!this.#mayGrow || this.#loaded?.hasSizes(sizes) !== true || !mayDouble(config.mapSizes, count, doublings))
-      return;
-    this.#wanted = wantedOf(config, count, doublings + 1);
+    const { misfits } = await fittingSizes(this.#deps.place, sizes);
+    const flows = misfits.filter(({ map }) => map.startsWith('tortie_flow'));
+    const most = Math.max(0, ...flows.map(({ used }) => used));
+    const times = doublingsToHold(config.mapSizes, count, doublings, most);
+    if (times === undefined || times === doublings) return misfits;
+    this.#wanted = wantedOf(config, count, times);
     this.#deps.log.warn(
-      `IPv${family} flows take ${elements} of ${maxElements} places: their maps get twice the size (bpfMapSizeConntrackScaling)`,
+      `the flows in use have no room in the size that is configured: their maps get ${2 ** times} times that (bpfMapSizeConntrackScaling)`,
     );
+    return misfits.filter((each) => !flows.includes(each));
+  }
+
+  /** Flows fill the maps of `loaded`: the next `fitSizes` gives them twice the size, if they may have it. */
+  #notice(stats: FamilyFlowStats, family: Family, loaded: LoadedDataplane): void {
+    if (loaded !== this.#loaded || !this.#mayGrow(loaded)) return;
+    this.#growth.notice(family, stats);
     this.#deps.onDue();
   }
 
-  /** Whether all that was wanted was twice the flows, and isn't any more. */
-  #takeBackGrowth(former: LoadedDataplane, reason: string): boolean {
-    const { config, cpus: count, doublings } = this.#configured();
-    const before = wantedOf(config, count, doublings - 1);
-    if (doublings === 0 || !former.hasSizes(before.sizes)) return false;
-    this.#wanted = before;
-    this.#mayGrow = false;
-    this.#deps.log.error(
-      `the maps of flows can't get twice the size: ${reason}. They stay as they are until bpfMapSizeConntrack changes or the agent starts again; flows that find no room are refused`,
-    );
-    return true;
+  #mayGrow(loaded: LoadedDataplane): boolean {
+    const { config, cpus: count, doublings, sizes } = this.#configured();
+    // Other sizes come first, and nothing does while they are refused.
+    return loaded.hasSizes(sizes) && mayDouble(config.mapSizes, count, doublings) && this.#growth.mayBegin();
+  }
+
+  async #grow(former: LoadedDataplane, nearlyFull: string, replace: Replace): Promise<void> {
+    const before = this.#configured();
+    this.#growth.begin(nearlyFull);
+    this.#wanted = wantedOf(before.config, before.cpus, before.doublings + 1);
+    try {
+      await this.#change(former, replace);
+    } catch (error) {
+      this.#growth.fail((error as Error).message);
+    }
+    if (this.#loaded === former) this.#wanted = before;
+  }
+
+  /** Everything in the sizes that are wanted takes the place of `former`; not if a switch has begun to take flows over or to hand them over meanwhile. */
+  async #change(former: LoadedDataplane, replace: Replace): Promise<void> {
+    const { log } = this.#deps;
+    await using opened = new AsyncDisposableStack();
+    const next = opened.use(await this.#open());
+    await former.settled();
+    // Before anything is pinned: it would put aside maps that are in use.
+    if (this.#isHandingOver()) return;
+    next.pin(former);
+    opened.move();
+    this.#loaded = next;
+    replace(former, next);
+    try {
+      await former[Symbol.asyncDispose]();
+    } catch (error) {
+      log.warn('the BPF maps of before could not all be closed', { reason: (error as Error).message });
+    }
+    log.info('the BPF maps get other sizes');
   }
 
   #configured(): Wanted {
@@ -214,7 +259,7 @@ export class Loading {
     const { config, sizes } = this.#configured();
     const timeouts = () => resolveTimeouts(this.#configured().config.flowTimeouts, readSysctl);
     const parts = await hostParts();
-    return await LoadedDataplane.open(
+    const loaded: LoadedDataplane = await LoadedDataplane.open(
       {
         place,
         endpoints,
@@ -223,10 +268,11 @@ export class Loading {
         clock,
         log,
         onDue,
-        onNearlyFull: (stats, family) => this.#grow(stats, family),
+        onNearlyFull: (stats, family) => this.#notice(stats, family, loaded),
       },
       { config: podConfigOf(config), sizes, parts },
     );
+    return loaded;
   }
 }
 

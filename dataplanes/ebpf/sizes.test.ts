@@ -4,6 +4,7 @@ import { mapShapes } from './bpf-types.gen.ts';
 import {
   areSameSizes,
   doublingsFor,
+  doublingsToHold,
   mapEntries,
   type MapName,
   mayDouble,
@@ -86,6 +87,19 @@ describe('twice the flows', () => {
     [1100, 3],
   ])('hashes of %i are those of 128 doubled %i times', (entries, times) => {
     expect(doublingsFor({ ...mapSizes, flows: 512 }, 1, entries)).toBe(times);
+  });
+});
+
+describe('flows that are in use', () => {
+  test.each([
+    ['have room as they are', { flows: 5000 }, 0, 1250, 0],
+    ['have it in twice the size', { flows: 4500 }, 0, 1250, 1],
+    ['in four times the size', { flows: 4096 }, 0, 2049, 2],
+    ['never in less than they were given', { flows: 4096 }, 1, 3, 1],
+    ['not beyond 4 million', { flows: 1_048_576 }, 0, 1_048_577, undefined],
+    ['not where that is switched off', { flows: 4500, doubleFlows: false }, 0, 1250, undefined],
+  ])('%s', (_, more, doublings, used, times) => {
+    expect(doublingsToHold({ ...mapSizes, ...more }, 1, doublings, used)).toBe(times);
   });
 });
 

@@ -57,6 +57,17 @@ export function doublingsFor(wanted: MapSizeSettings, cpus: number, entries: num
   return doublings;
 }
 
+/** How often, `doublings` times at least, flows must be doubled until one of a family's hashes holds `used`; undefined: so often they may not be. */
+export function doublingsToHold(
+  wanted: MapSizeSettings,
+  cpus: number,
+  doublings: number,
+  used: number,
+): number | undefined {
+  if ((mapEntries(wanted, cpus, doublings).tortie_flow4a ?? Infinity) >= used) return doublings;
+  return mayDouble(wanted, cpus, doublings) ? doublingsToHold(wanted, cpus, doublings + 1, used) : undefined;
+}
+
 /** The maps' sizes as the settings have them. `cpus`: of this machine; `doublings`: how often flows got twice the size. */
 export function mapEntries(wanted: MapSizeSettings, cpus: number, doublings = 0): MapEntries {
   const { frontends, backends, addresses, networks, devices } = wanted;

@@ -120,6 +120,7 @@ describe('sizes that can not be had', () => {
     const { failed } = await resize(dataplane, { flows: 8192, ...sizes });
     expect(failed.map(({ object }) => object)).toEqual(['sizes of the BPF maps']);
     expect(failed[0]?.reason).toContain(words);
+    expect(failed[0]?.reason).toContain("flows' maps don't grow");
     expect((await dataplane.apply({ retry: false })).failed).toEqual(failed);
     expect([inode(), pinnedSize('tortie_flow4a')]).toEqual(before);
     const report = await stream.stop();

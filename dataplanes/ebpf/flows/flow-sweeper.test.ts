@@ -190,6 +190,46 @@ describe('the sweeper', () => {
     expect(program.calls).toEqual(['4/0']);
   });
 
+  test('one that is stopped in its last call tells of nothing any more', async () => {
+    const { clock, program, full, sweeper } = make();
+    const held = Promise.withResolvers<SweepResult>();
+    program.answer = (family, shard) =>
+      family === 6 && shard === 3 ? held.promise : Promise.resolve(result({ visited: 1000 }));
+    sweeper.start();
+    clock.advance(sweepPauseMs);
+    await settled();
+    expect(program.calls).toEqual(all);
+    const stopping = sweeper[Symbol.asyncDispose]();
+    held.resolve(result({ visited: 1000 }));
+    await stopping;
+    await settled();
+    expect(full).toEqual([]);
+  });
+
+  test('goes on from what was said of the maps before, in the sizes of its own', async () => {
+    const { clock, program, sweeper } = make();
+    const deleted = { tcp: 1, udp: 2, icmp: 3, other: 4, pointer: 5 };
+    const before = { elements: 190, maxElements: 200, pointers: 7, deleted };
+    const figures = { sweeps: 9, failures: 2, seconds: 0.5, longestCallSeconds: 0.1 };
+    sweeper.goOnFrom({ 4: before, 6: { ...before, maxElements: 300 }, ...figures });
+    const kept = { elements: 190, pointers: 7, deleted };
+    expect(sweeper.stats).toEqual({
+      4: { ...kept, maxElements: 400 },
+      6: { ...kept, maxElements: 600 },
+      ...figures,
+    });
+    program.answer = () => Promise.resolve(result({ visited: 5, deletedTcp: 1 }));
+    sweeper.start();
+    clock.advance(sweepPauseMs);
+    await settled();
+    expect(sweeper.stats).toMatchObject({
+      4: { elements: 16, maxElements: 400, deleted: { ...deleted, tcp: 5 } },
+      sweeps: 10,
+      failures: 2,
+    });
+    await sweeper[Symbol.asyncDispose]();
+  });
+
   test('one that was stopped before its first sweep does none', async () => {
     const { clock, program, sweeper } = make();
     sweeper.start();

@@ -58,6 +58,16 @@ export class FlowSweeper implements AsyncDisposable {
     return this.#stats;
   }
 
+  /** What was said of the maps that these take the place of stays, but for their size, until the first sweep. */
+  goOnFrom(former: FlowTableStats): void {
+    const { maxElements } = this.#deps;
+    this.#stats = {
+      ...former,
+      4: { ...former[4], maxElements: maxElements[4] },
+      6: { ...former[6], maxElements: maxElements[6] },
+    };
+  }
+
   /** The first sweep is 10 s from now. Once. */
   start(): void {
     if (this.#stopped) return;
@@ -106,6 +116,8 @@ export class FlowSweeper implements AsyncDisposable {
       ...(failure !== undefined && { failure }),
     };
     this.#tell(failure);
+    // Who sweeps other maps by now hears nothing of these.
+    if (this.#stopped) return;
     for (const family of families) {
       const stats = this.#stats[family];
       if (stats.elements >= nearlyFull * stats.maxElements) this.#deps.onNearlyFull(stats, family);

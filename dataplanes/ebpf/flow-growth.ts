@@ -1,0 +1,70 @@
+import type { Clock } from '#api/clock.ts';
+import type { Family } from '#native/types.ts';
+import type { FamilyFlowStats } from '../flows.ts';
+import type { Logger } from '../logger.ts';
+
+/** How long flows don't grow after larger maps could not be had, in ms. */
+const pauseMs = 3_600_000;
+
+export interface FlowGrowthDeps {
+  readonly clock: Pick<Clock, 'now'>;
+  readonly log: Logger;
+  /** Whether all that was said is in the maps: only then are larger ones, which have to be filled with the same, entered. */
+  readonly isFilled: () => boolean;
+}
+
+/** When flows that fill their maps get twice the size (bpfMapSizeConntrackScaling), and what is said of it. */
+export class FlowGrowth {
+  readonly #deps: FlowGrowthDeps;
+  /** Which flows fill their maps, in words. */
+  #nearlyFull: string | undefined;
+  /** By the clock. */
+  #from = 0;
+  #isHeld = false;
+
+  constructor(deps: FlowGrowthDeps) {
+    this.#deps = deps;
+  }
+
+  /** Whether it may be done now. That it may not because maps aren't filled is logged once. */
+  mayBegin(): boolean {
+    const { clock, log, isFilled } = this.#deps;
+    if (clock.now() < this.#from) return false;
+    const wasHeld = this.#isHeld;
+    this.#isHeld = !isFilled();
+    if (this.#isHeld && !wasHeld)
+      log.warn('flows fill their maps, and these get no larger while not all that was said could be put into the maps');
+    return !this.#isHeld;
+  }
+
+  /** A sweep has left these hashes nearly full. */
+  notice(family: Family, { elements, maxElements }: FamilyFlowStats): void {
+    this.#nearlyFull = `IPv${family} flows take ${elements} of ${maxElements} places`;
+  }
+
+  /** What was noticed since; undefined: nothing. */
+  take(): string | undefined {
+    const nearlyFull = this.#nearlyFull;
+    this.#nearlyFull = undefined;
+    return nearlyFull;
+  }
+
+  /** It is done because of what was noticed. */
+  begin(nearlyFull: string): void {
+    this.#deps.log.warn(`${nearlyFull}: their maps get twice the size (bpfMapSizeConntrackScaling)`);
+  }
+
+  /** Larger maps can't be had: they are not tried for an hour. */
+  fail(reason: string): void {
+    const { clock, log } = this.#deps;
+    this.#from = clock.now() + pauseMs;
+    log.error(
+      `the maps of flows can't get twice the size: ${reason}. They stay as they are, and it is tried again in an hour, or when bpfMapSizeConntrack, bpfMapSizePerCpuConntrack or bpfMapSizeConntrackScaling changes; flows that find no room are refused`,
+    );
+  }
+
+  /** Other settings: what failed before is tried again. */
+  beginAnew(): void {
+    this.#from = 0;
+  }
+}
