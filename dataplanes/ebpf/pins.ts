@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, renameSync, rmSync, rmdirSync, unlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, rmdirSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import type { BpfMap, BpfProgram } from '#native/bpf.ts';
 import type { NetnsRef } from '#native/types.ts';
@@ -12,6 +12,44 @@ export function pinOver(what: BpfMap | BpfProgram, path: string): void {
   rmSync(next, { force: true });
   what.pin(next);
   renameSync(next, path);
+}
+
+/** Directories, within a layout's, of pins that others have taken the place of. */
+export const formerDirectories = /^former-\d+$/;
+
+/**
+ * As `pinOver`, for maps of one directory by their names, all or none: what the kernel refuses leaves every pin as it was. The pins that `kept` names
+ * move to a directory of their own (`former-<n>`), where they live until what is in them is carried over. Who is killed half-way leaves each map
+ * of before at one of both places.
+ */
+export function pinAllOver(dir: string, maps: ReadonlyMap<string, BpfMap>, kept: readonly string[]): void {
+  const next = (name: string): string => join(dir, `${name}-new`);
+  // Of one that was killed half-way.
+  for (const name of readdirSync(dir)) if (name.endsWith('-new')) unlinkSync(join(dir, name));
+  using undo = new DisposableStack();
+  for (const [name, map] of maps) {
+    map.pin(next(name));
+    undo.defer(() => rmSync(next(name), { force: true }));
+  }
+  if (kept.length > 0) {
+    const aside = join(dir, nextFormer(dir));
+    mkdirSync(aside);
+    undo.defer(() => rmdirSync(aside));
+    for (const name of kept) {
+      renameSync(join(dir, name), join(aside, name));
+      undo.defer(() => renameSync(join(aside, name), join(dir, name)));
+    }
+  }
+  for (const name of maps.keys()) renameSync(next(name), join(dir, name));
+  undo.move(); // Nothing is to be undone any more.
+}
+
+/** Behind all that are there. */
+function nextFormer(dir: string): string {
+  const numbers = readdirSync(dir)
+    .filter((name) => formerDirectories.test(name))
+    .map((name) => Number(name.slice('former-'.length)));
+  return `former-${Math.max(0, ...numbers) + 1}`;
 }
 
 /** Removes all pins below `dir`, and `dir`. What filters on devices hold lives until they go. */

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, renameSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import {
   type BpfMap,
   type BpfProgram,
@@ -13,9 +13,9 @@ import {
 } from '#native/bpf.ts';
 import type { NetnsRef } from '#native/types.ts';
 import { Jump, mapShapes, PodConfig } from './bpf-types.gen.ts';
-import { formerDirectories, isFlowMap } from './flows/older-layout.ts';
+import { flowPins, isFlowMap } from './flows/older-layout.ts';
 import { readU32, u32Key } from './keys.ts';
-import { copyElements, pinOver, removePins } from './pins.ts';
+import { copyElements, formerDirectories, pinAllOver, pinOver, removePins } from './pins.ts';
 import { type MapEntries, type MapName, type Misfit } from './sizes.ts';
 import { Underway } from './underway.ts';
 
@@ -83,7 +83,7 @@ export interface EndpointMaps {
 export interface EndpointPrograms extends EndpointMaps, Disposable {
   readonly podOut: BpfProgram;
   readonly podIn: BpfProgram;
-  /** Pins maps of flows that aren't yet. Those whose place they take are kept beside them (`OlderFlows`). */
+  /** Pins maps of flows that aren't yet, all or none. Those whose place they take are kept beside them (`OlderFlows`). */
   readonly pin: () => void;
 }
 
@@ -98,8 +98,8 @@ export interface EndpointSettings {
 }
 
 /**
- * The sizes, as far as what is pinned fits into them: a map that would become too small for its content keeps its size. Maps that push out what is
- * oldest have no such bound.
+ * The sizes, as far as what is pinned fits into them: a map that would become too small for its content, or for that of one put aside whose flows it is to
+ * take over, keeps that one's size. Maps that push out what is oldest have no such bound.
  */
 export async function fittingSizes(
   { dir }: ProgramPlace,
@@ -107,23 +107,43 @@ export async function fittingSizes(
 ): Promise<{ readonly sizes: MapEntries; readonly misfits: readonly Misfit[] }> {
   const misfits: Misfit[] = [];
   const kept: Partial<Record<MapName, number>> = {};
+  const layout = join(dir, layoutVersion);
+  const ofFlows = [...flowPins(layout)];
   for (const name of pinnedMaps) {
     const wanted = sizes[name] ?? mapShapes[name].maxEntries;
     if (/^tortie_(?:new|frag|jump)/.test(name)) continue;
-    using map = openPinnedMap(join(dir, layoutVersion, name));
-    if (map === undefined || map.shape.maxEntries <= wanted) continue;
-    const { count: used } = await map.dump();
-    if (used <= wanted) continue;
-    misfits.push({ map: name, wanted, used });
-    kept[name] = map.shape.maxEntries;
+    const paths = isFlowMap(name) ? ofFlows.filter((path) => basename(path) === name) : [join(layout, name)];
+    let mostUsed = wanted;
+    for (const path of paths) {
+      using map = openPinnedMap(path);
+      if (map === undefined || map.shape.maxEntries <= wanted) continue;
+      const { count: used } = await map.dump();
+      if (used <= wanted) continue;
+      mostUsed = Math.max(mostUsed, used);
+      kept[name] = Math.max(kept[name] ?? 0, map.shape.maxEntries);
+    }
+    if (mostUsed > wanted) misfits.push({ map: name, wanted, used: mostUsed });
   }
   return { sizes: { ...sizes, ...kept }, misfits };
 }
 
-/** How many flows one of the pinned hashes holds; undefined: none is pinned. */
+/**
+ * How many flows the largest of the pinned hashes holds; undefined: none is pinned. Those put aside and those of other layouts count, too: whoever was killed
+ * half-way has left nothing else, and their flows are to find room.
+ */
 export function pinnedFlowEntries({ dir }: ProgramPlace): number | undefined {
-  using map = openPinnedMap(join(dir, layoutVersion, 'tortie_flow4a'));
-  return map?.shape.maxEntries;
+  const entries = [...flowPins(dir)].filter((path) => basename(path).startsWith('tortie_flow')).map(entriesAt);
+  return entries.length === 0 ? undefined : Math.max(...entries);
+}
+
+/** What can't be opened has no flows that could be taken over; who tries says why (`OlderFlows`). */
+function entriesAt(path: string): number {
+  try {
+    using map = openPinnedMap(path);
+    return map?.shape.maxEntries ?? 0;
+  } catch {
+    return 0;
+  }
 }
 
 /**
@@ -274,8 +294,7 @@ export async function loadEndpointPrograms(
     podIn,
     pin: () => {
       mkdirSync(layout, { recursive: true });
-      putAside(layout, replaced);
-      for (const name of made) pinOver(maps.map(name), join(layout, name));
+      pinAllOver(layout, new Map(made.map((name) => [name, maps.map(name)])), replaced);
     },
     [Symbol.dispose]: () => owned.dispose(),
   };
@@ -314,17 +333,6 @@ export function removeOlder(dir: string): void {
   for (const name of readdirSync(dir)) if (name !== layoutVersion) removePins(join(dir, name));
   const layout = join(dir, layoutVersion);
   for (const name of readdirSync(layout)) if (formerDirectories.test(name)) removePins(join(layout, name));
-}
-
-/** Pinned maps move into a directory of their own, where they live until what is in them is carried over. */
-function putAside(layout: string, names: readonly MapName[]): void {
-  if (names.length === 0) return;
-  const numbers = readdirSync(layout)
-    .filter((name) => formerDirectories.test(name))
-    .map((name) => Number(name.slice('former-'.length)));
-  const aside = join(layout, `former-${Math.max(0, ...numbers) + 1}`);
-  mkdirSync(aside);
-  for (const name of names) renameSync(join(layout, name), join(aside, name));
 }
 
 /** A program array shows the ids of its programs. */

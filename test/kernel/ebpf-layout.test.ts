@@ -1,15 +1,17 @@
 import { existsSync, mkdirSync, readdirSync, unlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { scheduler } from 'node:timers/promises';
-import { afterEach, beforeEach, expect, test } from '@jest/globals';
+import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
 import { FlowFlag, FlowRecord4 } from '#dataplanes/ebpf/bpf-types.gen.ts';
 import { isFlowMap, OlderFlows } from '#dataplanes/ebpf/flows/older-layout.ts';
-import { flowMapsOf } from '#dataplanes/ebpf/flows/flow-maps.ts';
+import { flowMapsOf, shardNames } from '#dataplanes/ebpf/flows/flow-maps.ts';
+import { flowElements } from '#dataplanes/ebpf/flows/flow-record.ts';
 import { layoutVersion } from '#dataplanes/ebpf/programs.ts';
 import type { DataplaneUpdate } from '#dataplanes/messages.ts';
 import { type BpfMap, loadObject, openPinnedMap, type TypeField } from '#native/bpf.ts';
 import { Peer } from '#test/lab/peer-client.ts';
 import { EbpfBed } from './ebpf-bed.ts';
+import { client, FlowBed, flowRecord, server } from './ebpf-flows-bed.ts';
 
 /* Flows of maps that another layout of ours has pinned (test/bpf/older-flows.bpf.c). */
 const olderElf = new URL('../../build/bpf/older-flows.bpf.o', import.meta.url).pathname;
@@ -179,4 +181,92 @@ test('whoever is stopped half-way carries all of it again, what has had no packe
   refusing!.setMany = setMany;
   await flows.carry(maps);
   expect(await pinnedFlows()).toHaveLength(32);
+});
+
+describe('flows that are in the new maps already', () => {
+  const count = 6000;
+  let older: FlowBed;
+  let newer: FlowBed;
+  let calls: number;
+
+  /** Former maps with flows whose last packet was 10 s ago; into hashes of so many. */
+  async function make(entries: number): Promise<void> {
+    older = await FlowBed.make(2048);
+    newer = await FlowBed.make(entries);
+    const former = join(bed.bpffs, layoutVersion, 'former-1');
+    mkdirSync(former, { recursive: true });
+    for (const [index, name] of shardNames(4).entries()) older.of(4).shards[index]!.pin(join(former, name));
+    for (let n = 0; n < count; n++) older.put(record(n, 10, 1));
+    calls = 0;
+    for (const map of newer.of(4).shards) {
+      const setMany = map.setMany.bind(map);
+      map.setMany = (...args) => (calls++, setMany(...args));
+    }
+  }
+
+  afterEach(() => {
+    older[Symbol.dispose]();
+    newer[Symbol.dispose]();
+  });
+
+  const record = (n: number, seconds: number, cookie: number) =>
+    flowRecord(4, 6, FlowFlag.answered | FlowFlag.established, seconds, {
+      opener: { ...client[4], port: 1024 + n },
+      cookie,
+    });
+  /** Whose record each flow has. */
+  const cookies = async (): Promise<Map<number, bigint>> => {
+    const records = await Promise.all(newer.of(4).shards.map(recordsOf));
+    return new Map(
+      records.flat().map(({ key, state }) => {
+        const ports = key.end.map(({ port }) => port);
+        return [ports.find((port) => port !== server[4].port)! - 1024, state >> 32n];
+      }),
+    );
+  };
+
+  test('stay where they had the last packet, and cost no call each', async () => {
+    await make(2048);
+    for (let n = 0; n < count; n++) if (n % 3 < 2) newer.put(record(n, n % 3 === 0 ? 5 : 20, 2));
+    using flows = OlderFlows.find(bed.bpffs, layoutVersion);
+    expect(await flows.carry(newer.maps)).toEqual({ carried: 4000, full: 0, unreadable: 0, reasons: [] });
+    expect(calls).toBe(4);
+    const found = await cookies();
+    expect(found.size).toBe(count);
+    for (const [n, cookie] of found) expect([n, cookie]).toEqual([n, n % 3 === 0 ? 2n : 1n]);
+    // All of it once more, as whoever comes after one that was killed.
+    using again = OlderFlows.find(bed.bpffs, layoutVersion);
+    expect(await again.carry(newer.maps)).toMatchObject({ carried: 0, full: 0 });
+    expect(calls).toBe(8);
+  });
+
+  test('are counted where they have no room, by no call each', async () => {
+    await make(1024);
+    using flows = OlderFlows.find(bed.bpffs, layoutVersion);
+    expect(await flows.carry(newer.maps)).toEqual({
+      carried: 4 * 1024,
+      full: count - 4 * 1024,
+      unreadable: 0,
+      reasons: [],
+    });
+    expect(calls).toBe(4);
+  });
+
+  test('stay also where a packet has made them since it was looked', async () => {
+    await make(2048);
+    const { record: late } = flowElements(record(1, 0, 2));
+    for (const map of newer.of(4).shards) {
+      // One by one from the first on.
+      map.setMany = () => Promise.reject(Object.assign(new Error('it is there'), { code: 'EEXIST' }));
+      const get = map.get.bind(map);
+      map.get = (key) => {
+        const found = get(key);
+        if (Buffer.from(key).equals(late.key) && found === undefined) map.set(late.key, late.value);
+        return found;
+      };
+    }
+    using flows = OlderFlows.find(bed.bpffs, layoutVersion);
+    expect(await flows.carry(newer.maps)).toMatchObject({ carried: count - 1, full: 0 });
+    expect((await cookies()).get(1)).toBe(2n);
+  });
 });

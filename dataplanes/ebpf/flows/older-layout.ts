@@ -1,12 +1,9 @@
 import { existsSync, readdirSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { setTimeout } from 'node:timers/promises';
+import { setImmediate, setTimeout } from 'node:timers/promises';
 import { type BpfMap, openPinnedMap } from '#native/bpf.ts';
 import { type FamilyFlowMaps, flowShard } from './flow-maps.ts';
 import { type FlowCodec, flowCodec } from './older-layout-codec.ts';
-
-/** Directories, within a layout's, of flow maps that others have taken the place of. */
-export const formerDirectories = /^former-\d+$/;
 
 /** What a carry did, in elements (records and pointers). */
 export interface CarryReport {
@@ -47,6 +44,16 @@ export function isFlowMap(name: string): boolean {
   return /^tortie_(?:new|flow)[46]/.test(name);
 }
 
+/** Paths of all maps of flows that are pinned below `dir`, but for those in the directory `inUse` itself. */
+export function* flowPins(dir: string, inUse?: string): Generator<string, void, undefined> {
+  if (!existsSync(dir)) return;
+  for (const entry of readdirSync(dir, { withFileTypes: true })) {
+    const path = join(dir, entry.name);
+    if (entry.isDirectory()) yield* flowPins(path, inUse);
+    else if (dir !== inUse && isFlowMap(entry.name) && !entry.name.endsWith('-new')) yield path;
+  }
+}
+
 /**
  * Flows in maps that other programs still use, or did: of another layout, or of ours before its maps got another size or shape. Carried into the maps of
  * the programs to be entered: all of them before, and afterwards what packets have changed meanwhile. Which shape an older map has, its own types say.
@@ -65,7 +72,7 @@ export class OlderFlows implements Disposable {
   /** Opens all that is pinned below `dir`, but for what `layout` has in use. */
   static find(dir: string, layout: string): OlderFlows {
     using handles = new DisposableStack();
-    const sources = [...pathsBelow(dir, join(dir, layout))].map((path): Source => {
+    const sources = [...flowPins(dir, join(dir, layout))].map((path): Source => {
       const name = basename(path);
       const found = { path, family: Number(name.match(/[46]/)?.[0]), isFresh: name.startsWith('tortie_new') };
       try {
@@ -186,29 +193,37 @@ async function carryMap(
       // It was carried as an unanswered one before it was promoted.
       if (since !== undefined && !source.isFresh) await target.fresh.deleteMany(elements.map(({ key }) => key));
     }
+    // Where nothing was to be written nobody has waited for anything.
+    await setImmediate();
   }
 }
 
+/**
+ * All at once, until one is there already or has no room: from there on one by one, since of a worker and of packing the rest again each of them would cost
+ * some hundred times what it costs to look.
+ */
 async function write(into: BpfMap, elements: readonly Element[], codec: FlowCodec, tally: Tally): Promise<void> {
+  let areApart = false;
   let tries = 0;
   for (let done = 0; done < elements.length;) {
+    const before = done;
     try {
-      await into.setMany(elements.slice(done), 'create');
-      tally.carried(elements.length - done);
-      return;
+      if (!areApart) {
+        await into.setMany(elements.slice(done), 'create');
+        tally.carried(elements.length - done);
+        return;
+      }
+      for (const element of elements.slice(done)) {
+        writeOne(into, element, codec, tally);
+        done++;
+      }
     } catch (error) {
       const { code, completed = 0 } = error as { readonly code?: string; readonly completed?: number };
       tally.carried(completed);
       done += completed;
-      if (completed > 0) tries = 0;
-      const element = elements[done];
-      if (code === 'EEXIST' && element !== undefined) {
-        if (replaceOlder(into, element, codec)) tally.carriedOne();
-        done++;
-      } else if (code === 'E2BIG') {
-        tally.full(1);
-        done++;
-      } else {
+      if (done > before) tries = 0;
+      if (!areApart && (code === 'EEXIST' || code === 'E2BIG')) areApart = true;
+      else {
         const pause = passing.has(code) ? pauses[tries++] : undefined;
         if (pause === undefined) throw error;
         await setTimeout(pause);
@@ -218,18 +233,16 @@ async function write(into: BpfMap, elements: readonly Element[], codec: FlowCode
 }
 
 /** Whoever had the last packet is right: programs of before and of now never work on one flow for long. */
-function replaceOlder(into: BpfMap, { key, value }: Element, codec: FlowCodec): boolean {
+function writeOne(into: BpfMap, { key, value }: Element, codec: FlowCodec, tally: Tally): void {
   const present = into.get(key);
-  if (present !== undefined && codec.lastSeen(present) >= codec.lastSeen(value)) return false;
-  into.set(key, value);
-  return true;
-}
-
-function* pathsBelow(dir: string, inUse: string): Generator<string, void, undefined> {
-  if (!existsSync(dir)) return;
-  for (const entry of readdirSync(dir, { withFileTypes: true })) {
-    const path = join(dir, entry.name);
-    if (entry.isDirectory()) yield* pathsBelow(path, inUse);
-    else if (dir !== inUse && isFlowMap(entry.name) && !entry.name.endsWith('-new')) yield path;
+  if (present !== undefined && codec.lastSeen(present) >= codec.lastSeen(value)) return;
+  try {
+    into.set(key, value, present === undefined ? 'create' : 'any');
+    tally.carriedOne();
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'E2BIG') tally.full(1);
+    // A packet of this very moment has made it: none is newer.
+    else if (code !== 'EEXIST') throw error;
   }
 }
