@@ -15,10 +15,7 @@ export default {
     {
       ...common,
       displayName: 'unit',
-      testMatch: [
-        '<rootDir>/!(test)/**/*.test.ts',
-        '<rootDir>/test/oracle/!(kernel)*.test.ts',
-      ],
+      testMatch: ['<rootDir>/!(test)/**/*.test.ts', '<rootDir>/test/oracle/!(kernel)*.test.ts'],
     },
     {
       ...common,
