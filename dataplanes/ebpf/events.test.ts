@@ -1,4 +1,4 @@
-import { expect, test } from '@jest/globals';
+import { expect, jest, test } from '@jest/globals';
 import type { EventStream } from '#native/event-stream.ts';
 import type { FlowNews } from '../observe.ts';
 import { Direction, FlowEvent, Verdict } from './bpf-types.gen.ts';
@@ -123,6 +123,37 @@ test('a listener that is too slow loses its own events alone, and is told how ma
   ring.put(6);
   expect(await words).toEqual(['cali7 rule 1', 'cali7 rule 2', '3 lost', 'cali7 rule 6']);
   expect(await read).toEqual([1, 2, 3, 4, 5, 6].map((rule) => `cali7 rule ${rule}`));
+});
+
+test('where the ring of other programs can not be opened, who follows hears of it, and who comes later is told by it', async () => {
+  const [former, next] = [new FakeRing(), new FakeRing()];
+  let ring = former;
+  const events = new FlowEvents(() => ring);
+  const followers = [events.follow(), events.follow()].map((follower) => take(follower, 2));
+  former.put(1);
+  await turn();
+  ring = next;
+  const full = jest.spyOn(next, 'open').mockImplementation(() => {
+    throw new Error('ring buffer: EMFILE: too many open files');
+  });
+  expect(() => events.move()).not.toThrow();
+  for (const follower of followers) await expect(follower).rejects.toThrow(/could not be opened: .*EMFILE.*again/);
+  expect(next.switched).toEqual([false]);
+  full.mockRestore();
+  const later = take(events.follow(), 1);
+  next.put(2);
+  expect(await later).toEqual(['cali7 rule 2']);
+});
+
+test('who could not begin to follow holds nothing open', async () => {
+  const ring = new FakeRing();
+  jest.spyOn(ring, 'open').mockImplementationOnce(() => {
+    throw new Error('EMFILE');
+  });
+  const events = new FlowEvents(() => ring);
+  expect(() => events.follow()).toThrow('EMFILE');
+  events.follow()[Symbol.dispose]();
+  expect(ring.switched).toEqual([true, false]);
 });
 
 test('when the programs go all listeners have come to the end; without programs there is nothing to follow', async () => {

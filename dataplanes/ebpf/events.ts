@@ -44,20 +44,30 @@ export class FlowEvents implements FlowEventSource {
       throw Object.assign(new Error('the BPF programs are not loaded: there is nothing to follow yet'), {
         code: 'bad-request',
       });
+    if (this.#stream === undefined) this.#begin(ring);
     const follower = new Follower(this.#room, () => this.#leave(follower));
     this.#followers.add(follower);
-    if (this.#stream === undefined) this.#begin(ring);
     return follower;
   }
 
-  /** Other programs, with a ring of their own: who follows is told by these from now on. */
+  /** Other programs, with a ring of their own: who follows is told by these from now on, or hears why not. Never throws. */
   move(): void {
     if (this.#stream === undefined) return;
     this.#stream[Symbol.dispose]();
     this.#stream = undefined;
     const ring = this.#ring();
-    if (ring === undefined) this.end();
-    else this.#begin(ring);
+    try {
+      if (ring === undefined) this.end();
+      else this.#begin(ring);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      this.#fail(
+        new Error(
+          `the BPF maps got other sizes, and the ring with the events of flows could not be opened: ${reason}. Ask again to follow them further`,
+          { cause: error },
+        ),
+      );
+    }
   }
 
   /** The programs are going: nobody is told any more. */
@@ -71,9 +81,12 @@ export class FlowEvents implements FlowEventSource {
     ring.setEvents(true);
     const since = process.hrtime.bigint();
     void this.#read(ring, stream, since).catch((error: unknown) => {
-      if (this.#stream !== stream) return;
-      for (const follower of this.#followers) follower.fail(error);
+      if (this.#stream === stream) this.#fail(error);
     });
+  }
+
+  #fail(error: unknown): void {
+    for (const follower of this.#followers) follower.fail(error);
   }
 
   /** What is older than `since` was left by who listened before: its numbers may mean something else by now. */

@@ -43,6 +43,23 @@ test('what could not be had is tried again at once where other settings ask for 
   expect(growth.mayBegin()).toBe(true);
 });
 
+test('that flows have no room in the size that is configured is said once for each size they need, and anew with other settings', () => {
+  const { said, growth } = make();
+  const needed = (doublings: number): string[] => {
+    said.length = 0;
+    growth.need(doublings);
+    return [...said];
+  };
+  const words = (times: number) => [
+    expect.stringContaining(`have no room in the size that is configured: their maps get ${times} times that`),
+  ];
+  expect(needed(2)).toEqual(words(4));
+  expect(needed(2)).toEqual([]);
+  expect(needed(3)).toEqual(words(8));
+  growth.beginAnew();
+  expect(needed(3)).toEqual(words(8));
+});
+
 test('while maps are not filled it waits, and says so once each time', () => {
   const { said, state, growth } = make();
   state.isFilled = false;

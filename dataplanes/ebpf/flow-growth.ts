@@ -21,6 +21,8 @@ export class FlowGrowth {
   /** By the clock. */
   #from = 0;
   #isHeld = false;
+  /** How often the size was to be doubled for flows that have no room in it, as it was logged. */
+  #needed: number | undefined;
 
   constructor(deps: FlowGrowthDeps) {
     this.#deps = deps;
@@ -35,6 +37,15 @@ export class FlowGrowth {
     if (this.#isHeld && !wasHeld)
       log.warn('flows fill their maps, and these get no larger while not all that was said could be put into the maps');
     return !this.#isHeld;
+  }
+
+  /** The flows in use need the configured size doubled so often. Logged once: where loading fails, it is found again by each try. */
+  need(doublings: number): void {
+    if (doublings === this.#needed) return;
+    this.#needed = doublings;
+    this.#deps.log.warn(
+      `the flows in use have no room in the size that is configured: their maps get ${2 ** doublings} times that (bpfMapSizeConntrackScaling)`,
+    );
   }
 
   /** A sweep has left these hashes nearly full. */
@@ -63,8 +74,9 @@ export class FlowGrowth {
     );
   }
 
-  /** Other settings: what failed before is tried again. */
+  /** Other settings: what failed before is tried again, and what was needed said again. */
   beginAnew(): void {
     this.#from = 0;
+    this.#needed = undefined;
   }
 }

@@ -116,6 +116,33 @@ describe('while other maps get the place of those in use', () => {
   });
 });
 
+test('while flows stand in former maps, from where they would be carried in again, none is deleted, and it is said why', async () => {
+  const asked: string[] = [];
+  const { flows, state } = bed();
+  const next = mapsOf('next', { delete: () => Promise.resolve({ deleted: asked.push('next'), failed: [] }) });
+  state.loaded = { ...next, hasAllFlows: false };
+  expect(await flows.delete({ port: 80 })).toEqual({
+    deleted: 0,
+    failed: [expect.stringMatching(/^nothing is deleted yet: .*former.*"tortie status".*Ask again then$/)],
+  });
+  expect(asked).toEqual([]);
+  state.loaded = next;
+  expect(await flows.delete({ port: 80 })).toEqual({ deleted: 1, failed: [] });
+});
+
+test('that flows were deleted in maps that others have taken the place of is said: some may have been carried before', async () => {
+  const gate = Promise.withResolvers<{ deleted: number; failed: string[] }>();
+  const { flows, state } = bed({ delete: () => gate.promise });
+  const deleting = flows.delete({ port: 80 });
+  await nextTurn();
+  state.loaded = mapsOf('next');
+  gate.resolve({ deleted: 3, failed: ['the map is closed'] });
+  expect(await deleting).toEqual({
+    deleted: 3,
+    failed: ['the map is closed', expect.stringMatching(/other BPF maps.*may have been carried.*Ask again$/)],
+  });
+});
+
 test('flows are being told from the turn of an export until its end, be it early or a failure', async () => {
   const { flows, told } = bed();
   const [one, two] = [flows.exportFlows(scope, signal), flows.exportFlows(scope, signal)];

@@ -32,6 +32,12 @@ export interface LoadedFlowsDeps {
   readonly onTold: () => void;
 }
 
+const notCarried =
+  'nothing is deleted yet: flows still stand in former BPF maps, from where they would come back. They are taken over when the programs on the maps in use ' +
+  'are entered; "tortie status" says what keeps them from that. Ask again then';
+const replaced =
+  'other BPF maps have taken the place of those in which flows were deleted: some may have been carried into these before. Ask again';
+
 /**
  * The flows of a dataplane whose maps may not be open (then every question is an error, `code` `NOT_LOADED`), and may get others in their place: while these
  * are being filled, they have no flows yet. What must find all waits for its turn.
@@ -60,8 +66,15 @@ export class LoadedFlows implements DataplaneFlows {
   }
 
   async delete(filter: FlowFilter): Promise<FlowDeletion> {
-    const { flows } = await this.#deps.inTurn(() => Promise.resolve(this.#maps));
-    return await flows.delete(filter);
+    const { loaded, inTurn } = this.#deps;
+    const maps = await inTurn(() => {
+      const inUse = this.#maps;
+      return Promise.resolve(inUse.hasAllFlows ? inUse : undefined);
+    });
+    if (maps === undefined) return { deleted: 0, failed: [notCarried] };
+    const { deleted, failed } = await maps.flows.delete(filter);
+    const areOthers = loaded() !== undefined && loaded() !== maps;
+    return { deleted, failed: areOthers ? [...failed, replaced] : failed };
   }
 
   async *exportFlows(scope: FlowScope, signal: AbortSignal): AsyncGenerator<FlowExportItem, void, undefined> {

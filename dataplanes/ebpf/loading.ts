@@ -194,9 +194,7 @@ export class Loading {
     const times = doublingsToHold(config.mapSizes, count, doublings, most);
     if (times === undefined || times === doublings) return misfits;
     this.#wanted = wantedOf(config, count, times);
-    this.#deps.log.warn(
-      `the flows in use have no room in the size that is configured: their maps get ${2 ** times} times that (bpfMapSizeConntrackScaling)`,
-    );
+    this.#growth.need(times);
     return misfits.filter((each) => !flows.includes(each));
   }
 
