@@ -111,6 +111,8 @@ export class EbpfDataplane implements Dataplane {
   #timer: Disposable | undefined;
   /** The maps say everything that was announced by the beginning of the last apply. */
   #isFilled = false;
+  /** Nor had the last apply trouble with devices, filters or netfilter, in which other programs could not be entered. */
+  #isWhole = false;
   #mustRead = true;
   /** A setting of the node says them, which is read with everything else and not by each apply. */
   #mustReadPorts = true;
@@ -142,7 +144,7 @@ export class EbpfDataplane implements Dataplane {
         if (this.#loaded === undefined) await this.#hosts.look(newOutcome());
         return this.#hosts.parts;
       },
-      isFilled: () => this.#isFilled,
+      isFilled: () => this.#isWhole,
       onDue: () => this.#listener(),
     });
     this.#path = new PacketPath({
@@ -213,6 +215,7 @@ export class EbpfDataplane implements Dataplane {
       }
       await this.#compare(loaded, outcome);
       await this.#lookForShaped(outcome);
+      const failuresBefore = outcome.failed.length;
       await this.#path.look(loaded, outcome);
       loaded.pods.closeAbandoned(outcome);
       await this.#forgetGone(loaded, outcome);
@@ -224,12 +227,14 @@ export class EbpfDataplane implements Dataplane {
       // Before that an earlier agent's rules stand: which of them are needed isn't known yet.
       if (isComplete || this.#path.state === 'yes') await this.#applyStack(outcome);
       if (this.#path.state === 'yes') await this.#hosts.enforce(loaded, outcome);
+      const isPathWell = outcome.failed.length === failuresBefore;
       const areHostsFilled = await this.#hosts.program(loaded, outcome);
       const isFlushed = await loaded.pods.program(outcome, this.#devicesOf(loaded));
       outcome.failed.push(...this.#hosts.failures);
       this.#isFilled = isComplete && isFlushed && areHostsFilled;
       outcome.failed.push(...(await loaded.flushServices(this.#deps.nodeName, retry)));
       await this.#path.keep(loaded, this.#isFilled, outcome);
+      this.#isWhole = this.#isFilled && isPathWell && this.#path.state === 'yes';
       loaded.settleSoon(isComplete && this.#path.state === 'yes');
       if (isFlushed) await this.#formerFlows.forget(this.#path.state, outcome);
       const { pending } = this.#formerFlows;

@@ -9,7 +9,7 @@ const pauseMs = 3_600_000;
 export interface FlowGrowthDeps {
   readonly clock: Pick<Clock, 'now'>;
   readonly log: Logger;
-  /** Whether all that was said is in the maps: only then are larger ones, which have to be filled with the same, entered. */
+  /** Whether all that was said is in the maps, and devices, filters and netfilter are as they should be: only then are larger ones, which have to be filled with the same, entered. */
   readonly isFilled: () => boolean;
 }
 
@@ -35,7 +35,9 @@ export class FlowGrowth {
     const wasHeld = this.#isHeld;
     this.#isHeld = !isFilled();
     if (this.#isHeld && !wasHeld)
-      log.warn('flows fill their maps, and these get no larger while not all that was said could be put into the maps');
+      log.warn(
+        'flows fill their maps, and these get no larger while not all that was said could be put into the maps, on devices and into netfilter ("tortie status" says what failed)',
+      );
     return !this.#isHeld;
   }
 

@@ -34,6 +34,7 @@ import {
   openFilters,
   type ProgramPlace,
   removeOlder,
+  removePutAside,
 } from './programs.ts';
 import { ServiceTable, type ServiceUpdate } from './services/service-table.ts';
 import { areSameSizes, type MapEntries, type MapName, type Misfit, settingOf } from './sizes.ts';
@@ -322,8 +323,8 @@ export class LoadedDataplane implements AsyncDisposable {
   }
 
   /**
-   * Takes over the flows of maps that these programs don't have: once before they are entered, and once when nothing works on those maps any more. Throws
-   * what the maps say.
+   * Takes over the flows of maps that these programs don't have: once before they are entered, and once when nothing works on those maps any more, after
+   * which those of this layout go. Throws what the maps say.
    */
   async carryFlows(when: 'before' | 'after'): Promise<void> {
     if (this.#older === undefined || this.#older.isEmpty) return;
@@ -331,8 +332,13 @@ export class LoadedDataplane implements AsyncDisposable {
     // Programs that are still at work on a packet.
     if (when === 'after') await bpfGrace();
     const report = await this.#older.carry(flowMapsOf(this.#programs.map));
-    this.#isCarried = when === 'after';
     this.#logCarried(report, when);
+    if (when === 'before') return;
+    this.#isCarried = true;
+    // Whoever found it later would bring back flows that are forgotten by then.
+    const { dir } = this.#deps.place;
+    removePutAside(dir);
+    this.#older.forget(join(dir, layoutVersion));
   }
 
   /** What was put aside, and what builds of other layouts pinned, goes; nothing of them may be on a device any more. */

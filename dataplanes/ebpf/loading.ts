@@ -37,7 +37,7 @@ export interface LoadingDeps {
   readonly log: Logger;
   /** Looks which programs of uplinks and host endpoints will be entered, before anything is loaded. */
   readonly hostParts: () => Promise<readonly HostPart[]>;
-  /** Whether all that was said is in the maps: only then are larger ones, which have to be filled with the same, entered. */
+  /** As of `FlowGrowth`. */
   readonly isFilled: () => boolean;
   /** Called when something is to be done that no message or event asks for. */
   readonly onDue: () => void;

@@ -26,8 +26,10 @@ export interface PacketPathParts {
 export class PacketPath {
   readonly #parts: PacketPathParts;
   #state: 'no' | 'waiting' | 'yes' = 'no';
-  /** Some devices may have filters that what older layouts and sizes left is kept for. */
+  /** Some devices may have filters that what older layouts left is kept for. */
   #mustRemoveOlder = false;
+  /** Packets come by programs of ours already, of whatever agent or load: entering must not end outside of the path, also where no device shows them. */
+  #mustStay = false;
 
   constructor(parts: PacketPathParts) {
     this.#parts = parts;
@@ -73,6 +75,7 @@ export class PacketPath {
     const { filters, hosts, log } = this.#parts;
     const isOnAny = hosts.mayBeAttached || (await filters.isOnAny(await this.#devices(), loaded.filters));
     if (!isFilled && isOnAny) {
+      this.#mustStay = true;
       log.info('the programs of an earlier agent judge on until all is known that they know');
       return;
     }
@@ -129,7 +132,7 @@ export class PacketPath {
   /** Packets come by our programs no more. Netfilter's part first: it drops what no program has seen. */
   async release(loaded: LoadedDataplane | undefined): Promise<void> {
     const { host, filters, hosts, stack } = this.#parts;
-    this.#state = 'no';
+    this.forget();
     await stack.hook(false);
     await hosts.release(loaded);
     await filters.detachAll(await host.links());
@@ -137,12 +140,15 @@ export class PacketPath {
 
   /** The programs that packets come by are followed by others: they judge on until these know what they know. */
   wait(): void {
-    if (this.#state === 'yes') this.#state = 'waiting';
+    if (this.#state !== 'yes') return;
+    this.#state = 'waiting';
+    this.#mustStay = true;
   }
 
   /** What is attached stays; nobody looks after it any more. */
   forget(): void {
     this.#state = 'no';
+    this.#mustStay = false;
   }
 
   /**
@@ -162,7 +168,7 @@ export class PacketPath {
     loaded.enter();
     const report = await filters.attachAll(devices, loaded.filters);
     const { entered, failures } = report;
-    const stayed = report.stayed || wereOnHosts;
+    const stayed = report.stayed || wereOnHosts || this.#mustStay;
     for (const { link } of failures) filters.suspect(link.index);
     const words = failures.map(({ link, reason }) => {
       const id = endpoints.ofDevice(link.name);
@@ -174,7 +180,11 @@ export class PacketPath {
       if (words.length > 0 && !stayed) throw new Error(`filters could not be attached: ${words.join('; ')}`);
       await stack.hook(true);
     } catch (error) {
-      if (stayed) throw error;
+      if (stayed) {
+        // The programs are in force, netfilter's part follows: what they need of the former maps is theirs now.
+        await loaded.carryFlows('after');
+        throw error;
+      }
       this.#state = 'no';
       await hosts.release(loaded);
       // One direction may have come where the other did not.
@@ -187,6 +197,7 @@ export class PacketPath {
     this.#mustRemoveOlder = words.length > 0;
     if (words.length === 0) loaded.removeOlder();
     this.#state = 'yes';
+    this.#mustStay = false;
     for (const { link } of failures) {
       const id = endpoints.ofDevice(link.name);
       if (id !== undefined) endpoints.markDirty(id);

@@ -331,6 +331,11 @@ export function isEntered({ jump }: Filters, { podOut, podIn }: EndpointPrograms
 export function removeOlder(dir: string): void {
   if (!existsSync(dir)) return;
   for (const name of readdirSync(dir)) if (name !== layoutVersion) removePins(join(dir, name));
+  removePutAside(dir);
+}
+
+/** Removes what was put aside of this layout. All filters of it, also those of another size, jump to the programs that were entered last. */
+export function removePutAside(dir: string): void {
   const layout = join(dir, layoutVersion);
   for (const name of readdirSync(layout)) if (formerDirectories.test(name)) removePins(join(layout, name));
 }

@@ -291,6 +291,26 @@ test('not while something keeps maps from being filled, which would keep the new
   expect(report).toMatchObject({ failure: null, answered: report.sent });
 });
 
+test('not while a device can not be looked at, where other programs could not be entered', async () => {
+  const { dataplane, two } = await start({ flows: 4096 });
+  const ifindex = bed.host.link(two.device)?.index;
+  const filtersSync = bed.host.filtersSync.bind(bed.host);
+  Object.assign(bed.host, {
+    filtersSync: (link: number, direction: 'ingress' | 'egress') => {
+      if (link === ifindex) throw new Error('no memory for it');
+      return filtersSync(link, direction);
+    },
+  });
+  dataplane.requestResync();
+  expect((await dataplane.apply()).failed.map(({ reason }) => reason)).toContain('no memory for it');
+  fill(0, 3750);
+  await swept(dataplane, 3750);
+  expect([pinnedSize('tortie_flow4a'), growths()]).toEqual([1024, []]);
+  Object.assign(bed.host, { filtersSync });
+  expect((await dataplane.apply()).failed).toEqual([]);
+  await until(() => pinnedSize('tortie_flow4a') === 2048);
+});
+
 test('maps that are loaded when flows begin to be taken over put nothing aside', async () => {
   const { dataplane, stream } = await start({ flows: 4096 });
   const over = Promise.withResolvers<FlowExportItem>();

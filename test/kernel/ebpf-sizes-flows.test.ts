@@ -10,7 +10,9 @@ import { flowElements } from '#dataplanes/ebpf/flows/flow-record.ts';
 import { FlowTable } from '#dataplanes/ebpf/flows/flow-table.ts';
 import { layoutVersion } from '#dataplanes/ebpf/programs.ts';
 import type { FlowExportItem } from '#dataplanes/flows.ts';
+import type { MapSizeSettings } from '#dataplanes/messages.ts';
 import { openPinnedMap } from '#native/bpf.ts';
+import type { NetlinkOp } from '#native/types.ts';
 import { type BedPod, EbpfBed } from './ebpf-bed.ts';
 import { flowRecord } from './ebpf-flows-bed.ts';
 
@@ -144,4 +146,28 @@ test('flows of a pod that is gone are forgotten, though its deletion met closed 
   take(await dataplane.apply());
   await isGone;
   expect([report.failed, pinnedSize(), isKnown(pod)]).toEqual([[], 2048, false]);
+});
+
+test('what is forgotten while a device has the filters of before does not come back with the next size', async () => {
+  const { dataplane, pod } = await start();
+  const ifindex = bed.host.link(pod.device)?.index;
+  const batch = bed.host.batch.bind(bed.host);
+  Object.assign(bed.host, {
+    batch: (ops: readonly NetlinkOp[]) =>
+      ops.some((each) => each.op === 'filter.replace' && each.link === ifindex)
+        ? Promise.reject(Object.assign(new Error('no memory for it'), { code: 'ENOMEM' }))
+        : batch(ops),
+  });
+  const resize = async (sizes: Partial<MapSizeSettings>): Promise<void> => {
+    const mapSizes = { ...bed.config.mapSizes, ...sizes };
+    dataplane.onUpdate({ type: 'configUpdate', config: { ...bed.config, mapSizes } });
+    await dataplane.apply();
+    expect((await dataplane.apply()).failed).toMatchObject([{ reason: 'no memory for it' }]);
+  };
+  await resize({ flows: 8192, devices: 64 });
+  expect(isKnown(pod)).toBe(true);
+  expect(await dataplane.flows.delete({ addresses: [pod.ipv4] })).toMatchObject({ failed: [] });
+  expect(isKnown(pod)).toBe(false);
+  await resize({ flows: 16_384, devices: 64 });
+  expect([pinnedSize(), isKnown(pod)]).toEqual([4096, false]);
 });

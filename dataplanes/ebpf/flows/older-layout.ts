@@ -109,6 +109,13 @@ export class OlderFlows implements Disposable {
     return tally.report;
   }
 
+  /** What is pinned below `dir` is not carried any more. */
+  forget(dir: string): void {
+    const isGone = ({ path }: Source): boolean => path.startsWith(`${dir}/`);
+    for (const { map } of this.#sources.filter(isGone)) map?.[Symbol.dispose]();
+    this.#sources = this.#sources.filter((source) => !isGone(source));
+  }
+
   /** There is nothing to be carried any more: the kernel frees a map that is neither pinned nor in a program's hands. */
   [Symbol.dispose](): void {
     this.#sources = [];
