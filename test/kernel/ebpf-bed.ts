@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { scheduler } from 'node:timers/promises';
 import { type Clock, systemClock } from '#api/clock.ts';
-import type { DeviceCounters } from '#dataplanes/contract.ts';
+import type { ApplyReport, DeviceCounters } from '#dataplanes/contract.ts';
 import { EbpfDataplane } from '#dataplanes/ebpf/ebpf.ts';
 import type { DataplaneConfig, DataplaneUpdate, MapSizeSettings, WorkloadEndpointInfo } from '#dataplanes/messages.ts';
 import type { Logger } from '#dataplanes/logger.ts';
@@ -15,7 +15,7 @@ import { type CommandRunner, systemCommandRunner } from '#native/command-runner.
 import { type Conntrack, openConntrack } from '#native/conntrack.ts';
 import { openMonitor } from '#native/monitor.ts';
 import { openNetlink } from '#native/netlink.ts';
-import type { Netlink } from '#native/types.ts';
+import type { Netlink, NetlinkOp } from '#native/types.ts';
 import { createNetns, type TestNetns, uniqueName } from '#test/lab/netns.ts';
 
 export const ebpfObjects = new URL('../../dist/bpf', import.meta.url).pathname;
@@ -40,6 +40,13 @@ interface IdleOptions {
   readonly clock?: Clock;
   readonly log?: Logger;
 }
+
+/** Nothing new is allowed any more: only a flow that is known goes on. */
+export const denyAll: DataplaneUpdate = {
+  type: 'profileUpdate',
+  id: 'kns.default',
+  profile: { ingress: [], egress: [] },
+};
 
 /**
  * A node's namespace with pods, and eBPF dataplanes on them: as many instances one after the other as a test wants, over one directory
@@ -105,6 +112,26 @@ export class EbpfBed implements AsyncDisposable {
     if (more.inSync !== false) dataplane.onUpdate({ type: 'inSync' });
     await dataplane.apply();
     return dataplane;
+  }
+
+  /** Tells it of maps of other sizes, and applies that. */
+  resize(dataplane: EbpfDataplane, sizes: Partial<MapSizeSettings>): Promise<ApplyReport> {
+    const mapSizes = { ...this.config.mapSizes, ...sizes };
+    dataplane.onUpdate({ type: 'configUpdate', config: { ...this.config, mapSizes } });
+    return dataplane.apply();
+  }
+
+  /** The kernel gives this device no other filters (`no memory for it`) until what is returned is called. */
+  refuseFilters(device: string): () => void {
+    const ifindex = this.host.link(device)?.index;
+    const batch = this.host.batch.bind(this.host);
+    Object.assign(this.host, {
+      batch: (ops: readonly NetlinkOp[]) =>
+        ops.some((each) => each.op === 'filter.replace' && each.link === ifindex)
+          ? Promise.reject(Object.assign(new Error('no memory for it'), { code: 'ENOMEM' }))
+          : batch(ops),
+    });
+    return () => void Object.assign(this.host, { batch });
   }
 
   /** An instance that was told nothing. */

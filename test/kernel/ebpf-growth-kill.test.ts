@@ -4,15 +4,13 @@ import { once } from 'node:events';
 import { mkdirSync, readdirSync, renameSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { FlowFlag } from '#dataplanes/ebpf/bpf-types.gen.ts';
-import { flowShard, shardNames } from '#dataplanes/ebpf/flows/flow-maps.ts';
-import { flowElements } from '#dataplanes/ebpf/flows/flow-record.ts';
+import { shardNames } from '#dataplanes/ebpf/flows/flow-maps.ts';
 import { isFlowMap } from '#dataplanes/ebpf/flows/older-layout.ts';
 import { layoutVersion } from '#dataplanes/ebpf/programs.ts';
 import type { MapSizeSettings } from '#dataplanes/messages.ts';
-import { BpfMap, openPinnedMap } from '#native/bpf.ts';
+import { BpfMap } from '#native/bpf.ts';
 import { EbpfBed } from './ebpf-bed.ts';
-import { client, flowRecord } from './ebpf-flows-bed.ts';
+import { fillFlows, pinnedSize, recordedFlows } from './ebpf-pinned-flows.ts';
 
 const program = new URL('./ebpf-pin-process.ts', import.meta.url).pathname;
 /** What the settings say; the maps have been doubled once, and are nearly full. */
@@ -29,32 +27,7 @@ afterEach(async () => {
   await bed[Symbol.asyncDispose]();
 });
 
-/** Writes so many established flows into the pinned hashes. */
-function fill(count: number): void {
-  using stack = new DisposableStack();
-  const maps = shardNames(4).map((name) => stack.use(openPinnedMap(join(layout, name))!));
-  for (let i = 0; i < count; i += 1) {
-    const opener = { ...client[4], port: 1024 + i };
-    const { record } = flowElements(flowRecord(4, 6, FlowFlag.answered | FlowFlag.established, 0, { opener }));
-    maps[flowShard(record.key)]!.set(record.key, record.value);
-  }
-}
-
-async function recorded(): Promise<number> {
-  let count = 0;
-  for (const name of shardNames(4)) {
-    using map = openPinnedMap(join(layout, name));
-    count += (await map?.dump())?.count ?? 0;
-  }
-  return count;
-}
-
-function pinnedSizes(): (number | undefined)[] {
-  return shardNames(4).map((name) => {
-    using map = openPinnedMap(join(layout, name));
-    return map?.shape.maxEntries;
-  });
-}
+const sizesOfHashes = (): (number | undefined)[] => shardNames(4).map((name) => pinnedSize(bed, name));
 
 /** Everything pinned, by path, and which it is. */
 function pins(): string[] {
@@ -68,7 +41,7 @@ function pins(): string[] {
 async function grown(): Promise<void> {
   const dataplane = await bed.dataplane([], { sizes: { flows: doubled } });
   await dataplane.activate();
-  fill(known);
+  fillFlows(bed, 0, known);
   await dataplane[Symbol.asyncDispose]();
 }
 
@@ -94,7 +67,7 @@ describe('of a growth that was killed no flow is lost', () => {
     });
     expect(await once(child, 'exit')).toEqual([null, 'SIGKILL']);
     await takeOver();
-    expect([pinnedSizes(), await recorded()]).toEqual([[size, size, size, size], known]);
+    expect([sizesOfHashes(), await recordedFlows(bed)]).toEqual([[size, size, size, size], known]);
   });
 
   test.each<[string, string, Partial<MapSizeSettings>]>([
@@ -111,29 +84,22 @@ describe('of a growth that was killed no flow is lost', () => {
     for (const name of readdirSync(layout).filter(isFlowMap))
       renameSync(join(layout, name), join(bed.bpffs, place, name));
     await takeOver(sizes);
-    expect([pinnedSizes(), await recorded()]).toEqual([[2048, 2048, 2048, 2048], known]);
+    expect([sizesOfHashes(), await recordedFlows(bed)]).toEqual([[2048, 2048, 2048, 2048], known]);
   });
 });
 
 test.each(['tortie_flow4a', 'tortie_flow6b'])('the kernel refuses to pin %s: every pin stays', async (refused) => {
   const dataplane = await bed.dataplane([], { sizes: { flows } });
   await dataplane.activate();
-  fill(3000);
+  fillFlows(bed, 0, 3000);
   const before = pins();
-  const resize = async (size: number) => {
-    dataplane.onUpdate({
-      type: 'configUpdate',
-      config: { ...bed.config, mapSizes: { ...bed.config.mapSizes, flows: size } },
-    });
-    return (await dataplane.apply()).failed;
-  };
   const pin = Reflect.get(BpfMap.prototype, 'pin');
   BpfMap.prototype.pin = function (path) {
     if (path.endsWith(`${refused}-new`)) throw Object.assign(new Error('no memory for it'), { code: 'ENOMEM' });
     pin.call(this, path);
   };
   try {
-    expect(await resize(doubled)).toMatchObject([
+    expect((await bed.resize(dataplane, { flows: doubled })).failed).toMatchObject([
       { object: 'sizes of the BPF maps', reason: expect.stringContaining('no memory for it') },
     ]);
   } finally {
@@ -141,5 +107,5 @@ test.each(['tortie_flow4a', 'tortie_flow6b'])('the kernel refuses to pin %s: eve
   }
   expect(pins()).toEqual(before);
   expect((await dataplane.apply()).failed).toEqual([]);
-  expect([pinnedSizes(), await recorded()]).toEqual([[2048, 2048, 2048, 2048], 3000]);
+  expect([sizesOfHashes(), await recordedFlows(bed)]).toEqual([[2048, 2048, 2048, 2048], 3000]);
 });

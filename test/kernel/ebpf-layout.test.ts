@@ -7,15 +7,13 @@ import { isFlowMap, OlderFlows } from '#dataplanes/ebpf/flows/older-layout.ts';
 import { flowMapsOf, shardNames } from '#dataplanes/ebpf/flows/flow-maps.ts';
 import { flowElements } from '#dataplanes/ebpf/flows/flow-record.ts';
 import { layoutVersion } from '#dataplanes/ebpf/programs.ts';
-import type { DataplaneUpdate } from '#dataplanes/messages.ts';
 import { type BpfMap, loadObject, openPinnedMap, type TypeField } from '#native/bpf.ts';
 import { Peer } from '#test/lab/peer-client.ts';
-import { EbpfBed } from './ebpf-bed.ts';
+import { denyAll, EbpfBed } from './ebpf-bed.ts';
 import { client, FlowBed, flowRecord, server } from './ebpf-flows-bed.ts';
 
 /* Flows of maps that another layout of ours has pinned (test/bpf/older-flows.bpf.c). */
 const olderElf = new URL('../../build/bpf/older-flows.bpf.o', import.meta.url).pathname;
-const denyAll: DataplaneUpdate = { type: 'profileUpdate', id: 'kns.default', profile: { ingress: [], egress: [] } };
 let bed: EbpfBed;
 const peers: Peer[] = [];
 

@@ -18,19 +18,10 @@ syncBuiltinESMExports();
 
 const { mapEntries } = await import('#dataplanes/ebpf/sizes.ts');
 const { loadEndpointPrograms, openFilters } = await import('#dataplanes/ebpf/programs.ts');
+const { podConfig } = await import('./bpf-flow-node.ts');
 const place = { dir, objects: new URL('../../dist/bpf', import.meta.url).pathname };
 const sizes = mapEntries({ ...TEST_CONFIG.mapSizes, flows: Number(flows) }, cpus().length);
-const config = {
-  ipv6Enabled: 1,
-  ipipDenied: 0,
-  vxlanDenied: 0,
-  markSeen: 0x20_0000,
-  markHost: 0x40_0000,
-  markNotLocal: 0,
-  markUntracked: 0,
-  markPreAccepted: 0,
-};
 using filters = await openFilters(place, sizes);
-using programs = await loadEndpointPrograms(place, filters, { config, sizes });
+using programs = await loadEndpointPrograms(place, filters, { config: podConfig, sizes });
 filters.pin();
 programs.pin();

@@ -2,7 +2,7 @@ import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { scheduler } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from '@jest/globals';
-import { Jump, type PodConfig } from '#dataplanes/ebpf/bpf-types.gen.ts';
+import { Jump } from '#dataplanes/ebpf/bpf-types.gen.ts';
 import type { EbpfDataplane } from '#dataplanes/ebpf/ebpf.ts';
 import { ourFilter } from '#dataplanes/ebpf/filters.ts';
 import { readU32, u32Key } from '#dataplanes/ebpf/keys.ts';
@@ -10,6 +10,7 @@ import { loadEndpointPrograms, openFilters } from '#dataplanes/ebpf/programs.ts'
 import { loadObject, openPinnedMap } from '#native/bpf.ts';
 import { must } from '#test/lab/exec.ts';
 import { Peer } from '#test/lab/peer-client.ts';
+import { podConfig } from './bpf-flow-node.ts';
 import { type BedPod, EbpfBed, ebpfObjects } from './ebpf-bed.ts';
 
 /* What agents find that come after others, of this build or not, ended in order or in the midst of something. */
@@ -103,7 +104,7 @@ describe('an agent that comes after another', () => {
       'loaded programs and filled nothing',
       async () => {
         using filters = await openFilters(place(), {});
-        using programs = await loadEndpointPrograms(place(), filters, { config, sizes: {} });
+        using programs = await loadEndpointPrograms(place(), filters, { config: podConfig, sizes: {} });
         filters.pin();
         programs.pin();
       },
@@ -112,7 +113,7 @@ describe('an agent that comes after another', () => {
       'entered one direction',
       async () => {
         using filters = await openFilters(place(), {});
-        using programs = await loadEndpointPrograms(place(), filters, { config, sizes: {} });
+        using programs = await loadEndpointPrograms(place(), filters, { config: podConfig, sizes: {} });
         filters.pin();
         programs.pin();
         filters.jump.set(u32Key(Jump.podIn), u32Key(programs.podIn.fd));
@@ -189,16 +190,6 @@ describe('an agent that comes after another', () => {
   });
 });
 
-const config: PodConfig = {
-  ipv6Enabled: 1,
-  ipipDenied: 0,
-  vxlanDenied: 0,
-  markSeen: 0x20_0000,
-  markHost: 0x40_0000,
-  markNotLocal: 0,
-  markUntracked: 0,
-  markPreAccepted: 0,
-};
 const countElf = new URL('../../build/bpf/count.bpf.o', import.meta.url).pathname;
 
 describe('slots', () => {

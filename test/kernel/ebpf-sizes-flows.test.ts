@@ -1,5 +1,4 @@
 /** Maps of flows get another size while somebody tells or forgets flows. */
-import { join } from 'node:path';
 import { scheduler } from 'node:timers/promises';
 import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import type { ApplyReport } from '#dataplanes/contract.ts';
@@ -8,13 +7,11 @@ import type { EbpfDataplane } from '#dataplanes/ebpf/ebpf.ts';
 import { flowShard, shardNames } from '#dataplanes/ebpf/flows/flow-maps.ts';
 import { flowElements } from '#dataplanes/ebpf/flows/flow-record.ts';
 import { FlowTable } from '#dataplanes/ebpf/flows/flow-table.ts';
-import { layoutVersion } from '#dataplanes/ebpf/programs.ts';
 import type { FlowExportItem } from '#dataplanes/flows.ts';
 import type { MapSizeSettings } from '#dataplanes/messages.ts';
-import { openPinnedMap } from '#native/bpf.ts';
-import type { NetlinkOp } from '#native/types.ts';
 import { type BedPod, EbpfBed } from './ebpf-bed.ts';
 import { flowRecord } from './ebpf-flows-bed.ts';
+import { openInUse, pinnedSize } from './ebpf-pinned-flows.ts';
 
 let bed: EbpfBed;
 const deleteFlows = Object.getOwnPropertyDescriptor(FlowTable.prototype, 'delete') ?? {};
@@ -36,7 +33,7 @@ async function start(): Promise<{ dataplane: EbpfDataplane; pod: BedPod }> {
   dataplane.onUpdate({ type: 'workloadEndpointUpdate', id: pod.id, endpoint: pod.endpoint });
   expect(await dataplane.apply()).toMatchObject({ failed: [] });
   const { record, name } = connection(pod);
-  using map = openPinnedMap(join(bed.bpffs, layoutVersion, name));
+  using map = openInUse(bed, name);
   map?.set(record.key, record.value);
   return { dataplane, pod };
 }
@@ -51,14 +48,11 @@ function connection({ ipv4 }: BedPod) {
 
 function isKnown(pod: BedPod): boolean {
   const { record, name } = connection(pod);
-  using map = openPinnedMap(join(bed.bpffs, layoutVersion, name));
+  using map = openInUse(bed, name);
   return map?.get(record.key) !== undefined;
 }
 
-function pinnedSize(): number | undefined {
-  using map = openPinnedMap(join(bed.bpffs, layoutVersion, 'tortie_flow4a'));
-  return map?.shape.maxEntries;
-}
+const sizeOfHashes = (): number | undefined => pinnedSize(bed, 'tortie_flow4a');
 
 /** Doubles flows. `whileEmpty` is done once, when the new maps are in use and have no flows yet. */
 async function grow(dataplane: EbpfDataplane, whileEmpty: () => Promise<unknown> = () => Promise.resolve()) {
@@ -74,10 +68,8 @@ async function grow(dataplane: EbpfDataplane, whileEmpty: () => Promise<unknown>
       return await links();
     },
   });
-  const mapSizes = { ...bed.config.mapSizes, flows: 8192 };
-  dataplane.onUpdate({ type: 'configUpdate', config: { ...bed.config, mapSizes } });
   try {
-    return await dataplane.apply();
+    return await bed.resize(dataplane, { flows: 8192 });
   } finally {
     Object.assign(bed.host, { links });
   }
@@ -99,7 +91,7 @@ test.each([false, true])(
       telling = toldBy(dataplane.flows.exportFlows(scope, new AbortController().signal));
       await scheduler.wait(200);
     });
-    expect([failed, pinnedSize()]).toEqual([[], 2048]);
+    expect([failed, sizeOfHashes()]).toEqual([[], 2048]);
     expect(await telling).toBe(1);
   },
 );
@@ -112,11 +104,11 @@ test('an export reads its maps to the end, and then they get the size that is wa
   const first = await telling.next();
   expect(first.value).toMatchObject({ type: 'flows' });
   expect(await grow(dataplane)).toMatchObject({ failed: [] });
-  expect(pinnedSize()).toBe(1024);
+  expect(sizeOfHashes()).toBe(1024);
   for await (const item of telling) expect(item).toEqual({ type: 'whole' });
   await isDue;
   expect(await dataplane.apply()).toMatchObject({ failed: [] });
-  expect([pinnedSize(), isKnown(pod)]).toEqual([2048, true]);
+  expect([sizeOfHashes(), isKnown(pod)]).toEqual([2048, true]);
 });
 
 test('flows of a pod that is gone are forgotten, though its deletion met closed maps, and the next one empty ones', async () => {
@@ -145,23 +137,14 @@ test('flows of a pod that is gone are forgotten, though its deletion met closed 
   take(report);
   take(await dataplane.apply());
   await isGone;
-  expect([report.failed, pinnedSize(), isKnown(pod)]).toEqual([[], 2048, false]);
+  expect([report.failed, sizeOfHashes(), isKnown(pod)]).toEqual([[], 2048, false]);
 });
 
 test('what is forgotten while a device has the filters of before does not come back with the next size', async () => {
   const { dataplane, pod } = await start();
-  const ifindex = bed.host.link(pod.device)?.index;
-  const batch = bed.host.batch.bind(bed.host);
-  Object.assign(bed.host, {
-    batch: (ops: readonly NetlinkOp[]) =>
-      ops.some((each) => each.op === 'filter.replace' && each.link === ifindex)
-        ? Promise.reject(Object.assign(new Error('no memory for it'), { code: 'ENOMEM' }))
-        : batch(ops),
-  });
+  bed.refuseFilters(pod.device);
   const resize = async (sizes: Partial<MapSizeSettings>): Promise<void> => {
-    const mapSizes = { ...bed.config.mapSizes, ...sizes };
-    dataplane.onUpdate({ type: 'configUpdate', config: { ...bed.config, mapSizes } });
-    await dataplane.apply();
+    await bed.resize(dataplane, sizes);
     expect((await dataplane.apply()).failed).toMatchObject([{ reason: 'no memory for it' }]);
   };
   await resize({ flows: 8192, devices: 64 });
@@ -169,5 +152,5 @@ test('what is forgotten while a device has the filters of before does not come b
   expect(await dataplane.flows.delete({ addresses: [pod.ipv4] })).toMatchObject({ failed: [] });
   expect(isKnown(pod)).toBe(false);
   await resize({ flows: 16_384, devices: 64 });
-  expect([pinnedSize(), isKnown(pod)]).toEqual([4096, false]);
+  expect([sizeOfHashes(), isKnown(pod)]).toEqual([4096, false]);
 });

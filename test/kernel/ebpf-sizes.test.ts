@@ -7,12 +7,11 @@ import type { EbpfDataplane } from '#dataplanes/ebpf/ebpf.ts';
 import { layoutVersion } from '#dataplanes/ebpf/programs.ts';
 import { backend, service } from '#dataplanes/ebpf/services/twin-for-tests.ts';
 import type { FlowExportItem } from '#dataplanes/flows.ts';
-import type { DataplaneUpdate, MapSizeSettings } from '#dataplanes/messages.ts';
-import { openPinnedMap } from '#native/bpf.ts';
-import type { NetlinkOp } from '#native/types.ts';
+import type { MapSizeSettings } from '#dataplanes/messages.ts';
 import { peerPort } from '#test/lab/peer.ts';
 import { Peer } from '#test/lab/peer-client.ts';
-import { type BedPod, EbpfBed } from './ebpf-bed.ts';
+import { type BedPod, denyAll, EbpfBed } from './ebpf-bed.ts';
+import { pinnedSize } from './ebpf-pinned-flows.ts';
 
 /* Sizes of maps that change while packets go by them. */
 let bed: EbpfBed;
@@ -40,20 +39,6 @@ async function start(
   return { dataplane, one, two, onePeer, report: await dataplane.apply() };
 }
 
-function resize(dataplane: EbpfDataplane, sizes: Partial<MapSizeSettings>): Promise<ApplyReport> {
-  const mapSizes = { ...bed.config.mapSizes, ...sizes };
-  dataplane.onUpdate({ type: 'configUpdate', config: { ...bed.config, mapSizes } });
-  return dataplane.apply();
-}
-
-/** Nothing new is allowed any more: only a flow that is known goes on. */
-const denyAll: DataplaneUpdate = { type: 'profileUpdate', id: 'kns.default', profile: { ingress: [], egress: [] } };
-
-function pinnedSize(name: string): number | undefined {
-  using map = openPinnedMap(join(bed.bpffs, layoutVersion, name));
-  return map?.shape.maxEntries;
-}
-
 describe('flows', () => {
   test.each<[string, Partial<MapSizeSettings>, number]>([
     ['more of them', { flows: 16_384 }, 4096],
@@ -66,8 +51,8 @@ describe('flows', () => {
     dataplane.onUpdate(denyAll);
     await dataplane.apply();
     expect(await onePeer.connect(two.ipv4, 300)).toMatchObject({ ok: false });
-    expect((await resize(dataplane, { devices: 32, ...sizes })).failed).toEqual([]);
-    expect([pinnedSize('tortie_flow4a'), pinnedSize('tortie_flow6d')]).toEqual([shard, shard]);
+    expect((await bed.resize(dataplane, { devices: 32, ...sizes })).failed).toEqual([]);
+    expect([pinnedSize(bed, 'tortie_flow4a'), pinnedSize(bed, 'tortie_flow6d')]).toEqual([shard, shard]);
     expect(readdirSync(join(bed.bpffs, layoutVersion)).filter((name) => name.startsWith('former'))).toEqual([]);
     // It was told all of policy: what was denied is.
     expect(await onePeer.connect(two.ipv4, 300)).toMatchObject({ ok: false });
@@ -84,7 +69,7 @@ describe('what had no room', () => {
     const [failure] = report.failed;
     expect([report.programmed, failure?.endpoint]).toEqual([[one.id], two.id]);
     expect(failure?.reason).toContain('raise bpfMapSizeIfState');
-    expect(await resize(dataplane, { devices: 8 })).toMatchObject({ failed: [] });
+    expect(await bed.resize(dataplane, { devices: 8 })).toMatchObject({ failed: [] });
     for (const host of [two.ipv4, two.ipv6]) expect(await onePeer.connect(host, 20_000)).toMatchObject({ ok: true });
   });
 
@@ -97,7 +82,7 @@ describe('what had no room', () => {
     const { failed } = await dataplane.apply();
     expect(failed.map(({ object }) => object)).toEqual(['service default/web2']);
     expect(failed[0]?.reason).toContain('bpfMapSizeNATFrontend');
-    expect(await resize(dataplane, { frontends: 16 })).toMatchObject({ failed: [] });
+    expect(await bed.resize(dataplane, { frontends: 16 })).toMatchObject({ failed: [] });
     const served = dataplane.services.list().flatMap(({ frontends }) => frontends.map(({ backends }) => backends));
     expect(served).toEqual([1, 2].map(() => [expect.objectContaining({ address: two.ipv4 })]));
   });
@@ -116,18 +101,18 @@ describe('sizes that can not be had', () => {
     const { dataplane, two, onePeer } = await start({ flows: 4096 });
     const stream = await onePeer.stream(two.ipv4, 1);
     const inode = (): number => statSync(join(bed.bpffs, layoutVersion, 'tortie_devices')).ino;
-    const before = [inode(), pinnedSize('tortie_flow4a')];
-    const { failed } = await resize(dataplane, { flows: 8192, ...sizes });
+    const before = [inode(), pinnedSize(bed, 'tortie_flow4a')];
+    const { failed } = await bed.resize(dataplane, { flows: 8192, ...sizes });
     expect(failed.map(({ object }) => object)).toEqual(['sizes of the BPF maps']);
     expect(failed[0]?.reason).toContain(words);
     expect(failed[0]?.reason).toContain("flows' maps don't grow");
     expect((await dataplane.apply({ retry: false })).failed).toEqual(failed);
-    expect([inode(), pinnedSize('tortie_flow4a')]).toEqual(before);
+    expect([inode(), pinnedSize(bed, 'tortie_flow4a')]).toEqual(before);
     const report = await stream.stop();
     expect(report).toMatchObject({ failure: null, answered: report.sent });
     // What can be had is.
-    expect(await resize(dataplane, { flows: 8192 })).toMatchObject({ failed: [] });
-    expect(pinnedSize('tortie_flow4a')).toBe(2048);
+    expect(await bed.resize(dataplane, { flows: 8192 })).toMatchObject({ failed: [] });
+    expect(pinnedSize(bed, 'tortie_flow4a')).toBe(2048);
   });
 });
 
@@ -138,8 +123,8 @@ test('maps stay as they are while their flows are handed over for good', async (
   const scope = { local: new Set([one.ipv4, two.ipv4]), isLeaving: true };
   const told = dataplane.flows.exportFlows(scope, new AbortController().signal);
   const { value: first } = await told.next();
-  expect(await resize(dataplane, { flows: 8192 })).toMatchObject({ failed: [] });
-  expect(pinnedSize('tortie_flow4a')).toBe(1024);
+  expect(await bed.resize(dataplane, { flows: 8192 })).toMatchObject({ failed: [] });
+  expect(pinnedSize(bed, 'tortie_flow4a')).toBe(1024);
   const items: FlowExportItem[] = first === undefined ? [] : [first];
   for await (const item of told) items.push(item);
   expect(items.flatMap((item) => (item.type === 'flows' ? item.flows : [])).length).toBeGreaterThan(0);
@@ -151,19 +136,12 @@ test('maps stay as they are while their flows are handed over for good', async (
 test('what was put aside goes when its flows are in the new maps, also while a device has the filters of before', async () => {
   const { dataplane, two, onePeer } = await start({ devices: 32, flows: 4096 });
   const aside = (): string[] => readdirSync(join(bed.bpffs, layoutVersion)).filter((name) => name.startsWith('former'));
-  const ifindex = bed.host.link(two.device)?.index;
-  const batch = bed.host.batch.bind(bed.host);
-  Object.assign(bed.host, {
-    batch: (ops: readonly NetlinkOp[]) =>
-      ops.some((each) => each.op === 'filter.replace' && each.link === ifindex)
-        ? Promise.reject(Object.assign(new Error('no memory for it'), { code: 'ENOMEM' }))
-        : batch(ops),
-  });
-  await resize(dataplane, { devices: 64, flows: 8192 });
+  const allow = bed.refuseFilters(two.device);
+  await bed.resize(dataplane, { devices: 64, flows: 8192 });
   expect(aside()).toEqual([]);
   expect((await dataplane.apply()).failed).toMatchObject([{ reason: 'no memory for it' }]);
   expect(await onePeer.connect(two.ipv4, 20_000)).toMatchObject({ ok: true });
-  Object.assign(bed.host, { batch });
+  allow();
   expect(await dataplane.apply()).toMatchObject({ failed: [] });
   expect(aside()).toEqual([]);
 });
@@ -184,7 +162,7 @@ test('flows outlive agents that are killed between putting maps aside and enteri
   await next.apply();
   await next.activate();
   expect(await onePeer.connect(two.ipv4, 300)).toMatchObject({ ok: false });
-  expect(pinnedSize('tortie_flow4a')).toBe(1024);
+  expect(pinnedSize(bed, 'tortie_flow4a')).toBe(1024);
   expect(readdirSync(join(bed.bpffs, layoutVersion)).filter((name) => name.startsWith('former'))).toEqual([]);
   const report = await stream.stop();
   expect(report).toMatchObject({ failure: null, answered: report.sent });
