@@ -144,7 +144,7 @@ export class EbpfDataplane implements Dataplane {
         if (this.#loaded === undefined) await this.#hosts.look(newOutcome());
         return this.#hosts.parts;
       },
-      isFilled: () => this.#isWhole,
+      isWhole: () => this.#isWhole,
       onDue: () => this.#listener(),
     });
     this.#path = new PacketPath({

@@ -1,4 +1,5 @@
 import ipaddr from 'ipaddr.js';
+import { messageOf } from '#api/errors.ts';
 import type { EventStream } from '#native/event-stream.ts';
 import type { FlowEvent, FlowEventSource, FlowFollower, FlowNews } from '../observe.ts';
 import { directionTexts, FlowEvent as EventRecord, verdictTexts } from './bpf-types.gen.ts';
@@ -60,10 +61,9 @@ export class FlowEvents implements FlowEventSource {
       if (ring === undefined) this.end();
       else this.#begin(ring);
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
       this.#fail(
         new Error(
-          `the BPF maps got other sizes, and the ring with the events of flows could not be opened: ${reason}. Ask again to follow them further`,
+          `the BPF maps got other sizes, and the ring with the events of flows could not be opened: ${messageOf(error)}. Ask again to follow them further`,
           { cause: error },
         ),
       );

@@ -11,8 +11,8 @@ function make() {
   const said: string[] = [];
   const say = (message: string): void => void said.push(message);
   const log: Logger = { debug: say, info: say, warn: say, error: say };
-  const state = { isFilled: true };
-  const growth = new FlowGrowth({ clock, log, isFilled: () => state.isFilled });
+  const state = { isWhole: true };
+  const growth = new FlowGrowth({ clock, log, isWhole: () => state.isWhole });
   return { clock, said, state, growth };
 }
 
@@ -62,10 +62,10 @@ test('that flows have no room in the size that is configured is said once for ea
 
 test('while maps are not filled it waits, and says so once each time', () => {
   const { said, state, growth } = make();
-  state.isFilled = false;
+  state.isWhole = false;
   expect([growth.mayBegin(), growth.mayBegin(), said.length]).toEqual([false, false, 1]);
-  state.isFilled = true;
+  state.isWhole = true;
   expect([growth.mayBegin(), said.length]).toEqual([true, 1]);
-  state.isFilled = false;
+  state.isWhole = false;
   expect([growth.mayBegin(), said.length]).toEqual([false, 2]);
 });

@@ -9,8 +9,11 @@ const pauseMs = 3_600_000;
 export interface FlowGrowthDeps {
   readonly clock: Pick<Clock, 'now'>;
   readonly log: Logger;
-  /** Whether all that was said is in the maps, and devices, filters and netfilter are as they should be: only then are larger ones, which have to be filled with the same, entered. */
-  readonly isFilled: () => boolean;
+  /**
+   * Whether all that was said is in the maps, and devices, filters and netfilter are as they should be: only then are larger ones, which have to be filled with
+   * the same, entered.
+   */
+  readonly isWhole: () => boolean;
 }
 
 /** When flows that fill their maps get twice the size (bpfMapSizeConntrackScaling), and what is said of it. */
@@ -28,12 +31,12 @@ export class FlowGrowth {
     this.#deps = deps;
   }
 
-  /** Whether it may be done now. That it may not because maps aren't filled is logged once. */
+  /** Whether it may be done now. That it may not because something failed is logged once. */
   mayBegin(): boolean {
-    const { clock, log, isFilled } = this.#deps;
+    const { clock, log, isWhole } = this.#deps;
     if (clock.now() < this.#from) return false;
     const wasHeld = this.#isHeld;
-    this.#isHeld = !isFilled();
+    this.#isHeld = !isWhole();
     if (this.#isHeld && !wasHeld)
       log.warn(
         'flows fill their maps, and these get no larger while not all that was said could be put into the maps, on devices and into netfilter ("tortie status" says what failed)',

@@ -38,7 +38,7 @@ export interface LoadingDeps {
   /** Looks which programs of uplinks and host endpoints will be entered, before anything is loaded. */
   readonly hostParts: () => Promise<readonly HostPart[]>;
   /** As of `FlowGrowth`. */
-  readonly isFilled: () => boolean;
+  readonly isWhole: () => boolean;
   /** Called when something is to be done that no message or event asks for. */
   readonly onDue: () => void;
 }

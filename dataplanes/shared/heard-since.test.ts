@@ -1,16 +1,21 @@
 import { expect, test } from '@jest/globals';
 import { HeardSince } from './heard-since.ts';
 
-test('what is told while nobody waits for an answer is not kept', () => {
+test('what is told while nobody waits for an answer is not kept', async () => {
   const heard = new HeardSince();
   heard.hear('before');
   expect(heard.has('before')).toBe(false);
-  heard.begin();
-  heard.hear('meanwhile');
-  expect(['before', 'meanwhile', 'never'].map((place) => heard.has(place))).toEqual([false, true, false]);
-  heard.end();
+  await heard.during(async () => {
+    heard.hear('meanwhile');
+    expect(['before', 'meanwhile', 'never'].map((place) => heard.has(place))).toEqual([false, true, false]);
+  });
   heard.hear('after');
   expect(['meanwhile', 'after'].map((place) => heard.has(place))).toEqual([false, false]);
-  heard.begin();
-  expect(['meanwhile', 'after'].map((place) => heard.has(place))).toEqual([false, false]);
+  const failing = heard.during(async () => {
+    expect(['meanwhile', 'after'].map((place) => heard.has(place))).toEqual([false, false]);
+    heard.hear('meanwhile');
+    throw new Error('no answer');
+  });
+  await expect(failing).rejects.toThrow('no answer');
+  expect(heard.has('meanwhile')).toBe(false);
 });

@@ -5,9 +5,14 @@
 export class HeardSince {
   #places: Set<string> | undefined;
 
-  /** A batch is about to be sent. */
-  begin(): void {
+  /** `work` sends a batch and works off its answer: what the kernel tells of from its beginning to its end is heard. */
+  async during<Result>(work: () => Promise<Result>): Promise<Result> {
     this.#places = new Set();
+    try {
+      return await work();
+    } finally {
+      this.#places = undefined;
+    }
   }
 
   /** The kernel has told of this place; kept only while somebody waits for an answer. */
@@ -15,13 +20,8 @@ export class HeardSince {
     this.#places?.add(place);
   }
 
-  /** True if the kernel has told of it since `begin`. */
+  /** True if the kernel has told of it since the work under way began. */
   has(place: string): boolean {
     return this.#places?.has(place) ?? false;
-  }
-
-  /** The answer has been worked off, or there is none. */
-  end(): void {
-    this.#places = undefined;
   }
 }

@@ -88,13 +88,10 @@ export class NeighbourSync {
     const planned = this.#takeDirty();
     if (this.#mayRemove) await this.#leaveAbandoned(failed);
     try {
-      this.#heard.begin();
-      await this.#send(planned, failed, repaired);
+      await this.#heard.during(() => this.#send(planned, failed, repaired));
     } catch (error) {
       for (const { id } of planned) this.#dirty.add(id);
       throw error;
-    } finally {
-      this.#heard.end();
     }
     return { failed, repaired };
   }
@@ -148,8 +145,7 @@ export class NeighbourSync {
     }
     this.#abandoned.clear();
     if (ops.length === 0) return;
-    this.#heard.begin();
-    try {
+    await this.#heard.during(async () => {
       const results = await this.#host.batch(ops);
       for (const [index, op] of ops.entries()) {
         const result = results[index] as OpResult;
@@ -161,9 +157,7 @@ export class NeighbourSync {
         const name = this.#view.linkByIndex(op.link)?.name;
         if (name !== undefined) this.#abandoned.add(name);
       }
-    } finally {
-      this.#heard.end();
-    }
+    });
   }
 
   #plan(id: EndpointId): NeighOp[] {

@@ -196,7 +196,7 @@ export class RouteSync {
       }
     }
     if (ops.length === 0) return [];
-    const stale = await this.#send(ops, failed);
+    const stale = await this.#heard.during(() => this.#send(ops, failed));
     for (const dst of wrong) {
       if (stale.has(dst) || failed.has(dst)) continue;
       if (this.#right.has(dst)) repaired.push(`route ${dst} had been changed`); // Not if its wish changed meanwhile.
@@ -211,26 +211,21 @@ export class RouteSync {
     failed: Map<CidrText, ApplyFailure>,
   ): Promise<ReadonlySet<CidrText>> {
     const stale = new Set<CidrText>();
-    this.#heard.begin();
-    try {
-      const results = await this.#host.batch(ops.map(({ op }) => op));
-      for (const [index, { dst, op, route, replaces }] of ops.entries()) {
-        const result = results[index] as OpResult;
-        const isGone = op.op === 'route.del' && !result.ok && ['ESRCH', 'ENODEV', 'ENOENT'].includes(result.error.code);
-        if (result.ok || isGone) {
-          // What somebody did right behind it may have been heard of before its answer.
-          if (result.ok && this.#heard.has(placeOf(route))) continue;
-          if (replaces !== undefined) this.#view.dropRoute(replaces);
-          if (op.op === 'route.del') this.#view.dropRoute(route);
-          else this.#view.putRoute(route);
-        } else if (op.op === 'route.add' && result.error.code === 'EEXIST') {
-          stale.add(dst);
-        } else {
-          failed.set(dst, { object: `route ${dst}`, reason: result.error.message });
-        }
+    const results = await this.#host.batch(ops.map(({ op }) => op));
+    for (const [index, { dst, op, route, replaces }] of ops.entries()) {
+      const result = results[index] as OpResult;
+      const isGone = op.op === 'route.del' && !result.ok && ['ESRCH', 'ENODEV', 'ENOENT'].includes(result.error.code);
+      if (result.ok || isGone) {
+        // What somebody did right behind it may have been heard of before its answer.
+        if (result.ok && this.#heard.has(placeOf(route))) continue;
+        if (replaces !== undefined) this.#view.dropRoute(replaces);
+        if (op.op === 'route.del') this.#view.dropRoute(route);
+        else this.#view.putRoute(route);
+      } else if (op.op === 'route.add' && result.error.code === 'EEXIST') {
+        stale.add(dst);
+      } else {
+        failed.set(dst, { object: `route ${dst}`, reason: result.error.message });
       }
-    } finally {
-      this.#heard.end();
     }
     return stale;
   }

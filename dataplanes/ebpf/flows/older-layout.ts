@@ -130,10 +130,6 @@ class Tally {
   #unreadable = 0;
   readonly #reasons = new Set<string>();
 
-  carriedOne(): void {
-    this.#carried++;
-  }
-
   carried(count: number): void {
     this.#carried += count;
   }
@@ -245,7 +241,7 @@ function writeOne(into: BpfMap, { key, value }: Element, codec: FlowCodec, tally
   if (present !== undefined && codec.lastSeen(present) >= codec.lastSeen(value)) return;
   try {
     into.set(key, value, present === undefined ? 'create' : 'any');
-    tally.carriedOne();
+    tally.carried(1);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === 'E2BIG') tally.full(1);
