@@ -1,5 +1,4 @@
 import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { setImmediate } from 'node:timers/promises';
 import { join } from 'node:path';
@@ -9,6 +8,7 @@ import { parseAs } from '#api/kinds.ts';
 import { FakeClock } from '#api/fake-clock.ts';
 import { DatastoreError } from '#datastore/errors.ts';
 import { MemoryDatastore } from '#datastore/memory/memory-datastore.ts';
+import { freePort } from '#test/lab/free-ports.ts';
 import { until } from '#test/lab/until.ts';
 import { Agent, type AgentParts } from './agent.ts';
 import { CalcFeed } from './calc-feed.ts';
@@ -37,6 +37,12 @@ let agent: Agent;
 /** As in Kubernetes, when a test sets it. */
 let cluster: AgentParts['cluster'];
 
+/** What gives the reserve back. */
+let closeIpam: () => Promise<void>;
+/** Pre-flight's look. */
+let lookAtNode: () => Promise<readonly []>;
+let preflight: Preflight;
+
 /** What the agent's environment says besides. */
 let felixEnv: Record<string, string>;
 
@@ -48,6 +54,7 @@ function newAgent(): Agent {
   const health = new HealthAggregator(clock);
   const graph = new CalcGraph('node1');
   const metrics = new Metrics();
+  preflight = new Preflight(() => lookAtNode(), clock, silent);
   const statusFiles = new EndpointStatusFiles(dir, silent);
   const factory = { kind: 'iptables', create: () => new FakeDataplane('iptables', events) };
   const parts = {
@@ -62,7 +69,7 @@ function newAgent(): Agent {
     driver,
     hostNetwork: new FakeDataplane('host network', events),
     dataplanes: new DataplaneSwitch([factory], driver, new ActiveFile(dir), clock, silent),
-    ipam: { close: () => Promise.reject(new Error('no datastore')), unavailableReason: () => undefined },
+    ipam: { close: () => closeIpam(), unavailableReason: () => undefined },
     endpoints: { list: () => [], added: () => [] },
     publisher: { close: () => Promise.resolve() },
     takeover: { run: () => takeovers.shift()?.() },
@@ -73,22 +80,10 @@ function newAgent(): Agent {
     metrics,
     metricsServer: new ConfiguredServer(metricsService(metrics), silent),
     statusFiles,
-    preflight: new Preflight(() => Promise.resolve([]), clock, silent),
+    preflight,
     cluster,
   };
   return new Agent(parts as unknown as AgentParts);
-}
-
-/** Below those that the kernel gives to who wants any: nobody gets it before it is used. */
-async function freePort(): Promise<number> {
-  for (let port = 10_000 + ((process.pid * 16) % 20_000); ; port++) {
-    const server = createServer();
-    const isFree = await new Promise((resolve) => {
-      server.once('error', () => resolve(false));
-      server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
-    });
-    if (isFree) return port;
-  }
 }
 
 beforeEach(() => {
@@ -96,6 +91,8 @@ beforeEach(() => {
   datastore = new MemoryDatastore();
   events = [];
   takeovers = [];
+  closeIpam = () => Promise.reject(new Error('no datastore'));
+  lookAtNode = () => Promise.resolve([]);
   felixEnv = {
     FELIX_HEALTHENABLED: 'false',
     FELIX_PROMETHEUSMETRICSENABLED: 'false',
@@ -266,6 +263,20 @@ describe('the agent', () => {
     await until(() => agent.status().datastore.failures.length > 0);
     expect(agent.status()).toMatchObject({ ready: true, reasons: [] });
     expect(agent.status().datastore.failures.join()).toContain('connect ECONNREFUSED');
+  });
+
+  test('gives the reserve back at once, also while pre-flight looks at the node', async () => {
+    const look = Promise.withResolvers<readonly []>();
+    lookAtNode = () => look.promise;
+    closeIpam = async () => {
+      events.push('reserve given back');
+      look.resolve([]);
+    };
+    await agent.start();
+    const looked = preflight.look();
+    await agent.stop();
+    await looked;
+    expect(events.slice(-4)).toEqual(['reserve given back', 'iptables dispose', 'host network dispose', 'host closed']);
   });
 
   test('ends everything although one part cannot be ended', async () => {

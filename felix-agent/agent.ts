@@ -217,7 +217,8 @@ export class Agent {
     await this.#end('calls under way', this.#cniServer[Symbol.asyncDispose]());
     const patience = AbortSignal.timeout(stopPatienceMs);
     const outOfPatience = aborted(patience);
-    await this.#end('pre-flight', Promise.race([this.#parts.preflight[Symbol.asyncDispose](), outOfPatience]));
+    // A look under way takes seconds and decides nothing: it must not cost what has to be written its time.
+    const looked = this.#end('pre-flight', Promise.race([this.#parts.preflight[Symbol.asyncDispose](), outOfPatience]));
     await this.#end(
       'garbage collection, whose lease runs out',
       Promise.race([cluster?.controllers[Symbol.asyncDispose](), outOfPatience]),
@@ -228,6 +229,7 @@ export class Agent {
       Promise.race([ipam.close(), outOfPatience]),
     );
     await this.#end('writing endpoints', publisher.close(patience));
+    await looked;
     if (cluster !== undefined) {
       await this.#end('defaults', cluster.defaults[Symbol.asyncDispose]());
       await this.#end('Node', cluster.node[Symbol.asyncDispose]());

@@ -43,7 +43,7 @@ test('what a killed agent has set going on the kernel ends before the next agent
       const { KernelFileLock } = await import('#native/flock.ts');
       const { systemCommandRunner } = await import('#native/command-runner.ts');
       await lockNode(${JSON.stringify(wanted)}, new KernelFileLock(), { warn() {} });
-      void systemCommandRunner.run('sh', ['-c', 'echo $$; while [ ! -e ${dir}/go ]; do sleep 0.05; done; sleep 0.3; echo done >${dir}/change'], { changes: true });
+      void systemCommandRunner.run('sh', ['-c', 'while [ ! -e ${dir}/go ]; do sleep 0.05; done; sleep 0.3; echo done >${dir}/change'], { changes: true });
       process.stdout.write('going');
       setInterval(() => {}, 1000);`;
     const root = new URL('..', import.meta.url).pathname;

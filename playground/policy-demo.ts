@@ -5,7 +5,7 @@ import type { Report } from './report.ts';
 /** How long a probe waits that must get no answer, in ms. */
 const silenceMs = 250;
 /** How long a change may take until every node acts on it, in ms: a slow machine is no failure. */
-const patienceMs = 10_000;
+const patienceMs = 60_000;
 
 /** The label `role` of each node's pods, in turn. */
 const roles = ['front', 'back', 'test'] as const;

@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from '@jest/globals';
 import { keyOf, lostMaps, makerOf, othersRun, processesOf, RUN_MARK, traces } from './leftovers.mjs';
 
@@ -75,6 +76,8 @@ test('a process is found by the mark in its environment, until it is gone', asyn
   const child = spawn('sleep', ['30'], { env: { ...process.env, [RUN_MARK]: mark }, stdio: 'ignore' });
   try {
     await once(child, 'spawn');
+    // Which is told a little before the kernel shows its environment.
+    for (const end = Date.now() + 30_000; processesOf(mark).length === 0 && Date.now() < end;) await sleep(5);
     expect(processesOf(mark)).toEqual([{ kind: 'process', name: `${child.pid} (sleep 30)` }]);
     expect(othersRun('another')).toBe(true);
   } finally {

@@ -26,6 +26,8 @@ interface FileState {
   claims: readonly Claim[];
   /** Of these, what no longer stands in it, but is kept until it is certain that nobody is still writing. */
   leaving: ReadonlySet<Claim>;
+  /** When that was found, in the clock's milliseconds. */
+  leavingSince: number;
   problems: readonly DatastoreProblem[];
   remarks: readonly string[];
 }
@@ -160,6 +162,7 @@ export class UserFolder {
         wasWhole: false,
         claims: [],
         leaving: new Set(),
+        leavingSince: now,
         problems: [],
         remarks: [],
       };
@@ -177,10 +180,13 @@ export class UserFolder {
         return this.#times.removalMs - quietMs;
       }
       takeOver(path, state, outcome);
+      state.leavingSince = now;
       // Read at once at the start, it may change once more without looking changed.
       state.current = !(first && stat !== undefined && isRacy(stat, now));
     }
-    if (quietMs >= this.#times.removalMs && state.leaving.size > 0) {
+    // Whoever looks late may find at once that it is gone, and long so: where it has moved to, it isn't read yet.
+    const removalMs = Math.max(this.#times.removalMs - quietMs, this.#times.settleMs - (now - state.leavingSince));
+    if (removalMs <= 0 && state.leaving.size > 0) {
       state.claims = state.claims.filter((claim) => !state.leaving.has(claim));
       state.leaving = new Set();
     }
@@ -191,7 +197,7 @@ export class UserFolder {
     if (!state.current) {
       return Math.max(this.#times.settleMs - quietMs, 1);
     }
-    return state.leaving.size > 0 ? Math.max(this.#times.removalMs - quietMs, 1) : undefined;
+    return state.leaving.size > 0 ? Math.max(removalMs, 1) : undefined;
   }
 }
 

@@ -2,7 +2,8 @@ import { once } from 'node:events';
 import { createServer as createHttpServer, type Server as HttpServer } from 'node:http';
 import { createSecureServer, type Http2SecureServer, type ServerHttp2Session } from 'node:http2';
 import { createServer as createHttpsServer } from 'node:https';
-import type { AddressInfo, Socket } from 'node:net';
+import type { Socket } from 'node:net';
+import { freePort } from '#test/lab/free-ports.ts';
 import { selfSigned } from './certificate-for-tests.ts';
 
 /** How clients reach it. */
@@ -56,6 +57,7 @@ export class FakeApiServer implements AsyncDisposable {
 
   static async start(protocol: FakeProtocol = 'HTTP/2'): Promise<FakeApiServer> {
     const fake = new FakeApiServer(protocol);
+    fake.#port = await freePort();
     await fake.listen();
     return fake;
   }
@@ -93,10 +95,8 @@ export class FakeApiServer implements AsyncDisposable {
 
   /** Comes (back) at the same port. */
   async listen(): Promise<void> {
-    if (this.#port !== 0) this.#server = this.#make();
     this.#server.listen(this.#port, '127.0.0.1');
     await once(this.#server, 'listening');
-    this.#port = (this.#server.address() as AddressInfo).port;
   }
 
   /** Goes away, as by kill -9. */
@@ -105,6 +105,7 @@ export class FakeApiServer implements AsyncDisposable {
     this.#server.close();
     this.cutAll();
     await closed;
+    this.#server = this.#make();
   }
 
   /** Ends all connections; it goes on listening. */

@@ -4,6 +4,7 @@ import { pino } from 'pino';
 import { FakeClock } from '#api/fake-clock.ts';
 import { HealthAggregator, healthService } from './health.ts';
 import { eventually } from '#test/lab/agent-lab.ts';
+import { freePort } from '#test/lab/free-ports.ts';
 import { ConfiguredServer } from '../http/configured-server.ts';
 
 const silent = pino({ level: 'silent' });
@@ -38,13 +39,14 @@ describe('health', () => {
 
 describe('the health server', () => {
   let server: ConfiguredServer;
-  const port = 20_000 + (process.pid % 20_000);
+  let port: number;
   const get = async (path: string) => {
     const response = await fetch(`http://127.0.0.1:${port}${path}`);
     return { status: response.status, text: await response.text() };
   };
 
-  beforeEach(() => {
+  beforeEach(async () => {
+    port = await freePort();
     server = new ConfiguredServer(healthService(health), silent, clock);
   });
   afterEach(() => server[Symbol.asyncDispose]());

@@ -6,7 +6,7 @@ import { keyOf, LOST, makerOf, othersRun, processesOf, tracesAndProblems, UNREAD
 import { state } from './run-state.mjs';
 
 /** The kernel takes namespaces and BPF objects apart in the background, after the process that held them is gone. */
-const PATIENCE_MS = 5000;
+const PATIENCE_MS = Number(process.env['TORTIE_LEFTOVERS_MS'] ?? 30_000);
 
 export default async function teardown() {
   const deadline = Date.now() + PATIENCE_MS;

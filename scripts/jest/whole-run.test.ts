@@ -26,7 +26,11 @@ function run(source: string, env: Readonly<Record<string, string>> = {}) {
       '--disable-warning=ExperimentalWarning',
       resolve('node_modules/jest/bin/jest.js'),
     ];
-    const child = spawnSync(process.execPath, args, { cwd: top, encoding: 'utf8', env: { ...process.env, ...env } });
+    const child = spawnSync(process.execPath, args, {
+      cwd: top,
+      encoding: 'utf8',
+      env: { ...process.env, TORTIE_LEFTOVERS_MS: '2000', ...env },
+    });
     return { status: child.status, stderr: child.stderr, last: child.stdout.trimEnd().split('\n').at(-1) };
   } finally {
     rmSync(top, { recursive: true });

@@ -62,6 +62,8 @@ export class Bed implements AsyncDisposable {
       const bed = new Bed(cluster, await snapshots(cluster), await readyConditions(cluster));
       await importTortie(cluster);
       await installTortie(cluster);
+      // A watch that the API server has just ended is begun anew.
+      await bed.statusBecomes(({ ready, datastore }) => ready && datastore.failures.length === 0);
       bed.firstStatus = new Map(
         await Promise.all(bed.nodes.map(async (node) => [node.name, await bed.status(node)] as const)),
       );

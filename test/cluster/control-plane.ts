@@ -1,8 +1,8 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { freePorts } from '../lab/free-ports.ts';
 import { etcdProgram, kubernetesProgram } from './binaries.ts';
 import { admin, kubeconfig, writeServiceAccountKeys, writeTokens, type User } from './credentials.ts';
 import { Daemon } from './daemon.ts';
@@ -202,6 +202,9 @@ export class ControlPlane implements AsyncDisposable {
     const { etcdPort, etcdPeerPort } = this.#state;
     const client = `http://127.0.0.1:${etcdPort}`;
     const peer = `http://127.0.0.1:${etcdPeerPort}`;
+    const log = join(this.dir, 'etcd.log');
+    // What an earlier one wrote.
+    const before = existsSync(log) ? readFileSync(log, 'utf8').length : 0;
     const daemon = this.#daemon('etcd', await etcdProgram(), [
       '--name=default',
       `--data-dir=${join(this.dir, 'etcd')}`,
@@ -216,8 +219,6 @@ export class ControlPlane implements AsyncDisposable {
       '--unsafe-no-fsync',
     ]);
     const deadline = Date.now() + patienceMs;
-    const log = join(this.dir, 'etcd.log');
-    const before = readFileSync(log, 'utf8').length;
     while (!readFileSync(log, 'utf8').slice(before).includes('ready to serve client requests')) {
       this.#mustLive(daemon, deadline);
       await sleep(20);
@@ -257,26 +258,4 @@ export class ControlPlane implements AsyncDisposable {
     const log = readFileSync(join(this.dir, `${daemon.name}.log`), 'utf8');
     throw new Error(`${daemon.name} ${why}:\n${log.split('\n').slice(-20).join('\n')}`);
   }
-}
-
-/**
- * Free TCP ports of the loopback address, at the time of asking; below those that the kernel gives to who wants any: while a server is away, its port
- * must not become somebody else's. Processes begin at different ones.
- */
-async function freePorts(count: number): Promise<readonly number[]> {
-  const ports: number[] = [];
-  while (ports.length < count) {
-    const port = 10_000 + (nextPort++ % 20_000);
-    if (await isFree(port)) ports.push(port);
-  }
-  return ports;
-}
-let nextPort = process.pid * 16;
-
-function isFree(port: number): Promise<boolean> {
-  const server = createServer();
-  return new Promise((resolve) => {
-    server.once('error', () => resolve(false));
-    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
-  });
 }

@@ -1,4 +1,4 @@
-import { families, addressOf } from '../lab/agent-lab.ts';
+import { addressOf, eventually, families } from '../lab/agent-lab.ts';
 import type { RunningStream } from '../lab/peer-client.ts';
 import type { TestPod } from './test-pod.ts';
 
@@ -24,6 +24,26 @@ export class Flow {
       }
     }
     return new Flow(streams);
+  }
+
+  /** Resolves when each TCP connection is answered again: after it has met nothing but silence, it may take as long as that until it tries again. */
+  async tcpGoesOn(timeoutMs: number): Promise<void> {
+    const answered = () =>
+      Promise.all(
+        [...this.#streams].map(async ([name, s]) =>
+          name.includes(' tcp ') ? (await s.progress()).answered : Infinity,
+        ),
+      );
+    const before = await answered();
+    let now = before;
+    await eventually(
+      async () => {
+        now = await answered();
+        return now.every((count, index) => count === Infinity || count > (before[index] ?? 0));
+      },
+      () => `connections stand still: ${[...this.#streams.keys()].join(', ')}: ${now.join(', ')}`,
+      timeoutMs,
+    );
   }
 
   /**

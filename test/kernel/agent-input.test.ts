@@ -1,12 +1,13 @@
 /** What a user or a neighbour can get wrong: said with the name of the thing, and nothing that worked stops working. */
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals';
 import { spawn } from 'node:child_process';
-import { rmSync, writeFileSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { eventually, saysInLog } from '#test/lab/agent-lab.ts';
 import { distDir } from '#test/lab/dist.ts';
 import { Lab } from '#test/lab/lab.ts';
 import type { LabNode } from '#test/lab/lab-node.ts';
+import { replaceFile } from '#test/lab/replace-file.ts';
 import { getFrom } from './agent-http.ts';
 
 describe('an agent', () => {
@@ -31,7 +32,7 @@ describe('an agent', () => {
   it('keeps the last good state when a file of the datastore breaks, and names the file until it is mended', async () => {
     await node.startAgent();
     const before = await node.addPod('before');
-    writeFileSync(join(lab.datastoreDir, 'pools.yaml'), 'kind: IPPool\n  metadata: [broken');
+    replaceFile(lab.datastoreDir, 'pools.yaml', 'kind: IPPool\n  metadata: [broken');
     await problemsName('pools.yaml');
     const during = await node.addPod('during');
     await Promise.all([before.peer(), during.peer()]);

@@ -16,7 +16,7 @@ import { openIpset } from '#native/ipset.ts';
 import { openMonitor } from '#native/monitor.ts';
 import { openNetlink } from '#native/netlink.ts';
 import { writeSysctls } from '#native/netns.ts';
-import { createNetns, type TestNetns, uniqueName } from '#test/lab/netns.ts';
+import { carrierIsSeen, createNetns, type TestNetns, uniqueName } from '#test/lab/netns.ts';
 
 const quiet: Logger = { debug: () => {}, info: () => {}, warn: () => {}, error: () => {} };
 
@@ -66,6 +66,7 @@ export class NodeLab implements AsyncDisposable {
         `echo 0 >/proc/sys/net/ipv6/conf/${device}/accept_dad; ip link set ${device} up; ip link set lo up`,
       );
     }
+    await carrierIsSeen((...args) => node.exec(...args), 'up0');
     // Without a default route the kernel's proxy ARP does not answer for the pods' gateway, 169.254.1.1.
     await node.exec('ip', 'route', 'add', 'default', 'via', '192.0.2.2');
     await node.exec('ip', '-6', 'route', 'add', 'default', 'via', '2001:db8::2');

@@ -238,6 +238,7 @@ test(
     await putPool(store, 'v4', '10.65.0.0/24', { blockSize: 28 });
     const other = await start('n2');
     const held = new Map<string, string>();
+    const others: Promise<void>[] = [];
     const give = (handle: string, addresses: readonly string[]) => {
       for (const address of addresses) {
         if (held.has(address))
@@ -260,15 +261,12 @@ test(
           if (n % 4 === 3) await node.ipam.flush();
         }
       };
-      await Promise.race([
-        mortal.death,
-        Promise.all([
-          work(),
-          other.ipam.autoAssign(wants(`net.n2-${life}`)).then((got) => give(`net.n2-${life}`, plain(got))),
-        ]),
-      ]);
+      const given = other.ipam.autoAssign(wants(`net.n2-${life}`)).then((got) => give(`net.n2-${life}`, plain(got)));
+      others.push(given);
+      await Promise.race([mortal.death, Promise.all([work(), given])]);
       mortal.kill();
     }
+    await Promise.all(others);
     const live = new Map(
       [...held].flatMap(([address, handle]) => (handle.startsWith('net.n1') ? [[address, { handle }] as const] : [])),
     );

@@ -18,6 +18,17 @@ export async function addressesInUse(lab: Lab): Promise<number> {
   return (await ipamUsageOf(lab)).pools.reduce((sum, { inUse }) => sum + inUse, 0);
 }
 
+/** The same once two looks agree: what others gave back before is written a little later. */
+export async function settledAddressesInUse(lab: Lab): Promise<number> {
+  let now = await addressesInUse(lab);
+  for (let last = -1; last !== now;) {
+    last = now;
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    now = await addressesInUse(lab);
+  }
+  return now;
+}
+
 /** Resolves when the datastore says so; what is decided is written a little later. */
 export function inUseBecomes(lab: Lab, count: number): Promise<void> {
   return eventually(

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { must } from './exec.ts';
 import { replaceFile } from './replace-file.ts';
-import { uniqueName } from './netns.ts';
+import { carrierIsSeen, uniqueName } from './netns.ts';
 import { LabNode } from './lab-node.ts';
 import { Peer } from './peer-client.ts';
 
@@ -68,6 +68,7 @@ export class Lab implements AsyncDisposable {
       await must('ip', '-n', fabric, 'addr', 'add', '172.31.0.1/24', 'dev', 'br0');
       await must('ip', '-n', fabric, 'addr', 'add', 'fd31::1/64', 'dev', 'br0', 'nodad');
       for (const node of nodes) await node.create(fabric);
+      for (const node of nodes) await carrierIsSeen((...args) => node.exec(...args), 'uplink');
       lab.apply(
         'nodes',
         nodes.map((node) => node.manifest()),

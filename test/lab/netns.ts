@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
+import { until } from './until.ts';
 
 const exec = promisify(execFile);
 
@@ -10,6 +11,14 @@ let made = Math.floor(Math.random() * 90_000);
 export function uniqueName(): string {
   made += 1;
   return `tt${process.pid}-${made}`;
+}
+
+/**
+ * Resolves when the kernel has seen the carrier of a device that is up, some milliseconds after its other end: then it gives it its link-local address, and
+ * what is compared later changes no more. `exec` runs a command in its namespace.
+ */
+export async function carrierIsSeen(exec: TestNetns['exec'], device: string): Promise<void> {
+  await until(async () => (await exec('ip', '-o', '-6', 'addr', 'show', 'dev', device)).includes('scope link'));
 }
 
 /** A named network namespace of a test; disposing of it removes it with all that is in it. */

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { eventually } from '../../lab/agent-lab.ts';
 import type { Bed } from '../bed.ts';
 import { Flow } from '../flow.ts';
 import type { TestPod } from '../test-pod.ts';
@@ -32,7 +33,17 @@ export function faults(bed: () => Bed): void {
           },
         },
       ]);
-    }, 300_000);
+      // A datagram that comes before makes a connection, which the policy doesn't end.
+      const peer = await stranger.peer();
+      const isDenied = async () => {
+        const answers = [server.ipv4, server.ipv6].flatMap((host) => [
+          peer.connect(host, 700),
+          peer.datagram(host, 700),
+        ]);
+        return (await Promise.all(answers)).every(({ ok }) => !ok);
+      };
+      await eventually(isDenied, () => 'the policy is not in force', 150_000);
+    }, 600_000);
     afterAll(async () => {
       await bed().kubectl.run('delete', 'networkpolicy.networking.k8s.io', 'friend', '--ignore-not-found');
       await bed().deletePods([server, friend, stranger]);

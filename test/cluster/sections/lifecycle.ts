@@ -65,6 +65,7 @@ export function lifecycle(bed: () => Bed): void {
       const { status } = await bed().kubectl.json<PodList['items'][number]>('get', 'pod', there.name);
       expect(status.podIPs).toEqual([{ ip: there.ipv4 }, { ip: there.ipv6 }]);
       // While there was no such node, nobody knew the way to it: no datagram passed. TCP sends again.
+      await flow.tcpGoesOn(240_000);
       expect(await flow.stop(Infinity)).toEqual([]);
       const passes = async () => {
         const peer = await here.peer();

@@ -140,10 +140,10 @@ export const isolation: readonly Row[] = [
     name: 'a new connection from the ports of an ended one is judged again',
     source: ['ebpf 4', 'ebpf 7'],
     phases: [
-      { expect: { reaches: ['client:42000 > web', 'far:42001 > web'] } },
+      { expect: { reaches: ['client:31000 > web', 'far:31001 > web'] } },
       {
         do: [{ apply: [isolateWeb] }],
-        expect: { nothing: ['client:42000 > web', 'far:42001 > web', 'client:42002 > web'] },
+        expect: { nothing: ['client:31000 > web', 'far:31001 > web', 'client:31002 > web'] },
       },
     ],
   }),

@@ -106,9 +106,9 @@ export const nodeServices: readonly Row[] = [
     phases: [
       {
         do: [
-          { flow: 'the pod first', line: 'node1:43021 > web' },
-          { flow: 'then the Service', line: 'node1:43021 > web@shop tcp 88' },
-          { flow: 'then the other', line: 'node1:43021 > web@mart tcp 88' },
+          { flow: 'the pod first', line: 'node1:31021 > web' },
+          { flow: 'then the Service', line: 'node1:31021 > web@shop tcp 88' },
+          { flow: 'then the other', line: 'node1:31021 > web@mart tcp 88' },
         ],
         expect: { flows: { 'the pod first': 'runs', 'then the Service': 'runs', 'then the other': 'runs' } },
       },

@@ -78,19 +78,30 @@ export const operate: readonly Row[] = [
           {
             act: 'connections are counted by rule',
             run: async (bed) => {
-              const before = await packetsByRule(bed);
-              await connect(bed, 'client', 8080, 3);
-              await connect(bed, 'client', 9090, 2);
-              await connect(bed, 'far', 8080, 4);
-              // Of both families. What is dropped is not sent again within the time that a probe waits.
+              const ask = async () => {
+                await connect(bed, 'client', 8080, 3);
+                await connect(bed, 'client', 9090, 2);
+                await connect(bed, 'far', 8080, 4);
+              };
+              let before = await packetsByRule(bed);
+              await ask();
+              // Of both families.
               const expected = {
                 'StagedGlobalNetworkPolicy trial ingress 0': 14,
                 'GlobalNetworkPolicy real ingress 0': 8,
                 'GlobalNetworkPolicy real ingress 1': 10,
               };
               let counted: Record<string, number> = {};
+              let asked = 1;
               await eventually(
                 async () => {
+                  // On a machine that stood still for a second, what is dropped has been sent again before its probe gave up.
+                  if (asked < 3 && Object.entries(expected).some(([id, count]) => (counted[id] ?? 0) > count)) {
+                    asked++;
+                    before = await packetsByRule(bed);
+                    counted = {};
+                    await ask();
+                  }
                   const now = await packetsByRule(bed);
                   counted = Object.fromEntries(
                     Object.keys(expected).map((id) => [id, (now[id] ?? 0) - (before[id] ?? 0)]),

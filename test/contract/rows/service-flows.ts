@@ -61,9 +61,9 @@ export const serviceFlows: readonly Row[] = [
     phases: [
       {
         do: ['client', 'far'].flatMap((from) => [
-          { flow: `${from}: the pod first`, line: `${from}:43001 > web` },
-          { flow: `${from}: then the Service`, line: `${from}:43001 > web@shop tcp 88` },
-          { flow: `${from}: then the other`, line: `${from}:43001 > web@mart tcp 88` },
+          { flow: `${from}: the pod first`, line: `${from}:31001 > web` },
+          { flow: `${from}: then the Service`, line: `${from}:31001 > web@shop tcp 88` },
+          { flow: `${from}: then the other`, line: `${from}:31001 > web@mart tcp 88` },
         ]),
         expect: {
           flows: Object.fromEntries(
@@ -166,8 +166,8 @@ export const serviceFlows: readonly Row[] = [
     phases: [
       {
         do: [
-          { flow: 'direct', line: 'client:43003 > web' },
-          { flow: 'service', line: 'client:43004 > web@shop tcp 88' },
+          { flow: 'direct', line: 'client:31003 > web' },
+          { flow: 'service', line: 'client:31004 > web@shop tcp 88' },
         ],
         expect: { flows: { direct: 'runs', service: 'runs' } },
       },
@@ -180,8 +180,8 @@ export const serviceFlows: readonly Row[] = [
               for (const family of ['IPv4', 'IPv6'] as const) {
                 const { client: from = '', web = '', shop = '' } = bed.addresses(family);
                 const version = family === 'IPv4' ? 4 : 6;
-                await client.sendRaw(version, 6, web, tcpReset({ from, to: web }, 43_003, 7777));
-                await client.sendRaw(version, 6, shop, tcpReset({ from, to: shop }, 43_004, 88));
+                await client.sendRaw(version, 6, web, tcpReset({ from, to: web }, 31_003, 7777));
+                await client.sendRaw(version, 6, shop, tcpReset({ from, to: shop }, 31_004, 88));
               }
             },
           },

@@ -97,6 +97,8 @@ export const services: readonly Row[] = [
     source: ['ebpf 19', 'cilium 9'],
     given: (v4, v6) => served('shop', [v4, v6], []),
     phases: [
+      // Once it is known everywhere.
+      { expect: { refused: ['client,far > web@shop tcp,udp 88'] } },
       {
         do: [{ shell: countLeaving('-I'), on: 'node1', undo: countLeaving('-D') }],
         expect: { refused: ['client,far > web@shop tcp,udp 88'], also: { 'what leaves': leaving } },

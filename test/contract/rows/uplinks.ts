@@ -27,12 +27,12 @@ export const uplinks: readonly Row[] = [
     phases: [
       {
         do: [
-          { flow: 'one pod', line: 'client:43031 > outside' },
-          { flow: 'the other', line: 'web:43031 > outside' },
-          { flow: 'the node', line: 'node1:43031 > outside' },
-          { flow: 'datagrams of one pod', line: 'client:43031 > outside udp' },
-          { flow: 'datagrams of the other', line: 'web:43031 > outside udp' },
-          { flow: 'datagrams of the node', line: 'node1:43031 > outside udp' },
+          { flow: 'one pod', line: 'client:31031 > outside' },
+          { flow: 'the other', line: 'web:31031 > outside' },
+          { flow: 'the node', line: 'node1:31031 > outside' },
+          { flow: 'datagrams of one pod', line: 'client:31031 > outside udp' },
+          { flow: 'datagrams of the other', line: 'web:31031 > outside udp' },
+          { flow: 'datagrams of the node', line: 'node1:31031 > outside udp' },
         ],
         expect: {
           flows: {
