@@ -1,8 +1,9 @@
 import { join } from 'node:path';
 import type { Clock } from '#api/clock.ts';
+import { messageOf } from '#api/errors.ts';
 import type { Conntrack } from '#native/conntrack.ts';
 import { Turns } from '#native/turns.ts';
-import type { MonitorGroup, Netlink, NetlinkEvent, NetlinkOp } from '#native/types.ts';
+import type { MonitorGroup, Netlink, NetlinkOp } from '#native/types.ts';
 import type { ApplyReport, Counter, Dataplane, DeviceCounters, HostDeviceState } from '../contract.ts';
 import type { Logger } from '../logger.ts';
 import type { DataplaneConfig, DataplaneUpdate } from '../messages.ts';
@@ -10,7 +11,7 @@ import type { InForceView, PacketQuestion, PacketView, ServicesView } from '../o
 import type { RuleId } from '../policy.ts';
 import { releaseBpffs } from './bpffs.ts';
 import { readCounters } from './counters.ts';
-import { DeviceEvents, type Monitor } from './device-events.ts';
+import type { Monitor } from './device-events.ts';
 import { DeviceFilters } from './device-filters.ts';
 import { FlowEvents } from './events.ts';
 import { FormerFlows } from './former-flows.ts';
@@ -19,10 +20,9 @@ import type { LoadedDataplane } from './loaded-dataplane.ts';
 import { LoadedFlows } from './loaded-flows.ts';
 import { LoadedServices } from './loaded-services.ts';
 import { Loading } from './loading.ts';
-import { natPorts } from './nat-ports.ts';
+import { NodeDevices } from './node-devices.ts';
 import { PacketPath } from './packet-path.ts';
 import { removePins } from './pins.ts';
-import { ShapedDevices } from './shaped-devices.ts';
 import { type DeviceSide, newOutcome, type Outcome } from './pod-cycle.ts';
 import { PodEndpoints } from './pod-endpoints.ts';
 import { PodLinks } from './pod-links.ts';
@@ -50,11 +50,6 @@ export interface EbpfDeps extends StackTablesDeps {
   readonly log: Logger;
 }
 
-/** What is followed of pods' devices, and of the node's addresses. */
-const podGroups = ['link', 'addr4', 'addr6', 'tc'] as const satisfies readonly MonitorGroup[];
-
-const wordsOf = (error: unknown): string => (error as Error).message;
-
 /**
  * Judges pods' packets by programs on their host devices' clsact. Until a device is announced its filters drop everything; after that they jump
  * to the programs of the agent in force, which know the pod's addresses, its policy, flows, services, and the ways to others.
@@ -62,8 +57,7 @@ const wordsOf = (error: unknown): string => (error as Error).message;
  * `apply` fills the maps; `activate` is what puts filters on devices and makes them jump here, and from then on `apply` also keeps them there.
  * What is said while an `apply` is under way waits for the next one: each brings one state into force, in which nothing is named that is gone.
  * Filters and what belongs to the node (announcements, counters, flows) outlive the agent, which finds them pinned; policy, slots, ways and
- * services are each agent's own, filled while the former agent's are still in force, and entered by two stores. What exists is read
- * once, then events tell what others change; all is compared again on request, each routeRefreshInterval, and when events were lost.
+ * services are each agent's own, filled while the former agent's are still in force, and entered by two stores.
  */
 export class EbpfDataplane implements Dataplane {
   readonly kind = 'ebpf';
@@ -93,29 +87,22 @@ export class EbpfDataplane implements Dataplane {
   readonly #policy = new PolicyMessages();
   readonly #ways: Ways;
   readonly #filters: DeviceFilters;
-  readonly #shaped: ShapedDevices;
   readonly #stack: StackTables;
   readonly #hosts: HostEndpoints;
   readonly #path: PacketPath;
+  readonly #devices: NodeDevices;
   readonly #formerFlows: FormerFlows;
   /** apply, activate, release and cleanup exclude each other, and what must find all flows begins between them. */
   readonly #turns = new Turns();
-  /** Ifindexes of devices that are gone. */
-  readonly #gone = new Set<number>();
   /** It is let go: what is still asked for must not open everything anew. */
   #isClosed = false;
   /** What was said since the last apply began. */
   #inbox: DataplaneUpdate[] = [];
   #config: DataplaneConfig | undefined;
-  #events: DeviceEvents | undefined;
-  #timer: Disposable | undefined;
   /** The maps say everything that was announced by the beginning of the last apply. */
   #isFilled = false;
   /** Nor had the last apply trouble with devices, filters or netfilter, in which other programs could not be entered. */
   #isWhole = false;
-  #mustRead = true;
-  /** A setting of the node says them, which is read with everything else and not by each apply. */
-  #mustReadPorts = true;
   #listener: () => void = () => {};
 
   constructor(deps: EbpfDeps) {
@@ -128,7 +115,6 @@ export class EbpfDataplane implements Dataplane {
       links: { dir: join(dir, layoutVersion, 'pods'), ...(netns && { netns }) },
       ...(deps.hasTcx === undefined ? {} : { hasTcx: deps.hasTcx }),
     });
-    this.#shaped = new ShapedDevices(deps.host);
     this.#stack = new StackTables(deps, () => this.#listener());
     this.#hosts = new HostEndpoints(deps, () => this.#listener());
     const { place, readSysctl, clock, log } = deps;
@@ -157,6 +143,20 @@ export class EbpfDataplane implements Dataplane {
         await loaded.pods.program(newOutcome(), this.#devicesOf(loaded));
       },
       log: deps.log,
+    });
+    this.#devices = new NodeDevices({
+      host: deps.host,
+      openMonitor: deps.openMonitor,
+      readSysctl,
+      endpoints: this.#endpoints,
+      links: this.#links,
+      ways: this.#ways,
+      filters: this.#filters,
+      path: this.#path,
+      onRead: () => this.#hosts.requestResync(),
+      onDisturbed: () => this.#listener(),
+      clock,
+      log,
     });
     this.#formerFlows = new FormerFlows({
       host: deps.host,
@@ -199,7 +199,7 @@ export class EbpfDataplane implements Dataplane {
       try {
         await this.#load();
       } catch (error) {
-        outcome.failed.push({ object: 'BPF programs', reason: wordsOf(error) });
+        outcome.failed.push({ object: 'BPF programs', reason: messageOf(error) });
       }
       // Whoever tells flows reads the maps that would be closed.
       const misfit = this.flows.areTold
@@ -213,12 +213,12 @@ export class EbpfDataplane implements Dataplane {
           outcome.failed.push({ object: `endpoint ${endpoint}`, endpoint, reason });
         return { ...outcome, removed: [] };
       }
-      await this.#compare(loaded, outcome);
-      await this.#lookForShaped(outcome);
+      await this.#devices.compare(loaded, outcome);
+      await this.#devices.lookForShaped(outcome);
       const failuresBefore = outcome.failed.length;
       await this.#path.look(loaded, outcome);
       loaded.pods.closeAbandoned(outcome);
-      await this.#forgetGone(loaded, outcome);
+      await this.#devices.forgetGone(loaded, outcome);
       // Once for the removal of what is gone, and for all that is announced.
       const isComplete = this.#endpoints.inSync;
       this.#formerFlows.begin();
@@ -290,7 +290,7 @@ export class EbpfDataplane implements Dataplane {
   }
 
   requestResync(): void {
-    this.#mustRead = true;
+    this.#devices.requestRead();
     this.#stack.requestResync();
   }
 
@@ -328,7 +328,7 @@ export class EbpfDataplane implements Dataplane {
       try {
         this.#record(update);
       } catch (error) {
-        const reason = wordsOf(error);
+        const reason = messageOf(error);
         this.#deps.log.error('a message could not be taken in', { type: update.type, reason });
         outcome.failed.push({ object: `message ${update.type}`, reason });
       }
@@ -349,7 +349,7 @@ export class EbpfDataplane implements Dataplane {
         this.#stack.setServiceRanges(update.cidrs);
         break;
       case 'inSync':
-        this.#mustRead = true;
+        this.#devices.requestRead();
         break;
       default:
         break;
@@ -359,7 +359,7 @@ export class EbpfDataplane implements Dataplane {
   #devicesOf(loaded: LoadedDataplane): DeviceSide {
     return {
       attach: (link) => this.#path.attach(link, loaded),
-      isShaped: (ifindex) => this.#shaped.has(ifindex) || this.#filters.hasOthers(ifindex),
+      isShaped: (ifindex) => this.#devices.isShaped(ifindex) || this.#filters.hasOthers(ifindex),
     };
   }
 
@@ -368,12 +368,10 @@ export class EbpfDataplane implements Dataplane {
   }
 
   #configure(config: DataplaneConfig): void {
-    const before = this.#config;
     this.#config = config;
     this.#loading.configure(config);
-    this.#mustReadPorts = true;
+    this.#devices.configure(config);
     this.#stack.setConfig(config);
-    if (before?.routeRefreshIntervalMs !== config.routeRefreshIntervalMs) this.#mustRead = true; // The new interval counts from now.
   }
 
   /** Loads or adopts the programs. When that fails and older ones are there, they stay in force. */
@@ -381,15 +379,8 @@ export class EbpfDataplane implements Dataplane {
     const before = this.#loaded;
     if (!(await this.#loading.load())) return;
     if (before === undefined && this.#loaded !== undefined) this.#tell(this.#loaded);
-    this.#mustRead = true;
-    const { openMonitor, clock, log } = this.#deps;
-    // Before anything is read: what happens in between comes as an event.
-    this.#events ??= new DeviceEvents(
-      () => openMonitor(podGroups),
-      (event) => this.#take(event),
-      clock,
-      log,
-    );
+    this.#devices.requestRead();
+    this.#devices.follow();
   }
 
   /** These maps are to be filled from now on; `former`'s have been told what was said until now. */
@@ -402,74 +393,11 @@ export class EbpfDataplane implements Dataplane {
   #replace(former: LoadedDataplane, next: LoadedDataplane): void {
     this.#path.wait();
     this.#isFilled = false;
-    this.#mustRead = true;
+    this.#devices.requestRead();
     this.#hosts.requestResync();
     for (const id of this.#endpoints.all) this.#endpoints.markDirty(id);
     this.#tell(next, former);
     this.flowEvents.move();
-  }
-
-  /** Compares maps, devices and filters with what is wanted, when it is time. What differs becomes dirty. */
-  async #compare(loaded: LoadedDataplane, outcome: Outcome): Promise<void> {
-    if (this.#mustRead) {
-      this.#mustRead = false;
-      this.#mustReadPorts = true;
-      this.#links.clear();
-      this.#hosts.requestResync();
-      try {
-        const { host } = this.#deps;
-        const [links] = await Promise.all([host.links(), this.#ways.read(() => host.addresses())]);
-        await loaded.pods.compare(links, outcome);
-        loaded.suspectEntered();
-        await this.#filters.forgetAllGone();
-        this.#shaped.suspect();
-        const devices = links.filter((link) => this.#path.mustHaveFilters(link));
-        for (const { index } of devices) this.#filters.suspect(index);
-        this.#filters.suspectOthers(devices);
-      } catch (error) {
-        this.#mustRead = true;
-        outcome.failed.push({ object: 'BPF maps', reason: wordsOf(error) });
-      }
-      this.#timer?.[Symbol.dispose]();
-      const refreshMs = this.#config?.routeRefreshIntervalMs ?? 0;
-      if (refreshMs > 0) {
-        this.#timer = this.#deps.clock.after(refreshMs, () => {
-          this.#mustRead = true;
-          this.#listener();
-        });
-      }
-    }
-    loaded.maps.setNode(this.#ways.node);
-    if (!this.#mustReadPorts) return;
-    this.#mustReadPorts = false;
-    const config = this.#config;
-    loaded.maps.setNatPorts(config === undefined ? undefined : natPorts(config, this.#deps.readSysctl));
-  }
-
-  /** Endpoints whose devices others have given qdiscs, or taken them from, become dirty. */
-  async #lookForShaped(outcome: Outcome): Promise<void> {
-    try {
-      for (const ifindex of await this.#shaped.look()) {
-        const id = this.#endpoints.ofIfindex(ifindex);
-        if (id !== undefined) this.#endpoints.markDirty(id);
-      }
-    } catch (error) {
-      outcome.failed.push({ object: 'qdiscs of pod devices', reason: wordsOf(error) });
-    }
-  }
-
-  async #forgetGone(loaded: LoadedDataplane, outcome: Outcome): Promise<void> {
-    const gone = [...this.#gone];
-    this.#gone.clear(); // It may be used again, and gone again, meanwhile.
-    for (const ifindex of gone) {
-      try {
-        loaded.pods.forget(ifindex);
-        await this.#filters.forgetGone(ifindex);
-      } catch (error) {
-        this.#gone.add(ifindex);
-        outcome.failed.push({ object: `BPF map entries of device #${ifindex}`, reason: wordsOf(error) });
-      }
-    }
   }
 
   async #applyStack(outcome: Outcome): Promise<void> {
@@ -482,49 +410,6 @@ export class EbpfDataplane implements Dataplane {
     outcome.repaired.push(...repaired);
   }
 
-  #take(event: NetlinkEvent): void {
-    this.#links.follow(event);
-    let matters = this.#ways.follow(event);
-    switch (event.type) {
-      case 'overrun':
-        this.#mustRead = true;
-        matters = true;
-        break;
-      case 'link.del':
-        this.#gone.add(event.link.index);
-        matters = true;
-        break;
-      case 'link.new': {
-        // Another device under the name of one that an endpoint has.
-        const id = this.#endpoints.ofDevice(event.link.name);
-        if (id === undefined || this.#endpoints.ifindex(event.link.name) === event.link.index) break;
-        this.#endpoints.markDirty(id);
-        matters = true;
-        break;
-      }
-      case 'qdisc.new':
-      case 'qdisc.del':
-        // Before its endpoint is known, too.
-        this.#shaped.follow(event.qdisc);
-        matters = this.#suspect(event.linkIndex) || matters;
-        break;
-      case 'filter.new':
-      case 'filter.del':
-        matters = this.#suspect(event.linkIndex) || matters;
-        break;
-      default:
-        break;
-    }
-    if (matters) this.#listener();
-  }
-
-  /** True if the device is to be looked at: its filters may be others. */
-  #suspect(ifindex: number): boolean {
-    if (this.#path.state !== 'yes' || this.#endpoints.ofIfindex(ifindex) === undefined) return false;
-    this.#filters.suspect(ifindex);
-    return true;
-  }
-
   async #release(): Promise<void> {
     this.flowEvents.end();
     await this.#path.release(this.#loaded);
@@ -532,9 +417,7 @@ export class EbpfDataplane implements Dataplane {
 
   async #letGo(): Promise<void> {
     this.flowEvents.end();
-    this.#timer?.[Symbol.dispose]();
-    this.#events?.[Symbol.dispose]();
-    this.#events = undefined;
+    this.#devices.unfollow();
     this.#policy.useListeners(undefined);
     this.#ways.useTable(undefined);
     await this.#hosts.letGo();

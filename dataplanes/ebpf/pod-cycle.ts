@@ -1,3 +1,4 @@
+import { messageOf } from '#api/errors.ts';
 import type { Link } from '#native/types.ts';
 import type { ApplyFailure } from '../contract.ts';
 import type { EndpointId } from '../messages.ts';
@@ -24,8 +25,6 @@ export interface DeviceSide {
   /** It has qdiscs of its own, by which packets must pass. */
   isShaped(ifindex: number): boolean;
 }
-
-const wordsOf = (error: unknown): string => (error as Error).message;
 
 /**
  * The part of an apply that is about pods: from what is wanted of them and from the node's devices to maps. All dirty endpoints go together through
@@ -89,7 +88,7 @@ export class PodCycle {
         if (index !== undefined && this.#endpoints.ofIfindex(index) === undefined) this.#announcements.withdraw(index);
       } catch (error) {
         this.#endpoints.abandon(name, ifindex);
-        outcome.failed.push({ object: `device ${name}`, reason: wordsOf(error) });
+        outcome.failed.push({ object: `device ${name}`, reason: messageOf(error) });
       }
     }
   }
@@ -118,13 +117,13 @@ export class PodCycle {
         await this.#prepare(id, devices);
         prepared.push(id);
       } catch (error) {
-        fail(id, wordsOf(error));
+        fail(id, messageOf(error));
       }
     }
     try {
       await this.#maps.flush();
     } catch (error) {
-      const reason = wordsOf(error);
+      const reason = messageOf(error);
       outcome.failed.push({ object: 'BPF policy maps', reason });
       for (const id of prepared) fail(id, reason);
       return false;
@@ -134,7 +133,7 @@ export class PodCycle {
         this.#commit(id);
         outcome.programmed.push(id);
       } catch (error) {
-        fail(id, wordsOf(error));
+        fail(id, messageOf(error));
       }
     }
     const programmed = new Set(outcome.programmed);
@@ -151,7 +150,7 @@ export class PodCycle {
       await this.#maps.flush();
       return true;
     } catch (error) {
-      const reason = wordsOf(error);
+      const reason = messageOf(error);
       outcome.failed.push({ object: 'BPF policy maps', reason });
       // Without the way to its addresses no pod is ready.
       for (const id of outcome.programmed.splice(0)) fail(id, reason);

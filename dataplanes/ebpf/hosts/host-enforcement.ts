@@ -1,5 +1,6 @@
 import { existsSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { messageOf } from '#api/errors.ts';
 import type { Netlink, NetnsRef } from '#native/types.ts';
 import type { ApplyFailure, HostDeviceState } from '../../contract.ts';
 import type { XdpSettings } from '../../messages.ts';
@@ -27,7 +28,6 @@ export interface EnforcedDevice extends HostDevice {
 /** Of an uplink. */
 const othersWords = "others' programs are at its ingress: pods' packets go by the stack";
 
-const wordsOf = (error: unknown): string => (error as Error).message;
 const isGone = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === 'ENODEV';
 
 /** What came of looking at the devices. */
@@ -132,7 +132,7 @@ export class HostEnforcement implements AsyncDisposable {
     try {
       if (judged.length > 0) await this.#enter(loaded, 'host');
     } catch (error) {
-      const reason = wordsOf(error);
+      const reason = messageOf(error);
       for (const device of judged)
         if (device.endpoint !== undefined) report.failed.push({ object: objectOf(device), reason });
       // What else there is stays as it is.
@@ -213,7 +213,7 @@ export class HostEnforcement implements AsyncDisposable {
       else this.#leave(loaded, 'net');
     } catch (error) {
       this.#leave(loaded, 'net');
-      failedUplinks.push({ object: 'BPF programs of uplinks', reason: wordsOf(error) });
+      failedUplinks.push({ object: 'BPF programs of uplinks', reason: messageOf(error) });
     }
   }
 
@@ -224,7 +224,7 @@ export class HostEnforcement implements AsyncDisposable {
       if (this.#xdp.use(await loaded.xdpProgram())) this.suspectAll();
       return undefined;
     } catch (error) {
-      return wordsOf(error);
+      return messageOf(error);
     }
   }
 
@@ -248,7 +248,7 @@ export class HostEnforcement implements AsyncDisposable {
         isWhole = false;
         this.#suspects.add(device.ifindex);
         const failed = device.isJudged ? report.failed : report.failedUplinks;
-        failed.push({ object: objectOf(device), reason: `its device ${device.name}: ${wordsOf(error)}` });
+        failed.push({ object: objectOf(device), reason: `its device ${device.name}: ${messageOf(error)}` });
       }
     }
     return isWhole;
@@ -318,7 +318,7 @@ export class HostEnforcement implements AsyncDisposable {
       } catch (error) {
         isWhole = false;
         const name = this.#states.get(ifindex)?.device ?? `device #${ifindex}`;
-        failed.push({ object: `BPF programs of ${name}`, reason: wordsOf(error) });
+        failed.push({ object: `BPF programs of ${name}`, reason: messageOf(error) });
       }
     }
     if (isWhole) this.#mayHaveLeftovers = false;

@@ -1,3 +1,4 @@
+import { messageOf } from '#api/errors.ts';
 import { flowConstants } from '../bpf-types.gen.ts';
 import type { HostEndpointInfo } from '../../policy.ts';
 import type { ApplyFailure } from '../../contract.ts';
@@ -9,8 +10,6 @@ import type { NodeMaps } from '../node-maps.ts';
 type Maps = Pick<NodeMaps, 'classifier' | 'flush' | 'setHosts'> & {
   readonly hostSlots: Pick<HostSlots, 'store' | 'release' | 'ifindexes'>;
 };
-
-const wordsOf = (error: unknown): string => (error as Error).message;
 
 /**
  * Host endpoints in one agent's maps. The order, as pods': units acquired, flush, numbers stored into the slots of their devices, former units
@@ -81,8 +80,8 @@ export class HostTables {
         const numbers = endpoint === undefined ? NOTHING_ASKED : this.#numbers(endpoint);
         this.#maps.hostSlots.store(ifindex, device, numbers);
       } catch (error) {
-        if (endpoint === undefined) fail(`device ${name}`, wordsOf(error));
-        else fail(`host endpoint ${endpoint}`, `its device ${name}: ${wordsOf(error)}`);
+        if (endpoint === undefined) fail(`device ${name}`, messageOf(error));
+        else fail(`host endpoint ${endpoint}`, `its device ${name}: ${messageOf(error)}`);
       }
     }
     const podsHost = everywhere === undefined ? 0 : this.#storePods(everywhere, fail);
@@ -141,7 +140,7 @@ export class HostTables {
     try {
       return this.#maps.hostSlots.store(PODS, PODS_DEVICE, numbers);
     } catch (error) {
-      fail(`host endpoint ${id}`, `pods' devices: ${wordsOf(error)}`);
+      fail(`host endpoint ${id}`, `pods' devices: ${messageOf(error)}`);
       return 0;
     }
   }
