@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, test } from '@jest/globals';
 import type { EbpfDataplane } from '#dataplanes/ebpf/ebpf.ts';
 import { layoutVersion } from '#dataplanes/ebpf/programs.ts';
 import { testHostEndpoint } from '#dataplanes/shared/test-config.ts';
-import { attachedPrograms } from '#native/bpf.ts';
+import { attachedPrograms, bpfGrace } from '#native/bpf.ts';
 import { until } from '#test/lab/until.ts';
 import { type BedPod, EbpfBed } from './ebpf-bed.ts';
 
@@ -41,6 +41,8 @@ function handles(): Record<string, number> {
 /** The same once the background has closed what it had to close. */
 async function quietHandles(): Promise<Record<string, number>> {
   for (let last = JSON.stringify(handles()); ;) {
+    // Who waits for a grace period holds two maps meanwhile, however long it takes.
+    await bpfGrace();
     await new Promise((resolve) => setTimeout(resolve, 500));
     const now = handles();
     if (JSON.stringify(now) === last) return now;
@@ -55,7 +57,9 @@ async function quietHandles(): Promise<Record<string, number>> {
  */
 async function mapsOf(name: string, maxEntries: number): Promise<number> {
   await new Promise((resolve) => setTimeout(resolve, 300));
-  const maps = JSON.parse(execFileSync('bpftool', ['-j', 'map', 'show'], { encoding: 'utf8' })) as readonly {
+  const maps = JSON.parse(
+    execFileSync('bpftool', ['-j', 'map', 'show'], { encoding: 'utf8', maxBuffer: 64 << 20 }),
+  ) as readonly {
     name?: string;
     max_entries: number;
   }[];

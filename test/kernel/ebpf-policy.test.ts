@@ -136,7 +136,7 @@ describe('policy', () => {
 
     dataplane.onUpdate({ type: 'ipSetDelta', id: 's', added: [], removed: [`${one.ipv6}/128`] });
     await applied(dataplane);
-    expect(await isReached(onePeer, two, 300)).toEqual([true, false]);
+    expect(await isReached(onePeer, two, 2_000)).toEqual([true, false]);
     say(dataplane, two);
     await applied(dataplane, two.id);
     expect(await isReached(onePeer, two, 20_000)).toEqual([true, true]);

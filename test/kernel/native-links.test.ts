@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { openNetlink } from '#native/netlink.ts';
 import type { Netlink } from '#native/types.ts';
 import { createNetns, type TestNetns } from '#test/lab/netns.ts';
+import { until } from '#test/lab/until.ts';
 
 let host: TestNetns;
 let pod: TestNetns;
@@ -34,6 +35,9 @@ describe('veth', () => {
         peer: { name: 'eth0', mac: '0a:58:0a:41:00:03', mtu: 1440, up: true, queues: 3, netns: { path: pod.path } },
       },
     ]);
+    // The kernel tells of the carrier in its own time.
+    await until(async () => (await pod.ip('link', 'show', 'eth0'))[0]?.['operstate'] === 'UP');
+    await until(() => netlink.link('cali1')?.running === true);
     const [hostEnd] = await host.ip('-d', 'link', 'show', 'cali1');
     const [podEnd] = await pod.ip('-d', 'link', 'show', 'eth0');
     expect(hostEnd).toMatchObject({

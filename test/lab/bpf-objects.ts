@@ -2,7 +2,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { openNetlink } from '#native/netlink.ts';
 import { lostMaps } from '../../scripts/leftovers.mjs';
-import { must } from './exec.ts';
+import { exec } from './exec.ts';
 
 const kinds = ['prog', 'map', 'link'] as const;
 export type BpfKind = (typeof kinds)[number];
@@ -64,8 +64,21 @@ export class BpfIds {
   }
 }
 
+/**
+ * A link that is just being attached has an id already and is for nobody yet (BPF_LINK_GET_FD_BY_ID says EAGAIN): bpftool ends there instead of passing it
+ * over.
+ */
+async function show(kind: BpfKind): Promise<readonly Shown[]> {
+  for (let tries = 1; ; tries++) {
+    const { status, stdout, stderr } = await exec('bpftool', ['-j', '-f', kind, 'show']);
+    if (status === 0) return JSON.parse(stdout) as readonly Shown[];
+    if (tries === 50 || !`${stdout}${stderr}`.includes('temporarily unavailable'))
+      throw new Error(`bpftool ${kind} show: status ${status}: ${stdout.slice(-500)}${stderr}`);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
 async function showAll(): Promise<Readonly<Record<BpfKind, readonly Shown[]>>> {
-  const show = async (kind: BpfKind) => JSON.parse(await must('bpftool', '-j', '-f', kind, 'show')) as readonly Shown[];
   const [prog, map, link] = await Promise.all([show('prog'), show('map'), show('link')]);
   return { prog, map, link };
 }
