@@ -269,14 +269,24 @@ describe('the agent', () => {
     const look = Promise.withResolvers<readonly []>();
     lookAtNode = () => look.promise;
     closeIpam = async () => {
+      await setImmediate();
       events.push('reserve given back');
-      look.resolve([]);
+      setTimeout(() => {
+        events.push('looked');
+        look.resolve([]);
+      }, 20);
     };
     await agent.start();
     const looked = preflight.look();
     await agent.stop();
     await looked;
-    expect(events.slice(-4)).toEqual(['reserve given back', 'iptables dispose', 'host network dispose', 'host closed']);
+    expect(events.slice(-5)).toEqual([
+      'reserve given back',
+      'looked',
+      'iptables dispose',
+      'host network dispose',
+      'host closed',
+    ]);
   });
 
   test('ends everything although one part cannot be ended', async () => {

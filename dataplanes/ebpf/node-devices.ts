@@ -28,7 +28,7 @@ export interface NodeDevicesDeps {
   readonly ways: Ways;
   readonly filters: DeviceFilters;
   readonly path: Pick<PacketPath, 'state' | 'mustHaveFilters'>;
-  /** Called when all is read: whoever else reads of the node is to do so too. */
+  /** Called before all is read: whoever else reads of the node is to do so too. */
   readonly onRead: () => void;
   /** Called when there is something to apply that nobody has announced. */
   readonly onDisturbed: () => void;

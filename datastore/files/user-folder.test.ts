@@ -49,6 +49,40 @@ test('an object that moves to another file is never gone, though nobody looked f
   expect(given()).toEqual(['p']);
 });
 
+test('nor when nobody looked for long behind the second look, before which it had not come back', async () => {
+  renameSync(join(dir, 'a.yaml'), join(dir, '.hidden'));
+  await folder.scan(watches);
+  clock.advance(settleMs);
+  await folder.scan(watches);
+  expect(given()).toEqual(['p leaving']);
+  renameSync(join(dir, '.hidden'), join(dir, 'b.yaml'));
+  clock.advance(10 * removalMs);
+  expect(await folder.scan(watches)).toBe(settleMs);
+  expect(given()).toEqual(['p leaving']);
+  clock.advance(settleMs);
+  expect(await folder.scan(watches)).toBeUndefined();
+  expect(given()).toEqual(['p']);
+});
+
+test('a file that changes for ever holds no removal for longer than one waits anyway', async () => {
+  const write = (n: number) => writeFileSync(join(dir, 'b.yaml'), `# ${'x'.repeat(n)}\n`);
+  write(0);
+  await folder.scan(watches);
+  rmSync(join(dir, 'a.yaml'));
+  for (let n = 1; n * (settleMs - 1) < removalMs; n++) {
+    write(n);
+    await folder.scan(watches);
+    clock.advance(settleMs - 1);
+  }
+  expect(given()).toEqual(['p leaving']);
+  for (let n = 20; n < 24; n++) {
+    write(n);
+    await folder.scan(watches);
+    clock.advance(settleMs - 1);
+  }
+  expect(given()).toEqual([]);
+});
+
 test('a file that is gone gives nothing after the longer time, not before', async () => {
   rmSync(join(dir, 'a.yaml'));
   expect(await folder.scan(watches)).toBe(settleMs);

@@ -20,14 +20,14 @@ interface FileState {
   changedAt: number;
   /** `signature` has been read and taken over. */
   current: boolean;
+  /** Since when it is not, in the clock's milliseconds. */
+  unreadSince: number;
   /** It was read without a broken document at least once. */
   wasWhole: boolean;
   /** Its last good state. */
   claims: readonly Claim[];
   /** Of these, what no longer stands in it, but is kept until it is certain that nobody is still writing. */
   leaving: ReadonlySet<Claim>;
-  /** When that was found, in the clock's milliseconds. */
-  leavingSince: number;
   problems: readonly DatastoreProblem[];
   remarks: readonly string[];
 }
@@ -83,14 +83,15 @@ export class UserFolder {
     this.#walkProblems = walk.problems;
     const now = this.#clock.now();
     const paths = new Set([...this.#files.keys(), ...walk.files.keys()]);
-    let next: number | undefined;
-    await forEachLimited(paths, async (path) => {
-      if (walk.unreadable.some((folder) => path.startsWith(`${folder}/`))) {
-        return;
-      }
-      const wait = await this.#look(path, walk.files.get(path), now, first);
-      next = wait === undefined ? next : Math.min(next ?? wait, wait);
+    const readable = [...paths].filter((path) => !walk.unreadable.some((folder) => path.startsWith(`${folder}/`)));
+    const waits: (number | undefined)[] = [];
+    await forEachLimited(readable, async (path) => {
+      waits.push(await this.#look(path, walk.files.get(path), now, first));
     });
+    const isReading = this.#isReading(now);
+    waits.push(...readable.map((path) => this.#letGo(path, now, isReading)));
+    let next: number | undefined;
+    for (const wait of waits) next = wait === undefined ? next : Math.min(next ?? wait, wait);
     return next;
   }
 
@@ -159,16 +160,17 @@ export class UserFolder {
         signature,
         changedAt: now,
         current: false,
+        unreadSince: now,
         wasWhole: false,
         claims: [],
         leaving: new Set(),
-        leavingSince: now,
         problems: [],
         remarks: [],
       };
       this.#files.set(path, state);
     } else if (state.signature !== signature || now < state.changedAt) {
-      Object.assign(state, { signature, changedAt: now, current: false });
+      const unreadSince = state.current ? now : Math.min(state.unreadSince, now);
+      Object.assign(state, { signature, changedAt: now, current: false, unreadSince });
     }
     const quietMs = first ? Infinity : now - state.changedAt;
     if (!state.current && quietMs >= this.#times.settleMs) {
@@ -180,24 +182,36 @@ export class UserFolder {
         return this.#times.removalMs - quietMs;
       }
       takeOver(path, state, outcome);
-      state.leavingSince = now;
       // Read at once at the start, it may change once more without looking changed.
       state.current = !(first && stat !== undefined && isRacy(stat, now));
     }
-    // Whoever looks late may find at once that it is gone, and long so: where it has moved to, it isn't read yet.
-    const removalMs = Math.max(this.#times.removalMs - quietMs, this.#times.settleMs - (now - state.leavingSince));
-    if (removalMs <= 0 && state.leaving.size > 0) {
+    return state.current ? undefined : Math.max(this.#times.settleMs - quietMs, 1);
+  }
+
+  /**
+   * What no longer stands in a file goes, if the time has come; not while another is still to be read, where it may have moved to (`isReading`). Returns in
+   * how many milliseconds to look again.
+   */
+  #letGo(path: string, now: number, isReading: boolean): number | undefined {
+    const state = this.#files.get(path);
+    if (state === undefined) return undefined;
+    if (state.leaving.size > 0) {
+      const waitMs = this.#times.removalMs - (now - state.changedAt);
+      if (isReading) return Math.max(waitMs, this.#times.settleMs);
+      if (waitMs > 0) return waitMs;
       state.claims = state.claims.filter((claim) => !state.leaving.has(claim));
       state.leaving = new Set();
     }
-    if (state.signature === undefined && state.claims.length === 0 && state.current) {
-      this.#files.delete(path);
-      return undefined;
-    }
-    if (!state.current) {
-      return Math.max(this.#times.settleMs - quietMs, 1);
-    }
-    return state.leaving.size > 0 ? Math.max(removalMs, 1) : undefined;
+    if (state.signature === undefined && state.claims.length === 0 && state.current) this.#files.delete(path);
+    return undefined;
+  }
+
+  /** True while a file that is there has not been read; one that changes for ever counts only for as long as a removal waits. */
+  #isReading(now: number): boolean {
+    const { removalMs } = this.#times;
+    return [...this.#files.values()].some(
+      ({ signature, current, unreadSince }) => signature !== undefined && !current && now - unreadSince < removalMs,
+    );
   }
 }
 

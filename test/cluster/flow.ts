@@ -30,9 +30,12 @@ export class Flow {
   async tcpGoesOn(timeoutMs: number): Promise<void> {
     const answered = () =>
       Promise.all(
-        [...this.#streams].map(async ([name, s]) =>
-          name.includes(' tcp ') ? (await s.progress()).answered : Infinity,
-        ),
+        [...this.#streams].map(async ([name, s]) => {
+          const { answered: count, failure } = await s.progress();
+          if (!name.includes(' tcp ')) return Infinity;
+          if (failure !== null) throw new Error(`${name}: ${failure}`);
+          return count;
+        }),
       );
     const before = await answered();
     let now = before;

@@ -217,6 +217,7 @@ export class EbpfBed implements AsyncDisposable {
     ]);
     // The kernel tells of the carrier in its own time; an event that comes while an apply opens the device makes the next one look again.
     while (this.host.link(device)?.running === false) await scheduler.wait(5);
+    // The state is there before the event, which is read while this waits, unless the kernel takes longer to send it.
     await scheduler.wait(10);
   }
 

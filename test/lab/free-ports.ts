@@ -12,7 +12,8 @@ export async function freePorts(count: number): Promise<readonly number[]> {
   }
   return ports;
 }
-let nextPort = process.pid * 16;
+/** Pids of workers are neighbours. */
+let nextPort = process.pid * 1009;
 
 /** One of them. */
 export async function freePort(): Promise<number> {

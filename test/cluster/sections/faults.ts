@@ -42,7 +42,12 @@ export function faults(bed: () => Bed): void {
         ]);
         return (await Promise.all(answers)).every(({ ok }) => !ok);
       };
-      await eventually(isDenied, () => 'the policy is not in force', 150_000);
+      // Twice: once may be a machine that stood still.
+      await eventually(
+        async () => (await isDenied()) && (await isDenied()),
+        () => 'the policy is not in force',
+        150_000,
+      );
     }, 600_000);
     afterAll(async () => {
       await bed().kubectl.run('delete', 'networkpolicy.networking.k8s.io', 'friend', '--ignore-not-found');

@@ -98,6 +98,7 @@ export const operate: readonly Row[] = [
                   // On a machine that stood still for a second, what is dropped has been sent again before its probe gave up.
                   if (asked < 3 && Object.entries(expected).some(([id, count]) => (counted[id] ?? 0) > count)) {
                     asked++;
+                    process.stdout.write(`counted too often, asked again: ${JSON.stringify(counted)}\n`);
                     before = await packetsByRule(bed);
                     counted = {};
                     await ask();
