@@ -3,8 +3,8 @@ import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from '@jest/globals';
+import { until } from '#test/lab/until.ts';
 import { keyOf, lostMaps, makerOf, othersRun, processesOf, RUN_MARK, traces } from './leftovers.mjs';
 
 const names = () => traces(() => {}).map(keyOf);
@@ -77,7 +77,7 @@ test('a process is found by the mark in its environment, until it is gone', asyn
   try {
     await once(child, 'spawn');
     // Which is told a little before the kernel shows its environment.
-    for (const end = Date.now() + 30_000; processesOf(mark).length === 0 && Date.now() < end;) await sleep(5);
+    await until(() => processesOf(mark).length > 0);
     expect(processesOf(mark)).toEqual([{ kind: 'process', name: `${child.pid} (sleep 30)` }]);
     expect(othersRun('another')).toBe(true);
   } finally {

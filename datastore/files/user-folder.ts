@@ -18,10 +18,8 @@ interface FileState {
   signature: string | undefined;
   /** When it was last seen to change, in the clock's milliseconds. */
   changedAt: number;
-  /** `signature` has been read and taken over. */
-  current: boolean;
-  /** Since when it is not, in the clock's milliseconds. */
-  unreadSince: number;
+  /** Since when `signature`, or one before it, waits to be read and taken over, in the clock's milliseconds; undefined: it doesn't. */
+  unreadSince: number | undefined;
   /** It was read without a broken document at least once. */
   wasWhole: boolean;
   /** Its last good state. */
@@ -159,7 +157,6 @@ export class UserFolder {
       state = {
         signature,
         changedAt: now,
-        current: false,
         unreadSince: now,
         wasWhole: false,
         claims: [],
@@ -169,11 +166,10 @@ export class UserFolder {
       };
       this.#files.set(path, state);
     } else if (state.signature !== signature || now < state.changedAt) {
-      const unreadSince = state.current ? now : Math.min(state.unreadSince, now);
-      Object.assign(state, { signature, changedAt: now, current: false, unreadSince });
+      Object.assign(state, { signature, changedAt: now, unreadSince: Math.min(state.unreadSince ?? now, now) });
     }
     const quietMs = first ? Infinity : now - state.changedAt;
-    if (!state.current && quietMs >= this.#times.settleMs) {
+    if (state.unreadSince !== undefined && quietMs >= this.#times.settleMs) {
       const outcome = signature === undefined ? gone : await read(path, signature);
       if (outcome === 'changing') {
         return this.#times.settleMs;
@@ -183,9 +179,9 @@ export class UserFolder {
       }
       takeOver(path, state, outcome);
       // Read at once at the start, it may change once more without looking changed.
-      state.current = !(first && stat !== undefined && isRacy(stat, now));
+      if (!(first && stat !== undefined && isRacy(stat, now))) state.unreadSince = undefined;
     }
-    return state.current ? undefined : Math.max(this.#times.settleMs - quietMs, 1);
+    return state.unreadSince === undefined ? undefined : Math.max(this.#times.settleMs - quietMs, 1);
   }
 
   /**
@@ -202,7 +198,8 @@ export class UserFolder {
       state.claims = state.claims.filter((claim) => !state.leaving.has(claim));
       state.leaving = new Set();
     }
-    if (state.signature === undefined && state.claims.length === 0 && state.current) this.#files.delete(path);
+    if (state.signature === undefined && state.claims.length === 0 && state.unreadSince === undefined)
+      this.#files.delete(path);
     return undefined;
   }
 
@@ -210,7 +207,8 @@ export class UserFolder {
   #isReading(now: number): boolean {
     const { removalMs } = this.#times;
     return [...this.#files.values()].some(
-      ({ signature, current, unreadSince }) => signature !== undefined && !current && now - unreadSince < removalMs,
+      ({ signature, unreadSince }) =>
+        signature !== undefined && unreadSince !== undefined && now - unreadSince < removalMs,
     );
   }
 }

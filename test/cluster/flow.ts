@@ -28,11 +28,11 @@ export class Flow {
 
   /** Resolves when each TCP connection is answered again: after it has met nothing but silence, it may take as long as that until it tries again. */
   async tcpGoesOn(timeoutMs: number): Promise<void> {
+    const streams = [...this.#streams].filter(([name]) => name.includes(' tcp '));
     const answered = () =>
       Promise.all(
-        [...this.#streams].map(async ([name, s]) => {
-          const { answered: count, failure } = await s.progress();
-          if (!name.includes(' tcp ')) return Infinity;
+        streams.map(async ([name, stream]) => {
+          const { answered: count, failure } = await stream.progress();
           if (failure !== null) throw new Error(`${name}: ${failure}`);
           return count;
         }),
@@ -42,9 +42,9 @@ export class Flow {
     await eventually(
       async () => {
         now = await answered();
-        return now.every((count, index) => count === Infinity || count > (before[index] ?? 0));
+        return now.every((count, index) => count > before[index]!);
       },
-      () => `connections stand still: ${[...this.#streams.keys()].join(', ')}: ${now.join(', ')}`,
+      () => `connections stand still: ${streams.map(([name], index) => `${name}: ${now[index]} answered`).join(', ')}`,
       timeoutMs,
     );
   }
